@@ -1,0 +1,176 @@
+"""The real machine, where it is POSIX: Linux first, macOS and the BSDs after.
+
+Two platform differences are settled here and nowhere else:
+
+* `fdatasync` exists on Linux. Elsewhere `fsync` stands in for it.
+* On macOS `fsync` does not flush the drive's cache; `F_FULLFSYNC` does
+  (fcntl(2)), and is used for both calls. File systems that refuse it fall back
+  to `fsync`, as SQLite does.
+
+The lock is flock(2) on the data file itself, exclusive for a writer and shared
+for a reader, because that is what bbolt takes (bolt_unix.go): a Go process and
+a Python process exclude each other. `lockf` or `fcntl` locks would not.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# Linux and macOS allow 1,024; POSIX promises 16. A longer list is cut and the
+# caller, who handles short writes anyway, comes back with the rest.
+_IOV_MAX = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 16
+
+
+def _full_sync(fd: int) -> None:
+    """Flush to the platter on macOS."""
+    full = fcntl.F_FULLFSYNC  # type: ignore[attr-defined,unused-ignore]
+    try:
+        fcntl.fcntl(fd, full)
+    except OSError as error:
+        # Not every file system knows it (network shares): errno says so.
+        if error.errno not in {errno.ENOTSUP, errno.EINVAL, errno.ENOTTY}:
+            raise
+        os.fsync(fd)
+
+
+if sys.platform == "darwin":
+    _fsync = _fdatasync = _full_sync
+else:
+    _fsync = os.fsync
+    _fdatasync = getattr(os, "fdatasync", os.fsync)
+
+
+class OSFile:
+    """An open file descriptor in the shape of `shearbolt.storage.File`."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def pread(self, length: int, offset: int, /) -> bytes:
+        return os.pread(self._fd, length, offset)
+
+    def pwritev(self, buffers: Sequence[bytes], offset: int, /) -> int:
+        if len(buffers) > _IOV_MAX:
+            buffers = buffers[:_IOV_MAX]
+        return os.pwritev(self._fd, buffers, offset)
+
+    def ftruncate(self, size: int, /) -> None:
+        os.ftruncate(self._fd, size)
+
+    def fdatasync(self) -> None:
+        _fdatasync(self._fd)
+
+    def fsync(self) -> None:
+        _fsync(self._fd)
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def lock(self, exclusive: bool, /) -> bool:
+        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        try:
+            fcntl.flock(self._fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def unlock(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def identity(self) -> tuple[int, int]:
+        status = os.fstat(self._fd)
+        return status.st_dev, status.st_ino
+
+    def close(self) -> None:
+        # Forget the number first: it may belong to somebody else as soon as
+        # close returns, even when it returns an error.
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class OSStorage:
+    """The machine this process runs on."""
+
+    __slots__ = ()
+
+    def open(
+        self,
+        path: str,
+        /,
+        *,
+        read_only: bool = False,
+        create: bool = False,
+        exclusive: bool = False,
+        perm: int = 0o600,
+    ) -> OSFile:
+        flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
+        if create:
+            flags |= os.O_CREAT | (os.O_EXCL if exclusive else 0)
+        # O_NONBLOCK: opening a FIFO for reading would wait for a writer.
+        fd = os.open(path, flags | os.O_NONBLOCK, perm)
+        try:
+            mode = os.fstat(fd).st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(
+                    errno.EISDIR, os.strerror(errno.EISDIR), path
+                )
+            if not stat.S_ISREG(mode):
+                raise OSError(errno.EINVAL, "Not a regular file", path)
+        except BaseException:
+            os.close(fd)
+            raise
+        return OSFile(fd)
+
+    def exists(self, path: str, /) -> bool:
+        return os.path.lexists(path)
+
+    def rename(self, source: str, target: str, /) -> None:
+        os.replace(source, target)
+
+    def unlink(self, path: str, /) -> None:
+        os.unlink(path)
+
+    def fsync_dir(self, path: str, /) -> None:
+        parent = os.path.dirname(os.path.realpath(path))
+        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _fsync(fd)
+        finally:
+            os.close(fd)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float, /) -> None:
+        time.sleep(seconds)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def thread_id(self) -> int:
+        return threading.get_ident()
+
+    def mutex(self) -> threading.Lock:
+        return threading.Lock()
+
+    def condition(self) -> threading.Condition:
+        return threading.Condition(threading.Lock())
+
+    def timer(self, seconds: float, call: Callable[[], None], /) -> threading.Timer:
+        timer = threading.Timer(seconds, call)
+        timer.daemon = True
+        timer.start()
+        return timer
