@@ -185,8 +185,12 @@ func carryOut(request *Request) (interface{}, error) {
 		delete(held, request.Held)
 		return nil, db.Close()
 	case "dump", "check", "pages", "stats", "info":
-		// Only looking: opening read-write may commit a freelist.
+		// Only looking: opening read-write may commit a freelist, and 1.3.6
+		// makes a missing file even when it is asked to open it read-only.
 		options.ReadOnly = true
+		if _, err := os.Stat(request.Path); err != nil {
+			return nil, err
+		}
 	case "apply", "hold":
 	default:
 		return nil, fmt.Errorf("unknown request %q", request.Do)
