@@ -12,7 +12,7 @@ process start costs 5 ms; that is why the process lives as long as the tests.
 
 A program here is what `Oracle.apply` takes: a list of transactions, each a
 list of `Operation`s. It says nothing of what should come out. The database
-under test runs the same list through `perform` in `test_programs.py`.
+under test runs the same list through `engine.py`.
 
 What it is not: a way to learn whether a file is *safe*. It says what bbolt
 1.3.6 sees in it and whether that version's check accepts it; the check of that
