@@ -1,0 +1,227 @@
+"""What was done to a disk: one list of records, in order.
+
+Theory
+======
+A trace is the whole input of the crash explorer. Each record is one operation
+that reached the operating system, with its data and with the source line that
+issued it. Reads are not in it: they change nothing.
+
+    Create  Write  Truncate  Sync  SyncDir  Rename  Unlink       operations
+    Mark                                                         not one
+
+A `Mark` is a remark of the program under test ("transaction 7 acknowledged").
+It takes no time and moves no byte, so there is no crash inside it; where it
+stands among the operations decides from which crash on a promise holds.
+
+Operations on file content carry the inode next to the path: a file keeps its
+inode when it is renamed or unlinked while open, its path is only what it was
+called when it was opened.
+
+On paper a trace is JSON, one record a line, bytes in base 64:
+
+    {"op": "write", "path": "db", "inode": 1, "offset": 0, "data": "AAEC",
+     "site": "tx.py:212"}                                       (one line)
+    {"op": "sync", "path": "db", "inode": 1, "kind": "fsync", "site": "tx.py:219"}
+    {"op": "mark", "label": "acked", "data": {"txid": 7}, "site": "subject.py:40"}
+
+A `Mark` has no path of its own; its `path` is "".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections import UserList
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "Create",
+    "Mark",
+    "Operation",
+    "Record",
+    "Rename",
+    "Sync",
+    "SyncDir",
+    "Trace",
+    "TraceError",
+    "Truncate",
+    "Unlink",
+    "Write",
+]
+
+
+class TraceError(ValueError):
+    """A line is not a record of a trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A new empty file got its first name."""
+
+    op: ClassVar[str] = "create"
+    path: str
+    inode: int
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Bytes were handed to the page cache at `offset`."""
+
+    op: ClassVar[str] = "write"
+    path: str
+    inode: int
+    offset: int
+    data: bytes = field(repr=False)
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """The size was set, in bytes; bytes added read as zero."""
+
+    op: ClassVar[str] = "truncate"
+    path: str
+    inode: int
+    size: int
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """A file was made durable; `kind` is "fsync" or "fdatasync"."""
+
+    op: ClassVar[str] = "sync"
+    path: str
+    inode: int
+    kind: str
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncDir:
+    """The entries of the directory that holds `path` were made durable."""
+
+    op: ClassVar[str] = "syncdir"
+    path: str
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """`path` is called `target` now; what was called so lost that name."""
+
+    op: ClassVar[str] = "rename"
+    path: str
+    target: str
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlink:
+    """A name was removed."""
+
+    op: ClassVar[str] = "unlink"
+    path: str
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A remark of the program under test; not an operation.
+
+    Attributes:
+        label: What kind of remark.
+        data: JSON values, as (name, value) pairs sorted by name.
+        path: Always "".
+        site: The line that made it.
+    """
+
+    op: ClassVar[str] = "mark"
+    label: str
+    data: tuple[tuple[str, Any], ...] = ()
+    path: str = ""
+    site: str = ""
+
+    def __getitem__(self, name: str) -> Any:
+        """The value called `name`.
+
+        Raises:
+            KeyError: The mark has no such value.
+        """
+        for key, value in self.data:
+            if key == name:
+                return value
+        raise KeyError(name)
+
+
+Operation = Create | Write | Truncate | Sync | SyncDir | Rename | Unlink
+Record = Operation | Mark
+
+_BY_NAME: Mapping[str, type[Record]] = {
+    kind.op: kind
+    for kind in (Create, Write, Truncate, Sync, SyncDir, Rename, Unlink, Mark)
+}
+
+
+class Trace(UserList[Record]):
+    """Records in the order in which they happened."""
+
+    def operations(self) -> list[Operation]:
+        """Everything but the marks."""
+        return [one for one in self.data if not isinstance(one, Mark)]
+
+    def to_json_lines(self) -> str:
+        """The trace on paper, one record a line."""
+        return "".join(json.dumps(_to_json(one)) + "\n" for one in self.data)
+
+    @classmethod
+    def from_json_lines(cls, lines: str | Iterable[str]) -> Trace:
+        """The trace back from paper.
+
+        Raises:
+            TraceError: A line is not a record; the message has its number.
+        """
+        if isinstance(lines, str):
+            lines = lines.splitlines()
+        records = []
+        for number, line in enumerate(lines, 1):
+            try:
+                records.append(_from_json(json.loads(line)))
+            except (ValueError, KeyError, TypeError, binascii.Error) as error:
+                raise TraceError(f"line {number} is not a record: {error}") from error
+        return cls(records)
+
+
+def _to_json(record: Record) -> dict[str, Any]:
+    row: dict[str, Any] = {"op": record.op}
+    for one in fields(record):
+        value = getattr(record, one.name)
+        if isinstance(value, bytes):
+            value = base64.b64encode(value).decode("ascii")
+        elif isinstance(record, Mark) and one.name == "data":
+            value = dict(value)
+        row[one.name] = value
+    return row
+
+
+def _from_json(row: dict[str, Any]) -> Record:
+    rest = dict(row)
+    kind = _BY_NAME[rest.pop("op")]
+    if kind is Write:
+        rest["data"] = base64.b64decode(rest["data"], validate=True)
+    elif kind is Mark:
+        rest["data"] = tuple(
+            (name, _frozen(value)) for name, value in sorted(rest["data"].items())
+        )
+    return kind(**rest)
+
+
+def _frozen(value: Any) -> Any:
+    """JSON has no tuples; marks have no lists."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
