@@ -1,0 +1,218 @@
+"""One program, run once, and every crash it can suffer, judged.
+
+    subject.run ----> trace ----> Explorer ----> Reached ----> judge ----> Finding
+                                     |                           ^
+                                     '--- marks before the point-'
+
+An experiment is the unit that everything above repeats: a run makes one for each
+seed, shrinking makes one for each candidate, replaying makes exactly one.
+
+Exceptions are findings too. Code under test that raises on an honest disk, or out
+of `recover`, has broken a promise nobody needs to write down: that it returns. What
+tornpage itself raises is not caught here, or a bug in the explorer would pass for a
+bug in the code under test.
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tornpage.choices import ReplayError
+from tornpage.disk import Disk
+from tornpage.explore import CrashPoint, Explorer, Reached
+from tornpage.subject import Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Sequence
+
+    from tornpage.choices import Tape
+    from tornpage.explore import Closure
+    from tornpage.model import CrashModel
+    from tornpage.subject import Subject
+
+__all__ = ["Experiment", "Finding", "Raised", "outcome_lines"]
+
+RUN_RETURNS = "program returns"
+RECOVERY_RETURNS = "recovery returns"
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The outcome of code that did not return.
+
+    Attributes:
+        kind: The exception's type.
+        message: Its text.
+        site: Source line that raised it.
+    """
+
+    kind: str
+    message: str
+    site: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Raised:
+        """The record of an exception that was caught."""
+        frames = traceback.extract_tb(error.__traceback__)
+        last = frames[-1] if frames else None
+        site = f"{last.filename.rpartition('/')[2]}:{last.lineno}" if last else "?"
+        return cls(type(error).__name__, str(error), site)
+
+    def violation(self, promise: str, what: str) -> Violation:
+        """The promise that this breaks."""
+        facts = (
+            ("ends with", "a return", self.kind),
+            ("message", "-", self.message or "(none)"),
+            ("raised at", "-", self.site),
+        )
+        return Violation(promise, f"{what} raised {self.kind} at {self.site}.", facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken promise and where it was met.
+
+    Attributes:
+        violation: The promise.
+        point: The crash point; None when no crash was needed.
+        reached: The execution; None when no crash was needed.
+    """
+
+    violation: Violation
+    point: CrashPoint | None = None
+    reached: Reached | None = None
+
+    @property
+    def tape(self) -> Tape:
+        """The choices of the crash and the recovery."""
+        return self.reached.tape if self.reached else ()
+
+
+def outcome_lines(subject: Subject, outcome: Hashable) -> Sequence[str]:
+    """What recovery saw, in lines for people."""
+    if isinstance(outcome, Raised):
+        return (f"{outcome.kind} at {outcome.site}: {outcome.message}",)
+    return subject.describe_outcome(outcome)
+
+
+class Experiment:
+    """One program with its trace and all its crash points.
+
+    Args:
+        subject: The code under test; a mutant of it must be entered already, and
+            stay so while this object is used.
+        program: The program.
+        model: What a crash may do.
+        cap: Most executions for one crash point.
+
+    Attributes:
+        subject: As given.
+        program: As given.
+        disk: The disk it ran on; holds the trace.
+        explorer: The explorer of its crash points; None when the run raised.
+        live: Promises broken without any crash.
+    """
+
+    def __init__(
+        self, subject: Subject, program: Any, model: CrashModel, *, cap: int
+    ) -> None:
+        self.subject = subject
+        self.program = program
+        files = subject.prepare(program)
+        self.disk = Disk(files, model)
+        self.explorer: Explorer | None = None
+        self.live: tuple[Violation, ...]
+        self._judged: dict[tuple[Hashable, int], tuple[Violation, ...]] = {}
+        try:
+            self._history = subject.run(program, self.disk)
+        except Exception as error:  # noqa: BLE001: see the module's head
+            self.live = (Raised.of(error).violation(RUN_RETURNS, "The program"),)
+            return
+        self.live = tuple(subject.live_violations(self._history))
+        self.explorer = Explorer(
+            files, self.disk.trace, self._recover, model, cap=cap
+        )
+
+    def _recover(self, disk: Disk) -> Hashable:
+        try:
+            return self.subject.recover(disk)
+        except ReplayError:
+            raise
+        except Exception as error:  # noqa: BLE001: see the module's head
+            return Raised.of(error)
+
+    def judge(self, point: CrashPoint, outcome: Hashable) -> tuple[Violation, ...]:
+        """The promises that this outcome breaks after a crash at this point."""
+        assert self.explorer is not None
+        marks = self.explorer.marks(point)
+        # The marks before a point are a prefix of all marks: their number says all.
+        key = (outcome, len(marks))
+        known = self._judged.get(key)
+        if known is None:
+            if isinstance(outcome, Raised):
+                known = (outcome.violation(RECOVERY_RETURNS, "Recovery"),)
+            else:
+                known = tuple(self.subject.judge(self._history, marks, outcome))
+            self._judged[key] = known
+        return known
+
+    def sweep(
+        self,
+        visit: Callable[[Closure], None],
+        *,
+        wanted: str | None = None,
+        stop: bool = True,
+    ) -> Iterator[Finding]:
+        """Close every crash point in order and yield what is found.
+
+        Args:
+            visit: Called with each crash point's closure before its findings.
+            wanted: Only findings of this property count; None: all.
+            stop: Leave a crash point at its first finding, which makes that point
+                not closed. Otherwise each is closed whatever is found.
+        """
+        for violation in self.live:
+            if wanted in (None, violation.property):
+                yield Finding(violation)
+        if self.explorer is None:
+            return
+        points = iter(self.explorer.points())
+        current = next(points)
+
+        def broken(reached: Reached) -> bool:
+            return bool(self._wanted(current, reached, wanted))
+
+        for closure in self.explorer.sweep(stop=broken if stop else None):
+            visit(closure)
+            for reached in closure.outcomes:
+                for violation in self._wanted(closure.point, reached, wanted):
+                    yield Finding(violation, closure.point, reached)
+            current = next(points, current)
+
+    def _wanted(
+        self, point: CrashPoint, reached: Reached, wanted: str | None
+    ) -> Sequence[Violation]:
+        found = self.judge(point, reached.outcome)
+        if wanted is None or not found:
+            return found
+        return [violation for violation in found if violation.property == wanted]
+
+    def first(self, wanted: str) -> Finding | None:
+        """The finding of this property at the earliest crash point, or None."""
+        return next(self.sweep(lambda _: None, wanted=wanted), None)
+
+    def replay(self, point: CrashPoint, tape: Tape, wanted: str) -> Finding | None:
+        """What this crash and this tape break of this property, or None.
+
+        Raises:
+            ReplayError: The tape does not fit: the program's trace or what recovery
+                reads is not what it was when the tape was recorded.
+        """
+        if self.explorer is None:
+            return None
+        reached = self.explorer.replay(point, tape)
+        for violation in self._wanted(point, reached, wanted):
+            return Finding(violation, point, reached)
+        return None

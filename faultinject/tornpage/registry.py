@@ -1,0 +1,189 @@
+"""Finding a subject by the name a user types.
+
+    shearbolt          an installed name: entry point group "tornpage.subjects"
+    store_test:Pages   module:attribute, importable from where the user stands
+
+What is found may be a subject, or anything that gives one when called without
+arguments (a class, a factory).
+
+What it is not: it does not look into the subject. Whether the subject's methods
+make sense shows when it runs; here only their presence is checked, because a
+misspelt attribute that happens to exist would otherwise fail far away.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+
+from tornpage.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "GROUP",
+    "DatabaseSubject",
+    "SubjectError",
+    "default_programs",
+    "file_digest",
+    "installed",
+    "load",
+    "spec_of",
+    "suggestion",
+    "with_database",
+]
+
+GROUP = "tornpage.subjects"
+DEFAULT_PROGRAMS = 50
+_DIGEST_CHUNK = 1 << 20
+
+
+class SubjectError(ValueError):
+    """No subject can be had under this name; the message says what to do."""
+
+
+@runtime_checkable
+class DatabaseSubject(Protocol):
+    """A subject whose programs can start from a file that exists already."""
+
+    def with_database(self, path: str) -> Subject:
+        """The same subject, its programs starting from a copy of this file.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: The file is not a database of this subject.
+        """
+        ...
+
+
+def _members() -> tuple[str, ...]:
+    """What a subject must offer, read off the protocol itself."""
+    methods = (n for n in vars(Subject) if not n.startswith("_"))
+    return ("name", *sorted(n for n in methods if callable(getattr(Subject, n))))
+
+
+def suggestion(wrong: str, known: Iterable[str]) -> str:
+    """" Did you mean ...?", or what there is, or "" when there is nothing."""
+    names = sorted(known)
+    close = difflib.get_close_matches(wrong, names, n=3, cutoff=0.5)
+    if close:
+        return f" Did you mean {' or '.join(close)}?"
+    return f" There are: {', '.join(names)}." if names else ""
+
+
+def installed() -> dict[str, EntryPoint]:
+    """The subjects that installed distributions declare, by name."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _import(module_name: str, attribute: str, spec: str) -> Any:
+    # Console scripts, unlike `python -m`, do not look where the user stands.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise SubjectError(f"Cannot import {module_name!r}: {error}.") from error
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            hint = suggestion(part, (n for n in vars(found) if n[:1].isupper()))
+            raise SubjectError(f"{spec!r}: there is no {part!r}.{hint}") from None
+    return found
+
+
+def load(spec: str) -> Subject:
+    """The subject of this name.
+
+    Args:
+        spec: An installed name, or `module:attribute`.
+
+    Raises:
+        SubjectError: Nothing of this name, it cannot be imported, or it is not a
+            subject.
+    """
+    module_name, colon, attribute = spec.partition(":")
+    if colon:
+        if not module_name or not attribute:
+            raise SubjectError(f"{spec!r}: write module:attribute, for example a.b:C.")
+        found = _import(module_name, attribute, spec)
+    else:
+        points = installed()
+        if spec not in points:
+            hint = suggestion(spec, points)
+            raise SubjectError(
+                f"No subject is installed as {spec!r}.{hint}"
+                " A subject of your own is given as module:attribute."
+            )
+        try:
+            found = points[spec].load()
+        except (ImportError, AttributeError) as error:
+            raise SubjectError(
+                f"{spec!r} is installed as {points[spec].value}, which cannot be"
+                f" imported: {error}. Install its distribution again."
+            ) from error
+    if isinstance(found, type) or (callable(found) and not hasattr(found, "judge")):
+        found = found()
+    missing = [name for name in _members() if not hasattr(found, name)]
+    if missing:
+        raise SubjectError(
+            f"{spec!r} is not a subject: it lacks {', '.join(missing)}"
+            " (see tornpage.subject.Subject)."
+        )
+    return cast("Subject", found)
+
+
+def spec_of(subject: Subject) -> str:
+    """The name that `load` finds this subject by, as well as can be told.
+
+    An instance does not know how it was made; its class is named when the
+    subject's own name is not an installed one.
+    """
+    if subject.name in installed():
+        return subject.name
+    kind = type(subject)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def with_database(subject: Subject, path: str) -> Subject:
+    """The subject with its programs starting from a copy of a file.
+
+    Raises:
+        SubjectError: The subject cannot do that, or not with this file.
+        OSError: The file cannot be read.
+    """
+    if not isinstance(subject, DatabaseSubject):
+        raise SubjectError(
+            f"{subject.name!r} cannot start from a file: it has no with_database()."
+            " Leave out --database."
+        )
+    try:
+        return subject.with_database(path)
+    except OSError:
+        raise
+    except ValueError as error:
+        raise SubjectError(f"{path}: {error}") from error
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_DIGEST_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def default_programs(subject: Subject) -> int:
+    """How many programs a run without options makes: the subject's own choice."""
+    return int(getattr(subject, "default_programs", DEFAULT_PROGRAMS))

@@ -1,0 +1,292 @@
+"""A run: programs of consecutive seeds, every crash of each, one certificate.
+
+    for each seed:  generate -> run -> sweep all crash points -> judge
+                                              |
+                    first broken promise:  shrink -> story -> stop (or keep going)
+
+Work is bounded by a number of programs, by time, or by both, whichever comes first.
+Time only decides whether another program is started. One that was started is
+finished; if that takes far longer than was given it is given up, and the certificate
+says so and is unverifiable: a number that silently stands for less than it says is
+worth nothing.
+
+What it is not: it does no output and touches no file. The command does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tornpage.certificate import (
+    Certificate,
+    Coverage,
+    ReportedViolation,
+    Scope,
+    exclusions,
+    images_from_log2,
+)
+from tornpage.experiment import Experiment, Finding
+from tornpage.model import CrashModel
+from tornpage.progress import silent
+from tornpage.report import Origin, report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tornpage.explore import Closure
+    from tornpage.progress import Watch
+    from tornpage.subject import Subject
+
+__all__ = ["DEFAULT_CAP", "Plan", "Tally", "run"]
+
+# Measured on correct stores, a crash point takes 1 to 40 executions. One that takes
+# this many belongs to a store that reads before it checks.
+DEFAULT_CAP = 10_000
+
+# A program in progress when time is up gets this share of the time again, and never
+# less than these seconds, before it is given up.
+_OVERTIME_SHARE = 1.0
+_OVERTIME_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run.
+
+    Attributes:
+        spec: The name the subject is found by, for replay commands.
+        seed: Seed of the first program.
+        programs: Most programs; None: as many as fit into the time.
+        seconds: Start no program after this many seconds; None: no limit.
+        model: What a crash may do.
+        mutant: Planted bug to run with, or None.
+        database: Path of the file the programs start from, for replay commands.
+        database_digest: SHA-256 of that file.
+        cap: Most executions for one crash point.
+        keep_going: Do not stop at the first broken promise.
+    """
+
+    spec: str
+    seed: int = 0
+    programs: int | None = None
+    seconds: float | None = None
+    model: CrashModel = field(default_factory=CrashModel)
+    mutant: str | None = None
+    database: str | None = None
+    database_digest: str | None = None
+    cap: int = DEFAULT_CAP
+    keep_going: bool = False
+
+    def __post_init__(self) -> None:
+        if self.programs is None and self.seconds is None:
+            raise ValueError("A run needs an end: give programs, seconds or both.")
+
+    def scope(self) -> Scope:
+        """What the certificate of this run is about."""
+        return Scope(
+            subject=self.spec,
+            model=str(self.model),
+            exclusions=exclusions(self.model),
+            mutant=self.mutant,
+            database=self.database_digest,
+            cap=self.cap,
+        )
+
+    def origin(self) -> Origin:
+        """What a report needs to know of this plan."""
+        return Origin(
+            spec=self.spec,
+            model=self.model,
+            mutant=self.mutant,
+            database=self.database,
+            database_digest=self.database_digest,
+            cap=self.cap,
+        )
+
+
+class Tally:
+    """Counts of a run in progress; becomes a `Coverage`.
+
+    Attributes:
+        programs: Programs whose crash points were all visited.
+        crash_points: Crash points visited.
+        executions: Recoveries run.
+    """
+
+    def __init__(self) -> None:
+        self.programs = 0
+        self.crash_points = 0
+        self.executions = 0
+        self._closed = 0
+        self._reused = 0
+        self._images = 0
+        self._largest = 0
+        self._operations: Counter[str] = Counter()
+        self._points: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+        self.violating: Counter[str] = Counter()
+
+    def program(self, experiment: Experiment) -> None:
+        """Count the operations of a program that ran."""
+        self._operations.update(experiment.operation_kinds)
+
+    def closure(self, experiment: Experiment, closure: Closure) -> None:
+        """Count one crash point."""
+        self.crash_points += 1
+        self.executions += closure.executions
+        self._closed += closure.closed
+        self._reused += closure.reused
+        images = images_from_log2(closure.images_log2)
+        self._images += images
+        self._largest = max(self._largest, images)
+        self._points[experiment.where(closure.point)] += 1
+        self._faults.update(closure.faults)
+
+    def coverage(self, nanoseconds: int) -> Coverage:
+        """The counts so far."""
+        return Coverage(
+            programs=self.programs,
+            crash_points=self.crash_points,
+            closed=self._closed,
+            reused=self._reused,
+            executions=self.executions,
+            images=self._images,
+            largest=self._largest,
+            operations=dict(self._operations),
+            points=dict(self._points),
+            faults=dict(self._faults),
+            violating=dict(self.violating),
+            nanoseconds=nanoseconds,
+        )
+
+
+class _GivenUp(Exception):  # noqa: N818: it is a signal, nothing is wrong
+    """The program in progress takes too long."""
+
+
+class _Runner:
+    """One run in progress."""
+
+    def __init__(
+        self, subject: Subject, plan: Plan, watch: Watch, clock: Callable[[], int]
+    ) -> None:
+        self.subject = subject
+        self.plan = plan
+        self.watch = watch
+        self.clock = clock
+        self.begun = clock()
+        self.tally = Tally()
+        self.started = 0
+        self.reported: list[ReportedViolation] = []
+        self.cut: list[str] = []
+
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return (self.clock() - self.begun) / 1e9
+
+    def run(self) -> None:
+        """Run programs until the plan, or something else, says stop."""
+        plan = self.plan
+        seed = plan.seed
+        try:
+            while self._wants_another():
+                seed = plan.seed + self.started
+                self.started += 1
+                self._one(seed)
+        except _GivenUp:
+            self.cut.append(
+                f"the program of seed {seed} was given up after"
+                f" {self.elapsed():.0f} s, its later crash points are not covered"
+            )
+        except KeyboardInterrupt:
+            self.cut.append(
+                f"interrupted in the program of seed {seed}, its later crash points"
+                " are not covered"
+            )
+
+    def _wants_another(self) -> bool:
+        plan = self.plan
+        return (
+            (plan.keep_going or not self.reported)
+            and not self.cut
+            and (plan.programs is None or self.started < plan.programs)
+            and (plan.seconds is None or self.elapsed() < plan.seconds)
+        )
+
+    def _one(self, seed: int) -> None:
+        plan = self.plan
+        program = self.subject.generate(seed)
+        experiment = Experiment(self.subject, program, plan.model, cap=plan.cap)
+        self.tally.program(experiment)
+
+        def visit(closure: Closure) -> None:
+            self.tally.closure(experiment, closure)
+            self.watch(self.tally)
+            self._check_time()
+
+        broken: set[str] = set()
+        for finding in experiment.sweep(visit, stop=not plan.keep_going):
+            promise = finding.violation.property
+            if promise in broken:
+                continue
+            broken.add(promise)
+            self.tally.violating[promise] += 1
+            if all(known.property != promise for known in self.reported):
+                self._report(seed, experiment, finding)
+            if not plan.keep_going:
+                return
+        self.tally.programs += 1
+
+    def _check_time(self) -> None:
+        limit = self.plan.seconds
+        if limit is not None:
+            overtime = max(limit * _OVERTIME_SHARE, _OVERTIME_SECONDS)
+            if self.elapsed() > limit + overtime:
+                raise _GivenUp
+
+    def _report(self, seed: int, experiment: Experiment, finding: Finding) -> None:
+        origin = self.plan.origin()
+        reported, interrupted = report(origin, experiment, finding, seed=seed)
+        self.reported.append(reported)
+        if interrupted:
+            self.cut.append(f"interrupted while shrinking the program of seed {seed}")
+
+    def certificate(self) -> Certificate:
+        """The certificate of what was run so far."""
+        return Certificate(
+            scope=self.plan.scope(),
+            seeds=((self.plan.seed, self.started),) if self.started else (),
+            coverage=self.tally.coverage(self.clock() - self.begun),
+            violations=tuple(self.reported),
+            cut=tuple(self.cut),
+        )
+
+
+def run(
+    subject: Subject,
+    plan: Plan,
+    *,
+    watch: Watch = silent,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> Certificate:
+    """Run a plan to its end, or to Ctrl-C, which only makes it end early.
+
+    Args:
+        subject: The code under test.
+        plan: What to run.
+        watch: Called after each crash point.
+        clock: Nanoseconds; tests put their own here.
+
+    Raises:
+        KeyError: The subject has no planted bug of the plan's name.
+    """
+    with ExitStack() as stack:
+        if plan.mutant is not None:
+            stack.enter_context(subject.mutant(plan.mutant))
+        runner = _Runner(subject, plan, watch, clock)
+        runner.run()
+    return runner.certificate()

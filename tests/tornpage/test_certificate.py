@@ -1,0 +1,216 @@
+"""Verdicts, merging and rendering of certificates."""
+
+import itertools
+import json
+import math
+import random
+
+import pytest
+
+from tornpage.certificate import (
+    Certificate,
+    Coverage,
+    MergeError,
+    ReportedViolation,
+    Scope,
+    images_from_log2,
+    merge,
+)
+from tornpage.failure import Failure
+
+SCOPE = Scope(subject="toy", model="tear=sector", cap=100)
+FAILURE = Failure("toy", [], "tear=sector", "live", "P")
+
+
+def covered(**changes):
+    counts = {
+        "programs": 1,
+        "crash_points": 9,
+        "closed": 9,
+        "executions": 12,
+        "images": 40,
+        "largest": 8,
+        "faults": {"dropped": 3},
+        "nanoseconds": 10**9,
+    }
+    return Coverage(**(counts | changes))
+
+
+def violation(promise="P persistence"):
+    return ReportedViolation(
+        property=promise,
+        message="gone.",
+        seed=3,
+        found_size=9,
+        shrunk_size=2,
+        shrinking="to a local minimum, 4 attempts",
+        story="a story\n",
+        replay="tornpage run toy --replay x",
+        failure=FAILURE,
+    )
+
+
+def certificate(**changes):
+    fields = {"scope": SCOPE, "seeds": ((0, 1),), "coverage": covered()}
+    return Certificate(**(fields | changes))
+
+
+def test_everything_covered_and_nothing_broken_is_consistent():
+    assert certificate().verdict == "consistent"
+    assert certificate().exit_status == 0
+    assert certificate().doubts() == ()
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        {"coverage": Coverage()},
+        {"coverage": covered(faults={})},
+        {"coverage": covered(faults={"dropped": 0, "torn": 0})},
+        {"coverage": covered(closed=8)},
+        {"cut": ("interrupted",)},
+    ],
+)
+def test_anything_left_out_is_unverifiable_and_said_first(left_out):
+    doubtful = certificate(**left_out)
+    assert doubtful.verdict == "unverifiable"
+    assert doubtful.exit_status == 3
+    second_line = doubtful.render().splitlines()[1]
+    assert second_line.split()[0] == "because"
+    assert doubtful.doubts()[0].split()[0] in second_line
+
+
+def test_a_violation_outranks_every_doubt():
+    found = certificate(
+        coverage=Coverage(), violations=(violation(),), cut=("interrupted",)
+    )
+    assert found.verdict == "violated"
+    assert found.exit_status == 1
+
+
+def test_an_unclosed_share_is_never_rounded_up_to_one():
+    almost = covered(crash_points=10**9, closed=10**9 - 1)
+    assert almost.closed_share < 1
+    text = certificate(coverage=almost).render()
+    assert "99.9 %" in text
+    assert "100 %" not in text
+
+
+def random_certificate(draw, first):
+    return certificate(
+        seeds=((first, draw.randint(1, 4)),),
+        coverage=Coverage(
+            programs=draw.randrange(5),
+            crash_points=draw.randrange(50),
+            closed=draw.randrange(50),
+            reused=draw.randrange(9),
+            executions=draw.randrange(99),
+            images=images_from_log2(draw.uniform(0, 3000)),
+            largest=images_from_log2(draw.uniform(0, 3000)),
+            operations={draw.choice("abc"): draw.randint(1, 9)},
+            points={draw.choice("abc"): draw.randint(1, 9)},
+            faults={draw.choice("abc"): draw.randint(1, 9)},
+            violating={draw.choice("abc"): draw.randint(1, 9)},
+            nanoseconds=draw.randrange(10**12),
+        ),
+        violations=(violation(draw.choice("PAS")),) * draw.randrange(2),
+        cut=(draw.choice("xyz"),) * draw.randrange(2),
+    )
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_merging_is_associative_to_the_last_bit(seed):
+    draw = random.Random(seed)
+    a, b, c = (random_certificate(draw, first) for first in (0, 4, 20))
+    assert merge(merge(a, b), c) == merge(a, merge(b, c))
+
+
+def test_merging_with_nothing_changes_nothing():
+    empty = Certificate(scope=SCOPE)
+    one = certificate()
+    assert merge(one, empty) == one == merge(empty, one)
+
+
+def test_a_merged_certificate_counts_both_parts():
+    both = merge(certificate(), certificate(seeds=((1, 2),), coverage=covered()))
+    assert both.seeds == ((0, 3),)
+    assert both.coverage.crash_points == 18
+    assert both.coverage.largest == 8
+    assert both.coverage.faults == {"dropped": 6}
+
+
+def test_one_doubtful_part_makes_the_whole_doubtful():
+    parts = (
+        certificate(),
+        certificate(seeds=((1, 1),), coverage=covered(closed=1)),
+    )
+    for first, second in itertools.permutations(parts):
+        assert merge(first, second).verdict == "unverifiable"
+
+
+def test_parts_about_different_things_do_not_merge():
+    other = certificate(scope=Scope(subject="toy", model="tear=byte", cap=100))
+    with pytest.raises(MergeError, match="model .*tear=sector.*tear=byte"):
+        merge(certificate(), other)
+
+
+def test_parts_with_a_seed_in_common_do_not_merge():
+    with pytest.raises(MergeError, match="both cover seed 2"):
+        merge(certificate(seeds=((0, 3),)), certificate(seeds=((2, 1),)))
+
+
+@pytest.mark.parametrize("exponent", [0, 1, 1.584962500721156, 20, 52, 53, 4000.25])
+def test_images_survive_the_way_through_the_logarithm(exponent):
+    assert math.log2(images_from_log2(exponent)) == pytest.approx(exponent, abs=1e-9)
+
+
+def test_small_numbers_of_images_are_exact():
+    assert [images_from_log2(math.log2(n)) for n in range(1, 5000)] == list(
+        range(1, 5000)
+    )
+
+
+def test_json_has_every_documented_field_and_survives_json():
+    data = certificate(violations=(violation(),)).to_json()
+    assert json.loads(json.dumps(data)) == data
+    wanted = {
+        "verdict",
+        "crash_points",
+        "executions",
+        "images_log2",
+        "closed",
+        "reused",
+        "programs",
+        "operations",
+        "crash_points_by_kind",
+        "faults",
+        "seconds",
+        "seed",
+        "model",
+        "subject",
+        "versions",
+        "mutant",
+        "violations",
+    }
+    assert wanted <= set(data)
+    assert {"property", "message", "program", "story", "replay"} <= set(
+        data["violations"][0]
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_line_is_wider_than_eighty_columns(seed):
+    text = random_certificate(random.Random(seed), 0).render()
+    wide = certificate(
+        scope=Scope(subject="a" * 90, model="m" * 90, mutant="b" * 60),
+        coverage=covered(operations={f"operation{n}": 10**9 for n in range(20)}),
+    ).render()
+    assert max(map(len, (*text.splitlines(), *wide.splitlines()))) <= 80
+
+
+def test_the_text_says_what_was_not_proven():
+    text = certificate(
+        scope=Scope(subject="toy", model="tear=sector", exclusions=("no sync lies",))
+    ).render()
+    assert "not proven" in text
+    assert "no sync lies" in text
