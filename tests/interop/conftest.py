@@ -2,7 +2,8 @@
 
 Every test below this folder is marked `interop`. Where Go or Debian's bbolt
 package is missing these tests are skipped, with the command that installs both
-as the reason: they say nothing about the project then.
+as the reason: they say nothing about the project then. SHEARBOLT_INTEROP=required
+makes them fail instead; the gate sets it where it could install them.
 
 Under pytest-xdist several workers want the program at once. They share the
 folder above their own base folders; the first to take the lock there builds,
@@ -17,7 +18,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from tests.interop.oracle import Oracle
@@ -41,11 +42,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.interop)
 
 
+def missing(reason: str) -> NoReturn:
+    """Skip, or fail where the interop tests are required."""
+    if os.environ.get("SHEARBOLT_INTEROP") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def etcd() -> str:
+    """Where the etcd server program is."""
+    return shutil.which("etcd") or missing(f"etcd is not installed: {INSTALL}")
+
+
 @pytest.fixture(scope="session")
 def oracle_program(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The compiled oracle."""
     if shutil.which("go") is None or not BBOLT.is_dir():
-        pytest.skip(f"real bbolt is not installed: {INSTALL}")
+        missing(f"real bbolt is not installed: {INSTALL}")
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent

@@ -14,9 +14,9 @@ SIGTERM and copies `member/snap/db`, which is a bbolt file:
     compaction             ... until now: pages become free ...
     30 more objects        ... and are used again
 
-What it is not: part of a test run. The file it wrote is kept; the tests need no
-etcd to read it. Two runs give different bytes (cluster and member ids follow
-from the ports, batching from the clock), the same keys and values.
+Two runs give different bytes (cluster and member ids follow from the ports,
+batching from the clock), the same history of keys and values; a test makes one
+and compares. What it is not: needed to run the tests on the file that is kept.
 
 etcd opens bbolt without a stored freelist. Under bbolt 1.3.6 such a file is as
 long as its pages (80 pages, measured); from 1.3.7 on it is extended to the

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.interop import engine
+from tests.interop import engine, make_etcd_database
 from tests.interop.oracle import Bucket, Oracle
 
 import shearbolt
@@ -31,6 +31,17 @@ def test_it_is_the_database_it_is_said_to_be(oracle: Oracle, path: str) -> None:
     assert stats["leaf_overflow"] >= 3
     assert stats["free"] >= 10
     assert oracle.check(path) == []
+
+
+def test_etcd_still_writes_the_same_history(
+    etcd: str, oracle: Oracle, path: str, tmp_path: Path
+) -> None:
+    # So the file that is kept is what the script makes, not something else.
+    again = tmp_path / "again.db"
+    make_etcd_database.make(again)
+    for name in (b"key", b"lease"):
+        kept = dict(oracle.dump(path).entries)[name]
+        assert dict(oracle.dump(str(again)).entries)[name] == kept
 
 
 def test_both_read_the_same(oracle: Oracle, path: str) -> None:

@@ -83,17 +83,17 @@ def test_programs_do_split_merge_overflow_and_reuse(
     seen = set()
     for seed in range(40):
         path = str(tmp_path / f"{seed}.db")
-        sizes = []
+        leaves = 0
         for session in single(seed):
             for transaction in session.transactions:
                 oracle.apply(path, [transaction], page_size=1024, no_sync=True)
-                sizes.append(oracle.stats(path)["leaf_pages"])
-                if Operation("delete_bucket", key=b"a") in transaction.ops:
+                before, leaves = leaves, oracle.stats(path)["leaf_pages"]
+                if transaction.ops[0].op == "delete_bucket":
                     seen.add("delete_bucket")
+                elif leaves != before:
+                    seen.add("split" if leaves > before else "merge")
         stats = oracle.stats(path)
         seen |= {name for name in ("branch_pages", "leaf_overflow") if stats[name]}
-        seen |= {"split" for a, b in zip(sizes, sizes[1:], strict=False) if b > a + 1}
-        seen |= {"merge" for a, b in zip(sizes, sizes[1:], strict=False) if b < a}
         if stats["free"]:
             seen.add("free")
     assert seen == {
@@ -125,7 +125,7 @@ def test_the_deterministic_family_is_deterministic(
 def test_several_dirty_buckets_are_outside_that_family(
     oracle: Oracle, tmp_path: Path
 ) -> None:
-    # Why the family is so narrow; 64 orders of 5 buckets agree by chance never.
+    # Why the family is so narrow. 120 orders: 20 runs agree once in 10^39 tries.
     names = [b"%d" % i for i in range(5)]
     fill = Transaction(
         tuple(
@@ -138,7 +138,7 @@ def test_several_dirty_buckets_are_outside_that_family(
         )
     )
     files = set()
-    for attempt in range(64):
+    for attempt in range(20):
         path = tmp_path / f"{attempt}.db"
         oracle.apply(str(path), [fill], page_size=4096, no_sync=True)
         files.add(path.read_bytes())
