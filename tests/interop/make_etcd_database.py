@@ -27,6 +27,7 @@ another etcd makes it: 512 KiB instead of 16 MiB.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
@@ -56,6 +57,10 @@ class Gateway:
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
 
     def call(self, method: str, **fields: Any) -> dict[str, Any]:
         """Post the fields to /v3/METHOD; the reply's fields.
@@ -156,14 +161,16 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], Gateway]:
             stderr=log,
         )
     deadline = time.monotonic() + PATIENCE
+    gateway = Gateway(client)
     while time.monotonic() < deadline and process.poll() is None:
-        gateway = Gateway(client)
         try:
             gateway.call("kv/range", key=b"/")
         except (OSError, http.client.HTTPException, RuntimeError):
+            gateway.close()  # The next call dials again.
             time.sleep(0.1)  # It is not listening, or has no leader, yet.
         else:
             return process, gateway
+    gateway.close()
     process.kill()
     process.wait()
     raise RuntimeError(
@@ -182,7 +189,8 @@ def make(target: Path) -> None:
         folder = Path(name)
         process, gateway = start(folder)
         try:
-            fill(gateway)
+            with contextlib.closing(gateway):
+                fill(gateway)
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=PATIENCE)
         finally:
