@@ -1,0 +1,478 @@
+"""The reference model: nested buckets as plain dicts.
+
+Theory
+======
+A Bolt database is a tree of buckets. A bucket maps keys to values or to
+further buckets, in one key space, and carries a 64-bit sequence. That is all a
+user can see, so it is all the model holds:
+
+    Bucket(sequence, entries)
+      entries:  b"apple" -> b"red"
+                b"trees" -> Bucket(sequence, entries)
+
+The model is the oracle, so it must be obviously right: no pages, no order on
+disk, no freelist. A commit is cheap to remember because committed buckets are
+frozen and shared. A write transaction copies the buckets on the path it
+changes (`ModelTx`), so a hundred states of one database cost what changed
+between them.
+
+`digest` is a Merkle hash: a bucket's digest covers its sequence and, in key
+order, every key with its value or with the digest of the bucket below. It
+depends on content alone, not on insertion order and not on PYTHONHASHSEED.
+
+`observe` reads the same shape out of a transaction of the engine. It goes
+through cursors only, so it sees what an application sees, and it refuses keys
+that come out of order: a dict would hide that.
+
+What it is not: it does not know transactions ids, crashes or promises. Those
+are `interpret` and `contract`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "EMPTY",
+    "MAX_KEY_SIZE",
+    "Bucket",
+    "Difference",
+    "Entry",
+    "ModelTx",
+    "OrderError",
+    "Path",
+    "Readable",
+    "Refused",
+    "Walkable",
+    "difference",
+    "observe",
+    "path_text",
+    "walk",
+]
+
+Path: TypeAlias = tuple[bytes, ...]
+
+# Bolt's limits (errors.go, bucket.go): longer keys are refused by put.
+MAX_KEY_SIZE: Final = 32768
+
+_SEQUENCE_MODULUS: Final = 1 << 64
+_LENGTHS: Final = struct.Struct("<II")
+_SEQUENCE: Final = struct.Struct("<Q")
+_DIGEST_BYTES: Final = 16
+# A length no value has: the entry is a bucket and its digest follows.
+_BUCKET_LENGTH: Final = 0xFFFFFFFF
+# How much of a key or value a message shows.
+_SHOWN: Final = 24
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer, not a defect.
+    """The model refuses an operation, as Bolt does.
+
+    Attributes:
+        error: Name of the engine's exception class for this refusal.
+    """
+
+    def __init__(self, error: str) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class OrderError(Exception):
+    """A cursor gave keys that are not strictly ascending."""
+
+
+class Bucket:
+    """One bucket: a sequence and entries, each a value or another bucket.
+
+    Attributes:
+        entries: Values and buckets by key, in no particular order.
+        sequence: The bucket's counter, 0..2**64-1.
+        frozen: Part of a remembered state; changing it would rewrite history.
+    """
+
+    __slots__ = ("__weakref__", "_digest", "entries", "frozen", "sequence")
+
+    def __init__(
+        self, entries: dict[bytes, Entry] | None = None, sequence: int = 0
+    ) -> None:
+        self.entries: dict[bytes, Entry] = {} if entries is None else entries
+        self.sequence = sequence
+        self.frozen = False
+        self._digest: bytes | None = None
+
+    def freeze(self) -> Bucket:
+        """Make this bucket and everything below it immutable; gives itself."""
+        # An unfrozen bucket hangs below unfrozen buckets only, so a frozen one
+        # ends the descent.
+        if not self.frozen:
+            self.frozen = True
+            for entry in self.entries.values():
+                if isinstance(entry, Bucket):
+                    entry.freeze()
+        return self
+
+    def thaw(self) -> Bucket:
+        """A changeable copy of this bucket; buckets below stay shared."""
+        return Bucket(dict(self.entries), self.sequence)
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes that stand for the whole content below this bucket."""
+        known = self._digest
+        if known is not None:
+            return known
+        parts = [_SEQUENCE.pack(self.sequence)]
+        append = parts.append
+        pack = _LENGTHS.pack
+        for key, entry in sorted(self.entries.items(), key=_key_of):
+            if isinstance(entry, Bucket):
+                append(pack(len(key), _BUCKET_LENGTH))
+                append(key)
+                append(entry.digest)
+            else:
+                append(pack(len(key), len(entry)))
+                append(key)
+                append(entry)
+        made = hashlib.blake2b(b"".join(parts), digest_size=_DIGEST_BYTES).digest()
+        if self.frozen:
+            self._digest = made
+        return made
+
+    def find(self, path: Path) -> Bucket:
+        """The bucket at `path`.
+
+        Raises:
+            Refused: There is none (BucketNotFoundError).
+        """
+        here = self
+        for name in path:
+            entry = here.entries.get(name)
+            if not isinstance(entry, Bucket):
+                raise Refused("BucketNotFoundError")
+            here = entry
+        return here
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under `key`; None when there is none or it is a bucket."""
+        entry = self.entries.get(key)
+        return None if isinstance(entry, Bucket) else entry
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Bucket):
+            return NotImplemented
+        return self.sequence == other.sequence and self.entries == other.entries
+
+    def __hash__(self) -> int:
+        # A hash must not follow later changes, so only a frozen bucket has one.
+        if not self.frozen:
+            raise TypeError("a bucket that may still change has no hash")
+        return int.from_bytes(self.digest[:8], "little")
+
+    def __repr__(self) -> str:
+        return (
+            f"<Bucket {self.digest.hex()[:12]}, {len(self.entries)} entries, "
+            f"sequence {self.sequence}>"
+        )
+
+
+Entry: TypeAlias = bytes | Bucket
+
+EMPTY: Final = Bucket().freeze()
+
+
+class ModelTx:
+    """A write transaction on the model.
+
+    Nothing is seen by anybody until `commit` gives the new state, so a
+    rollback is to forget the object.
+
+    Every method mirrors the engine's and raises `Refused` where the engine
+    raises; the order in which conditions are tested is Bolt's (bucket.go).
+    """
+
+    __slots__ = ("root",)
+
+    def __init__(self, base: Bucket) -> None:
+        self.root = base.thaw()
+
+    def commit(self) -> Bucket:
+        """The state this transaction leaves behind."""
+        return self.root.freeze()
+
+    def bucket(self, path: Path) -> Bucket:
+        """The bucket at `path`, made changeable.
+
+        Raises:
+            Refused: BucketNotFoundError.
+        """
+        here = self.root
+        for name in path:
+            entry = here.entries.get(name)
+            if not isinstance(entry, Bucket):
+                raise Refused("BucketNotFoundError")
+            if entry.frozen:
+                entry = here.entries[name] = entry.thaw()
+            here = entry
+        return here
+
+    def create_bucket(self, path: Path) -> None:
+        """Make an empty bucket; its parent must exist.
+
+        Raises:
+            Refused: BucketNotFoundError (parent), BucketNameRequiredError,
+                BucketExistsError, IncompatibleValueError.
+        """
+        parent = self.bucket(path[:-1])
+        name = path[-1]
+        if not name:
+            raise Refused("BucketNameRequiredError")
+        entry = parent.entries.get(name)
+        if isinstance(entry, Bucket):
+            raise Refused("BucketExistsError")
+        if entry is not None:
+            raise Refused("IncompatibleValueError")
+        parent.entries[name] = Bucket()
+
+    def ensure(self, path: Path) -> None:
+        """Make every bucket of `path` that is missing, outermost first.
+
+        Raises:
+            Refused: BucketNameRequiredError, IncompatibleValueError.
+        """
+        for depth in range(1, len(path) + 1):
+            try:
+                self.create_bucket(path[:depth])
+            except Refused as refused:
+                if refused.error != "BucketExistsError":
+                    raise
+
+    def delete_bucket(self, path: Path) -> None:
+        """Remove a bucket with everything in it.
+
+        Raises:
+            Refused: BucketNotFoundError, IncompatibleValueError.
+        """
+        parent = self.bucket(path[:-1])
+        entry = parent.entries.get(path[-1])
+        if entry is None:
+            raise Refused("BucketNotFoundError")
+        if not isinstance(entry, Bucket):
+            raise Refused("IncompatibleValueError")
+        del parent.entries[path[-1]]
+
+    def put(self, path: Path, key: bytes, value: bytes) -> None:
+        """Store a value.
+
+        Raises:
+            Refused: BucketNotFoundError, KeyRequiredError, KeyTooLargeError,
+                IncompatibleValueError (the key is a bucket).
+        """
+        bucket = self.bucket(path)
+        if not key:
+            raise Refused("KeyRequiredError")
+        if len(key) > MAX_KEY_SIZE:
+            raise Refused("KeyTooLargeError")
+        if isinstance(bucket.entries.get(key), Bucket):
+            raise Refused("IncompatibleValueError")
+        bucket.entries[key] = value
+
+    def delete(self, path: Path, key: bytes) -> None:
+        """Remove a value; a missing key is no error.
+
+        Raises:
+            Refused: BucketNotFoundError, IncompatibleValueError.
+        """
+        bucket = self.bucket(path)
+        if isinstance(bucket.entries.get(key), Bucket):
+            raise Refused("IncompatibleValueError")
+        bucket.entries.pop(key, None)
+
+    def set_sequence(self, path: Path, number: int) -> None:
+        """Set a bucket's sequence.
+
+        Raises:
+            Refused: BucketNotFoundError.
+        """
+        self.bucket(path).sequence = number % _SEQUENCE_MODULUS
+
+    def next_sequence(self, path: Path) -> int:
+        """Add one to a bucket's sequence and give the new number.
+
+        Raises:
+            Refused: BucketNotFoundError.
+        """
+        bucket = self.bucket(path)
+        bucket.sequence = (bucket.sequence + 1) % _SEQUENCE_MODULUS
+        return bucket.sequence
+
+
+class _Cursor(Protocol):
+    """What a walk needs of a cursor of the engine."""
+
+    def first(self) -> tuple[bytes, bytes | None] | None: ...
+
+    def next(self) -> tuple[bytes, bytes | None] | None: ...
+
+
+class Walkable(Protocol):
+    """What a walk needs of a bucket of the engine."""
+
+    @property
+    def sequence(self) -> int:
+        """The bucket's counter."""
+        ...
+
+    def cursor(self) -> _Cursor:
+        """A cursor over keys and sub-buckets."""
+        ...
+
+    def bucket(self, name: bytes, /) -> Walkable:
+        """The sub-bucket of this name."""
+        ...
+
+
+class Readable(Protocol):
+    """What a walk needs of a transaction of the engine."""
+
+    def cursor(self) -> _Cursor:
+        """A cursor over the root bucket."""
+        ...
+
+    def bucket(self, name: bytes, /) -> Walkable:
+        """The top-level bucket of this name."""
+        ...
+
+
+def observe(tx: Readable) -> Bucket:
+    """Everything a transaction shows, as a frozen model bucket.
+
+    Raises:
+        OrderError: Keys do not come out in strictly ascending order.
+    """
+    return Bucket(_entries(tx, ())).freeze()
+
+
+def _entries(source: Readable | Walkable, path: Path) -> dict[bytes, Entry]:
+    entries: dict[bytes, Entry] = {}
+    cursor = source.cursor()
+    step = cursor.next
+    below: list[bytes] = []
+    last = b""
+    pair = cursor.first()
+    while pair is not None:
+        key, value = pair
+        # Bolt has no empty key, so the first key must be above b"" as well.
+        if key <= last:
+            raise OrderError(
+                f"cursor of bucket {path_text(path)} gave {_shown(key)} "
+                f"after {_shown(last)}: keys must ascend"
+            )
+        last = key
+        if value is None:
+            below.append(key)
+            entries[key] = EMPTY
+        else:
+            entries[key] = value
+        pair = step()
+    # After the walk, not during it: one cursor at a time keeps the order of
+    # reads, and with it the crash explorer's tree, simple.
+    for key in below:
+        bucket = source.bucket(key)
+        entries[key] = Bucket(_entries(bucket, (*path, key)), bucket.sequence)
+    return entries
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first place where two contents differ, in key order.
+
+    Attributes:
+        path: Bucket names, and the key when a key differs.
+        promised: What stands there on the left side, for people.
+        found: What stands there on the right side, for people.
+    """
+
+    path: Path
+    promised: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{path_text(self.path)}: promised {self.promised}, found {self.found}"
+
+
+def difference(promised: Bucket, found: Bucket) -> Difference | None:
+    """The first difference by path; None when the contents are equal."""
+    return _difference(promised, found, ())
+
+
+def _difference(promised: Bucket, found: Bucket, path: Path) -> Difference | None:
+    if promised is found:
+        return None
+    if promised.sequence != found.sequence:
+        return Difference(
+            path, f"sequence {promised.sequence}", f"sequence {found.sequence}"
+        )
+    left, right = promised.entries, found.entries
+    for key in sorted(left.keys() | right.keys()):
+        one, two = left.get(key), right.get(key)
+        if isinstance(one, Bucket) and isinstance(two, Bucket):
+            below = _difference(one, two, (*path, key))
+            if below is not None:
+                return below
+        elif one != two:
+            return Difference((*path, key), _entry_text(one), _entry_text(two))
+    return None
+
+
+def walk(root: Bucket) -> Iterator[tuple[Path, Bucket]]:
+    """Every bucket below `root` with its path, in key order, parents first."""
+    pending: list[tuple[Path, Bucket]] = [((), root)]
+    while pending:
+        path, bucket = pending.pop()
+        if path:
+            yield path, bucket
+        below = [
+            ((*path, key), entry)
+            for key, entry in bucket.entries.items()
+            if isinstance(entry, Bucket)
+        ]
+        pending.extend(sorted(below, key=_path_of, reverse=True))
+
+
+def path_text(path: Path) -> str:
+    """A path for people: names joined by slashes, "/" for the root."""
+    return "/".join(_shown(name) for name in path) if path else "/"
+
+
+def _key_of(item: tuple[bytes, Entry]) -> bytes:
+    return item[0]
+
+
+def _path_of(item: tuple[Path, Bucket]) -> Path:
+    return item[0]
+
+
+def _shown(raw: bytes) -> str:
+    if raw.isascii() and raw.decode("ascii").isprintable():
+        text = raw.decode("ascii")
+    else:
+        text = "0x" + raw.hex()
+    if len(text) > _SHOWN:
+        return f"{text[:_SHOWN]}...({len(raw)} bytes)"
+    return text
+
+
+def _entry_text(entry: Entry | None) -> str:
+    if entry is None:
+        return "nothing"
+    if isinstance(entry, Bucket):
+        return f"a bucket of {len(entry.entries)}"
+    return f"{len(entry)} bytes {_shown(entry)}".rstrip()

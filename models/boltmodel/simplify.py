@@ -1,0 +1,118 @@
+"""Smaller programs to try instead of a failing one.
+
+Theory
+======
+Three passes, cheapest first. Leaving out operations comes first because it
+shrinks the story most: halves, quarters, down to single ones. Then options go
+back to their defaults. Then single operations get simpler: fewer keys, shorter
+values, shorter paths.
+
+Every candidate is strictly smaller than the program by `weight`, so a shrinker
+that always continues from the candidate it accepted must stop.
+
+What it is not: it does not decide whether a candidate still fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from boltmodel.programs import Fill, Operation, Program, Put, SetSequence, Thin, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["simplify", "weight"]
+
+# The simplest value that is still visible, and the simplest name.
+_SHORT = 5
+_NAME = b"a"
+_KEY = b"k"
+
+
+def weight(program: Program) -> tuple[int, int, int]:
+    """The order `simplify` descends in: operations, options, their size."""
+    defaults = Program(())
+    options = sum(
+        getattr(program, name) != getattr(defaults, name)
+        for name in ("page_size", "freelist_type", "no_freelist_sync")
+    )
+    return len(program.operations), options, sum(map(_size, program.operations))
+
+
+def simplify(program: Program) -> Iterator[Program]:
+    """Strictly smaller programs, the most drastic first."""
+    operations = program.operations
+    yield from (replace(program, operations=kept) for kept in _shorter(operations))
+    if program.no_freelist_sync:
+        yield replace(program, no_freelist_sync=False)
+    if program.freelist_type != "array":
+        yield replace(program, freelist_type="array")
+    if program.page_size != 4096:
+        yield replace(program, page_size=4096)
+    for position, op in enumerate(operations):
+        for simpler in _simpler(op):
+            if _size(simpler) < _size(op):
+                changed = (*operations[:position], simpler, *operations[position + 1 :])
+                yield replace(program, operations=changed)
+
+
+def _shorter(operations: tuple[Operation, ...]) -> Iterator[tuple[Operation, ...]]:
+    chunk = len(operations)
+    while chunk:
+        # From the end: what comes after the failure is never needed.
+        for end in range(len(operations), 0, -chunk):
+            yield operations[: max(0, end - chunk)] + operations[end:]
+        chunk //= 2
+
+
+def _size(op: Operation) -> int:
+    """How much there is to say about one operation."""
+    size = 1
+    path = getattr(op, "path", ())
+    size += sum(1 + len(name) + (name != _NAME) for name in path)
+    key = getattr(op, "key", _KEY)
+    size += len(key) + (key != _KEY)
+    if isinstance(op, Put | Fill):
+        size += op.value.length
+    if isinstance(op, Fill):
+        size += op.count * 4 + op.first + op.step
+    if isinstance(op, Thin):
+        size += op.count + op.step + len(op.start)
+    if isinstance(op, SetSequence):
+        size += op.number
+    return size
+
+
+def _simpler(op: Operation) -> Iterator[Operation]:
+    path = getattr(op, "path", ())
+    if path:
+        yield replace(op, path=(_NAME,))  # type: ignore[call-arg]
+        if len(path) > 1:
+            yield replace(op, path=path[1:])  # type: ignore[call-arg]
+            yield replace(op, path=path[:-1])  # type: ignore[call-arg]
+    if isinstance(op, Put):
+        yield replace(op, key=_KEY)
+        for length in _lengths(op.value.length):
+            yield replace(op, value=Value(op.value.seed, length))
+    if isinstance(op, Fill):
+        yield Put(op.path, _KEY, op.value)
+        yield replace(op, first=0, step=1)
+        for count in (op.count // 2, op.count * 3 // 4, op.count - 1):
+            if count:
+                yield replace(op, count=count)
+        for length in _lengths(op.value.length):
+            yield replace(op, value=Value(op.value.seed, length))
+    if isinstance(op, Thin):
+        yield replace(op, start=b"")
+        yield replace(op, step=1)
+        yield replace(op, count=op.count // 2)
+    if isinstance(op, SetSequence):
+        yield replace(op, number=1)
+
+
+def _lengths(length: int) -> Iterator[int]:
+    for shorter in (_SHORT, length // 2, length * 3 // 4):
+        if shorter >= _SHORT:
+            yield shorter
