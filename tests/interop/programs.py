@@ -147,11 +147,13 @@ class _Nested:
             return self.rng.choice((*NAMES, b""))
         return b"key-%d" % self.rng.randrange(60) * self.rng.choice((1, 1, 1, 20))
 
-    def _walk(self, steps: tuple[tuple[str], ...], key: bytes) -> Operation:
-        step = self.rng.choice(steps)
-        start = ("last",) if step == ("prev",) else ("first",)
-        start = self.rng.choice((start, ("seek", key)))
-        return Operation("cursor", self._path(), moves=(start, *[step] * 5))
+    def _walk(self, ways: tuple[tuple[str], ...], key: bytes) -> Operation:
+        step = self.rng.choice(ways)
+        end = "last" if step == ("prev",) else "first"
+        steps = [step] * 5
+        if self.rng.random() < 0.5:
+            return Operation("cursor", self._path(), moves=(("seek", key), *steps))
+        return Operation("cursor", self._path(), moves=((end,), *steps))
 
     def _operation(self) -> Operation:
         kinds = tuple(WEIGHTS)
