@@ -6,10 +6,13 @@ read. Were ours another kind of lock, both would write, and destroy the file.
 
 from __future__ import annotations
 
+import fcntl
+
 import pytest
 from tests.interop.oracle import Oracle, OracleError
 
 import shearbolt
+from shearbolt.storage import _posix
 
 SHORT = 0.2  # Seconds; bbolt tries every 0.05.
 
