@@ -279,11 +279,12 @@ def decode(data: Any) -> Program:
     Raises:
         ValueError: `data` is not a program; the message says which part.
     """
-    if not isinstance(data, dict) or not isinstance(data.get("ops"), list):
-        raise ValueError('a program is an object with a list "ops"')
-    unknown = data.keys() - {"ops", *_OPTION_DEFAULTS}
-    if unknown:
-        raise ValueError(f"unknown program option: {sorted(unknown)[0]}")
+    _require(
+        isinstance(data, dict) and isinstance(data.get("ops"), list),
+        'a program is an object with a list "ops"',
+    )
+    for name in sorted(data.keys() - {"ops", *_OPTION_DEFAULTS}):
+        raise ValueError(f"unknown program option: {name}")
     operations = []
     for position, item in enumerate(data["ops"]):
         try:
@@ -291,12 +292,17 @@ def decode(data: Any) -> Program:
         except ValueError as error:
             raise ValueError(f"operation {position}: {error}") from None
     options = {**_OPTION_DEFAULTS, **{k: v for k, v in data.items() if k != "ops"}}
-    if options["page_size"] not in PAGE_SIZES:
-        raise ValueError(f"page_size must be one of {PAGE_SIZES}")
-    if options["freelist_type"] not in FREELIST_TYPES:
-        raise ValueError(f"freelist_type must be one of {FREELIST_TYPES}")
-    if not isinstance(options["no_freelist_sync"], bool):
-        raise ValueError("no_freelist_sync must be true or false")  # noqa: TRY004
+    _require(
+        options["page_size"] in PAGE_SIZES, f"page_size must be one of {PAGE_SIZES}"
+    )
+    _require(
+        options["freelist_type"] in FREELIST_TYPES,
+        f"freelist_type must be one of {FREELIST_TYPES}",
+    )
+    _require(
+        isinstance(options["no_freelist_sync"], bool),
+        "no_freelist_sync must be true or false",
+    )
     return Program(tuple(operations), **options)
 
 
@@ -334,6 +340,12 @@ assert set(_NAMES) == set(get_args(Operation))
 _KINDS: Final[dict[str, type]] = {name: kind for kind, name in _NAMES.items()}
 
 
+def _require(holds: bool, message: str) -> None:
+    """ValueError for whatever is wrong: it is the data's fault, not the call's."""
+    if not holds:
+        raise ValueError(message)
+
+
 def _encode_bytes(raw: bytes) -> Any:
     stem = raw.rstrip(_PAD)
     if len(raw) - len(stem) >= _PAD_SHORTEST:
@@ -346,10 +358,9 @@ def _decode_bytes(data: Any) -> bytes:
         stem, length = data
         if isinstance(stem, str) and isinstance(length, int):
             return _decode_bytes(stem).ljust(length, _PAD)
-    if not isinstance(data, str):
-        raise ValueError(f"bytes are text or [text, length], not {data!r}")
+    _require(isinstance(data, str), f"bytes are text or [text, length], not {data!r}")
     try:
-        return data.encode("latin-1")
+        return bytes(data, "latin-1")
     except UnicodeEncodeError:
         raise ValueError(f"bytes as text must be latin-1: {data!r}") from None
 
@@ -373,9 +384,8 @@ def _decode_value(data: Any) -> Value:
 
 
 def _decode_bool(data: Any) -> bool:
-    if not isinstance(data, bool):
-        raise ValueError(f"true or false is needed, not {data!r}")  # noqa: TRY004
-    return data
+    _require(isinstance(data, bool), f"true or false is needed, not {data!r}")
+    return bool(data)
 
 
 def _decode_step(data: Any) -> int:

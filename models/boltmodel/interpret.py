@@ -1,0 +1,595 @@
+"""The interpreter: runs a program on the engine and on the model together.
+
+Theory
+======
+There is one interpreter. The crash sweep runs whole programs through `run`,
+the Hypothesis machine drives the same `Session` one operation at a time, so
+what one of them means by "put" is what the other means.
+
+Each operation is done twice and the two answers are compared: the value read,
+the sequence drawn, the pairs scanned, the error raised. The first disagreement
+ends the run as a `LiveFailure` that carries a violation:
+
+    M model     engine and model answer differently without any crash
+    R readers   an open reader shows something else than when it was opened
+    S space     the checker of the engine finds a problem in a live database
+    E errors    the engine raised something that is not a BoltError
+
+For the crash sweep the session leaves marks on the disk's trace, and the model
+state of every transaction in the history:
+
+    opening                   the database is being opened
+    opened   txid=T           it is open and shows transaction T
+    begin    txid=T           commit of T was called
+    acked    txid=T           commit of T returned
+    closed   txid=T           the database was closed cleanly
+
+`begin` stands at the call of commit, not where the transaction opened: until
+commit is called nothing of it may ever be seen.
+
+Readers are compared only when an operation says so. A comparison reads every
+page of the snapshot into the engine's page cache, and from then on the cache
+would hide that a page was reused too early.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import shearbolt
+from boltmodel.model import (
+    EMPTY,
+    Bucket,
+    ModelTx,
+    OrderError,
+    Path,
+    Refused,
+    difference,
+    observe,
+    path_text,
+)
+from boltmodel.programs import (
+    Commit,
+    CreateBucket,
+    Delete,
+    DeleteBucket,
+    Fill,
+    Get,
+    NextSequence,
+    Operation,
+    Program,
+    Put,
+    ReaderCheck,
+    ReaderClose,
+    ReaderOpen,
+    Reopen,
+    Rollback,
+    Scan,
+    SetSequence,
+    Thin,
+    fill_key,
+    value_bytes,
+)
+from shearbolt import BoltError
+from tornpage.subject import Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shearbolt import DB, Tx
+    from shearbolt.storage import Storage
+
+__all__ = ["DATABASE", "History", "LiveFailure", "Session", "run"]
+
+# The file's name on the simulated disk, in every program.
+DATABASE: Final = "/data/bolt.db"
+
+
+class LiveFailure(Exception):  # noqa: N818 - a finding, not an error of ours.
+    """The engine broke a promise while it was running.
+
+    Attributes:
+        violation: Which promise, and how.
+    """
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(f"{violation.property}: {violation.message}")
+        self.violation = violation
+
+
+@dataclass(slots=True)
+class History:
+    """What a run promised.
+
+    Attributes:
+        base: Content before the program; None when it made the database.
+        states: Content by transaction id, of every commit that was called.
+        loose_txid: Opening may commit a transaction of its own (it writes
+            the freelist that the file does not hold), so that the recovered
+            txid may be one higher than the content's.
+        live: Promises broken during the run itself; at most one, since a
+            broken engine proves nothing more.
+    """
+
+    base: Bucket | None
+    states: dict[int, Bucket] = field(default_factory=dict)
+    loose_txid: bool = False
+    live: tuple[Violation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """A read transaction that stays open, and what it must go on showing."""
+
+    tx: Tx
+    content: Bucket
+
+
+def run(
+    program: Program,
+    storage: Storage,
+    *,
+    mark: Callable[..., None] | None = None,
+    base: Bucket | None = None,
+    check_commits: bool = False,
+) -> History:
+    """Run a program and close the database.
+
+    Args:
+        program: What to do.
+        storage: Where the database lives, as `DATABASE`.
+        mark: Called with a label and keywords where a promise begins.
+        base: Content the file has; None when there is no file.
+        check_commits: Run the engine's checker after every commit.
+
+    Returns:
+        The history, with the first broken promise in `live`.
+    """
+    session = Session(
+        program, storage, mark=mark, base=base, check_commits=check_commits
+    )
+    try:
+        session.open()
+        for op in program.operations:
+            session.step(op)
+        session.close()
+    except LiveFailure as failure:
+        session.history.live = (failure.violation,)
+        session.abandon()
+    return session.history
+
+
+class Session:
+    """A database and its model, driven by operations.
+
+    Attributes:
+        history: What has been promised so far.
+        committed: The content the last acknowledged commit left.
+        txid: That commit's transaction id.
+    """
+
+    def __init__(
+        self,
+        options: Program,
+        storage: Storage,
+        *,
+        mark: Callable[..., None] | None = None,
+        base: Bucket | None = None,
+        check_commits: bool = False,
+    ) -> None:
+        self.history = History(base, loose_txid=options.no_freelist_sync)
+        self.committed = EMPTY if base is None else base
+        self.txid = 0
+        self._options = options
+        self._storage = storage
+        self._mark: Callable[..., None] = _ignore if mark is None else mark
+        self._check_commits = check_commits
+        self._db: DB | None = None
+        self._writer: tuple[Tx, ModelTx] | None = None
+        self._readers: dict[int, _Reader] = {}
+
+    # -- life -------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the database and compare it with the model.
+
+        Raises:
+            LiveFailure: It does not open, or shows something else.
+        """
+        options = self._options
+        self._mark("opening")
+        self._db = self._guard(
+            lambda: shearbolt.open(
+                DATABASE,
+                page_size=options.page_size,
+                freelist_type=options.freelist_type,
+                no_freelist_sync=options.no_freelist_sync,
+                storage=self._storage,
+            ),
+            "open",
+        )
+        tx = self._guard(lambda: self._open_db.begin(writable=False), "begin")
+        self.txid = tx.id
+        self._compare(tx, self.committed, "M model", "after opening")
+        self._guard(tx.rollback, "rollback")
+        self.history.states[self.txid] = self.committed
+        self._mark("opened", txid=self.txid)
+
+    def close(self) -> None:
+        """Roll back, compare and close all readers, check, close.
+
+        Raises:
+            LiveFailure: A promise was broken.
+        """
+        self._roll_back()
+        for slot in sorted(self._readers):
+            self._close_reader(slot)
+        self.check()
+        self._guard(self._open_db.close, "close")
+        self._db = None
+        self._mark("closed", txid=self.txid)
+
+    def abandon(self) -> None:
+        """Forget the database as it is; it is closed if that works.
+
+        After a broken promise nothing that closing says is of interest, but
+        an open handle would outlive the run.
+        """
+        calls = [reader.tx.rollback for reader in self._readers.values()]
+        if self._writer is not None:
+            calls.append(self._writer[0].rollback)
+        if self._db is not None:
+            calls.append(self._db.close)
+        self._readers.clear()
+        self._writer = self._db = None
+        for call in calls:
+            with suppress(Exception):
+                call()
+
+    def check(self) -> None:
+        """Compare the committed content and run the engine's checker.
+
+        Raises:
+            LiveFailure: They differ (M), or the checker complains (S).
+        """
+        tx = self._guard(lambda: self._open_db.begin(writable=False), "begin")
+        self._compare(tx, self.committed, "M model", f"transaction {tx.id}")
+        problems = [str(problem) for problem in self._guard(tx.check, "check")]
+        self._guard(tx.rollback, "rollback")
+        if problems:
+            raise LiveFailure(
+                Violation(
+                    "S space",
+                    f"the checker finds {len(problems)} problems in the live "
+                    f"database, the first: {problems[0]}",
+                    (("check", "no problems", problems[0]),),
+                )
+            )
+
+    # -- operations -------------------------------------------------------------
+
+    def step(self, op: Operation) -> None:
+        """Do one operation on both sides.
+
+        Raises:
+            LiveFailure: The answers differ.
+        """
+        match op:
+            case Commit():
+                self._commit()
+            case Rollback():
+                self._roll_back()
+            case ReaderOpen(slot):
+                if slot in self._readers:
+                    self._close_reader(slot)
+                tx = self._guard(lambda: self._open_db.begin(writable=False), "begin")
+                self._readers[slot] = _Reader(tx, self.committed)
+            case ReaderCheck(slot):
+                self._check_reader(slot)
+            case ReaderClose(slot):
+                self._close_reader(slot)
+            case Reopen():
+                self.close()
+                self.open()
+            case Get() | Scan():
+                self._read(op)
+            case _:
+                self._write(op)
+
+    def _write(self, op: Operation) -> None:
+        tx, model = self._write_tx()
+        expected = _answer_of_model(op, model)
+        found = self._answer(lambda: _do_on_engine(op, tx), op)
+        _agree(op, expected, found)
+
+    def _read(self, op: Get | Scan) -> None:
+        if self._writer is not None:
+            tx, model = self._writer
+            root = model.root
+        else:
+            tx = self._guard(lambda: self._open_db.begin(writable=False), "begin")
+            root = self.committed
+        expected = _read_model(op, root)
+        found = self._answer(lambda: _read_engine(op, tx), op)
+        if self._writer is None:
+            self._guard(tx.rollback, "rollback")
+        _agree(op, expected, found)
+
+    def _write_tx(self) -> tuple[Tx, ModelTx]:
+        if self._writer is None:
+            tx = self._guard(lambda: self._open_db.begin(writable=True), "begin")
+            self._writer = tx, ModelTx(self.committed)
+        return self._writer
+
+    def _commit(self) -> None:
+        tx, model = self._write_tx()
+        txid = tx.id
+        if txid <= self.txid:
+            raise LiveFailure(
+                Violation(
+                    "M model",
+                    f"a write transaction after {self.txid} got the id {txid}",
+                    (("txid", f"> {self.txid}", str(txid)),),
+                )
+            )
+        state = model.commit()
+        self.history.states[txid] = state
+        self._mark("begin", txid=txid)
+        self._guard(tx.commit, f"commit of transaction {txid}")
+        self._writer = None
+        self.committed, self.txid = state, txid
+        self._mark("acked", txid=txid)
+        if self._check_commits:
+            self.check()
+
+    def _roll_back(self) -> None:
+        if self._writer is not None:
+            tx, _ = self._writer
+            self._writer = None
+            self._guard(tx.rollback, "rollback")
+
+    def _check_reader(self, slot: int) -> None:
+        reader = self._readers.get(slot)
+        if reader is not None:
+            what = f"reader {slot}, opened at transaction {reader.tx.id}"
+            self._compare(reader.tx, reader.content, "R readers", what)
+
+    def _close_reader(self, slot: int) -> None:
+        self._check_reader(slot)
+        reader = self._readers.pop(slot, None)
+        if reader is not None:
+            self._guard(reader.tx.rollback, "rollback")
+
+    # -- comparing --------------------------------------------------------------
+
+    @property
+    def _open_db(self) -> DB:
+        assert self._db is not None, "the session is not open"
+        return self._db
+
+    def _compare(self, tx: Tx, promised: Bucket, prop: str, what: str) -> None:
+        try:
+            found = observe(tx)
+        except (BoltError, OrderError) as error:
+            raise LiveFailure(
+                Violation(
+                    prop,
+                    f"{what} cannot be read: {type(error).__name__}: {error}",
+                    (("content", "readable", type(error).__name__),),
+                )
+            ) from error
+        except Exception as error:
+            raise LiveFailure(_untyped(what, error)) from error
+        differs = difference(promised, found)
+        if differs is not None:
+            raise LiveFailure(
+                Violation(
+                    prop,
+                    f"{what} shows other content than promised, first at {differs}",
+                    ((path_text(differs.path), differs.promised, differs.found),),
+                )
+            )
+
+    def _answer(self, call: Callable[[], Any], op: Operation) -> Any:
+        """What the engine answers: a value, or the refusal as `_Error`."""
+        try:
+            return call()
+        except BoltError as error:
+            return _Error(type(error).__name__)
+        except Exception as error:
+            raise LiveFailure(_untyped(type(op).__name__, error)) from error
+
+    def _guard(self, call: Callable[[], Any], what: str) -> Any:
+        """Call what must succeed.
+
+        Raises:
+            LiveFailure: It did not: M for a typed error, E for any other.
+        """
+        try:
+            return call()
+        except BoltError as error:
+            raise LiveFailure(
+                Violation(
+                    "M model",
+                    f"{what} failed on an honest disk: {type(error).__name__}: {error}",
+                    ((what, "success", type(error).__name__),),
+                )
+            ) from error
+        except Exception as error:
+            raise LiveFailure(_untyped(what, error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Error:
+    """A refusal, by the name of its exception class."""
+
+    name: str
+
+
+def _ignore(label: str, **data: object) -> None:
+    """The mark of a run that nobody crashes."""
+    del label, data
+
+
+def _untyped(what: str, error: Exception) -> Violation:
+    text = f"{type(error).__name__}: {error}"
+    return Violation(
+        "E errors",
+        f"{what} raised what is not a BoltError: {text}",
+        ((what, "a result or a BoltError", type(error).__name__),),
+    )
+
+
+def _agree(op: Operation, expected: object, found: object) -> None:
+    if expected != found:
+        raise LiveFailure(
+            Violation(
+                "M model",
+                f"{type(op).__name__} of {path_text(getattr(op, 'path', ()))} "
+                f"gave {_short(found)}, the model says {_short(expected)}",
+                ((type(op).__name__, _short(expected), _short(found)),),
+            )
+        )
+
+
+def _short(answer: object) -> str:
+    text = answer.name if isinstance(answer, _Error) else repr(answer)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+# -- one operation on each side -----------------------------------------------------
+
+
+def _answer_of_model(op: Operation, tx: ModelTx) -> object:
+    try:
+        return _do_on_model(op, tx)
+    except Refused as refused:
+        return _Error(refused.error)
+
+
+def _do_on_model(op: Operation, tx: ModelTx) -> object:
+    match op:
+        case Put(path, key, value):
+            tx.ensure(path)
+            return tx.put(path, key, value_bytes(value))
+        case Fill(path, first, count, step, value):
+            tx.ensure(path)
+            for number in range(first, first + count * step, step):
+                tx.put(path, fill_key(number), value_bytes(value))
+            return None
+        case Thin(path, start, step, count):
+            doomed = _thinned(tx.bucket(path), start, step, count)
+            for key in doomed:
+                tx.delete(path, key)
+            return doomed
+        case Delete(path, key):
+            return tx.delete(path, key)
+        case CreateBucket(path):
+            return tx.create_bucket(path)
+        case DeleteBucket(path):
+            return tx.delete_bucket(path)
+        case NextSequence(path):
+            return tx.next_sequence(path)
+        case SetSequence(path, number):
+            return tx.set_sequence(path, number)
+        case _:
+            raise AssertionError(f"{op} does not write")
+
+
+def _thinned(bucket: Bucket, start: bytes, step: int, count: int) -> list[bytes]:
+    plain = sorted(
+        key
+        for key, entry in bucket.entries.items()
+        if isinstance(entry, bytes) and key >= start
+    )
+    return plain[::step][:count]
+
+
+def _do_on_engine(op: Operation, tx: Tx) -> object:
+    match op:
+        case Put(path, key, value):
+            _ensure(tx, path).put(key, value_bytes(value))
+            return None
+        case Fill(path, first, count, step, value):
+            bucket = _ensure(tx, path)
+            for number in range(first, first + count * step, step):
+                bucket.put(fill_key(number), value_bytes(value))
+            return None
+        case Thin(path, start, step, count):
+            return _thin_engine(_bucket(tx, path), start, step, count)
+        case Delete(path, key):
+            _bucket(tx, path).delete(key)
+            return None
+        case CreateBucket(path):
+            _parent(tx, path).create_bucket(path[-1])
+            return None
+        case DeleteBucket(path):
+            _parent(tx, path).delete_bucket(path[-1])
+            return None
+        case NextSequence(path):
+            return _bucket(tx, path).next_sequence()
+        case SetSequence(path, number):
+            _bucket(tx, path).set_sequence(number)
+            return None
+        case _:
+            raise AssertionError(f"{op} does not write")
+
+
+def _thin_engine(bucket: Any, start: bytes, step: int, count: int) -> list[bytes]:
+    doomed: list[bytes] = []
+    cursor = bucket.cursor()
+    pair = cursor.seek(start)
+    plain = 0
+    while pair is not None and len(doomed) < count:
+        key, value = pair
+        if value is not None:
+            if plain % step == 0:
+                doomed.append(key)
+                cursor.delete()
+            plain += 1
+        pair = cursor.next()
+    return doomed
+
+
+def _parent(tx: Tx, path: Path) -> Any:
+    return _bucket(tx, path[:-1]) if len(path) > 1 else tx
+
+
+def _bucket(tx: Tx, path: Path) -> Any:
+    here: Any = tx
+    for name in path:
+        here = here.bucket(name)
+    return here
+
+
+def _ensure(tx: Tx, path: Path) -> Any:
+    here: Any = tx
+    for name in path:
+        here = here.create_bucket_if_not_exists(name)
+    return here
+
+
+def _read_model(op: Get | Scan, root: Bucket) -> object:
+    try:
+        bucket = root.find(op.path)
+    except Refused as refused:
+        return _Error(refused.error)
+    if isinstance(op, Get):
+        return bucket.get(op.key)
+    pairs = sorted(
+        (key, entry)
+        for key, entry in bucket.entries.items()
+        if isinstance(entry, bytes)
+        and (op.start is None or key >= op.start)
+        and (op.stop is None or key < op.stop)
+    )
+    return pairs[::-1] if op.reverse else pairs
+
+
+def _read_engine(op: Get | Scan, tx: Tx) -> object:
+    bucket = _bucket(tx, op.path)
+    if isinstance(op, Get):
+        return bucket.get(op.key)
+    return list(bucket.items(op.start, op.stop, reverse=op.reverse))

@@ -1,0 +1,189 @@
+"""Recovery: reopen what a crash left and say everything that can be seen.
+
+Theory
+======
+    exists?  ->  open  ->  walk everything, check  ->  one more commit  ->  close
+                                                             |
+             open again  <-----------------------------------+
+             walk everything: what was there, and the new commit
+
+This runs once for every leaf of the crash explorer's tree of choices, tens of
+thousands of times, so it looks at everything exactly once.
+
+Idempotence costs nothing in the common case. The engine is deterministic, and
+once decided the disk's bytes stay decided: if opening, walking and closing
+wrote nothing, a second opening reads the same bytes and shows the same. Only
+when the trace grew is the database opened a second time before the commit.
+
+Whatever the engine raises is an outcome, typed or not. Exceptions of the
+explorer and of Hypothesis are none of the engine's and pass through.
+
+What it is not: it judges nothing (`contract`).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import shearbolt
+from boltmodel.contract import Outcome
+from boltmodel.interpret import DATABASE
+from boltmodel.model import Bucket, ModelTx, difference, observe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tornpage.disk import Disk
+
+    from shearbolt import DB
+
+T = TypeVar("T")
+
+__all__ = ["FORWARD_BUCKET", "Look", "look", "recover"]
+
+# The bucket the commit after recovery writes to. It sorts before all others, so
+# the commit rewrites the leftmost leaf.
+FORWARD_BUCKET: Final = b"\x00forward"
+_FORWARD_KEY: Final = b"alive"
+_FORWARD_VALUE: Final = b"yes"
+
+# Whose exceptions are not the engine's doing.
+_DRIVERS: Final = frozenset({"tornpage", "hypothesis"})
+
+# More problems than this say nothing more, and a checker gone wild must not
+# fill the memory with outcomes.
+_MAX_PROBLEMS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one opening showed."""
+
+    txid: int
+    content: Bucket
+    problems: tuple[str, ...]
+
+
+def look(db: DB) -> Look:
+    """Everything an open database shows.
+
+    Raises:
+        BoltError: A page cannot be read.
+        OrderError: Keys come out of order.
+    """
+    tx = db.begin(writable=False)
+    try:
+        content = observe(tx)
+        problems = tuple(str(p) for p in _first(tx.check()))
+        return Look(tx.id, content, problems)
+    finally:
+        tx.rollback()
+
+
+def recover(disk: Disk, *, forward: bool = True) -> Outcome:
+    """Open the database of a crashed disk and report what is there.
+
+    Args:
+        disk: What the crash left. It is written to.
+        forward: Also make one more commit (property F).
+    """
+    existed = disk.exists(DATABASE)
+    operations = len(disk.trace)
+    db, error = _attempt(lambda: shearbolt.open(DATABASE, storage=disk))
+    if db is None:
+        return Outcome(existed, error=f"opening: {error}")
+    first, error = _attempt(lambda: look(db))
+    if first is None:
+        _close(db)
+        return Outcome(existed, error=f"reading: {error}")
+    again = progress = ""
+    handle: DB | None = db
+    if len(disk.trace) != operations:
+        handle = None
+        again = _said(_attempt(lambda: _second_opening(db, disk, first)))
+    if forward and not first.problems and not again:
+        progress = _said(_attempt(lambda: _one_more_commit(handle, disk, first)))
+    _close(db)
+    return Outcome(
+        existed,
+        txid=first.txid,
+        digest=first.content.digest,
+        problems=first.problems,
+        again=again,
+        progress=progress,
+        content=first.content,
+    )
+
+
+def _second_opening(db: DB, disk: Disk, first: Look) -> str:
+    """Close `db`, open, look, close; how it differs from the first look."""
+    db.close()
+    with shearbolt.open(DATABASE, storage=disk) as reopened:
+        second = look(reopened)
+    if first.txid != second.txid:
+        return f"transaction {first.txid}, then transaction {second.txid}"
+    differs = difference(first.content, second.content)
+    if differs is not None:
+        return str(differs)
+    if first.problems != second.problems:
+        return f"checker: {first.problems}, then {second.problems}"
+    return ""
+
+
+def _one_more_commit(db: DB | None, disk: Disk, before: Look) -> str:
+    """Commit, close, open, compare; "" when all is well.
+
+    Without a `db` that is still open it opens one.
+    """
+    model = ModelTx(before.content)
+    model.ensure((FORWARD_BUCKET,))
+    model.put((FORWARD_BUCKET,), _FORWARD_KEY, _FORWARD_VALUE)
+    live = shearbolt.open(DATABASE, storage=disk) if db is None else db
+    with live, live.update() as tx:
+        bucket = tx.create_bucket_if_not_exists(FORWARD_BUCKET)
+        bucket.put(_FORWARD_KEY, _FORWARD_VALUE)
+    # A handle of its own: the page cache of the first one would show what was
+    # meant to be written, not what stands in the file.
+    with shearbolt.open(DATABASE, storage=disk) as fresh:
+        after = look(fresh)
+    if after.problems:
+        return f"the checker then says: {after.problems[0]}"
+    differs = difference(model.commit(), after.content)
+    if differs is not None:
+        return f"the content is then not the promised one, first at {differs}"
+    return ""
+
+
+def _first(problems: list[str]) -> list[str]:
+    return problems[:_MAX_PROBLEMS]
+
+
+def _close(db: DB) -> None:
+    # A database that cannot be closed after it showed an error has said what
+    # matters already.
+    with suppress(shearbolt.BoltError):
+        db.close()
+
+
+def _attempt(call: Callable[[], T]) -> tuple[T, str] | tuple[None, str]:
+    """The result and "", or None and the error in words.
+
+    Raises:
+        Exception: Whatever a driver of the run threw, unchanged.
+    """
+    try:
+        return call(), ""
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] in _DRIVERS:
+            raise
+        kind = type(error).__name__
+        if not isinstance(error, shearbolt.BoltError):
+            kind = f"{kind} (not a BoltError)"
+        return None, f"{kind}: {error}"
+
+
+def _said(attempt: tuple[str, str] | tuple[None, str]) -> str:
+    said, error = attempt
+    return error if said is None else said

@@ -1,0 +1,265 @@
+"""The engine as a subject of tornpage.
+
+Theory
+======
+tornpage knows disks, crashes and choices; this package knows programs, the
+model and the contract. The subject is the thin piece between them and has no
+ideas of its own:
+
+    generate   seed -> program          (`generate`)
+    run        program, disk -> history (`interpret`)
+    recover    crashed disk -> outcome  (`recovery`)
+    judge      history, marks, outcome -> violations (`contract`)
+    mutants    planted bugs             (`mutants`)
+
+`with_database(path)` gives a subject whose programs start from the bytes of a
+real bolt file. What is in the file is the model's state before the program;
+the programs change and delete inside its buckets and add new ones.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+from tornpage.disk import Disk
+
+import shearbolt
+from boltmodel import programs
+from boltmodel.contract import Outcome, judge
+from boltmodel.generate import generate, universe_of
+from boltmodel.interpret import DATABASE, History, run
+from boltmodel.model import Bucket, walk
+from boltmodel.mutants import MUTANTS, mutant
+from boltmodel.recovery import look, recover
+from boltmodel.simplify import simplify
+from shearbolt import format as layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from boltmodel.programs import Program
+    from tornpage.subject import Violation
+    from tornpage.trace import Mark
+
+__all__ = ["ShearboltSubject"]
+
+# Fields of the meta by their byte offset in the page (format module).
+_META_FIELDS: Final = (
+    (16, "magic"),
+    (20, "version"),
+    (24, "page size"),
+    (28, "flags"),
+    (32, "root"),
+    (40, "sequence"),
+    (48, "freelist"),
+    (56, "high-water mark"),
+    (64, "txid"),
+    (72, "checksum"),
+    (80, ""),
+)
+
+
+class ShearboltSubject:
+    """The storage engine `shearbolt`, its programs and its contract.
+
+    Attributes:
+        name: "shearbolt".
+        default_programs: Programs of a run that names no number.
+        default_model: Crash model of a run that names none. Bolt tears its
+            meta page by checksum, which only a byte-granular tear exercises.
+    """
+
+    name = "shearbolt"
+    default_programs = 40
+    default_model = "tear=byte"
+
+    def __init__(self) -> None:
+        self._file: bytes | None = None
+        self._base: Bucket | None = None
+        self._loose_txid = False
+        self._forward = True
+        # For `locate` only: how large the pages of the last program are.
+        self._page_size = 4096
+
+    def with_database(self, path: str) -> ShearboltSubject:
+        """The same subject, its programs starting from a copy of a bolt file.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It is not a bolt database.
+        """
+        with open(path, "rb") as source:
+            content = source.read()
+        other = ShearboltSubject()
+        other._file = content
+        try:
+            with shearbolt.open(
+                DATABASE, storage=Disk({DATABASE: content}), read_only=True
+            ) as db:
+                other._base = look(db).content
+                other._page_size = db.page_size
+        except shearbolt.BoltError as error:
+            raise ValueError(f"{path} is no bolt database: {error}") from error
+        metas = _metas(content, other._page_size)
+        newest = max(metas, key=lambda meta: meta.txid)
+        other._loose_txid = newest.freelist == layout.NO_FREELIST
+        return other
+
+    # -- programs -----------------------------------------------------------------
+
+    def generate(self, seed: int) -> Program:
+        """The program of this seed; always the same one."""
+        if self._base is None:
+            return generate(seed)
+        return generate(seed, universe_of(self._base, seed))
+
+    def encode(self, program: Program) -> Any:
+        """The program as JSON values."""
+        return programs.encode(program)
+
+    def decode(self, data: Any) -> Program:
+        """The program back from JSON values.
+
+        Raises:
+            ValueError: `data` is not a program.
+        """
+        return programs.decode(data)
+
+    def describe(self, program: Program) -> Sequence[str]:
+        """One line an operation."""
+        return programs.describe(program)
+
+    def simplify(self, program: Program) -> Iterator[Program]:
+        """Smaller programs to try instead of this one."""
+        return simplify(program)
+
+    # -- running and recovering -----------------------------------------------------
+
+    def prepare(self, program: Program) -> Mapping[str, bytes]:
+        """The given database file, if any."""
+        del program
+        return {} if self._file is None else {DATABASE: self._file}
+
+    def run(self, program: Program, disk: Disk) -> History:
+        """Run the program on engine and model."""
+        if self._file is None:
+            self._page_size = program.page_size
+        history = run(program, disk, mark=disk.mark, base=self._base)
+        history.loose_txid = history.loose_txid or self._loose_txid
+        return history
+
+    def recover(self, disk: Disk) -> Outcome:
+        """Open what a crash left and report everything that can be seen."""
+        return recover(disk, forward=self._forward)
+
+    def judge(
+        self, history: History, marks: Sequence[Mark], outcome: Any
+    ) -> Sequence[Violation]:
+        """The promises that the outcome breaks."""
+        assert isinstance(outcome, Outcome)
+        return judge(history, marks, outcome)
+
+    def live_violations(self, history: History) -> Sequence[Violation]:
+        """Promises broken during the run."""
+        return history.live
+
+    # -- for people -----------------------------------------------------------------
+
+    def describe_outcome(self, outcome: Any) -> Sequence[str]:
+        """The outcome in lines for people."""
+        assert isinstance(outcome, Outcome)
+        lines = [] if outcome.existed else ["the file was not in the directory"]
+        if outcome.error:
+            return [*lines, f"opening failed: {outcome.error}"]
+        lines.append(f"transaction {outcome.txid}")
+        if outcome.content is not None:
+            lines += _content_lines(outcome.content)
+        lines += [f"checker: {problem}" for problem in outcome.problems]
+        if outcome.again:
+            lines.append(f"second opening: {outcome.again}")
+        if outcome.progress:
+            lines.append(f"one more commit: {outcome.progress}")
+        return lines
+
+    def locate(self, path: str, offset: int, data: bytes) -> str:
+        """Which page, and for a meta page which fields, these bytes are."""
+        if path != DATABASE:
+            return ""
+        pgid, within = divmod(offset, self._page_size)
+        if not within and len(data) >= layout.PAGE_HEADER_SIZE:
+            return _page_text(pgid, data, self._page_size)
+        if pgid < 2:
+            fields = _meta_fields(within, within + len(data))
+            return f"meta {pgid}, {fields}" if fields else f"meta {pgid}"
+        return f"page {pgid} + {within}"
+
+    # -- planted bugs -----------------------------------------------------------------
+
+    def mutants(self) -> Mapping[str, str]:
+        """Planted bugs by name, each with one line."""
+        return {name: bug.summary for name, bug in MUTANTS.items()}
+
+    def mutant(self, name: str) -> AbstractContextManager[None]:
+        """While entered, the engine has this planted bug.
+
+        Raises:
+            KeyError: There is no planted bug of this name.
+        """
+        return mutant(name)
+
+
+def _metas(content: bytes, page_size: int) -> list[layout.Meta]:
+    """The valid metas of a file that has been opened, so at least one."""
+    metas = []
+    for slot in (0, 1):
+        at = slot * page_size + layout.PAGE_HEADER_SIZE
+        try:
+            metas.append(layout.Meta.decode(content[at : at + layout.META_SIZE]))
+        except layout.MetaError:
+            continue
+    return metas
+
+
+def _content_lines(root: Bucket) -> list[str]:
+    buckets = list(walk(root))
+    lines = [f"{len(buckets)} buckets, content digest {root.digest.hex()[:16]}"]
+    for path, bucket in buckets[:6]:
+        plain = sum(isinstance(entry, bytes) for entry in bucket.entries.values())
+        lines.append(
+            f"  {programs.path_text(path)}: {plain} keys, sequence {bucket.sequence}"
+        )
+    if len(buckets) > 6:
+        lines.append(f"  and {len(buckets) - 6} more")
+    return lines
+
+
+def _page_text(pgid: int, data: bytes, page_size: int) -> str:
+    header = layout.Header.decode(data)
+    if not any(data[: layout.PAGE_HEADER_SIZE]) and pgid:
+        return f"page {pgid}, never written"
+    kind = layout.page_kind(header.flags)
+    if header.flags == layout.META:
+        try:
+            meta = layout.Meta.decode(data[16:80])
+        except layout.MetaError:
+            return f"meta {pgid}"
+        text = f"meta {pgid}, txid {meta.txid}, root {meta.root}"
+        if len(data) > page_size:
+            text += f" and {len(data) // page_size - 1} more pages"
+        return text
+    if header.pgid != pgid:
+        return f"page {pgid}, inside another page's run"
+    text = f"page {pgid}, {kind} of {header.count}"
+    more = len(data) // page_size - 1
+    return f"{text} and {more} more pages" if more > 0 else text
+
+
+def _meta_fields(start: int, stop: int) -> str:
+    names = [
+        name
+        for (at, name), (end, _) in pairwise(_META_FIELDS)
+        if at < stop and end > start
+    ]
+    return " to ".join(dict.fromkeys((names[0], names[-1]))) if names else ""
