@@ -57,6 +57,7 @@ from boltmodel.programs import (
     DeleteBucket,
     Fill,
     Get,
+    MoveBucket,
     NextSequence,
     Operation,
     Program,
@@ -490,6 +491,8 @@ def _do_on_model(op: Operation, tx: ModelTx) -> object:
             return tx.create_bucket(path)
         case DeleteBucket(path):
             return tx.delete_bucket(path)
+        case MoveBucket(path, target):
+            return tx.move_bucket(path, target)
         case NextSequence(path):
             return tx.next_sequence(path)
         case SetSequence(path, number):
@@ -523,10 +526,14 @@ def _do_on_engine(op: Operation, tx: Tx) -> object:
             _bucket(tx, path).delete(key)
             return None
         case CreateBucket(path):
-            _parent(tx, path).create_bucket(path[-1])
+            _bucket(tx, path[:-1]).create_bucket(path[-1])
             return None
         case DeleteBucket(path):
-            _parent(tx, path).delete_bucket(path[-1])
+            _bucket(tx, path[:-1]).delete_bucket(path[-1])
+            return None
+        case MoveBucket(path, target):
+            source, goal = _bucket(tx, path[:-1]), _bucket(tx, target)
+            source.move_bucket(path[-1], goal)
             return None
         case NextSequence(path):
             return _bucket(tx, path).next_sequence()
@@ -537,7 +544,9 @@ def _do_on_engine(op: Operation, tx: Tx) -> object:
             raise AssertionError(f"{op} does not write")
 
 
-def _thin_engine(bucket: Any, start: bytes, step: int, count: int) -> list[bytes]:
+def _thin_engine(
+    bucket: shearbolt.Bucket, start: bytes, step: int, count: int
+) -> list[bytes]:
     doomed: list[bytes] = []
     cursor = bucket.cursor()
     pair = cursor.seek(start)
@@ -553,19 +562,15 @@ def _thin_engine(bucket: Any, start: bytes, step: int, count: int) -> list[bytes
     return doomed
 
 
-def _parent(tx: Tx, path: Path) -> Any:
-    return _bucket(tx, path[:-1]) if len(path) > 1 else tx
-
-
-def _bucket(tx: Tx, path: Path) -> Any:
-    here: Any = tx
+def _bucket(tx: Tx, path: Path) -> shearbolt.Bucket:
+    here = tx.root_bucket
     for name in path:
         here = here.bucket(name)
     return here
 
 
-def _ensure(tx: Tx, path: Path) -> Any:
-    here: Any = tx
+def _ensure(tx: Tx, path: Path) -> shearbolt.Bucket:
+    here = tx.root_bucket
     for name in path:
         here = here.create_bucket_if_not_exists(name)
     return here

@@ -268,6 +268,31 @@ class ModelTx:
             raise Refused("IncompatibleValueError")
         del parent.entries[path[-1]]
 
+    def move_bucket(self, path: Path, target: Path) -> None:
+        """Move a bucket with everything in it; `target` () is the root.
+
+        Raises:
+            Refused: BucketNotFoundError, IncompatibleValueError,
+                SameBucketsError, BucketExistsError.
+        """
+        parent = self.bucket(path[:-1])
+        goal = self.bucket(target)
+        name = path[-1]
+        entry = parent.entries.get(name)
+        if entry is None:
+            raise Refused("BucketNotFoundError")
+        if not isinstance(entry, Bucket):
+            raise Refused("IncompatibleValueError")
+        if goal is parent or target[: len(path)] == path:
+            raise Refused("SameBucketsError")
+        there = goal.entries.get(name)
+        if isinstance(there, Bucket):
+            raise Refused("BucketExistsError")
+        if there is not None:
+            raise Refused("IncompatibleValueError")
+        del parent.entries[name]
+        goal.entries[name] = entry
+
     def put(self, path: Path, key: bytes, value: bytes) -> None:
         """Store a value.
 

@@ -47,6 +47,7 @@ __all__ = [
     "DeleteBucket",
     "Fill",
     "Get",
+    "MoveBucket",
     "NextSequence",
     "Operation",
     "Program",
@@ -140,6 +141,14 @@ class DeleteBucket:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveBucket:
+    """Move the bucket at `path` into the bucket at `target`; () is the root."""
+
+    path: Path
+    target: Path
+
+
+@dataclass(frozen=True, slots=True)
 class NextSequence:
     """Advance a bucket's sequence by one."""
 
@@ -215,6 +224,7 @@ Operation: TypeAlias = (
     | Delete
     | CreateBucket
     | DeleteBucket
+    | MoveBucket
     | NextSequence
     | SetSequence
     | Get
@@ -324,6 +334,7 @@ _NAMES: Final[dict[type, str]] = {
     Delete: "delete",
     CreateBucket: "create",
     DeleteBucket: "drop",
+    MoveBucket: "move",
     NextSequence: "next-seq",
     SetSequence: "set-seq",
     Get: "get",
@@ -402,6 +413,7 @@ def _decode_bound(data: Any) -> bytes | None:
 # By field name: the same name means the same thing in every operation.
 _DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
     "path": _decode_path,
+    "target": lambda data: () if data == [] else _decode_path(data),
     "key": _decode_bytes,
     "value": _decode_value,
     "first": _decode_int,
@@ -475,6 +487,9 @@ _LINES: Final[dict[type, Callable[[Any], str]]] = {
     Delete: lambda op: f"delete {_place(op.path, op.key)}",
     CreateBucket: lambda op: f"create bucket {path_text(op.path)}",
     DeleteBucket: lambda op: f"delete bucket {path_text(op.path)}",
+    MoveBucket: lambda op: (
+        f"move bucket {path_text(op.path)} into {path_text(op.target)}"
+    ),
     NextSequence: lambda op: f"next sequence of {path_text(op.path)}",
     SetSequence: lambda op: f"set sequence of {path_text(op.path)} to {op.number}",
     Get: lambda op: f"get {_place(op.path, op.key)}",

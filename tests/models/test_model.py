@@ -179,6 +179,11 @@ def test_walk_gives_every_bucket_parents_first():
         ("put", ((b"a", b"k"), b"x", b"v"), "BucketNotFoundError"),
         ("delete", ((b"a",), b"deep"), "IncompatibleValueError"),
         ("next_sequence", ((b"no",),), "BucketNotFoundError"),
+        ("move_bucket", ((b"no",), ()), "BucketNotFoundError"),
+        ("move_bucket", ((b"a",), (b"no",)), "BucketNotFoundError"),
+        ("move_bucket", ((b"a", b"k"), ()), "IncompatibleValueError"),
+        ("move_bucket", ((b"a",), ()), "SameBucketsError"),
+        ("move_bucket", ((b"a",), (b"a", b"deep")), "SameBucketsError"),
     ],
 )
 def test_refuses_what_bolt_refuses(method, arguments, error):
@@ -189,6 +194,17 @@ def test_refuses_what_bolt_refuses(method, arguments, error):
 
 def test_deleting_a_missing_key_is_no_error():
     assert build(SMALL, ("delete", (b"a",), b"no")) == SMALL
+
+
+def test_a_moved_bucket_takes_its_changes_along():
+    after = build(
+        SMALL,
+        ("put", (b"a", b"deep"), b"new", b"1"),
+        ("move_bucket", (b"a", b"deep"), ()),
+    )
+    assert after.find((b"deep",)).get(b"new") == b"1"
+    assert after.find((b"deep",)).sequence == 7
+    assert b"deep" not in after.find((b"a",)).entries
 
 
 def test_sequence_wraps_at_64_bits():
