@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import math
 import platform
-import textwrap
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -36,7 +35,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from tornpage.failure import Failure
 
@@ -49,7 +48,9 @@ __all__ = [
     "Scope",
     "Verdict",
     "exclusions",
+    "faults_with_zeros",
     "images_from_log2",
+    "log2_of",
     "merge",
     "tornpage_version",
 ]
@@ -62,8 +63,6 @@ EXIT_STATUS: Final[Mapping[Verdict, int]] = {
     "unverifiable": 3,
 }
 
-_WIDTH = 80
-_LABEL = 18
 _DOUBLE_BITS = 53
 
 # Kinds of dishonesty that are shown even when they never happened: a zero here is
@@ -113,12 +112,13 @@ def images_from_log2(exponent: float) -> int:
     """2**exponent to the precision of a double, as an integer of any length."""
     whole = math.floor(exponent)
     if whole < _DOUBLE_BITS:
-        return round(2.0**exponent)
-    mantissa = round(2.0 ** (exponent - whole + _DOUBLE_BITS))
+        return round(math.exp2(exponent))
+    mantissa = round(math.exp2(exponent - whole + _DOUBLE_BITS))
     return mantissa << (whole - _DOUBLE_BITS)
 
 
-def _log2(count: int) -> float:
+def log2_of(count: int) -> float:
+    """log2 of a number of images; 0 when there are none."""
     return math.log2(count) if count else 0.0
 
 
@@ -309,14 +309,14 @@ class Certificate:
             "doubts": list(self.doubts()),
             "crash_points": seen.crash_points,
             "executions": seen.executions,
-            "images_log2": round(_log2(seen.images), 3),
-            "images_log2_largest": round(_log2(seen.largest), 3),
+            "images_log2": round(log2_of(seen.images), 3),
+            "images_log2_largest": round(log2_of(seen.largest), 3),
             "closed": seen.closed_share,
             "reused": seen.reused,
             "programs": seen.programs,
             "operations": dict(sorted(seen.operations.items())),
             "crash_points_by_kind": dict(sorted(seen.points.items())),
-            "faults": _with_zeros(seen.faults),
+            "faults": faults_with_zeros(seen.faults),
             "violating_programs": dict(sorted(seen.violating.items())),
             "seconds": round(seen.nanoseconds / 1e9, 3),
             "seed": self.seeds[0][0] if self.seeds else None,
@@ -334,107 +334,11 @@ class Certificate:
             "violations": [violation.to_json() for violation in self.violations],
         }
 
-    def headline(self) -> str:
-        """One line: the verdict and what it is about."""
-        programs = f"{self.coverage.programs:,} programs"
-        if len(self.seeds) == 1:
-            programs += f" from seed {self.seeds[0][0]}"
-        bug = f", planted bug {self.scope.mutant}" if self.scope.mutant else ""
-        return f"{self.verdict.upper()}  {self.scope.subject}{bug}: {programs}"
 
-    def render(self) -> str:
-        """This certificate for people: plain text, 80 columns at most."""
-        lines = [*_wrapped("", self.headline(), hang=2)]
-        for doubt in self.doubts() if not self.violations else ():
-            lines += _wrapped("  because", f"{doubt}.")
-        lines += ["", *self._numbers(), "", *self._meaning()]
-        return "\n".join(lines)
-
-    def _numbers(self) -> list[str]:
-        seen = self.coverage
-        rate = seen.crash_points * 1_000_000_000 // max(seen.nanoseconds, 1)
-        rows = [
-            (
-                "crash points",
-                f"{seen.crash_points:,}, closed exhaustively:"
-                f" {_percent(seen.closed_share)}",
-            ),
-            (
-                "executions",
-                f"{seen.executions:,}; {seen.reused:,} crash points needed none",
-            ),
-            (
-                "crash images",
-                f"2^{_log2(seen.images):.1f}, of the largest crash point"
-                f" 2^{_log2(seen.largest):.1f}",
-            ),
-            ("disk operations", _counts(seen.operations)),
-            ("crashes", _counts(seen.points)),
-            ("faults taken", _counts(_with_zeros(seen.faults), keep_order=True)),
-        ]
-        if seen.violating:
-            rows.append(("broken promises", _counts(seen.violating)))
-        rows.append(
-            ("time", f"{seen.nanoseconds / 1e9:.1f} s, {rate:,} crash points/s")
-        )
-        if self.scope.database:
-            rows.append(("database", f"sha256 {self.scope.database[:16]}"))
-        rows.append(
-            ("versions", f"python {self.scope.python}, tornpage {self.scope.tornpage}")
-        )
-        return [line for name, text in rows for line in _wrapped(f"  {name}", text)]
-
-    def _meaning(self) -> list[str]:
-        rows = {
-            "consistent": (
-                "proven",
-                "whichever crash image the model allows is left by a crash at any of"
-                " these points, recovery keeps every promise.",
-            ),
-            "violated": (
-                "proven",
-                "at least one crash image that the model allows breaks a promise.",
-            ),
-            "unverifiable": (
-                "proven",
-                "nothing. No broken promise was met, but not everything was looked at.",
-            ),
-        }
-        scope = [f"the model is {self.scope.model}", *self.scope.exclusions]
-        return [
-            *_wrapped("  {}".format(rows[self.verdict][0]), rows[self.verdict][1]),
-            *_wrapped(
-                "  not proven",
-                "anything about other programs, or about what the model excludes: "
-                + "; ".join(scope)
-                + ".",
-            ),
-        ]
-
-
-def _with_zeros(faults: Mapping[str, int]) -> dict[str, int]:
+def faults_with_zeros(faults: Mapping[str, int]) -> dict[str, int]:
+    """Faults by kind in a fixed order, those that never happened included."""
     rest = sorted(set(faults) - set(_FAULTS))
     return {kind: faults.get(kind, 0) for kind in (*_FAULTS, *rest)}
-
-
-def _counts(counts: Mapping[str, int], *, keep_order: bool = False) -> str:
-    items: Iterable[tuple[str, int]] = counts.items()
-    if not keep_order:
-        items = sorted(items, key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{name} {count:,}" for name, count in items) or "none"
-
-
-def _percent(share: float) -> str:
-    return "100 %" if share == 1.0 else f"{math.floor(share * 1000) / 10:.1f} %"
-
-
-def _wrapped(label: str, text: str, hang: int = _LABEL) -> list[str]:
-    return textwrap.wrap(
-        text,
-        width=_WIDTH,
-        initial_indent=label.ljust(hang) if label else "",
-        subsequent_indent=" " * hang,
-    )
 
 
 def _union(seeds: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -18,9 +18,10 @@ import argparse
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from tornpage.certificate import tornpage_version
+from tornpage.certificate_text import headline, render
 from tornpage.choices import ReplayError
 from tornpage.failure import Failure, TokenError, read_token, write_failure
 from tornpage.killrate import check_mutants
@@ -39,7 +40,7 @@ from tornpage.report import Gone, replay
 from tornpage.run import DEFAULT_CAP, Plan, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from tornpage.certificate import Certificate, ReportedViolation
     from tornpage.subject import Subject
@@ -247,7 +248,10 @@ def _subject(options: argparse.Namespace) -> tuple[Subject, str | None]:
 
 
 def _plan(
-    options: argparse.Namespace, subject: Subject, digest: str | None, mutant: str | None
+    options: argparse.Namespace,
+    subject: Subject,
+    digest: str | None,
+    mutant: str | None,
 ) -> Plan:
     try:
         model = CrashModel.parse(options.model) if options.model else CrashModel()
@@ -294,7 +298,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json == "-":
         return certificate.exit_status
     if options.quiet:
-        _say(certificate.headline())
+        _say(headline(certificate))
         for violation in certificate.violations:
             _say(violation.replay)
     else:
@@ -303,7 +307,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _show(certificate: Certificate, kept: Sequence[str]) -> None:
-    _say(certificate.render())
+    _say(render(certificate))
     for violation, place in zip(certificate.violations, kept, strict=True):
         _say()
         _say(f"{'-' * 80}\n")

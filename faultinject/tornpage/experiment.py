@@ -23,6 +23,7 @@ from tornpage.choices import ReplayError
 from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer, Reached
 from tornpage.subject import Violation
+from tornpage.timeline import kind_of, where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tornpage.explore import Closure
     from tornpage.model import CrashModel
     from tornpage.subject import Subject
+    from tornpage.trace import Operation
 
 __all__ = ["Experiment", "Finding", "Raised", "outcome_lines"]
 
@@ -124,24 +126,32 @@ class Experiment:
         self.disk = Disk(files, model)
         self.explorer: Explorer | None = None
         self.live: tuple[Violation, ...]
+        self._operations: Sequence[Operation] = ()
         self._judged: dict[tuple[Hashable, int], tuple[Violation, ...]] = {}
         try:
             self._history = subject.run(program, self.disk)
-        except Exception as error:  # noqa: BLE001: see the module's head
+        except Exception as error:  # noqa: BLE001 - see the module's head
             self.live = (Raised.of(error).violation(RUN_RETURNS, "The program"),)
             return
+        self._operations = self.disk.trace.operations()
         self.live = tuple(subject.live_violations(self._history))
-        self.explorer = Explorer(
-            files, self.disk.trace, self._recover, model, cap=cap
-        )
+        self.explorer = Explorer(files, self.disk.trace, self._recover, model, cap=cap)
 
     def _recover(self, disk: Disk) -> Hashable:
         try:
             return self.subject.recover(disk)
         except ReplayError:
             raise
-        except Exception as error:  # noqa: BLE001: see the module's head
+        except Exception as error:  # noqa: BLE001 - see the module's head
             return Raised.of(error)
+
+    def operation_kinds(self) -> Iterator[str]:
+        """The kind of each operation of the trace, for counting."""
+        return map(kind_of, self._operations)
+
+    def where(self, point: CrashPoint) -> str:
+        """Where a crash point lies, as a kind, for counting."""
+        return where(self._operations, point)
 
     def judge(self, point: CrashPoint, outcome: Hashable) -> tuple[Violation, ...]:
         """The promises that this outcome breaks after a crash at this point."""

@@ -1,1 +1,162 @@
-"""pytest integration of tornpage."""
+"""tornpage inside pytest: one fixture, one marker, four options.
+
+    def test_my_store_survives_every_crash(tornpage):
+        tornpage.check(MySubject())
+
+`check` fails the test with the whole story, replay command included, when a promise
+is broken, and also when the result is unverifiable: a test that passes because
+nothing was exercised is worse than one that fails.
+
+pytest loads this module in every run of every project it is installed beside, so
+it imports nothing until a test asks for the fixture. Certificates travel as
+user properties: they land in junit.xml, and come back from xdist's workers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tornpage.certificate import Certificate
+    from tornpage.subject import Subject
+
+__all__ = ["TornpageFixture"]
+
+_PROPERTY = "tornpage"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options group "tornpage"."""
+    group = parser.getgroup("tornpage", "crash testing")
+    group.addoption(
+        "--tornpage-seed", type=int, metavar="N", help="seed of the first program"
+    )
+    group.addoption(
+        "--tornpage-programs", type=int, metavar="N", help="programs for each check"
+    )
+    group.addoption(
+        "--tornpage-seconds", type=float, metavar="S", help="time for each check"
+    )
+    group.addoption("--tornpage-model", metavar="SPEC", help="what a crash may do")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line(
+        "markers",
+        "tornpage(seed=, programs=, seconds=, model=, mutant=):"
+        " defaults for the tornpage fixture of this test",
+    )
+
+
+class TornpageFixture:
+    """What the `tornpage` fixture gives a test.
+
+    What a check runs is taken, in this order, from the call's arguments, from the
+    command line, from the test's marker. A call that is explicit about its seed
+    means that seed; the command line widens what is left open.
+    """
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._request = request
+
+    def _setting(self, name: str, given: Any) -> Any:
+        if given is not None:
+            return given
+        option = self._request.config.getoption(f"tornpage_{name}", None)
+        if option is not None:
+            return option
+        marker = self._request.node.get_closest_marker("tornpage")
+        return marker.kwargs.get(name) if marker else None
+
+    def check(
+        self,
+        subject: Subject,
+        *,
+        seed: int | None = None,
+        programs: int | None = None,
+        seconds: float | None = None,
+        model: str | None = None,
+        mutant: str | None = None,
+    ) -> Certificate:
+        """Close every crash of some programs of a subject.
+
+        Args:
+            subject: The code under test.
+            seed: Seed of the first program.
+            programs: How many; when neither this nor `seconds` is given, as many
+                as the subject thinks right.
+            seconds: Start no program after this many seconds.
+            model: What a crash may do, as `CrashModel.parse` reads it.
+            mutant: Planted bug to run with.
+
+        Returns:
+            The certificate; its verdict is "consistent".
+
+        Raises:
+            AssertionError: A promise is broken, or the result is unverifiable.
+            ValueError: There is no such model.
+            KeyError: There is no such planted bug.
+        """
+        # Not at the top: see the module's head.
+        from tornpage.certificate_text import render  # noqa: PLC0415
+        from tornpage.model import CrashModel  # noqa: PLC0415
+        from tornpage.registry import default_programs, spec_of  # noqa: PLC0415
+        from tornpage.run import Plan, run  # noqa: PLC0415
+
+        __tracebackhide__ = True
+        seconds = self._setting("seconds", seconds)
+        programs = self._setting("programs", programs)
+        if programs is None and seconds is None:
+            programs = default_programs(subject)
+        plan = Plan(
+            spec=spec_of(subject),
+            seed=self._setting("seed", seed) or 0,
+            programs=programs,
+            seconds=seconds,
+            model=CrashModel.parse(self._setting("model", model) or ""),
+            mutant=self._setting("mutant", mutant),
+        )
+        certificate = run(subject, plan)
+        self._request.node.user_properties.append((_PROPERTY, _summary(certificate)))
+        if certificate.verdict == "violated":
+            raise AssertionError(certificate.violations[0].story)
+        if certificate.verdict == "unverifiable":
+            raise AssertionError(render(certificate))
+        return certificate
+
+
+def _summary(certificate: Certificate) -> dict[str, Any]:
+    """The certificate without its stories, which the failure shows already."""
+    data = certificate.to_json()
+    del data["violations"]
+    return data
+
+
+@pytest.fixture
+def tornpage(request: pytest.FixtureRequest) -> TornpageFixture:
+    """Check that storage code survives every crash."""
+    return TornpageFixture(request)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line: how much all checks of this session covered."""
+    found = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in getattr(report, "user_properties", ())
+        if name == _PROPERTY
+    ]
+    if not found:
+        return
+    points = sum(one["crash_points"] for one in found)
+    executions = sum(one["executions"] for one in found)
+    closed = sum(round(one["closed"] * one["crash_points"]) for one in found)
+    terminalreporter.write_line(
+        f"tornpage: {len(found):,} checks, {points:,} crash points"
+        f" ({closed:,} closed), {executions:,} executions"
+    )

@@ -68,7 +68,7 @@ def _members() -> tuple[str, ...]:
 
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
-    """" Did you mean ...?", or what there is, or "" when there is nothing."""
+    """What to add to a complaint: near misses, or all there is, or nothing."""
     names = sorted(known)
     close = difflib.get_close_matches(wrong, names, n=3, cutoff=0.5)
     if close:

@@ -132,7 +132,7 @@ class Tally:
 
     def program(self, experiment: Experiment) -> None:
         """Count the operations of a program that ran."""
-        self._operations.update(experiment.operation_kinds)
+        self._operations.update(experiment.operation_kinds())
 
     def closure(self, experiment: Experiment, closure: Closure) -> None:
         """Count one crash point."""
@@ -164,7 +164,7 @@ class Tally:
         )
 
 
-class _GivenUp(Exception):  # noqa: N818: it is a signal, nothing is wrong
+class _GivenUp(Exception):  # noqa: N818 - it is a signal, nothing is wrong
     """The program in progress takes too long."""
 
 

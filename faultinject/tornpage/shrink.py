@@ -43,12 +43,14 @@ class Budget:
         limit: Most attempts.
         spent: Attempts made.
         ended: Why attempts were refused; "" while none was.
+        interrupted: Whether that was Ctrl-C.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.spent = 0
         self.ended = ""
+        self.interrupted = False
 
     def spend(self) -> bool:
         """Take one attempt; False when there is none left."""
@@ -59,9 +61,10 @@ class Budget:
         self.spent += 1
         return True
 
-    def end(self, why: str) -> None:
-        """Refuse every further attempt."""
-        self.ended = why
+    def interrupt(self) -> None:
+        """Refuse every further attempt: the user has seen enough."""
+        self.interrupted = True
+        self.ended = f"interrupted after {self.spent} attempts"
 
     def describe(self) -> str:
         """How shrinking ended, in words."""

@@ -1,0 +1,247 @@
+"""From a finding to something worth reading, and back.
+
+    report    finding --shrink program--> --shrink tape--> failure --tell--> story
+    replay    token --> failure --> experiment --> finding --tell--> the same story
+
+Both ends meet in `_told`: a story is a function of the failure alone, and of the
+storage code. What only the first run knows (the seed, how large the program was, how
+many attempts shrinking took) stays out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tornpage.certificate import ReportedViolation
+from tornpage.choices import ReplayError
+from tornpage.experiment import Experiment, Finding, outcome_lines
+from tornpage.explore import format_schedule, parse_schedule
+from tornpage.failure import FAILURES, LIVE, Failure
+from tornpage.model import CrashModel
+from tornpage.shrink import Budget, shrink_program, shrink_tape, strip
+from tornpage.story import Chapter, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tornpage.choices import Tape
+    from tornpage.subject import Subject
+
+__all__ = ["Gone", "Origin", "replay", "report"]
+
+PROGRAM_ATTEMPTS = 1_000
+TAPE_ATTEMPTS = 1_000
+
+# A longer token goes into a file only: terminals and chats break such lines, and
+# Linux refuses arguments beyond 128 KiB.
+_LONGEST_TOKEN = 4_000
+
+
+class Gone(Exception):  # noqa: N818 - it is good news
+    """A failure does not reproduce any more; the message says how it differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where findings come from.
+
+    Attributes:
+        spec: The name the subject is found by.
+        model: What a crash may do.
+        mutant: Planted bug, or None.
+        database: Path of the file the programs start from, or None.
+        database_digest: SHA-256 of that file.
+        cap: Most executions for one crash point.
+    """
+
+    spec: str
+    model: CrashModel
+    mutant: str | None = None
+    database: str | None = None
+    database_digest: str | None = None
+    cap: int = 1
+
+
+_Case = tuple[Experiment, Finding]
+
+
+def report(
+    origin: Origin, experiment: Experiment, finding: Finding, *, seed: int
+) -> tuple[ReportedViolation, bool]:
+    """Shrink a finding and tell its story.
+
+    Args:
+        origin: Where it comes from; its mutant must be entered.
+        experiment: What it was found with.
+        finding: A broken promise.
+        seed: Seed of the program, for the report.
+
+    Returns:
+        The report, and whether Ctrl-C cut the shrinking short; the story is then
+        of the smallest failure known by then.
+    """
+    subject = experiment.subject
+    original = subject.describe(experiment.program)
+    budget = Budget(PROGRAM_ATTEMPTS)
+    smaller, small = _smallest_program(origin, experiment, finding, budget)
+    tape_budget = Budget(TAPE_ATTEMPTS)
+    if budget.interrupted:
+        tape_budget.interrupt()
+    small = _smallest_tape(smaller, small, tape_budget)
+    failure = Failure(
+        subject=origin.spec,
+        program=subject.encode(smaller.program),
+        model=str(origin.model),
+        at=_schedule(small),
+        property=small.violation.property,
+        mutant=origin.mutant,
+        database=origin.database_digest,
+    )
+    command = _command(failure, origin.database)
+    reported = ReportedViolation(
+        property=small.violation.property,
+        message=small.violation.message,
+        seed=seed,
+        found_size=len(original),
+        shrunk_size=len(subject.describe(smaller.program)),
+        shrinking=f"program {budget.describe()}; tape {tape_budget.describe()}",
+        story=_told(smaller, small, command),
+        replay=command,
+        failure=failure,
+    )
+    return reported, budget.interrupted or tape_budget.interrupted
+
+
+def _smallest_program(
+    origin: Origin, experiment: Experiment, finding: Finding, budget: Budget
+) -> _Case:
+    subject = experiment.subject
+    promise = finding.violation.property
+
+    def fails(program: Any) -> _Case | None:
+        candidate = Experiment(subject, program, origin.model, cap=origin.cap)
+        found = candidate.first(promise)
+        return None if found is None else (candidate, found)
+
+    return shrink_program(
+        experiment.program,
+        (experiment, finding),
+        simplify=subject.simplify,
+        fails=_until_interrupted(fails, budget),
+        key=lambda program: json.dumps(subject.encode(program), sort_keys=True),
+        budget=budget,
+    ).found
+
+
+def _smallest_tape(experiment: Experiment, finding: Finding, budget: Budget) -> Finding:
+    point = finding.point
+    if point is None:
+        return finding
+    met: dict[Tape, Finding] = {finding.tape: finding}
+
+    def fails(tape: Tape) -> Tape | None:
+        try:
+            found = experiment.replay(point, tape, finding.violation.property)
+        except ReplayError:
+            # Another answer early on leaves fewer alternatives later.
+            return None
+        if found is None:
+            return None
+        met[found.tape] = found
+        return found.tape
+
+    tape = shrink_tape(
+        finding.tape, fails=_until_interrupted(fails, budget), budget=budget
+    )
+    return next(found for made, found in met.items() if strip(made) == tape)
+
+
+def _until_interrupted(
+    fails: Callable[[Any], Any], budget: Budget
+) -> Callable[[Any], Any]:
+    """The oracle, ending the search instead of the report on Ctrl-C."""
+
+    def guarded(candidate: Any) -> Any:
+        try:
+            return fails(candidate)
+        except KeyboardInterrupt:
+            budget.interrupt()
+            return None
+
+    return guarded
+
+
+def _schedule(finding: Finding) -> str:
+    if finding.point is None:
+        return LIVE
+    return format_schedule(finding.point, strip(finding.tape))
+
+
+def _command(failure: Failure, database: str | None) -> str:
+    token = failure.token()
+    if len(token) > _LONGEST_TOKEN:
+        token = f"{FAILURES}/{failure.identity()}.json"
+    words = ["tornpage", "run", failure.subject, "--replay", token]
+    if database is not None:
+        words[3:3] = ["--database", database]
+    return shlex.join(words)
+
+
+def _told(experiment: Experiment, finding: Finding, command: str) -> str:
+    subject = experiment.subject
+    reached = finding.reached
+    chapter = Chapter(
+        violation=finding.violation,
+        program=subject.describe(experiment.program),
+        trace=experiment.disk.trace,
+        point=finding.point,
+        choices=reached.choices if reached else (),
+        outcome=outcome_lines(subject, reached.outcome) if reached else (),
+        replay=command,
+    )
+    return tell(subject, chapter)
+
+
+def replay(subject: Subject, failure: Failure, *, database: str | None = None) -> str:
+    """The story of a failure, told again.
+
+    Args:
+        subject: The code under test, started from the failure's database.
+        failure: What to reproduce.
+        database: Path of that database, for the replay command in the story.
+
+    Raises:
+        Gone: It does not reproduce; the code has changed.
+        ValueError: The failure's program, model, schedule or mutant does not
+            mean anything to this subject.
+    """
+    model = CrashModel.parse(failure.model)
+    if failure.mutant is not None and failure.mutant not in subject.mutants():
+        raise ValueError(f"{subject.name} has no planted bug {failure.mutant!r} now.")
+    program = subject.decode(failure.program)
+    with ExitStack() as stack:
+        if failure.mutant is not None:
+            stack.enter_context(subject.mutant(failure.mutant))
+        experiment = Experiment(subject, program, model, cap=1)
+        finding = _again(experiment, failure)
+        return _told(experiment, finding, _command(failure, database))
+
+
+def _again(experiment: Experiment, failure: Failure) -> Finding:
+    if failure.at == LIVE:
+        for violation in experiment.live:
+            if violation.property == failure.property:
+                return Finding(violation)
+        raise Gone(f"the program keeps {failure.property!r}.")
+    point, tape = parse_schedule(failure.at)
+    try:
+        found = experiment.replay(point, tape, failure.property)
+    except ReplayError as error:
+        raise Gone(f"the tape no longer fits: {error}.") from error
+    if found is None:
+        raise Gone(f"after this crash {failure.property!r} is kept.")
+    return found

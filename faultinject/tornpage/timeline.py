@@ -1,0 +1,178 @@
+"""The disk's operations around a crash, as a story shows them.
+
+       5  write     toy.db 2048..2176  slot 1                toy_store.py:106
+       6  fdatasync toy.db                                   toy_store.py:98
+          mark      acknowledged txid=1                      toy_store.py:160
+       7  write     toy.db 0..128  slot 0                    toy_store.py:106
+    >>>>  crash here; not yet durable: operation 7
+
+Operations are numbered from 1, as people count; the explorer counts how many were
+completed, so "after operation n" is its index n. Of a long trace the last few before
+the crash are shown and two that never came to be; what is left out is counted.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from tornpage.trace import (
+    Create,
+    Mark,
+    Rename,
+    Sync,
+    SyncDir,
+    Truncate,
+    Unlink,
+    Write,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tornpage.explore import CrashPoint
+    from tornpage.subject import Subject
+    from tornpage.trace import Operation, Record, Trace
+
+__all__ = ["kind_of", "line_of", "timeline", "where"]
+
+_WIDTH = 80
+_SITE = 22
+_BEFORE = 14
+_AFTER = 2
+
+
+def kind_of(operation: Operation) -> str:
+    """The system call's name."""
+    if isinstance(operation, Sync):
+        return operation.kind
+    if isinstance(operation, SyncDir):
+        return "fsync dir"
+    return operation.op
+
+
+def where(operations: Sequence[Operation], point: CrashPoint) -> str:
+    """Where a crash point lies, as a kind: "inside write", "before fsync"."""
+    if point.index >= len(operations):
+        return "at the end"
+    side = "inside" if point.inside else "before"
+    return f"{side} {kind_of(operations[point.index])}"
+
+
+def line_of(subject: Subject, record: Record) -> str:
+    """What a record did, without its number and its source line."""
+    match record:
+        case Mark(label=label, data=data):
+            facts = " ".join(f"{name}={value}" for name, value in data)
+            return f"{label} {facts}".rstrip()
+        case Write(path=path, offset=offset, data=data):
+            place = subject.locate(path, offset, data)
+            return f"{path} {offset}..{offset + len(data)}  {place}".rstrip()
+        case Truncate(path=path, size=size):
+            return f"{path} to {size} bytes"
+        case Rename(path=path, target=target):
+            return f"{path} to {target}"
+        case SyncDir(path=path):
+            return f"of {path}"
+        case Create(path=path) | Unlink(path=path) | Sync(path=path):
+            return path
+
+
+def _row(number: str, kind: str, text: str, site: str) -> str:
+    room = _WIDTH - 8 - 10 - 2
+    if site:
+        room -= max(len(site), _SITE)
+    if len(text) > room:
+        text = text[: room - 3] + "..."
+    return f"  {number:>4}  {kind:<9} {text.ljust(room)}  {site}".rstrip()
+
+
+def timeline(subject: Subject, trace: Trace, point: CrashPoint) -> list[str]:
+    """The lines around the crash, 80 columns at most."""
+    before, during, after = _split(trace, point)
+    lines = []
+    hidden = max(0, len(before) - _BEFORE)
+    if hidden:
+        shown = sum(not isinstance(record, Mark) for _, record in before[:hidden])
+        lines.append(f"        ... {shown:,} earlier operations ...")
+    for number, record in (*before[hidden:], *during):
+        kind = "mark" if isinstance(record, Mark) else kind_of(record)
+        text = line_of(subject, record)
+        lines.append(_row(number, kind, text[: 2 * _WIDTH], record.site))
+    place = "while this is going on" if during else "here"
+    pending = _pending(
+        [record for _, record in before],
+        # A sync that is going on has not made anything durable for certain.
+        [one for _, one in during if not isinstance(one, (Sync, SyncDir))],
+    )
+    lines.append(f"  >>>>  crash {place}; not yet durable: {_spans(pending)}")
+    for number, record in after[:_AFTER]:
+        kind = "mark" if isinstance(record, Mark) else kind_of(record)
+        text = f"(did not happen) {line_of(subject, record)}"
+        lines.append(_row(number, kind, text[: 2 * _WIDTH], record.site))
+    return [line[:_WIDTH] for line in lines]
+
+
+_Numbered = list[tuple[str, "Record"]]
+
+
+def _split(trace: Trace, point: CrashPoint) -> tuple[_Numbered, _Numbered, _Numbered]:
+    """Records before the crash, the one it happens in, and the rest.
+
+    A mark belongs before the crash when every operation before it was completed.
+    """
+    before: _Numbered = []
+    during: _Numbered = []
+    after: _Numbered = []
+    done = 0
+    for record in trace:
+        if isinstance(record, Mark):
+            (before if done <= point.index and not during else after).append(
+                ("", record)
+            )
+            continue
+        entry = (str(done + 1), record)
+        if done < point.index:
+            before.append(entry)
+        elif done == point.index and point.inside:
+            during.append(entry)
+        else:
+            after.append(entry)
+        done += 1
+    return before, during, after
+
+
+def _pending(*parts: Iterable[Record]) -> list[int]:
+    """Numbers of the operations that no sync has made durable yet."""
+    data: dict[int, list[int]] = {}
+    names: dict[str, list[int]] = {}
+    number = 0
+    for record in chain(*parts):
+        if isinstance(record, Mark):
+            continue
+        number += 1
+        match record:
+            case Write(inode=inode) | Truncate(inode=inode):
+                data.setdefault(inode, []).append(number)
+            case Sync(inode=inode):
+                data.pop(inode, None)
+            case SyncDir(path=path):
+                names.pop(os.path.dirname(path), None)
+            case Create(path=path) | Rename(path=path) | Unlink(path=path):
+                names.setdefault(os.path.dirname(path), []).append(number)
+    return sorted(chain(*names.values(), *data.values()))
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Say "operations 3, 5-9" for [3, 5, 6, 7, 8, 9]."""
+    if not numbers:
+        return "nothing"
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    text = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
+    return f"operation{'s' * (len(numbers) > 1)} {text}"
