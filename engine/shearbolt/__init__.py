@@ -1,1 +1,46 @@
-"""Shearbolt."""
+"""Shearbolt: an embedded, transactional, ordered key/value store.
+
+Pure Python, standard library only. Its files are bbolt files: etcd, containerd,
+Consul and InfluxDB write the same format.
+
+    import shearbolt
+
+    with shearbolt.open("my.db") as db:
+        with db.update() as tx:
+            bucket = tx.create_bucket_if_not_exists(b"birds")
+            bucket[b"wren"] = b"9 g"
+        with db.view() as tx:
+            for name, weight in tx.bucket(b"birds").items():
+                print(name, weight)
+
+One writer and any number of readers at a time, each reader on the version of the
+database that was current when it began. A commit returns when it is durable.
+"""
+
+from __future__ import annotations
+
+from shearbolt.bucket import DEFAULT_FILL_PERCENT, Bucket
+from shearbolt.check import Problem
+from shearbolt.cursor import Cursor
+from shearbolt.db import DB
+from shearbolt.db import open_database as open  # noqa: A004
+from shearbolt.errors import *  # noqa: F403
+from shearbolt.errors import __all__ as _errors
+from shearbolt.format import MAX_KEY_SIZE, MAX_VALUE_SIZE
+from shearbolt.tx import Tx
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DB",
+    "DEFAULT_FILL_PERCENT",
+    "MAX_KEY_SIZE",
+    "MAX_VALUE_SIZE",
+    "Bucket",
+    "Cursor",
+    "Problem",
+    "Tx",
+    "__version__",
+    "open",
+]
+__all__ += _errors

@@ -264,6 +264,10 @@ class Leaf:
         self.has_buckets = has_buckets
         self.cost = cost
 
+    def value_at(self, index: int) -> bytes:
+        """The value of the key at this position."""
+        return self.values[index]
+
 
 class Branch:
     """A decoded branch page. Never changed after it was made.
@@ -342,9 +346,7 @@ def decode_leaf(
         keys = list(parts[0::2])
         values = list(parts[1::2])
     else:
-        keys, values = _decode_scattered(
-            positions, key_sizes, value_sizes, read, limit
-        )
+        keys, values = _decode_scattered(positions, key_sizes, value_sizes, read, limit)
     has_buckets = any(fields[0::4])
     if has_buckets:
         for index, flags in enumerate(fields[0::4]):
@@ -418,8 +420,7 @@ def decode_branch(
     low = min(places)
     data = read(low, max(map(add, places, sizes)) - low)
     keys = [
-        data[at - low : at - low + size]
-        for at, size in zip(places, sizes, strict=True)
+        data[at - low : at - low + size] for at, size in zip(places, sizes, strict=True)
     ]
     return Branch(pgid, overflow, keys, list(fields[2::3]))
 

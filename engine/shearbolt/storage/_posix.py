@@ -58,6 +58,9 @@ class OSFile:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
+    def __del__(self) -> None:
+        self.close()
+
     def pread(self, length: int, offset: int, /) -> bytes:
         return os.pread(self._fd, length, offset)
 
@@ -104,7 +107,7 @@ class OSFile:
 class OSStorage:
     """The machine this process runs on."""
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     def open(
         self,
@@ -124,9 +127,7 @@ class OSStorage:
         try:
             mode = os.fstat(fd).st_mode
             if stat.S_ISDIR(mode):
-                raise IsADirectoryError(
-                    errno.EISDIR, os.strerror(errno.EISDIR), path
-                )
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
             if not stat.S_ISREG(mode):
                 raise OSError(errno.EINVAL, "Not a regular file", path)
         except BaseException:

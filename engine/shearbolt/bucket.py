@@ -1,0 +1,687 @@
+"""A bucket: a B+tree of keys, some of which name further buckets.
+
+    root bucket (its root page stands in the meta)
+      "config" --> leaf value {root pgid, sequence} --> a tree of pages
+      "small"  --> leaf value {0, sequence, a whole leaf page}      inline
+
+A bucket's header lives in its parent's leaf, so a change anywhere below
+changes every bucket above when the transaction commits.
+
+In a read transaction a bucket reads pages and keeps nothing. In a write
+transaction it also keeps the nodes that have taken the place of its pages
+(`_nodes`, by page id) and the child buckets that were opened (`_children`), both
+until the commit writes them.
+
+Two views of the same keys: the cursor sees plain pairs and buckets (value None);
+the mapping sees plain pairs only, and `buckets()` the buckets.
+
+Source: bbolt bucket.go.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Final, TypeVar, overload
+
+from shearbolt.cursor import Cursor
+from shearbolt.errors import (
+    BucketExistsError,
+    BucketNameRequiredError,
+    BucketNotFoundError,
+    DifferentDatabaseError,
+    IncompatibleValueError,
+    KeyRequiredError,
+    KeyTooLargeError,
+    SameBucketsError,
+    TxClosedError,
+    TxNotWritableError,
+    ValueTooLargeError,
+)
+from shearbolt.format import (
+    MAX_KEY_SIZE,
+    MAX_VALUE_SIZE,
+    BucketValue,
+    FormatError,
+    Leaf,
+    decode_bucket,
+    encode_bucket,
+    encode_inline_bucket,
+)
+from shearbolt.node import Node
+from shearbolt.pager import MAX_DEPTH
+from shearbolt.ranges import Items, Keys, Range, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shearbolt.pager import Page
+    from shearbolt.tx import Tx
+
+__all__ = ["DEFAULT_FILL_PERCENT", "Bucket"]
+
+DEFAULT_FILL_PERCENT: Final = 0.5
+_MAX_SEQUENCE: Final = (1 << 64) - 1
+_EMPTY: Final = Leaf(0, 0, [], [], has_buckets=False, cost=0)
+
+T = TypeVar("T")
+
+
+class Bucket(MutableMapping[bytes, bytes]):
+    """A collection of key/value pairs in key order, and of further buckets.
+
+    As a mapping it holds the plain pairs. `len()` counts them and reads every
+    leaf page to do so. Keys have 1 to 32,768 bytes, values at most 2**31 - 2.
+
+    A bucket is valid as long as its transaction; afterwards its methods raise
+    `TxClosedError`. A bucket that was deleted reads as empty, and writing to it
+    raises `BucketNotFoundError`.
+
+    Attributes:
+        fill_percent: How full pages are made when they are split, 0.1 to 1.0.
+            Not stored: it holds for this transaction.
+        name: Its name in its parent, b"" for the root bucket.
+        parent: The bucket it lies in, None for the root bucket.
+        tx: Its transaction.
+        changes: Counts changes, so that cursors notice them.
+    """
+
+    __slots__ = (
+        "_children",
+        "_deleted",
+        "_nodes",
+        "_root",
+        "_root_node",
+        "_root_page",
+        "_sequence",
+        "changes",
+        "fill_percent",
+        "name",
+        "parent",
+        "tx",
+    )
+
+    def __init__(
+        self,
+        tx: Tx,
+        parent: Bucket | None,
+        name: bytes,
+        root: int,
+        sequence: int,
+        inline: Leaf | None = None,
+    ) -> None:
+        self.tx = tx
+        self.parent = parent
+        self.name = name
+        self.fill_percent = DEFAULT_FILL_PERCENT
+        self.changes = 0
+        self._root = root
+        self._sequence = sequence
+        self._root_page: Page | None = inline
+        self._root_node: Node | None = None
+        self._nodes: dict[int, Node] = {}
+        self._children: dict[bytes, Bucket] = {}
+        self._deleted = False
+
+    def __repr__(self) -> str:
+        path = "/".join(repr(name) for name in self.path) or "(root)"
+        return f"<shearbolt.Bucket {path} of tx {self.tx.id}>"
+
+    # -- about the bucket --
+
+    @property
+    def path(self) -> tuple[bytes, ...]:
+        """The names that lead here from the root."""
+        names = []
+        bucket = self
+        while bucket.parent is not None:
+            names.append(bucket.name)
+            bucket = bucket.parent
+        return tuple(reversed(names))
+
+    @property
+    def root(self) -> int:
+        """The page of the tree's root, 0 when the bucket is inline."""
+        return self._root
+
+    @property
+    def writable(self) -> bool:
+        """Whether the transaction may change it."""
+        return self.tx.writable
+
+    @property
+    def sequence(self) -> int:
+        """A 64-bit counter kept with the bucket, for the caller's use."""
+        self.tx.require_open()
+        return self._sequence
+
+    def set_sequence(self, value: int) -> None:
+        """Set the counter.
+
+        Raises:
+            ValueError: Not in [0, 2**64).
+            TxNotWritableError: In a read transaction.
+        """
+        self._require_writable()
+        if not 0 <= value <= _MAX_SEQUENCE:
+            raise ValueError(f"a sequence is in [0, 2**64), not {value}")
+        # The header is written with the bucket's root node, so there must be
+        # one (boltdb#296: a change of the sequence alone was lost).
+        self._root_as_node()
+        self._sequence = value
+
+    def next_sequence(self) -> int:
+        """Add one to the counter, modulo 2**64, and return it.
+
+        Raises:
+            TxNotWritableError: In a read transaction.
+        """
+        self._require_writable()
+        self.set_sequence((self._sequence + 1) & _MAX_SEQUENCE)
+        return self._sequence
+
+    # -- pairs --
+
+    @overload
+    def get(self, key: bytes, /) -> bytes | None: ...
+    @overload
+    def get(self, key: bytes, /, default: bytes | T) -> bytes | T: ...
+    def get(self, key: bytes, /, default: T | None = None) -> bytes | T | None:
+        """The value of a key; `default` when there is none, or a bucket."""
+        value = self._value(key)
+        if value is None or value.__class__ is BucketValue:
+            return default
+        return value
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set the value of a key.
+
+        Raises:
+            TxClosedError: The transaction has ended.
+            TxNotWritableError: It is a read transaction.
+            KeyRequiredError: The key is empty.
+            KeyTooLargeError: It is longer than 32,768 bytes.
+            ValueTooLargeError: The value is longer than 2**31 - 2 bytes.
+            IncompatibleValueError: The key names a bucket.
+        """
+        self._require_writable()
+        # Copies: a bytearray could be changed by its owner before the commit.
+        if key.__class__ is not bytes:
+            key = _as_bytes(key, "a key")
+        if value.__class__ is not bytes:
+            value = _as_bytes(value, "a value")
+        if not key:
+            raise KeyRequiredError
+        if len(key) > MAX_KEY_SIZE:
+            raise KeyTooLargeError(len(key))
+        if len(value) > MAX_VALUE_SIZE:
+            raise ValueTooLargeError(len(value))
+        node = self._node_for(key, refuse_bucket=True)
+        node.put(key, value)
+        self.changes += 1
+
+    def delete(self, key: bytes) -> None:
+        """Remove a key, if it is there.
+
+        Raises:
+            TxClosedError: The transaction has ended.
+            TxNotWritableError: It is a read transaction.
+            IncompatibleValueError: The key names a bucket.
+        """
+        self._require_writable()
+        value = self._value(key)
+        if value is None:
+            return
+        if value.__class__ is BucketValue:
+            raise IncompatibleValueError(key)
+        self._node_for(key).delete(key)
+        self.changes += 1
+
+    # -- buckets --
+
+    def bucket(self, name: bytes) -> Bucket:
+        """The bucket of this name.
+
+        Raises:
+            BucketNotFoundError: There is none.
+        """
+        child = self._children.get(name)
+        if child is not None and not self.tx.closed:
+            return child
+        value = self._value(name)
+        if value.__class__ is not BucketValue or value is None:
+            raise BucketNotFoundError(name)
+        return self._open_child(name, value)
+
+    def create_bucket(self, name: bytes) -> Bucket:
+        """Make a new, empty bucket.
+
+        Raises:
+            TxClosedError: The transaction has ended.
+            TxNotWritableError: It is a read transaction.
+            BucketNameRequiredError: The name is empty.
+            BucketExistsError: There is one of this name.
+            IncompatibleValueError: The name is that of a plain key.
+        """
+        self._require_writable()
+        if name.__class__ is not bytes:
+            name = _as_bytes(name, "a bucket name")
+        if not name:
+            raise BucketNameRequiredError
+        value = self._value(name)
+        if value is not None:
+            if value.__class__ is BucketValue:
+                raise BucketExistsError(name)
+            raise IncompatibleValueError(name)
+        self._node_for(name).put(name, encode_inline_bucket(0, [], []))
+        self.changes += 1
+        return self.bucket(name)
+
+    def create_bucket_if_not_exists(self, name: bytes) -> Bucket:
+        """The bucket of this name, made when there is none.
+
+        Raises:
+            BoltError: As `create_bucket`, but for `BucketExistsError`.
+        """
+        try:
+            return self.create_bucket(name)
+        except BucketExistsError:
+            return self.bucket(name)
+
+    def delete_bucket(self, name: bytes) -> None:
+        """Remove a bucket with everything in it.
+
+        Raises:
+            TxClosedError: The transaction has ended.
+            TxNotWritableError: It is a read transaction.
+            BucketNotFoundError: There is none of this name.
+            IncompatibleValueError: The name is that of a plain key.
+        """
+        self._require_writable()
+        value = self._value(name)
+        if value is None:
+            raise BucketNotFoundError(name)
+        if value.__class__ is not BucketValue:
+            raise IncompatibleValueError(name)
+        # All buckets below are listed before any is freed: bbolt deletes while
+        # it iterates, skips one and leaks its pages.
+        doomed = [self.bucket(name)]
+        for bucket in doomed:
+            doomed += [child for _, child in bucket.buckets()]
+        for bucket in doomed:
+            bucket._free_pages()
+            bucket._forget()
+        self._children.pop(name, None)
+        self._node_for(name).delete(name)
+        self.changes += 1
+
+    def move_bucket(self, name: bytes, target: Bucket) -> None:
+        """Move a bucket of this one, with everything in it, to another.
+
+        Changes made to it in this transaction move along (bbolt loses them).
+
+        Raises:
+            TxClosedError: The transaction has ended.
+            TxNotWritableError: It is a read transaction.
+            DifferentDatabaseError: `target` is of another transaction.
+            BucketNotFoundError: There is no bucket of this name.
+            SameBucketsError: `target` is this bucket, or the moved one, or
+                lies inside it.
+            BucketExistsError: `target` has a bucket of this name.
+            IncompatibleValueError: The name is that of a plain key, here or
+                in `target`.
+        """
+        self.tx.require_open()
+        target.tx.require_open()
+        if not (self.tx.writable and target.tx.writable):
+            raise TxNotWritableError
+        if target.tx is not self.tx:
+            raise DifferentDatabaseError
+        self._require_writable()
+        target._require_writable()
+        value = self._value(name)
+        if value is None:
+            raise BucketNotFoundError(name)
+        if value.__class__ is not BucketValue:
+            raise IncompatibleValueError(name)
+        if target is self:
+            raise SameBucketsError
+        moved = self.bucket(name)
+        above: Bucket | None = target
+        while above is not None:
+            if above is moved:
+                raise SameBucketsError("a bucket cannot be moved into itself")
+            above = above.parent
+        there = target._value(name)
+        if there is not None:
+            if there.__class__ is BucketValue:
+                raise BucketExistsError(name)
+            raise IncompatibleValueError(name)
+        self._node_for(name).delete(name)
+        self.changes += 1
+        del self._children[name]
+        target._node_for(name).put(name, value)
+        target.changes += 1
+        target._children[name] = moved
+        moved.parent = target
+
+    def buckets(self) -> Iterator[tuple[bytes, Bucket]]:
+        """The buckets in this one, (name, bucket), in name order, lazily."""
+        cursor = self.cursor()
+        pair = cursor.first()
+        while pair is not None:
+            if pair[1] is None:
+                yield pair[0], self.bucket(pair[0])
+            pair = cursor.next()
+
+    # -- order --
+
+    def cursor(self) -> Cursor:
+        """A cursor over plain pairs and buckets, not yet on any element."""
+        self.tx.require_open()
+        return Cursor(self)
+
+    def items(  # type: ignore[override]
+        self,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        reverse: bool = False,
+    ) -> Items:
+        """The plain pairs with start <= key < stop, in key order, lazily.
+
+        Args:
+            start: First key wanted; None for the first there is.
+            stop: First key no longer wanted; None for no end.
+            prefix: Only keys that begin so, within start and stop.
+            reverse: From the last to the first.
+
+        Returns:
+            A view that reads as it is iterated, and can be again. The bucket
+            may be changed meanwhile: what lies ahead is seen as it is then.
+        """
+        return Items(self, Range.of(start, stop, prefix), reverse=reverse)
+
+    def keys(  # type: ignore[override]
+        self,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        reverse: bool = False,
+    ) -> Keys:
+        """The keys of `items`, with the same arguments."""
+        return Keys(self, Range.of(start, stop, prefix), reverse=reverse)
+
+    def values(  # type: ignore[override]
+        self,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        *,
+        prefix: bytes | None = None,
+        reverse: bool = False,
+    ) -> Values:
+        """The values of `items`, with the same arguments."""
+        return Values(self, Range.of(start, stop, prefix), reverse=reverse)
+
+    # -- mapping --
+
+    def __getitem__(self, key: bytes) -> bytes:
+        value = self.get(key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        self.put(key, value)
+
+    def __delitem__(self, key: bytes) -> None:
+        self._require_writable()
+        if key not in self:
+            raise KeyError(key)
+        self.delete(key)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, bytes) and self.get(key) is not None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.keys())
+
+    def __reversed__(self) -> Iterator[bytes]:
+        return iter(self.keys(reverse=True))
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
+
+    # MutableMapping's clear pops the first pair again and again.
+    def clear(self) -> None:
+        """Delete all plain pairs; buckets stay."""
+        for key in self.keys():
+            self.delete(key)
+
+    # -- elements: pages, and the nodes that have taken their place --
+
+    def root_element(self) -> Page | Node:
+        """The tree's root."""
+        if self._root_node is not None:
+            return self._root_node
+        page = self._root_page
+        if page is None:
+            page = self._root_page = self.tx.page(self._root)
+        return page
+
+    def element(self, pgid: int) -> Page | Node:
+        """What stands for this page in this transaction."""
+        return self._nodes.get(pgid) or self.tx.page(pgid)
+
+    def node(self, pgid: int, parent: Node, key: bytes) -> Node:
+        """The node of a page below `parent`, made when there is none yet.
+
+        Raises:
+            CorruptPageError: Another branch has this page as its child too.
+        """
+        node = self._nodes.get(pgid)
+        if node is None:
+            node = Node.of_page(self, parent, self.tx.page(pgid), key)
+            parent.nodes.append(node)
+            self._nodes[pgid] = node
+        elif node.parent is not parent:
+            raise self.tx.corrupt(pgid, "two branches have this page as their child")
+        return node
+
+    def node_at(self, path: list[tuple[Page | Node, int]]) -> Node:
+        """The leaf node at the end of a cursor's path."""
+        node = self._root_as_node()
+        for _, index in path[:-1]:
+            node = node.child_at(index)
+        return node
+
+    def drop_node(self, node: Node) -> None:
+        """The node's page is not part of the tree any more."""
+        self._nodes.pop(node.pgid, None)
+
+    def touch(self) -> None:
+        """Tell cursors that the bucket has changed."""
+        self.changes += 1
+
+    def _root_as_node(self) -> Node:
+        if self._root_node is None:
+            node = Node.of_page(self, None, self.root_element_page(), None)
+            self._root_node = node
+            self._nodes[node.pgid] = node
+            self.changes += 1
+        return self._root_node
+
+    def root_element_page(self) -> Page:
+        """The page the root was read from, whatever changed since."""
+        if self._root_page is None:
+            self._root_page = self.tx.page(self._root)
+        return self._root_page
+
+    def _leaf(self, key: bytes) -> Leaf | Node:
+        """The leaf where `key` is or would be."""
+        element = self._root_node or self._root_page or self.root_element()
+        depth = 0
+        while not element.is_leaf:
+            index = bisect_right(element.keys, key) - 1
+            element = self.element(element.children[index if index > 0 else 0])
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise self.tx.corrupt(
+                    element.pgid, f"the tree is deeper than {MAX_DEPTH} pages"
+                )
+        return element
+
+    def _value(self, key: bytes) -> bytes | None:
+        """A key's value, a `BucketValue` when it names a bucket."""
+        if self.tx.closed:
+            raise TxClosedError
+        leaf = self._leaf(key)
+        if leaf.__class__ is Leaf:
+            keys = leaf.keys
+            index = bisect_left(keys, key)
+            if index < len(keys) and keys[index] == key:
+                return leaf.values[index]
+            return None
+        return leaf.items.get(key)
+
+    def _node_for(self, key: bytes, *, refuse_bucket: bool = False) -> Node:
+        """The leaf node where `key` is or would be."""
+        leaf = self._leaf(key)
+        if refuse_bucket:
+            if leaf.__class__ is Node:
+                value = leaf.items.get(key)
+            else:
+                value = self._value(key)
+            if value.__class__ is BucketValue:
+                raise IncompatibleValueError(key)
+        if leaf.__class__ is Node:
+            return leaf
+        node = self._root_as_node()
+        while not node.is_leaf:
+            node = node.child_at(node.child_index(key))
+        return node
+
+    def _open_child(self, name: bytes, value: bytes) -> Bucket:
+        try:
+            root, sequence, inline = decode_bucket(value)
+        except FormatError as error:
+            pgid = self._leaf(name).pgid
+            raise self.tx.corrupt(pgid, f"bucket {name!r} in it: {error}") from None
+        child = Bucket(self.tx, self, name, root, sequence, inline)
+        if self.tx.writable:
+            self._children[name] = child
+        return child
+
+    def _require_writable(self) -> None:
+        if self.tx.closed:
+            raise TxClosedError
+        if not self.tx.writable:
+            raise TxNotWritableError
+        if self._deleted:
+            raise BucketNotFoundError(self.name)
+
+    # -- commit --
+
+    def _open_below(self) -> list[Bucket]:
+        """This bucket and all opened ones below; a parent before its children."""
+        buckets = [self]
+        stack = [self]
+        while stack:
+            bucket = stack.pop()
+            children = bucket._children
+            below = [children[name] for name in sorted(children)]
+            buckets += below
+            stack += below
+        return buckets
+
+    def rebalance(self) -> None:
+        """Merge nodes that have become too small, here and below."""
+        for bucket in self._open_below():
+            for node in list(bucket._nodes.values()):
+                node.rebalance()
+
+    def spill(self) -> int:
+        """Write all nodes, here and below, to new pages.
+
+        Returns:
+            The new root page of this bucket.
+        """
+        order: list[Bucket] = []
+        stack = [self]
+        while stack:
+            bucket = stack.pop()
+            order.append(bucket)
+            stack += [bucket._children[name] for name in sorted(bucket._children)]
+        # Reversed: children before their parent, siblings by name.
+        for bucket in reversed(order):
+            bucket._spill_own()
+        return self._root
+
+    def _spill_own(self) -> None:
+        node = self._root_node
+        if node is None:
+            return
+        parent = self.parent
+        inline = None if parent is None else self._as_inline(node)
+        if inline is not None:
+            self._free_pages()
+            self._root = 0
+            value = inline
+        else:
+            self._root = node.spill().pgid
+            value = encode_bucket(self._root, self._sequence)
+        if parent is not None:
+            parent._node_for(self.name).put(self.name, value)
+
+    def _as_inline(self, node: Node) -> BucketValue | None:
+        """The bucket as a value of its parent, when it is small enough.
+
+        A leaf without buckets, at most a quarter of a page (bbolt inlineable).
+        """
+        if not node.is_leaf or node.size() > self.tx.page_size // 4:
+            return None
+        keys = node.keys
+        values = [node.items[key] for key in keys]
+        if any(value.__class__ is BucketValue for value in values):
+            return None
+        return encode_inline_bucket(self._sequence, keys, values)
+
+    def _free_pages(self) -> None:
+        """Free all pages of the tree."""
+        if not self._root:
+            return
+        stack = [self.root_element()]
+        seen = 0
+        limit = self.tx.high_water_mark
+        while stack:
+            element = stack.pop()
+            seen += 1
+            if seen > limit:
+                raise self.tx.corrupt(element.pgid, "the tree contains a cycle")
+            if not element.is_leaf:
+                stack += [self.element(pgid) for pgid in element.children]
+            if element.__class__ is Node:
+                element.release()
+            else:
+                self.tx.free_page(element.pgid, element.overflow)
+
+    def _forget(self) -> None:
+        """Become empty, after the bucket was deleted."""
+        self._deleted = True
+        self._root = 0
+        self._root_page = _EMPTY
+        self._root_node = None
+        self._nodes = {}
+        self._children = {}
+        self.changes += 1
+
+
+def _as_bytes(data: object, what: str) -> bytes:
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"{what} is bytes, not {type(data).__name__}")

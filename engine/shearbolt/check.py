@@ -1,0 +1,257 @@
+"""The checker: is every page exactly one thing, and every key where it belongs?
+
+For one version of the database, given by its meta:
+
+* every page in [0, high-water mark) is a meta, the freelist, part of exactly one
+  tree, or free; none is two of these and none is neither;
+* every page reachable from the root is a leaf or a branch, says its own number,
+  and stays inside its bytes;
+* keys ascend strictly within a page and lie between the keys of the branch above;
+* inline buckets keep the same rules.
+
+It reads every page once and remembers one byte a page, so it ends on any input:
+a page met a second time is a problem, and is not entered again. bbolt's checker
+follows cycles for ever (bbolt #877) and skips inline buckets.
+
+Messages begin as bbolt's do (tx_check.go), so that scripts that look for them go
+on working; place and bucket are attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from shearbolt.errors import CorruptPageError
+from shearbolt.format import NO_FREELIST, BucketValue, FormatError, Leaf, decode_bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from shearbolt.format import Meta
+    from shearbolt.pager import Page, Pager
+
+__all__ = ["Problem", "check"]
+
+_FREE: Final = 1
+_USED: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a database.
+
+    Attributes:
+        message: What, in bbolt's words where bbolt has any.
+        pgid: The page it concerns.
+        offset: The page's first byte in the file.
+        path: The names of the bucket it was met in, outermost first.
+    """
+
+    message: str
+    pgid: int
+    offset: int
+    path: tuple[bytes, ...] = ()
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A page to look at: where it hangs, and the keys it may hold."""
+
+    pgid: int
+    path: tuple[bytes, ...]
+    stack: tuple[int, ...]
+    low: bytes | None
+    high: bytes | None
+
+
+class _Checker:
+    def __init__(
+        self, pager: Pager, meta: Meta, read: Callable[[int, int], Page]
+    ) -> None:
+        self._pager = pager
+        self._meta = meta
+        self._read = read
+        self._state = bytearray(meta.high_water_mark)
+        self._pending: list[_Visit] = []
+
+    def run(self) -> Iterator[Problem]:
+        meta, state = self._meta, self._state
+        state[0:2] = bytes([_USED, _USED])[: len(state)]
+        if meta.freelist != NO_FREELIST:
+            yield from self._freelist()
+        self._pending.append(_Visit(meta.root, (), (), None, None))
+        while self._pending:
+            yield from self._visit(self._pending.pop())
+        if meta.freelist != NO_FREELIST:
+            # find() runs at memory speed where a loop would look at each page.
+            at = state.find(0)
+            while at >= 0:
+                yield self._problem(at, f"page {at}: unreachable unfreed")
+                at = state.find(0, at + 1)
+
+    def unseen(self) -> list[int]:
+        """After `run`: the pages it has not met."""
+        return [pgid for pgid, state in enumerate(self._state) if not state]
+
+    def _problem(
+        self, pgid: int, message: str, path: tuple[bytes, ...] = ()
+    ) -> Problem:
+        return Problem(message, pgid, pgid * self._meta.page_size, path)
+
+    def _freelist(self) -> Iterator[Problem]:
+        meta, state = self._meta, self._state
+        pgid = meta.freelist
+        try:
+            header = self._pager.header(pgid, meta.high_water_mark)
+            ids = self._pager.freelist_ids(pgid, meta.high_water_mark)
+        except CorruptPageError as error:
+            yield self._problem(pgid, f"page {pgid}: freelist: {error.reason}")
+            return
+        for page in ids:
+            if not 2 <= page < len(state):
+                yield self._problem(
+                    pgid, f"page ID ({page}) out of range [2, {len(state)})"
+                )
+            elif state[page] & _FREE:
+                yield self._problem(page, f"page {page}: already freed")
+            else:
+                state[page] |= _FREE
+        yield from self._use(pgid, header.overflow, "freelist", ())
+
+    def _use(
+        self, pgid: int, overflow: int, stack: object, path: tuple[bytes, ...]
+    ) -> Iterator[Problem]:
+        """Mark a page run as used."""
+        state = self._state
+        for page in range(pgid, pgid + overflow + 1):
+            if state[page] & _USED:
+                yield self._problem(
+                    page, f"page {page}: multiple references (stack: {stack})", path
+                )
+            if state[page] & _FREE:
+                yield self._problem(page, f"page {page}: reachable freed", path)
+            state[page] |= _USED
+
+    def _visit(self, visit: _Visit) -> Iterator[Problem]:
+        pgid, path, state = visit.pgid, visit.path, self._state
+        stack = [*visit.stack, pgid]
+        if not 2 <= pgid < len(state):
+            yield self._problem(
+                pgid, f"page {pgid}: out of bounds: {len(state)} (stack: {stack})", path
+            )
+            return
+        if state[pgid] & _USED:
+            yield self._problem(
+                pgid, f"page {pgid}: multiple references (stack: {stack})", path
+            )
+            return
+        try:
+            page = self._read(pgid, len(state))
+        except CorruptPageError as error:
+            state[pgid] |= _USED
+            yield self._problem(
+                pgid, f"page {pgid}: {error.reason} (stack: {stack})", path
+            )
+            return
+        yield from self._use(pgid, page.overflow, stack, path)
+        yield from self._keys(pgid, page, visit)
+        if isinstance(page, Leaf):
+            if page.has_buckets:
+                yield from self._buckets(page, visit)
+            return
+        bounds = [*page.keys[1:], visit.high]
+        self._pending += [
+            _Visit(child, path, tuple(stack), low, high)
+            for child, low, high in zip(page.children, page.keys, bounds, strict=True)
+        ]
+
+    def _keys(self, pgid: int, page: Page, visit: _Visit) -> Iterator[Problem]:
+        keys, kind = page.keys, "leaf" if page.is_leaf else "branch"
+        stack = [*visit.stack, pgid]
+        if not keys:
+            return
+        if visit.low is not None and keys[0] < visit.low:
+            yield self._problem(
+                pgid,
+                f"the first key[0]=(hex){keys[0].hex()} on {kind} page({pgid}) needs to "
+                f"be >= the key in the ancestor ({visit.low.hex()}). Stack: {stack}",
+                visit.path,
+            )
+        for index in range(1, len(keys)):
+            if keys[index - 1] < keys[index]:
+                continue
+            found = "=" if keys[index - 1] == keys[index] else "<"
+            yield self._problem(
+                pgid,
+                f"key[{index}]=(hex){keys[index].hex()} on {kind} page({pgid}) needs to "
+                f"be > (found {found}) than previous element "
+                f"(hex){keys[index - 1].hex()}. Stack: {stack}",
+                visit.path,
+            )
+        if visit.high is not None and keys[-1] >= visit.high:
+            yield self._problem(
+                pgid,
+                f"key[{len(keys) - 1}]=(hex){keys[-1].hex()} on {kind} page({pgid}) "
+                "needs to be < than key of the next element in ancestor "
+                f"(hex){visit.high.hex()}. Pages stack: {stack}",
+                visit.path,
+            )
+
+    def _buckets(self, page: Leaf, visit: _Visit) -> Iterator[Problem]:
+        """Sub-buckets of a leaf: enter their trees; look through inline ones."""
+        for name, value in zip(page.keys, page.values, strict=True):
+            if value.__class__ is not BucketValue:
+                continue
+            path = (*visit.path, name)
+            try:
+                root, _, inline = decode_bucket(value)
+            except FormatError as error:
+                yield self._problem(
+                    visit.pgid, f"page {visit.pgid}: bucket {name!r}: {error}", path
+                )
+                continue
+            if inline is None:
+                self._pending.append(_Visit(root, path, (), None, None))
+                continue
+            inside = _Visit(visit.pgid, path, visit.stack, None, None)
+            yield from self._keys(visit.pgid, inline, inside)
+            if inline.has_buckets:
+                yield self._problem(
+                    visit.pgid,
+                    f"page {visit.pgid}: inline bucket {name!r} holds a bucket",
+                    path,
+                )
+
+
+def check(
+    pager: Pager, meta: Meta, read: Callable[[int, int], Page] | None = None
+) -> Iterator[Problem]:
+    """All problems of the version of the database that `meta` describes.
+
+    Args:
+        pager: The open file.
+        meta: Which version.
+        read: How to get a page, `read(pgid, high_water_mark)`; by default
+            from the file, past the cache.
+
+    Raises:
+        StorageError: The file could not be read.
+    """
+    return _Checker(pager, meta, read or pager.read_page).run()
+
+
+def unreachable_pages(pager: Pager, meta: Meta) -> list[int]:
+    """The free pages of a database that keeps no freelist: all not reachable.
+
+    Raises:
+        CorruptPageError: The tree is damaged, so that free pages cannot be
+            told from lost ones.
+    """
+    checker = _Checker(pager, meta, pager.page)
+    for problem in checker.run():
+        raise pager.corrupt(problem.pgid, str(problem))
+    return checker.unseen()

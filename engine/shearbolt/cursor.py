@@ -1,0 +1,284 @@
+"""A cursor: a place in a bucket that moves in key order.
+
+The cursor keeps the path from the root to its element:
+
+    root branch [i] -> branch [j] -> leaf [k]
+
+where each step is a page, or the node that has taken the page's place in this
+transaction. Moving is moving the last index, or climbing until an index can
+move.
+
+Buckets may be changed while a cursor stands in them. bbolt's cursor keeps its
+path then and skips an element after a delete (bbolt #146, boltdb #620, #357).
+Here the cursor remembers the key it stands on. When the bucket has changed since
+the last move, the path is thrown away and found again from the key: `next` goes
+to the first key behind it, `prev` to the last one before it, whether it still
+exists or not. So deleting while iterating skips nothing and repeats nothing.
+
+Kept from bbolt, because programs rely on it: after `seek` past the end `prev`
+gives the last element; after `next` has returned None the cursor stays on the
+last element; after `prev` at the first element it stays there.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Final
+
+from shearbolt.errors import (
+    CursorError,
+    IncompatibleValueError,
+    TxNotWritableError,
+)
+from shearbolt.format import BucketValue
+from shearbolt.pager import MAX_DEPTH
+
+if TYPE_CHECKING:
+    from shearbolt.bucket import Bucket
+    from shearbolt.node import Node
+    from shearbolt.pager import Page
+
+__all__ = ["Cursor"]
+
+Pair = tuple[bytes, bytes | None]
+
+
+class Cursor:
+    """Moves through a bucket's keys in order, sub-buckets among them.
+
+    All movements return (key, value), where the value is None for a sub-bucket,
+    or None when there is no such element.
+
+    Raises:
+        TxClosedError: From every method, when the transaction has ended.
+    """
+
+    __slots__ = ("_bucket", "_key", "_path", "_seen")
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket: Final = bucket
+        self._path: list[tuple[Page | Node, int]] = []
+        # The key it stands on, also after it was deleted; the key sought when
+        # the seek ended behind the last element; None before the first move.
+        self._key: bytes | None = None
+        self._seen = -1
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket it moves in."""
+        return self._bucket
+
+    # -- movement --
+
+    def first(self) -> Pair | None:
+        """Go to the first element."""
+        self._begin()
+        self._descend_first(self._bucket.root_element())
+        return self._arrive(self._skip_forward())
+
+    def last(self) -> Pair | None:
+        """Go to the last element."""
+        self._begin()
+        self._descend_last(self._bucket.root_element())
+        return self._arrive(self._skip_backward())
+
+    def next(self) -> Pair | None:
+        """Go to the next element; at the last one, stay and return None."""
+        self._bucket.tx.require_open()
+        if self._key is None:
+            return None
+        if self._stale():
+            return self._seek_behind(self._key)
+        path = self._path
+        element, index = path[-1]
+        if index + 1 < len(element.keys):
+            path[-1] = (element, index + 1)
+            return self._arrive(found=True)
+        before = path.copy()
+        if self._climb_forward() and self._skip_forward():
+            return self._arrive(found=True)
+        self._path = before
+        return None
+
+    def prev(self) -> Pair | None:
+        """Go to the previous element; at the first one, stay and return None."""
+        self._bucket.tx.require_open()
+        if self._key is None:
+            return None
+        if self._stale():
+            return self._seek_before(self._key)
+        path = self._path
+        element, index = path[-1]
+        if index > 0:
+            path[-1] = (element, index - 1)
+            return self._arrive(found=True)
+        before = path.copy()
+        if self._climb_backward() and self._skip_backward():
+            return self._arrive(found=True)
+        self._path = before
+        return None
+
+    def seek(self, key: bytes) -> Pair | None:
+        """Go to this key, or to the next one when it does not exist."""
+        self._begin()
+        self._descend(key)
+        self._key = key
+        element, index = self._path[-1]
+        if index < len(element.keys):
+            return self._arrive(found=True)
+        before = self._path.copy()
+        if self._climb_forward() and self._skip_forward():
+            return self._arrive(found=True)
+        self._path = before
+        return None
+
+    # -- change --
+
+    def delete(self) -> None:
+        """Delete the element the cursor stands on; nothing when it is gone.
+
+        Raises:
+            TxNotWritableError: In a read transaction.
+            IncompatibleValueError: It is a bucket; use `delete_bucket`.
+            CursorError: The cursor has not been moved to an element yet.
+        """
+        tx = self._bucket.tx
+        tx.require_open()
+        if not tx.writable:
+            raise TxNotWritableError
+        if self._key is None:
+            if self._path:
+                return
+            raise CursorError("the cursor is on no element: call first() or seek()")
+        if self._stale():
+            self._begin()
+            self._descend(self._key)
+        element, index = self._path[-1]
+        if index >= len(element.keys) or element.keys[index] != self._key:
+            return
+        if element.value_at(index).__class__ is BucketValue:
+            raise IncompatibleValueError(self._key)
+        self._bucket.node_at(self._path).delete(self._key)
+        self._bucket.touch()
+
+    # -- the path --
+
+    def path_to(self, key: bytes) -> list[tuple[Page | Node, int]]:
+        """The path to where `key` is or would be; its last index may be one
+        behind the leaf's last element."""
+        self._begin()
+        self._descend(key)
+        return self._path
+
+    def _begin(self) -> None:
+        self._bucket.tx.require_open()
+        self._path = []
+        self._seen = self._bucket.changes
+
+    def _stale(self) -> bool:
+        return self._seen != self._bucket.changes
+
+    def _arrive(self, found: bool) -> Pair | None:  # noqa: FBT001
+        if not found:
+            self._key = None
+            return None
+        element, index = self._path[-1]
+        key = self._key = element.keys[index]
+        value = element.value_at(index)
+        return key, (None if value.__class__ is BucketValue else value)
+
+    def _descend(self, key: bytes) -> None:
+        element = self._bucket.root_element()
+        path = self._path
+        while not element.is_leaf:
+            index = max(bisect_right(element.keys, key) - 1, 0)
+            path.append((element, index))
+            element = self._child(element, index)
+        path.append((element, bisect_left(element.keys, key)))
+
+    def _descend_first(self, element: Page | Node) -> None:
+        while not element.is_leaf:
+            self._path.append((element, 0))
+            element = self._child(element, 0)
+        self._path.append((element, 0))
+
+    def _descend_last(self, element: Page | Node) -> None:
+        while not element.is_leaf:
+            index = len(element.keys) - 1
+            self._path.append((element, index))
+            element = self._child(element, index)
+        self._path.append((element, len(element.keys) - 1))
+
+    def _child(self, element: Page | Node, index: int) -> Page | Node:
+        if len(self._path) > MAX_DEPTH:
+            raise self._bucket.tx.corrupt(
+                element.children[index], f"the tree is deeper than {MAX_DEPTH} pages"
+            )
+        return self._bucket.element(element.children[index])
+
+    def _climb_forward(self) -> bool:
+        """To the first element of the next leaf; False at the end."""
+        path = self._path
+        while len(path) > 1:
+            path.pop()
+            element, index = path[-1]
+            if index + 1 < len(element.keys):
+                path[-1] = (element, index + 1)
+                self._descend_first(self._child(element, index + 1))
+                return True
+        return False
+
+    def _climb_backward(self) -> bool:
+        """To the last element of the previous leaf; False at the beginning."""
+        path = self._path
+        while len(path) > 1:
+            path.pop()
+            element, index = path[-1]
+            if index > 0:
+                path[-1] = (element, index - 1)
+                self._descend_last(self._child(element, index - 1))
+                return True
+        return False
+
+    def _skip_forward(self) -> bool:
+        """Leave leaves that this transaction has emptied behind."""
+        while not self._path[-1][0].keys:
+            if not self._climb_forward():
+                return False
+        return True
+
+    def _skip_backward(self) -> bool:
+        while not self._path[-1][0].keys:
+            if not self._climb_backward():
+                return False
+        return True
+
+    def _seek_behind(self, key: bytes) -> Pair | None:
+        self._begin()
+        self._descend(key)
+        element, index = self._path[-1]
+        if index < len(element.keys) and element.keys[index] == key:
+            index += 1
+            self._path[-1] = (element, index)
+        if index < len(element.keys):
+            return self._arrive(found=True)
+        if self._climb_forward() and self._skip_forward():
+            return self._arrive(found=True)
+        self._force_stale()
+        return None
+
+    def _seek_before(self, key: bytes) -> Pair | None:
+        self._begin()
+        self._descend(key)
+        element, index = self._path[-1]
+        if index > 0:
+            self._path[-1] = (element, index - 1)
+            return self._arrive(found=True)
+        if self._climb_backward() and self._skip_backward():
+            return self._arrive(found=True)
+        self._force_stale()
+        return None
+
+    def _force_stale(self) -> None:
+        """The path leads nowhere: find it again from the key next time."""
+        self._seen = -1

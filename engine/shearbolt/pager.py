@@ -1,0 +1,306 @@
+"""Pages by number: reading, decoding once, keeping within a bound of bytes.
+
+Committed pages never change while anybody can reach them (copy-on-write), so a
+page is decoded once into lists of keys and values and kept under its number. A
+page that is freed and used again is replaced here by the commit that wrote it;
+no reader that can still reach the old content exists by then, see `freelist`.
+
+    caller --page(pgid)--> young {pgid: page} --miss--> old {pgid: page}
+                                ^                             | hit: moves back
+                                +---- decode <-- pread <------+ miss
+
+The cache has two generations instead of an LRU order. A hit in the young one
+costs a single dict lookup and changes nothing, which also makes it safe between
+threads. When the young generation holds half the budget it becomes the old one
+and the former old one is dropped.
+
+Reads ask for exactly the bytes that are used: a header, the element table, the
+content behind it. See `shearbolt.storage` for the reasons and the price.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from shearbolt.errors import CorruptPageError, StorageError
+from shearbolt.format import (
+    BRANCH,
+    FREELIST,
+    LEAF,
+    PAGE_HEADER_SIZE,
+    Branch,
+    FormatError,
+    Header,
+    Leaf,
+    decode_branch,
+    decode_freelist,
+    decode_leaf,
+    page_kind,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from shearbolt.storage import File
+
+__all__ = ["DEFAULT_CACHE_SIZE", "MAX_DEPTH", "Page", "Pager"]
+
+Page = Leaf | Branch
+
+DEFAULT_CACHE_SIZE: Final = 256 * 1024 * 1024
+"""Bytes of decoded pages kept, as `format.leaf_cost` counts them."""
+
+MAX_DEPTH: Final = 64
+"""A branch has at least two children and page ids have 64 bits, so a deeper
+tree contains a cycle."""
+
+_MAX_TRANSFER: Final = 0x4000_0000
+"""Bytes in one system call; Linux moves at most 2 GiB - 4 KiB."""
+
+
+class Pager:
+    """Reads and writes the pages of one open file.
+
+    Args:
+        file: The open file.
+        path: For messages.
+        page_size: Bytes a page.
+        cache_size: Bytes of decoded pages to keep.
+    """
+
+    __slots__ = ("_budget", "_old", "_spent", "_young", "file", "page_size", "path")
+
+    def __init__(
+        self,
+        file: File,
+        path: str,
+        page_size: int,
+        cache_size: int = DEFAULT_CACHE_SIZE,
+    ) -> None:
+        self.file = file
+        self.path = path
+        self.page_size = page_size
+        self._budget = max(cache_size // 2, 1)
+        self._spent = 0
+        self._young: dict[int, Page] = {}
+        self._old: dict[int, Page] = {}
+
+    # -- pages --
+
+    def page(self, pgid: int, high_water_mark: int) -> Page:
+        """A leaf or branch page.
+
+        Args:
+            pgid: Which one.
+            high_water_mark: The reading transaction's; ids from there on do
+                not exist for it.
+
+        Raises:
+            CorruptPageError: It is neither, or damaged.
+            StorageError: It could not be read.
+        """
+        page = self._young.get(pgid)
+        if page is None:
+            page = self._old.get(pgid)
+            if page is None:
+                page = self.read_page(pgid, high_water_mark)
+            self.keep(page)
+        return page
+
+    def read_page(self, pgid: int, high_water_mark: int) -> Page:
+        """The same, from the file, whatever is in the cache."""
+        header = self.header(pgid, high_water_mark)
+        if header.flags == LEAF:
+            decode: Callable[..., Page] = decode_leaf
+        elif header.flags == BRANCH:
+            decode = decode_branch
+        else:
+            raise self.corrupt(
+                pgid, f"a {page_kind(header.flags)} page inside a tree", 8
+            )
+        try:
+            return decode(
+                pgid, header.count, header.overflow, *self._reader(pgid, header)
+            )
+        except FormatError as error:
+            raise self.corrupt(pgid, str(error), error.at) from None
+
+    def freelist_ids(self, pgid: int, high_water_mark: int) -> list[int]:
+        """The ids in a freelist page; errors as for `page`.
+
+        An id may be out of range or there twice; that is for the caller.
+        """
+        header = self.header(pgid, high_water_mark)
+        if header.flags != FREELIST:
+            raise self.corrupt(
+                pgid, f"a {page_kind(header.flags)} page instead of a freelist", 8
+            )
+        try:
+            return decode_freelist(header.count, *self._reader(pgid, header))
+        except FormatError as error:
+            raise self.corrupt(pgid, str(error), error.at) from None
+
+    def header(self, pgid: int, high_water_mark: int) -> Header:
+        """A page's header, verified as far as it can be by itself.
+
+        Raises:
+            CorruptPageError: The page does not exist, or says it is another
+                one, or its overflow leaves the file (bbolt FastCheck).
+        """
+        if not 2 <= pgid < high_water_mark:
+            raise self.corrupt(pgid, f"pages in use are [2, {high_water_mark})")
+        data = self.read(pgid * self.page_size, PAGE_HEADER_SIZE)
+        try:
+            header = Header.decode(data)
+        except FormatError as error:
+            raise self.corrupt(pgid, str(error), error.at) from None
+        if header.pgid != pgid:
+            raise self.corrupt(pgid, f"it says it is page {header.pgid}")
+        if pgid + header.overflow >= high_water_mark:
+            raise self.corrupt(
+                pgid,
+                f"{header.overflow} overflow pages, but the database ends at "
+                f"page {high_water_mark}",
+                12,
+            )
+        return header
+
+    def _reader(
+        self, pgid: int, header: Header
+    ) -> tuple[Callable[[int, int], bytes], int]:
+        base = pgid * self.page_size
+        limit = (header.overflow + 1) * self.page_size
+
+        def read(start: int, length: int) -> bytes:
+            data = self.read(base + start, length)
+            if len(data) < length:
+                raise FormatError("the file ends inside the page", start + len(data))
+            return data
+
+        return read, limit
+
+    def corrupt(self, pgid: int, reason: str, at: int = 0) -> CorruptPageError:
+        """The error for damage `at` bytes into a page."""
+        return CorruptPageError(
+            reason, path=self.path, pgid=pgid, offset=pgid * self.page_size + at
+        )
+
+    # -- the cache --
+
+    def keep(self, page: Page) -> None:
+        """Put a decoded page into the cache, replacing one of its number."""
+        self._young[page.pgid] = page
+        self._spent += page.cost
+        if self._spent > self._budget:
+            self._old = self._young
+            self._young = {}
+            self._spent = 0
+
+    def forget(self, pgid: int) -> None:
+        """Drop a page from the cache: its bytes in the file have changed."""
+        self._young.pop(pgid, None)
+        self._old.pop(pgid, None)
+
+    def clear(self) -> None:
+        """Drop all pages from the cache."""
+        self._young = {}
+        self._old = {}
+        self._spent = 0
+
+    # -- bytes --
+
+    def read(self, offset: int, length: int) -> bytes:
+        """These bytes of the file; fewer only where the file ends.
+
+        Raises:
+            StorageError: The system reports an error (EIO, ...).
+        """
+        data = self._pread(length, offset)
+        if len(data) >= length or not data:
+            return data
+        parts = [data]
+        missing = length - len(data)
+        while missing:
+            data = self._pread(missing, offset + length - missing)
+            if not data:
+                break
+            parts.append(data)
+            missing -= len(data)
+        return b"".join(parts)
+
+    def _pread(self, length: int, offset: int) -> bytes:
+        while True:
+            try:
+                return self.file.pread(min(length, _MAX_TRANSFER), offset)
+            except InterruptedError:
+                continue
+            except OSError as error:
+                raise StorageError.of(error, "pread", self.path, offset) from error
+
+    def write(self, offset: int, buffers: Sequence[bytes]) -> None:
+        """Write the buffers one behind the other, all of them.
+
+        Raises:
+            StorageError: The system reports an error (ENOSPC, EIO, ...); any
+                part may have been written.
+        """
+        rest = list(buffers)
+        while rest:
+            try:
+                done = self.file.pwritev(rest, offset)
+            except InterruptedError:
+                continue
+            except OSError as error:
+                raise StorageError.of(error, "pwrite", self.path, offset) from error
+            if done <= 0:
+                nothing = OSError(errno.EIO, "the system wrote nothing")
+                raise StorageError.of(nothing, "pwrite", self.path, offset)
+            offset += done
+            whole = 0
+            while whole < len(rest) and done >= len(rest[whole]):
+                done -= len(rest[whole])
+                whole += 1
+            del rest[:whole]
+            if done:
+                rest[0] = rest[0][done:]
+
+    def fdatasync(self) -> None:
+        """Make written data durable.
+
+        Raises:
+            StorageError: It failed; what was written may be lost, and another
+                sync may report success without writing it.
+        """
+        self._retry("fdatasync", self.file.fdatasync)
+
+    def grow(self, size: int, *, sync: bool) -> None:
+        """Enlarge the file and make its new size durable.
+
+        Raises:
+            StorageError: The system reports an error.
+        """
+        self._retry("ftruncate", lambda: self.file.ftruncate(size))
+        if sync:
+            self._retry("fsync", self.file.fsync)
+
+    def file_size(self) -> int:
+        """The file's size in bytes.
+
+        Raises:
+            StorageError: The system reports an error.
+        """
+        try:
+            return self.file.size()
+        except OSError as error:
+            raise StorageError.of(error, "fstat", self.path) from error
+
+    def _retry(self, operation: str, call: Callable[[], None]) -> None:
+        while True:
+            try:
+                call()
+            except InterruptedError:
+                continue
+            except OSError as error:
+                raise StorageError.of(error, operation, self.path) from error
+            return

@@ -1,0 +1,277 @@
+"""Key ranges of a bucket and the lazy views over them.
+
+A range is start <= key < stop. A prefix is a range too: the keys that begin with
+b"ab" are those from b"ab" up to b"ac".
+
+The views read leaf by leaf while they are iterated. In a read transaction pages
+never change and a leaf's pairs are handed out without further checks. In a write
+transaction the loop's body may change the bucket: after every pair the view looks
+whether it did and, if so, goes on from the key behind the one it gave last.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from shearbolt.format import BucketValue, Leaf
+from shearbolt.pager import MAX_DEPTH
+
+if TYPE_CHECKING:
+    from shearbolt.bucket import Bucket
+    from shearbolt.node import Node
+    from shearbolt.pager import Page
+
+T = TypeVar("T")
+
+__all__ = ["Items", "Keys", "Range", "Values"]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The keys with start <= key < stop; a stop of None is no end."""
+
+    start: bytes = b""
+    stop: bytes | None = None
+
+    @classmethod
+    def of(cls, start: bytes | None, stop: bytes | None, prefix: bytes | None) -> Range:
+        """The range these arguments of `items` mean together."""
+        low = b"" if start is None else start
+        if prefix is not None:
+            low = max(low, prefix)
+            after = _after_prefix(prefix)
+            if stop is None or (after is not None and after < stop):
+                stop = after
+        return cls(low, stop)
+
+    def __contains__(self, key: object) -> bool:
+        return (
+            isinstance(key, bytes)
+            and key >= self.start
+            and (self.stop is None or key < self.stop)
+        )
+
+
+def _after_prefix(prefix: bytes) -> bytes | None:
+    """The first key behind all that begin with `prefix`; None: there is none."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes([stem[-1] + 1]) if stem else None
+
+
+Path = list[tuple["Page | Node", int]]
+
+
+def _leaves(bucket: Bucket, keys: Range) -> Iterator[tuple[Page | Node, int, int]]:
+    """(leaf, first index, end index) for each leaf with keys of the range."""
+    path: Path = []
+    leaf = _descend(bucket, path, keys.start)
+    low = bisect_left(leaf.keys, keys.start)
+    stop = keys.stop
+    while True:
+        names = leaf.keys
+        ends = stop is not None and bool(names) and names[-1] >= stop
+        high = bisect_left(names, stop) if ends and stop is not None else len(names)
+        if low < high:
+            yield leaf, low, high
+        if ends:
+            return
+        following = _step(bucket, path, 1)
+        if following is None:
+            return
+        leaf, low = following, 0
+        if stop is not None and leaf.keys and leaf.keys[0] >= stop:
+            return
+
+
+def _leaves_reversed(
+    bucket: Bucket, keys: Range
+) -> Iterator[tuple[Page | Node, int, int]]:
+    """The same from the last leaf to the first."""
+    path: Path = []
+    leaf = _descend(bucket, path, keys.stop)
+    start = keys.start
+    while True:
+        names = leaf.keys
+        high = len(names) if keys.stop is None else bisect_left(names, keys.stop)
+        begins = bool(names) and names[0] <= start
+        low = bisect_left(names, start) if begins else 0
+        if low < high:
+            yield leaf, low, high
+        if begins:
+            return
+        before = _step(bucket, path, -1)
+        if before is None:
+            return
+        leaf = before
+
+
+def _descend(bucket: Bucket, path: Path, key: bytes | None) -> Page | Node:
+    """To the leaf of a key, None for the last one, noting the way."""
+    element = bucket.root_element()
+    while not element.is_leaf:
+        names = element.keys
+        if key is None:
+            index = len(names) - 1
+        else:
+            index = bisect_left(names, key)
+            if index == len(names) or names[index] != key:
+                index = max(index - 1, 0)
+        path.append((element, index))
+        element = _below(bucket, path)
+    return element
+
+
+def _step(bucket: Bucket, path: Path, direction: int) -> Page | Node | None:
+    """To the next leaf in one of the two directions; None at the end."""
+    while path:
+        element, index = path.pop()
+        index += direction
+        if 0 <= index < len(element.keys):
+            path.append((element, index))
+            child = _below(bucket, path)
+            while not child.is_leaf:
+                path.append((child, 0 if direction > 0 else len(child.keys) - 1))
+                child = _below(bucket, path)
+            return child
+    return None
+
+
+def _below(bucket: Bucket, path: Path) -> Page | Node:
+    element, index = path[-1]
+    if len(path) > MAX_DEPTH:
+        raise bucket.tx.corrupt(
+            element.children[index], f"the tree is deeper than {MAX_DEPTH} pages"
+        )
+    return bucket.element(element.children[index])
+
+
+def _chunks(
+    bucket: Bucket, keys: Range, *, reverse: bool
+) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Keys and values leaf by leaf, plain pairs only."""
+    bucket.tx.require_open()
+    walk = _leaves_reversed if reverse else _leaves
+    for leaf, low, high in walk(bucket, keys):
+        names = leaf.keys
+        whole = high - low == len(names)
+        if isinstance(leaf, Leaf):
+            values = leaf.values
+            mixed = leaf.has_buckets
+        else:
+            values = list(map(leaf.items.__getitem__, names))
+            mixed = True
+        if not whole:
+            names, values = names[low:high], values[low:high]
+        if mixed:
+            plain = [
+                (name, value)
+                for name, value in zip(names, values, strict=True)
+                if value.__class__ is not BucketValue
+            ]
+            names = [name for name, _ in plain]
+            values = [value for _, value in plain]
+        if reverse:
+            names, values = names[::-1], values[::-1]
+        yield names, values
+        bucket.tx.require_open()
+
+
+def _pairs(
+    bucket: Bucket, keys: Range, *, reverse: bool
+) -> Iterator[tuple[bytes, bytes]]:
+    if not bucket.tx.writable:
+        for names, values in _chunks(bucket, keys, reverse=reverse):
+            yield from zip(names, values, strict=True)
+        return
+    changed = True
+    while changed:
+        changed = False
+        seen = bucket.changes
+        chunks = _chunks(bucket, keys, reverse=reverse)
+        for pair in chain.from_iterable(zip(*chunk, strict=True) for chunk in chunks):
+            yield pair
+            bucket.tx.require_open()
+            if bucket.changes != seen:
+                changed = True
+                if reverse:
+                    keys = Range(keys.start, pair[0])
+                else:
+                    keys = Range(pair[0] + b"\0", keys.stop)
+                break
+
+
+class _View(Generic[T]):
+    """A range of a bucket, read while it is iterated.
+
+    Like the views of a dict it can be iterated again and again, measured and
+    asked for membership. It is an iterator too: `next()` walks it once.
+    """
+
+    def __init__(self, bucket: Bucket, keys: Range, *, reverse: bool) -> None:
+        self._mapping = bucket
+        self._keys = keys
+        self._reverse = reverse
+        self._running: Iterator[T] | None = None
+
+    def _iterate(self, *, reverse: bool) -> Iterator[T]:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[T]:
+        return self._iterate(reverse=self._reverse)
+
+    def __reversed__(self) -> Iterator[T]:
+        return self._iterate(reverse=not self._reverse)
+
+    def __next__(self) -> T:
+        if self._running is None:
+            self._running = iter(self)
+        return next(self._running)
+
+    def __len__(self) -> int:
+        return sum(
+            len(names) for names, _ in _chunks(self._mapping, self._keys, reverse=False)
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._mapping!r}>"
+
+
+class Items(_View[tuple[bytes, bytes]], ItemsView[bytes, bytes]):
+    """The pairs of a range."""
+
+    def _iterate(self, *, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        return _pairs(self._mapping, self._keys, reverse=reverse)
+
+    def __contains__(self, item: object) -> bool:
+        return (
+            isinstance(item, tuple)
+            and len(item) == 2
+            and item[0] in self._keys
+            and self._mapping.get(item[0]) == item[1]
+            and item[1] is not None
+        )
+
+
+class Keys(_View[bytes], KeysView[bytes]):
+    """The keys of a range."""
+
+    def _iterate(self, *, reverse: bool) -> Iterator[bytes]:
+        return (key for key, _ in _pairs(self._mapping, self._keys, reverse=reverse))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys and key in self._mapping
+
+
+class Values(_View[bytes], ValuesView[bytes]):
+    """The values of a range."""
+
+    def _iterate(self, *, reverse: bool) -> Iterator[bytes]:
+        pairs = _pairs(self._mapping, self._keys, reverse=reverse)
+        return (value for _, value in pairs)
+
+    def __contains__(self, value: object) -> bool:
+        return any(value == other for other in self)

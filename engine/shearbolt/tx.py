@@ -1,0 +1,412 @@
+"""A transaction: one version of the database, or the making of the next one.
+
+A read transaction copies the live meta when it begins and reads what that meta
+leads to. A write transaction does the same under the next txid, collects changes
+in nodes, and on commit writes a new version beside the old one:
+
+    1  rebalance, spill          nodes become pages, in memory
+    2  free the old freelist, write the new one, in memory
+    3  ftruncate, fsync          only when the file has to grow
+    4  pwrite, ascending         all new pages, none of them part of the old version
+       fdatasync                 barrier: now the new version is complete on disk
+    5  pwrite of the meta        into the slot of the version before the old one
+       fdatasync                 barrier: now it is the live one
+
+At a crash anywhere the newer meta with a right checksum decides, and the pages
+behind it are complete (bbolt tx.go Commit, the same order).
+
+When it fails
+=============
+Up to step 4 nothing that matters has been written: allocations and frees are
+undone in memory and the old version stays live.
+
+In step 5 it is unknown what the slot holds now, and after a failed fdatasync it
+cannot be found out: Linux marks the page clean, so that reading it gives the new
+content and syncing again reports success without writing (Rebello et al., "Can
+Applications Recover from fsync Failures?", ATC 2020). bbolt goes on from what it
+reads there and destroys the durable version. Here the handle does not believe
+the slot: it writes the old version into it (`DB.heal`) and syncs. Until this has
+succeeded the handle refuses to write.
+
+Source: bbolt tx.go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shearbolt.bucket import Bucket
+from shearbolt.check import check
+from shearbolt.errors import (
+    StrictModeError,
+    TxClosedError,
+    TxManagedError,
+    TxNotWritableError,
+)
+from shearbolt.format import (
+    NO_FREELIST,
+    PAGE_HEADER_SIZE,
+    Branch,
+    BucketValue,
+    FormatError,
+    Leaf,
+    Meta,
+    encode_branch,
+    encode_freelist,
+    encode_leaf,
+    freelist_size,
+    leaf_cost,
+)
+from shearbolt.freelist import FreelistError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from shearbolt.check import Problem
+    from shearbolt.cursor import Cursor
+    from shearbolt.db import DB
+    from shearbolt.errors import CorruptPageError
+    from shearbolt.pager import Page
+
+__all__ = ["Tx"]
+
+
+class Tx:
+    """A transaction; made by `DB.begin`, `DB.update` and `DB.view`.
+
+    As a context manager it rolls back at the end of the block unless it was
+    committed before. A transaction may be used in one thread at a time.
+
+    Attributes:
+        db: The database.
+        writable: Whether it may change anything.
+        page_size: Bytes a page.
+        closed: Whether it was committed or rolled back.
+        managed: Whether `update` or `view` ends it.
+        txid: As `id`, also when it is closed.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_commit_handlers",
+        "_decoded",
+        "_high_water_mark",
+        "_meta",
+        "_root",
+        "closed",
+        "db",
+        "managed",
+        "page_size",
+        "txid",
+        "writable",
+    )
+
+    def __init__(self, db: DB, meta: Meta, txid: int, *, writable: bool) -> None:
+        self.db: Final = db
+        self.txid: Final = txid
+        self.writable: Final = writable
+        self.page_size: Final = db.page_size
+        self.closed = False
+        self._meta = meta
+        self._high_water_mark = meta.high_water_mark
+        self._root = Bucket(self, None, b"", meta.root, meta.sequence)
+        self.managed = False
+        self._commit_handlers: list[Callable[[], None]] = []
+        # A commit's new pages: their bytes, and decoded for the cache.
+        self._bytes: dict[int, bytes] = {}
+        self._decoded: list[Page] = []
+
+    def __repr__(self) -> str:
+        kind = "write" if self.writable else "read"
+        state = " (closed)" if self.closed else ""
+        return f"<shearbolt.Tx {self.txid} {kind}{state}>"
+
+    def __enter__(self) -> Tx:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self.closed:
+            self.managed = False
+            self.rollback()
+
+    # -- about the transaction --
+
+    @property
+    def id(self) -> int:
+        """The version it reads, or makes; -1 when it is closed."""
+        return -1 if self.closed else self.txid
+
+    @property
+    def meta(self) -> Meta:
+        """The meta of the version it reads; a write transaction makes the next."""
+        return self._meta
+
+    @property
+    def size(self) -> int:
+        """Bytes of the database as this transaction sees it."""
+        return self._high_water_mark * self.page_size
+
+    @property
+    def high_water_mark(self) -> int:
+        """The first page id that no page of this version has."""
+        return self._high_water_mark
+
+    @property
+    def root_bucket(self) -> Bucket:
+        """The bucket that holds the top-level buckets."""
+        self.require_open()
+        return self._root
+
+    def require_open(self) -> None:
+        """Raise when the transaction has ended.
+
+        Raises:
+            TxClosedError: It has.
+        """
+        if self.closed:
+            raise TxClosedError
+
+    # -- buckets --
+
+    def bucket(self, name: bytes) -> Bucket:
+        """The top-level bucket of this name.
+
+        Raises:
+            BucketNotFoundError: There is none.
+        """
+        return self._root.bucket(name)
+
+    def create_bucket(self, name: bytes) -> Bucket:
+        """Make a top-level bucket; errors as `Bucket.create_bucket`."""
+        return self._root.create_bucket(name)
+
+    def create_bucket_if_not_exists(self, name: bytes) -> Bucket:
+        """Make a top-level bucket, or open it when it is there."""
+        return self._root.create_bucket_if_not_exists(name)
+
+    def delete_bucket(self, name: bytes) -> None:
+        """Remove a top-level bucket; errors as `Bucket.delete_bucket`."""
+        self._root.delete_bucket(name)
+
+    def buckets(self) -> Iterator[tuple[bytes, Bucket]]:
+        """The top-level buckets, (name, bucket), in name order, lazily."""
+        return self._root.buckets()
+
+    def cursor(self) -> Cursor:
+        """A cursor over the top-level buckets."""
+        return self._root.cursor()
+
+    def check(self) -> list[Problem]:
+        """Look for damage in the version this transaction reads.
+
+        Reads every page. A write transaction's own changes are not part of it.
+
+        Returns:
+            All problems found, an empty list when there is none.
+        """
+        self.require_open()
+        return list(check(self.db.pager, self._meta))
+
+    # -- pages, for buckets and nodes --
+
+    def page(self, pgid: int) -> Page:
+        """A committed leaf or branch page.
+
+        Raises:
+            CorruptPageError: It is damaged, or none of these.
+        """
+        if self.closed:
+            raise TxClosedError
+        return self.db.pager.page(pgid, self._meta.high_water_mark)
+
+    def corrupt(self, pgid: int, reason: str) -> CorruptPageError:
+        """The error for a page that is not what its place requires."""
+        return self.db.pager.corrupt(pgid, reason)
+
+    def free_page(self, pgid: int, overflow: int) -> None:
+        """Give back a page of the version this transaction began from.
+
+        Raises:
+            CorruptPageError: It is free already: two places refer to it.
+        """
+        try:
+            self.db.freelist.free(self.txid, pgid, overflow)
+        except FreelistError as error:
+            raise self.corrupt(error.pgid, str(error)) from None
+
+    def write_node(
+        self,
+        keys: list[bytes],
+        rest: list[bytes] | list[int],
+        content: int,
+        *,
+        leaf: bool,
+    ) -> int:
+        """Put a node's elements into new pages.
+
+        Args:
+            keys: Sorted.
+            rest: A leaf's values or a branch's child pages.
+            content: Bytes the elements take, their headers included.
+            leaf: Which of the two.
+
+        Returns:
+            The page's id.
+        """
+        count = -(-(PAGE_HEADER_SIZE + content) // self.page_size)
+        pgid = self._allocate(count)
+        try:
+            page: Page
+            if leaf:
+                data = encode_leaf(pgid, count - 1, keys, rest)
+                page = Leaf(
+                    pgid, count - 1, keys, rest,
+                    has_buckets=any(type(v) is BucketValue for v in rest),
+                    cost=leaf_cost(len(keys), content),
+                )  # fmt: skip
+            else:
+                data = encode_branch(pgid, count - 1, keys, rest)
+                page = Branch(pgid, count - 1, keys, rest)
+        except FormatError as error:
+            raise self.corrupt(pgid, str(error)) from None
+        self._bytes[pgid] = data.ljust(count * self.page_size, b"\0")
+        self._decoded.append(page)
+        return pgid
+
+    def _allocate(self, count: int) -> int:
+        """Consecutive pages from the freelist, or from behind the last one."""
+        pgid = self.db.freelist.allocate(self.txid, count)
+        if not pgid:
+            pgid = self._high_water_mark
+            self.db.plan_growth((pgid + count + 1) * self.page_size)
+            self._high_water_mark += count
+        return pgid
+
+    # -- the end --
+
+    def on_commit(self, call: Callable[[], None]) -> None:
+        """Call this after a successful commit, when all locks are released."""
+        self._commit_handlers.append(call)
+
+    def rollback(self) -> None:
+        """End the transaction and forget its changes.
+
+        Raises:
+            TxClosedError: It has ended already.
+            TxManagedError: It belongs to `update()` or `view()`.
+        """
+        self.require_open()
+        if self.managed:
+            raise TxManagedError("managed tx rollback not allowed")
+        self._close(rolled_back=True)
+
+    def commit(self) -> None:
+        """Write all changes to disk and end the transaction.
+
+        Returns when they are durable. On any error the transaction is rolled
+        back: readers and later transactions see the version before it.
+
+        Raises:
+            TxClosedError: It has ended already.
+            TxNotWritableError: It is a read transaction.
+            TxManagedError: It belongs to `update()`.
+            StorageError: The system refused a write or a sync.
+            MaxSizeReachedError: The file would become larger than allowed.
+            CorruptPageError: Damage was met on the way.
+        """
+        self.require_open()
+        if self.managed:
+            raise TxManagedError("managed tx commit not allowed")
+        if not self.writable:
+            raise TxNotWritableError
+        handlers = self._commit_handlers
+        with self.db.committing:
+            self.require_open()
+            try:
+                meta = self._write_pages()
+                for page in self._decoded:
+                    self.db.pager.keep(page)
+                self.db.publish(meta)
+            except BaseException:
+                for pgid in self._bytes:
+                    self.db.pager.forget(pgid)
+                self._close(rolled_back=True)
+                raise
+            self._close(rolled_back=False)
+        for call in handlers:
+            call()
+
+    def abandon(self) -> None:
+        """Roll back because the database is being closed; called by it."""
+        if not self.closed:
+            self.managed = False
+            self._close(rolled_back=True)
+
+    def _write_pages(self) -> Meta:
+        """Steps 1 to 4; the meta to publish."""
+        db, pager = self.db, self.db.pager
+        db.settle()
+        self._root.rebalance()
+        root = self._root.spill()
+        freelist = self._write_freelist()
+        if self._high_water_mark > self._meta.high_water_mark:
+            db.grow((self._high_water_mark + 1) * self.page_size)
+        for pgid, run in self._contiguous():
+            pager.write(pgid * self.page_size, run)
+        if not db.no_sync:
+            pager.fdatasync()
+        meta = Meta(self.page_size, root, freelist, self._high_water_mark, self.txid)
+        if db.strict_mode:
+            problems = list(check(pager, meta))
+            if problems:
+                raise StrictModeError(f"check fail: {problems[0]}")
+        return meta
+
+    def _write_freelist(self) -> int:
+        """Free the old freelist page; put the list into new ones, in memory."""
+        db = self.db
+        old = self._meta.freelist
+        if old != NO_FREELIST:
+            header = db.pager.header(old, self._meta.high_water_mark)
+            self.free_page(old, header.overflow)
+        if db.no_freelist_sync:
+            return NO_FREELIST
+        # One page more than needed when the size is a multiple of the page
+        # size, as bbolt does: it takes part in the golden vectors.
+        count = freelist_size(len(db.freelist)) // self.page_size + 1
+        pgid = self._allocate(count)
+        # The list's own page must never count as allocated by this transaction
+        # (etcd#8813): a reader between two writers would lose it.
+        data = encode_freelist(pgid, count - 1, db.freelist.ids())
+        self._bytes[pgid] = data.ljust(count * self.page_size, b"\0")
+        return pgid
+
+    def _contiguous(self) -> Iterator[tuple[int, list[bytes]]]:
+        """New pages by address, neighbours together: one system call each."""
+        start, end, run = 0, -1, list[bytes]()
+        for pgid in sorted(self._bytes):
+            data = self._bytes[pgid]
+            if pgid != end:
+                if run:
+                    yield start, run
+                start, run = pgid, []
+            run.append(data)
+            end = pgid + len(data) // self.page_size
+        if run:
+            yield start, run
+
+    def _close(self, *, rolled_back: bool) -> None:
+        self.closed = True
+        self._bytes = {}
+        self._decoded = []
+        self._commit_handlers = []
+        if self.writable:
+            self.db.end_write(self, rolled_back=rolled_back)
+        else:
+            self.db.end_read(self)
