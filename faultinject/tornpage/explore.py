@@ -1,0 +1,299 @@
+"""The crash explorer: every outcome of every crash of a run.
+
+Theory
+======
+Losing power leaves one of very many images. None of them is built. Recovery is
+run on a disk whose platter is undecided; each read whose answer is open is a
+choice; running recovery once for every leaf of the tree of choices covers all
+images, because an execution stands for every image that agrees with it on what
+it read.
+
+    sweep    one pass over the trace, the platter advanced operation by operation
+    close    the tree of choices of one crash point, depth first
+    eager    all images of a crash point, built one by one: the check on `close`
+    sample   seeded random leaves, for trees too large to close
+    replay   one leaf
+
+A crash point with more executions than `cap` is not closed, and whoever judges
+a run must then say "unverifiable".
+
+Reuse
+-----
+The executions at a crash point consumed certain atoms, sizes and names. Their
+tree of choices depends on nothing but what these may be. An operation that
+leaves the legal contents of all of them alone therefore leaves the tree alone,
+and with it the outcomes and their tapes: they hold at the next crash point
+too, without an execution. The argument needs recovery to be deterministic; it
+is the rule that every subject keeps, and the enumerator notices most breaches.
+Under `order=ordered` pieces are coupled by the position of the crash; a new
+operation adds positions after all others, at which every older piece has its
+newest content, as it had before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tornpage.brute import Platter
+from tornpage.choices import Choice, Chooser, Enumerator, Replay, Sampler, Tape
+from tornpage.disk import Disk
+from tornpage.image import Image, Watch
+from tornpage.model import CrashModel
+from tornpage.schedule import CrashPoint, format_schedule, parse_schedule
+from tornpage.trace import Mark, Sync, SyncDir, Trace
+
+if TYPE_CHECKING:
+    from tornpage.trace import Operation, Record
+
+__all__ = [
+    "Closure",
+    "CrashPoint",
+    "Explorer",
+    "Reached",
+    "format_schedule",
+    "parse_schedule",
+]
+
+Stop = Callable[["Reached"], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """One outcome of a crash, and a way to get there.
+
+    Attributes:
+        outcome: What recovery reported.
+        tape: The answers that lead there.
+        choices: The same with the questions.
+    """
+
+    outcome: Hashable
+    tape: Tape
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """What is known of one crash point.
+
+    Attributes:
+        point: Which one.
+        outcomes: Every distinct outcome, with the first way to it.
+        executions: How often recovery was run for it, 0 when reused.
+        images_log2: log2 of the number of images that a crash here may leave.
+        closed: Whether all of them are covered.
+        reused: Whether the outcomes are those of an earlier point.
+    """
+
+    point: CrashPoint
+    outcomes: tuple[Reached, ...]
+    executions: int
+    images_log2: float
+    closed: bool
+    reused: bool
+
+
+class Explorer:
+    """Crashes one recorded run in every way the model allows.
+
+    Args:
+        files: What was durable before the run: files by name, or the platter
+            of a disk that had crashed before (`Disk.image`).
+        trace: The run.
+        recover: Reopens what a crash left and reports, as a hashable value,
+            everything that can be seen. Deterministic.
+        model: What a crash may do. Ignored when `files` is a platter.
+        cap: Executions after which a crash point is given up.
+        reuse: Whether outcomes are reused at later points.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, bytes] | Image,
+        trace: Trace | list[Record],
+        recover: Callable[[Disk], Hashable],
+        model: CrashModel | None = None,
+        *,
+        cap: int = 10_000,
+        reuse: bool = True,
+    ) -> None:
+        if isinstance(files, Image):
+            self._start: Image | None = files
+            self.model = files.model
+            self._files: Mapping[str, bytes] = {}
+        else:
+            self._start = None
+            self._files = dict(files)
+            self.model = model if model is not None else CrashModel()
+        self._recover = recover
+        self._cap = cap
+        self._reuse = reuse
+        self._operations: list[Operation] = []
+        # For each operation and the end: how many marks come before it.
+        self._marks: list[Mark] = []
+        self._marks_before: list[int] = []
+        for record in trace:
+            if isinstance(record, Mark):
+                self._marks.append(record)
+            else:
+                self._marks_before.append(len(self._marks))
+                self._operations.append(record)
+        self._marks_before.append(len(self._marks))
+        self._at = 0
+        self._image = self._first_image()
+        self.point = CrashPoint(0)
+        """The crash point that is being closed, for `stop` to ask."""
+
+    def points(self) -> Iterator[CrashPoint]:
+        """Every crash point, in order."""
+        for index in range(len(self._operations)):
+            yield CrashPoint(index)
+            yield CrashPoint(index, inside=True)
+        yield CrashPoint(len(self._operations))
+
+    def marks(self, point: CrashPoint) -> tuple[Mark, ...]:
+        """The marks made before the crash."""
+        self._check(point)
+        return tuple(self._marks[: self._marks_before[point.index]])
+
+    def operation(self, point: CrashPoint) -> Operation | None:
+        """The operation that was under way, or else the one to come next."""
+        self._check(point)
+        at = point.index
+        return self._operations[at] if at < len(self._operations) else None
+
+    def sweep(self, stop: Stop | None = None) -> Iterator[Closure]:
+        """Close every crash point, in order.
+
+        Args:
+            stop: Asked about each outcome when it is first reached at a point
+                (`self.point`); True ends the search at this point, which then
+                counts as not closed. It is not asked about reused outcomes.
+        """
+        image = self._first_image()
+        watch = Watch(stale=True)
+        last: Closure | None = None
+        for point in self.points():
+            inside = point.inside
+            if inside and not self._is_sync(point.index):
+                image.apply(self._operations[point.index], watch)
+            elif not inside and point.index and self._is_sync(point.index - 1):
+                image.apply(self._operations[point.index - 1], watch)
+            self.point = point
+            if last is not None and self._reuse and not watch.stale:
+                last = Closure(
+                    point, last.outcomes, 0, image.images_log2(), last.closed, True
+                )
+            else:
+                watch = Watch()
+                last, stopped = self._search(image, point, watch, stop)
+                watch.stale = watch.stale or stopped
+            yield last
+
+    def close(self, point: CrashPoint, stop: Stop | None = None) -> Closure:
+        """Close one crash point; see `sweep` for `stop`."""
+        self.point = point
+        return self._search(self._image_at(point), point, Watch(), stop)[0]
+
+    def eager(self, point: CrashPoint, limit: int = 100_000) -> frozenset[Hashable]:
+        """The outcomes of all images of a crash point, each built in full.
+
+        Written without the machinery that `close` uses, to be compared with it.
+
+        Raises:
+            TooManyImages: There are more than `limit`.
+            ValueError: The run starts from an undecided platter.
+        """
+        self._check(point)
+        if self._start is not None:
+            raise ValueError("eager needs files, not an undecided platter, to start on")
+        platter = Platter(self._files, self.model)
+        for record in self._operations[: point.index]:
+            platter.apply(record)
+        if point.inside and not self._is_sync(point.index):
+            platter.apply(self._operations[point.index])
+        return frozenset(
+            self._recover(Disk(files, self.model)) for files in platter.images(limit)
+        )
+
+    def sample(self, point: CrashPoint, seed: int, n: int) -> list[Reached]:
+        """`n` random executions; seeds seed .. seed + n - 1, one each."""
+        image = self._image_at(point)
+        return [self._run(image, Sampler(seed + at)) for at in range(n)]
+
+    def replay(self, point: CrashPoint, tape: Tape) -> Reached:
+        """The execution of this tape.
+
+        Raises:
+            ReplayError: The tape does not fit this crash point.
+        """
+        return self._run(self._image_at(point), Replay(tape))
+
+    def disk(self, point: CrashPoint, chooser: Chooser) -> Disk:
+        """A crashed disk of one's own, to run anything on."""
+        return Disk.on_image(self._image_at(point).fork(), chooser)
+
+    def _run(self, image: Image, chooser: Chooser) -> Reached:
+        outcome = self._recover(Disk.on_image(image, chooser))
+        return Reached(outcome, chooser.tape, tuple(chooser.log))
+
+    def _search(
+        self, image: Image, point: CrashPoint, watch: Watch, stop: Stop | None
+    ) -> tuple[Closure, bool]:
+        """Visit every leaf; also says whether `stop` ended it."""
+        found: dict[Hashable, Reached] = {}
+        chooser = Enumerator()
+        executions = 0
+        closed = stopped = False
+        recover = self._recover
+        while executions < self._cap:
+            outcome = recover(Disk.on_image(image, chooser, watch))
+            executions += 1
+            if outcome not in found:
+                reached = Reached(outcome, chooser.tape, tuple(chooser.log))
+                found[outcome] = reached
+                if stop is not None and stop(reached):
+                    stopped = True
+                    break
+            if not chooser.advance():
+                closed = True
+                break
+        closure = Closure(
+            point,
+            tuple(found.values()),
+            executions,
+            image.images_log2(),
+            closed,
+            False,
+        )
+        return closure, stopped
+
+    def _first_image(self) -> Image:
+        if self._start is not None:
+            return self._start.fork()
+        return Image(self._files, self.model)
+
+    def _image_at(self, point: CrashPoint) -> Image:
+        """The platter at a point, from the one of the last call if it is earlier."""
+        self._check(point)
+        ended = point.index
+        if point.inside and not self._is_sync(ended):
+            ended += 1
+        if ended < self._at:
+            self._image, self._at = self._first_image(), 0
+        while self._at < ended:
+            self._image.apply(self._operations[self._at])
+            self._at += 1
+        return self._image
+
+    def _is_sync(self, index: int) -> bool:
+        return isinstance(self._operations[index], Sync | SyncDir)
+
+    def _check(self, point: CrashPoint) -> None:
+        n = len(self._operations)
+        if not 0 <= point.index <= n - point.inside:
+            raise IndexError(
+                f"there is no crash point {point}: the run has {n} operations"
+            )

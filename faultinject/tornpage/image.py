@@ -1,0 +1,660 @@
+"""What the platter may hold: the state of a simulated device between operations.
+
+Theory
+======
+An image follows a trace, one operation at a time, and always knows every legal
+outcome of losing power *now*. It holds no image in the usual sense; it holds
+what each piece may be, and the pieces are few:
+
+    file     base bytes (shared, never copied, read as zero beyond `limit`)
+             held    atom -> durable content that differs from the base
+             open    atom -> cell left undecided by an earlier crash
+             dirty   atom -> cell with versions since the last sync
+             sizes   what the size may be, durable first
+    names    durable names, then the pending changes in order
+
+    read of an atom:   dirty, else open, else held, else base
+
+A sync of a file makes its newest contents `held`. What an earlier crash left
+undecided and nobody wrote since is not dirty; it stays open through a sync.
+
+Cutting a file short changes no content, only the size. The bytes behind it
+become zero when the file grows over them again, and that is when atoms get
+their zero version: so the old size always comes with the old bytes, as on a
+journalling file system, and growing costs what is grown over.
+
+Inside and between
+------------------
+A crash inside a write, a truncate or a directory change leaves one of the
+images of the point after it: each of its pieces has arrived or not. A crash
+inside a sync leaves one of the images of the point before it. So an image
+between two operations is all that the explorer needs.
+
+Watching
+--------
+`watch` is a set of pieces that somebody consumed. An operation that changes
+what one of them may be makes it stale; all others leave it alone. That is what
+lets the explorer reuse an answer.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tornpage.cell import ALWAYS, NEVER, Cell
+from tornpage.trace import (
+    Create,
+    Rename,
+    Sync,
+    SyncDir,
+    Truncate,
+    Unlink,
+    Write,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from tornpage.model import CrashModel
+    from tornpage.trace import Operation
+
+__all__ = ["FileImage", "Image", "NameChange", "Size", "Watch", "directory_of"]
+
+
+def directory_of(path: str) -> str:
+    """The directory whose entry `path` is."""
+    return posixpath.dirname(posixpath.normpath(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """One size that a file may have.
+
+    Attributes:
+        size: In bytes.
+        stamp: The operation that made it; -1 for a durable one.
+        first: First and
+        last: last crash position for which it is legal (`order=ordered`).
+    """
+
+    size: int
+    stamp: int
+    first: int = ALWAYS
+    last: int = NEVER
+
+    def __str__(self) -> str:
+        return f"size {self.size}"
+
+
+@dataclass(frozen=True, slots=True)
+class NameChange:
+    """One change of directory entries, all of it or nothing.
+
+    Attributes:
+        stamp: The operation that made it.
+        life: The life of the disk in which it was made.
+        changes: (name, inode or None) pairs.
+        directories: The directories they are in.
+    """
+
+    stamp: int
+    life: int
+    changes: tuple[tuple[str, int | None], ...]
+    directories: frozenset[str]
+
+
+@dataclass(slots=True)
+class Watch:
+    """Pieces of a disk that somebody consumed.
+
+    Attributes:
+        atoms: Atom numbers by inode.
+        sizes: Inodes whose size mattered.
+        names: Names that were looked up.
+        stale: Set when what one of these may be has changed.
+    """
+
+    atoms: dict[int, set[int]] = field(default_factory=dict)
+    sizes: set[int] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    stale: bool = False
+
+
+_NOBODY = Watch()
+_NO_ATOMS: frozenset[int] = frozenset()
+
+
+class FileImage:
+    """One file on the platter.
+
+    Attributes:
+        inode: Its number.
+        base: Its first content; never written to.
+        limit: Behind this byte the base reads as zero.
+        held: Durable atoms that differ from the base.
+        open: Atoms left undecided by an earlier crash, not written since.
+        dirty: Atoms written since the last sync.
+        sizes: Legal sizes, oldest first; the last one is the present one.
+        life: The life of the disk in which the sizes were made.
+        extensions: (stamp, first atom, behind the last atom) of writes that
+            made the file longer and are not durable.
+    """
+
+    __slots__ = (
+        "atom",
+        "base",
+        "dirty",
+        "extensions",
+        "held",
+        "inode",
+        "life",
+        "limit",
+        "open",
+        "sizes",
+    )
+
+    def __init__(self, inode: int, base: bytes, atom: int) -> None:
+        self.inode = inode
+        self.base = base
+        self.atom = atom
+        self.limit = len(base)
+        self.held: dict[int, bytes] = {}
+        self.open: dict[int, Cell] = {}
+        self.dirty: dict[int, Cell] = {}
+        self.sizes: tuple[Size, ...] = (Size(len(base), -1),)
+        self.life = 0
+        self.extensions: list[tuple[int, int, int]] = []
+
+    @property
+    def size(self) -> int:
+        """The size that the running program sees."""
+        return self.sizes[-1].size
+
+    def cell(self, atom: int) -> Cell | None:
+        """What is undecided about this atom; None when nothing is."""
+        return self.dirty.get(atom) or self.open.get(atom)
+
+    def durable(self, atom: int, low: int, high: int) -> bytes:
+        """Bytes [low, high) of an atom that is not undecided."""
+        content = self.held.get(atom)
+        if content is not None:
+            return content[low:high]
+        start = atom * self.atom
+        found = bytes(self.base[start + low : min(start + high, self.limit)])
+        return found if len(found) == high - low else found.ljust(high - low, b"\0")
+
+    def newest(self, atom: int) -> bytes:
+        """The page cache: zero behind the present size.
+
+        Bytes that an earlier crash left undecided read as zero here. Whoever
+        writes a part of such an atom has decided the other bytes before.
+        """
+        cell = self.dirty.get(atom)
+        if cell is not None:
+            content = cell.contents[-1]
+        elif atom in self.open:
+            content = _decided_bytes(self.open[atom], self.atom)
+        else:
+            content = self.durable(atom, 0, self.atom)
+        keep = self.size - atom * self.atom
+        return content if keep >= self.atom else _cut(content, keep, self.atom)
+
+    def fork(self) -> FileImage:
+        """A copy that shares the base."""
+        made = FileImage(self.inode, self.base, self.atom)
+        made.limit = self.limit
+        made.held = dict(self.held)
+        made.open = dict(self.open)
+        made.dirty = dict(self.dirty)
+        made.sizes = self.sizes
+        made.life = self.life
+        made.extensions = list(self.extensions)
+        return made
+
+
+class Image:
+    """All files and names of a device.
+
+    Args:
+        files: Durable files by name.
+        model: What a crash may do.
+
+    Attributes:
+        files: By inode.
+        names: Durable names.
+        pending: Changes of names that are not durable, in order.
+        kept: Whether a pending change is on the platter, where that is known.
+        cuts: First and last crash position still possible, by life, as far
+            as a life after the crash has found out.
+        life: How many crashes the disk has had.
+        clock: Stamp of the next operation.
+    """
+
+    __slots__ = (
+        "_reach",
+        "clock",
+        "cuts",
+        "files",
+        "kept",
+        "life",
+        "model",
+        "names",
+        "pending",
+        "tally",
+    )
+
+    def __init__(self, files: Mapping[str, bytes], model: CrashModel) -> None:
+        self.model = model
+        self.files: dict[int, FileImage] = {}
+        self.names: dict[str, int] = {}
+        self.pending: list[NameChange] = []
+        self.kept: dict[int, bool] = {}
+        self.cuts: dict[int, tuple[int, int]] = {}
+        self.life = 0
+        self.clock = 0
+        # How many atoms and sizes have how many legal contents, as log2.
+        self.tally: Counter[float] = Counter()
+        # order=ordered: log2 of the images each pending operation adds.
+        self._reach: dict[int, float] = {}
+        for inode, path in enumerate(sorted(files), 1):
+            self.files[inode] = FileImage(inode, files[path], model.atom)
+            self.names[path] = inode
+
+    def fork(self) -> Image:
+        """A copy to advance independently; base bytes and cells are shared."""
+        made = Image({}, self.model)
+        made.files = {inode: one.fork() for inode, one in self.files.items()}
+        made.names = dict(self.names)
+        made.pending = list(self.pending)
+        made.kept = dict(self.kept)
+        made.cuts = dict(self.cuts)
+        made.life = self.life
+        made.clock = self.clock
+        made.tally = Counter(self.tally)
+        made._reach = dict(self._reach)
+        return made
+
+    def reborn(
+        self, kept: Mapping[int, bool], cuts: Mapping[int, tuple[int, int]]
+    ) -> Image:
+        """The same platter at the start of another life, with an empty cache.
+
+        Args:
+            kept: Which pending changes of names turned out to be there.
+            cuts: Which crash positions turned out to be possible.
+        """
+        made = self.fork()
+        made.life += 1
+        made.kept = dict(kept)
+        made.cuts = dict(cuts)
+        for one in made.files.values():
+            one.open.update(one.dirty)
+            one.dirty.clear()
+        return made
+
+    def begin(self) -> None:
+        """Count what is undecided, after a new life was given its decisions."""
+        self.tally.clear()
+        self._reach.clear()
+        for file in self.files.values():
+            if len({one.size for one in file.sizes}) == 1:
+                self._forget_behind(file, file.size)
+            for cell in file.open.values():
+                self._tally(cell.bits(), 1)
+            self._tally(_size_bits(file), 1)
+
+    def images_log2(self) -> float:
+        """log2 of the number of distinct devices that a crash now may leave.
+
+        Two devices differ when an atom, a size or a pending change of names
+        does. Under `order=ordered` an image is counted once for each
+        operation that may have been in flight.
+        """
+        if self.model.order == "ordered":
+            total = 0.0
+            for bits in self._reach.values():
+                total = _log2_sum(total, bits)
+            return total
+        names = sum(1.0 for one in self.pending if one.stamp not in self.kept)
+        if self.model.entries == "prefix":
+            names = math.log2(names + 1.0)
+        return names + sum(bits * n for bits, n in self.tally.items())
+
+    def apply(self, record: Operation, watch: Watch = _NOBODY) -> None:
+        """Advance by one operation.
+
+        Args:
+            record: What was done.
+            watch: Made stale when the operation changes what a piece in it
+                may be.
+        """
+        stamp = self.clock
+        self.clock += 1
+        if isinstance(record, Write):
+            self._write(record, stamp, watch)
+        elif isinstance(record, Sync):
+            self._sync(record.inode, watch)
+        elif isinstance(record, Truncate):
+            self._resize(self.files[record.inode], record.size, stamp, watch)
+        elif isinstance(record, SyncDir):
+            self._sync_dir(directory_of(record.path), watch)
+        elif isinstance(record, Create):
+            self.files[record.inode] = FileImage(record.inode, b"", self.model.atom)
+            self._rename(stamp, watch, (record.path, record.inode))
+        elif isinstance(record, Rename):
+            inode = self.present(record.path)
+            self._rename(stamp, watch, (record.target, inode), (record.path, None))
+        elif isinstance(record, Unlink):
+            self._rename(stamp, watch, (record.path, None))
+
+    def present(self, name: str) -> int | None:
+        """The inode that the running program sees under a name."""
+        for one in reversed(self.pending):
+            if self.kept.get(one.stamp, True):
+                for path, inode in one.changes:
+                    if path == name:
+                        return inode
+        return self.names.get(name)
+
+    def _tally(self, bits: float, by: int) -> None:
+        left = self.tally.get(bits, 0) + by
+        if left:
+            self.tally[bits] = left
+        else:
+            self.tally.pop(bits, None)
+
+    def _write(self, record: Write, stamp: int, watch: Watch) -> None:
+        file = self.files[record.inode]
+        offset, data = record.offset, record.data
+        if not data:
+            return
+        end = offset + len(data)
+        atom = self.model.atom
+        first, behind = offset // atom, -(-end // atom)
+        grows = end > file.size
+        # The old size still rules while the parts around the write are taken
+        # from the cache: what lies behind it is zero.
+        changed: list[tuple[int, bytes]] = []
+        for at in range(first, behind):
+            low, high = at * atom, (at + 1) * atom
+            if offset <= low and high <= end:
+                changed.append((at, data[low - offset : high - offset]))
+                continue
+            old = file.newest(at)
+            start, stop = max(offset, low), min(end, high)
+            changed.append(
+                (
+                    at,
+                    old[: start - low]
+                    + data[start - offset : stop - offset]
+                    + old[stop - low :],
+                )
+            )
+        if grows:
+            changed = [*self._bared(file, offset, skip=first), *changed]
+            grown_from = file.size // atom
+            file.extensions.append((stamp, max(first, grown_from), behind))
+            self._set_size(file, end, stamp, watch)
+        self._set_atoms(file, changed, stamp, watch)
+
+    def _resize(self, file: FileImage, size: int, stamp: int, watch: Watch) -> None:
+        if size > file.size:
+            self._set_atoms(file, self._bared(file, size), stamp, watch)
+        self._set_size(file, size, stamp, watch)
+
+    def _bared(
+        self, file: FileImage, end: int, skip: int | None = None
+    ) -> list[tuple[int, bytes]]:
+        """Atoms between the present size and `end` that have to become zero."""
+        atom, size = self.model.atom, file.size
+        first = size // atom
+        behind = -(-end // atom) if skip is None else skip
+        touched = {
+            at
+            for layer in (file.held, file.open, file.dirty)
+            for at in layer
+            if first <= at < behind
+        }
+        touched.update(range(first, min(behind, -(-file.limit // atom))))
+        return [(at, file.newest(at)) for at in sorted(touched)]
+
+    def _set_atoms(
+        self,
+        file: FileImage,
+        changed: Iterable[tuple[int, bytes]],
+        stamp: int,
+        watch: Watch,
+    ) -> None:
+        dirty = file.dirty
+        consumed = watch.atoms.get(file.inode, _NO_ATOMS)
+        in_order = self.model.order == "ordered"
+        fresh = 0.0
+        for at, content in changed:
+            cell = dirty.get(at)
+            if cell is None:
+                cell = self._clean_cell(file, at)
+                before = cell.bits() if at in file.open else 0.0
+            else:
+                before = cell.bits()
+            new = cell.written(content, stamp)
+            if new is cell:
+                continue
+            dirty[at] = new
+            if at in consumed:
+                watch.stale = True
+            bits = new.bits()
+            if before:
+                self._tally(before, -1)
+            self._tally(bits, 1)
+            if in_order:
+                pair = Cell(new.contents[-2:], new.stamps[-2:], self.model)
+                fresh += pair.bits()
+        if fresh:
+            self._reach[stamp] = self._reach.get(stamp, 0.0) + fresh
+
+    def _clean_cell(self, file: FileImage, at: int) -> Cell:
+        """The oldest content of an atom that is not dirty."""
+        inner = file.open.get(at)
+        if inner is None:
+            content = file.durable(at, 0, self.model.atom)
+            return Cell((content,), (-1,), self.model, self.life)
+        # The placeholder is never equal to a content, so that even writing
+        # what is there already makes a version.
+        return Cell((b"",), (-1,), self.model, self.life, inner=inner)
+
+    def _set_size(self, file: FileImage, size: int, stamp: int, watch: Watch) -> None:
+        if size == file.size:
+            return
+        before = _size_bits(file)
+        if file.life != self.life:
+            # An earlier life's sizes: the program has decided on one of them.
+            file.sizes = (Size(file.size, -1),)
+            file.life = self.life
+        last = file.sizes[-1]
+        if self.model.order == "ordered":
+            old = Size(last.size, last.stamp, last.first, stamp)
+            file.sizes = (*file.sizes[:-1], old, Size(size, stamp, stamp))
+            self._reach[stamp] = self._reach.get(stamp, 0.0) + 1.0
+        else:
+            file.sizes = (*file.sizes, Size(size, stamp))
+        if before:
+            self._tally(before, -1)
+        self._tally(_size_bits(file), 1)
+        if file.inode in watch.sizes:
+            watch.stale = True
+
+    def _sync(self, inode: int, watch: Watch) -> None:
+        file = self.files[inode]
+        if self.model.order == "ordered":
+            stamps = [cell.stamps[-1] for cell in file.dirty.values()]
+            if file.life == self.life:
+                stamps.append(file.sizes[-1].stamp)
+            if stamps:
+                self._settle(max(stamps), watch)
+            return
+        self._settle_file(file, NEVER, watch)
+
+    def _settle(self, stamp: int, watch: Watch) -> None:
+        """Make everything up to operation `stamp` durable, everywhere."""
+        for file in self.files.values():
+            self._settle_file(file, stamp, watch)
+        self._settle_names([one for one in self.pending if one.stamp <= stamp], watch)
+        for old in [one for one in self._reach if one <= stamp]:
+            del self._reach[old]
+
+    def _settle_file(self, file: FileImage, stamp: int, watch: Watch) -> None:
+        dirty = file.dirty
+        if dirty:
+            consumed = watch.atoms.get(file.inode)
+            if consumed and not consumed.isdisjoint(dirty):
+                watch.stale = True
+            left: dict[int, Cell] = {}
+            for at, cell in dirty.items():
+                self._tally(cell.bits(), -1)
+                kept = cell.settled(stamp)
+                if len(kept.contents) == 1:
+                    file.held[at] = kept.contents[0]
+                    file.open.pop(at, None)
+                else:
+                    left[at] = kept
+                    self._tally(kept.bits(), 1)
+                    if kept.inner is None:
+                        file.open.pop(at, None)
+            file.dirty = left
+        if file.life == self.life and len(file.sizes) > 1:
+            if file.inode in watch.sizes:
+                watch.stale = True
+            self._tally(_size_bits(file), -1)
+            keep = max(
+                (at for at, one in enumerate(file.sizes) if one.stamp <= stamp),
+                default=0,
+            )
+            file.sizes = file.sizes[keep:]
+            bits = _size_bits(file)
+            if bits:
+                self._tally(bits, 1)
+            if keep:
+                self._forget_behind(file, file.sizes[0].size)
+        if file.life == self.life:
+            file.extensions = [one for one in file.extensions if one[0] > stamp]
+
+    def _forget_behind(self, file: FileImage, size: int) -> None:
+        """A durable size: what the platter has behind it cannot come back."""
+        file.limit = min(file.limit, size)
+        atom = self.model.atom
+        for at in [one for one in file.held if (one + 1) * atom > size]:
+            keep = size - at * atom
+            if keep <= 0:
+                del file.held[at]
+            else:
+                file.held[at] = _cut(file.held[at], keep, atom)
+        for at in [one for one in file.open if one * atom >= size]:
+            del file.open[at]
+        # order=ordered: later versions may be pending over what is cut off.
+        for at, cell in list(file.dirty.items()):
+            keep = size - at * atom
+            if keep >= atom:
+                continue
+            durable = _cut(cell.contents[0], keep, atom)
+            same = cell.contents[1] == durable
+            rest, stamps = cell.contents[1 + same :], cell.stamps[1 + same :]
+            self._tally(cell.bits(), -1)
+            if rest:
+                cut = Cell((durable, *rest), (-1, *stamps), self.model, self.life)
+                file.dirty[at] = cut
+                self._tally(cut.bits(), 1)
+            else:
+                file.held[at] = durable
+                del file.dirty[at]
+
+    def _rename(
+        self, stamp: int, watch: Watch, *changes: tuple[str, int | None]
+    ) -> None:
+        directories = frozenset(directory_of(name) for name, _ in changes)
+        self.pending.append(NameChange(stamp, self.life, changes, directories))
+        if self.model.order == "ordered":
+            self._reach[stamp] = 1.0
+        if any(name in watch.names for name, _ in changes):
+            watch.stale = True
+
+    def _sync_dir(self, directory: str, watch: Watch) -> None:
+        mine = [
+            one
+            for one in self.pending
+            if one.life == self.life and directory in one.directories
+        ]
+        if not mine:
+            return
+        if self.model.order == "ordered":
+            self._settle(mine[-1].stamp, watch)
+            return
+        if self.model.entries == "prefix":
+            mine = [
+                one
+                for one in self.pending
+                if one.life == self.life and one.stamp <= mine[-1].stamp
+            ]
+        self._settle_names(mine, watch)
+
+    def _settle_names(self, settled: list[NameChange], watch: Watch) -> None:
+        for one in settled:
+            if one.life != self.life:
+                continue
+            self.kept[one.stamp] = True
+            if any(name in watch.names for name, _ in one.changes):
+                watch.stale = True
+        # A durable change goes under the pending ones only when none of these
+        # is older: they would otherwise cover it.
+        while self.pending and self.pending[0].stamp in self.kept:
+            one = self.pending.pop(0)
+            if self.kept.pop(one.stamp):
+                for name, inode in one.changes:
+                    if inode is None:
+                        self.names.pop(name, None)
+                    else:
+                        self.names[name] = inode
+
+
+def _size_bits(file: FileImage) -> float:
+    """log2 of the number of sizes that the file may have."""
+    return math.log2(len({one.size for one in file.sizes}))
+
+
+def _cut(content: bytes, keep: int, atom: int) -> bytes:
+    """An atom whose bytes from `keep` on are zero."""
+    return content[: max(keep, 0)].ljust(atom, b"\0")
+
+
+def _decided_bytes(cell: Cell, atom: int) -> bytes:
+    """The bytes of a cell that are decided; zero elsewhere.
+
+    A decided stretch is found by asking for it; asking for single bytes finds
+    them all.
+    """
+    found = bytearray(atom)
+    for at in range(atom):
+        value = decided(cell, at, at + 1)
+        if value is not None:
+            found[at : at + 1] = value
+    return bytes(found)
+
+
+def decided(cell: Cell, low: int, high: int) -> bytes | None:
+    """Bytes [low, high) of a cell when all its members agree; else None."""
+    oldest = None
+    if cell.rests_on_inner and cell.inner is not None:
+        oldest = decided(cell.inner, low, high)
+        if oldest is None:
+            return None
+    groups = cell.groups(low, high, oldest)
+    return groups[0].value if len(groups) == 1 else None
+
+
+def _log2_sum(total: float, bits: float) -> float:
+    """log2 of 2**total + 2**bits - 1."""
+    high, low = max(total, bits), min(total, bits)
+    return high + math.log2(1.0 + 2.0 ** (low - high) - 2.0**-high)

@@ -1,0 +1,422 @@
+"""One life of a simulated disk: from power on to power off.
+
+Theory
+======
+A life stands on an `Image`, the platter as the last crash (or the beginning)
+left it, and keeps what happened since in memory:
+
+    read of an atom:   own page cache, else the image
+                                            |
+                              several legal contents there?
+                                   no: they agree on these bytes
+                                   yes: choose, and narrow the atom
+
+Decisions are made for what is consumed and for nothing else, and hold until
+the life ends; `image` hands them on to the next life.
+
+    piece        asked when                             narrows
+    atom         bytes are read that may differ         to the contents that
+                                                        have these bytes there
+    size         a read's end, or the size, may differ  to the sizes that agree
+    name         a name is looked up that may differ    one change at a time,
+                                                        newest first
+
+Under `order=ordered` (and for names under `entries=prefix`) the answers also
+narrow the stretch of crash positions that are still possible, one stretch for
+each earlier life. An answer outside it is not offered.
+
+What costs extra decisions, all of them sound because they only split what
+one execution would have covered: writing a part of an undecided atom decides the rest
+of it; changing the size decides the size; under `size=with-data`, touching an
+atom that a pending write grew into decides the size first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tornpage.cell import ALWAYS, NEVER
+from tornpage.image import FileImage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tornpage.cell import Cell, Group
+    from tornpage.choices import Chooser
+    from tornpage.image import Image, NameChange, Size, Watch
+
+__all__ = ["Life", "Node"]
+
+
+class Node:
+    """A file of this life: the image of it and what happened since.
+
+    Attributes:
+        image: What the platter had when this life began.
+        cache: Atoms written in this life.
+        size: The present size; None while it is undecided.
+        sizes: Sizes still possible, as long as `size` is None.
+        asked: Whether the size that is seen is still the platter's.
+        limit: Behind this byte the platter is hidden: it was cut off.
+        cells: Atoms whose legal contents were narrowed in this life.
+        lockers: Who holds the lock, and whether exclusively.
+    """
+
+    __slots__ = (
+        "asked",
+        "atoms",
+        "cache",
+        "cells",
+        "image",
+        "inode",
+        "limit",
+        "lockers",
+        "path",
+        "size",
+        "sizes",
+    )
+
+    def __init__(self, image: FileImage, path: str, atoms: set[int]) -> None:
+        self.image = image
+        self.inode = image.inode
+        self.path = path
+        self.atoms = atoms
+        self.cache: dict[int, bytes] = {}
+        self.cells: dict[int, Cell] = {}
+        self.sizes = image.sizes
+        self.size = image.size if len({one.size for one in image.sizes}) == 1 else None
+        self.asked = True
+        self.limit = NEVER
+        self.lockers: dict[object, bool] = {}
+
+
+class Life:
+    """What a running program sees of a disk, and what it decided by looking.
+
+    Args:
+        image: What the platter may hold. It is read, not changed.
+        chooser: Decides what the platter does hold.
+        watch: Gets every piece that is consumed.
+    """
+
+    __slots__ = (
+        "_atom",
+        "_chooser",
+        "_cuts",
+        "_image",
+        "_in_order",
+        "_kept",
+        "_names",
+        "_next_inode",
+        "_nodes",
+        "_watch",
+        "_with_data",
+        "generation",
+        "model",
+    )
+
+    def __init__(self, image: Image, chooser: Chooser, watch: Watch) -> None:
+        self.model = image.model
+        self.generation = 0
+        self._image = image
+        self._chooser = chooser
+        self._watch = watch
+        self._atom = image.model.atom
+        self._in_order = image.model.order == "ordered"
+        self._with_data = image.model.size == "with-data" and not self._in_order
+        self._nodes: dict[int, Node] = {}
+        # Names that were looked up or changed in this life.
+        self._names: dict[str, int | None] = {}
+        self._kept: dict[int, bool] = dict(image.kept)
+        # Crash positions still possible, by life: (first, last).
+        self._cuts: dict[int, tuple[int, int]] = dict(image.cuts)
+        self._next_inode = max(image.files, default=0) + 1
+
+    def kill(self) -> None:
+        """Release all locks and disown all open files."""
+        self.generation += 1
+        for node in self._nodes.values():
+            node.lockers.clear()
+
+    def image(self) -> Image:
+        """The platter as this life found it, with all that it decided."""
+        for change in self._image.pending:
+            kept = self._change_kept(change)
+            if kept is not None:
+                self._kept[change.stamp] = kept
+        image = self._image.reborn(self._kept, self._cuts)
+        for inode, node in self._nodes.items():
+            file = image.files.get(inode)
+            if file is None:
+                continue
+            file.open.update(node.cells)
+            file.sizes = node.sizes
+            if self._with_data and node.size is not None:
+                for at, cell in file.open.items():
+                    file.open[at] = self._grown(node, at, cell)
+                file.extensions = []
+        image.begin()
+        return image
+
+    # -- names ---------------------------------------------------------------
+
+    def rename(self, name: str, inode: int | None) -> None:
+        """Set what a name stands for."""
+        self._names[name] = inode
+
+    def create(self, name: str) -> int:
+        """Make an empty file; returns its inode."""
+        inode = self._next_inode
+        self._next_inode += 1
+        self._names[name] = inode
+        node = Node(FileImage(inode, b"", self._atom), name, set())
+        node.asked = False
+        self._nodes[inode] = node
+        return inode
+
+    def lookup(self, name: str) -> int | None:
+        """The inode of a name, decided if need be."""
+        if name in self._names:
+            return self._names[name]
+        self._watch.names.add(name)
+        found = self._platter_name(name)
+        self._names[name] = found
+        return found
+
+    def _platter_name(self, name: str) -> int | None:
+        """The inode that the platter has under a name; asks when it must."""
+        mine: list[tuple[NameChange, int | None]] = [
+            (one, inode)
+            for one in reversed(self._image.pending)
+            for path, inode in one.changes
+            if path == name
+        ]
+        settled = self._image.names.get(name)
+        for at, (one, inode) in enumerate(mine):
+            kept = self._change_kept(one)
+            if kept is None:
+                rest = {other for _, other in mine[at:]} | {settled}
+                if rest == {inode}:
+                    return inode
+                answers = (f"{name} changed", f"{name} as before")
+                label = ("name", name, one.stamp, answers)
+                kept = self._chooser.choose(2, label) == 0
+                self._kept[one.stamp] = kept
+                if self.model.entries == "prefix" or self._in_order:
+                    first, last = self._cut(one.life)
+                    if kept:
+                        self._cuts[one.life] = (max(first, one.stamp), last)
+                    else:
+                        self._cuts[one.life] = (first, min(last, one.stamp))
+            if kept:
+                return inode
+        return settled
+
+    def _change_kept(self, change: NameChange) -> bool | None:
+        """Whether a pending change is on the platter; None: may be."""
+        kept = self._kept.get(change.stamp)
+        if kept is not None or (self.model.entries == "free" and not self._in_order):
+            return kept
+        first, last = self._cut(change.life)
+        if change.stamp < first:
+            return True
+        return False if change.stamp > last else None
+
+    def _cut(self, life: int) -> tuple[int, int]:
+        return self._cuts.get(life, (ALWAYS, NEVER))
+
+    # -- files ---------------------------------------------------------------
+
+    def node(self, inode: int, path: str) -> Node:
+        """The file of this inode, called `path` when it is opened first."""
+        node = self._nodes.get(inode)
+        if node is None:
+            atoms = self._watch.atoms.setdefault(inode, set())
+            node = Node(self._image.files[inode], path, atoms)
+            self._nodes[inode] = node
+        return node
+
+    def size(self, node: Node) -> int:
+        """The size, decided if need be."""
+        if node.asked:
+            self._watch.sizes.add(node.inode)
+        if node.size is None:
+            node.size = size = self._ask_size(node, 0, NEVER)
+            node.sizes = tuple(one for one in node.sizes if one.size == size)
+        return node.size
+
+    def readable(self, node: Node, start: int, stop: int) -> int:
+        """Where a read of [start, stop) ends; decides no more than that."""
+        if node.asked:
+            self._watch.sizes.add(node.inode)
+        if node.size is not None:
+            return min(stop, node.size)
+        return self._ask_size(node, start, stop)
+
+    def _ask_size(self, node: Node, start: int, stop: int) -> int:
+        """Group the possible sizes by what they leave of [start, stop)."""
+        sizes = node.sizes
+        life = node.image.life
+        if self._in_order:
+            first, last = self._cut(life)
+            sizes = tuple(
+                one for one in sizes if one.first <= last and first <= one.last
+            )
+        groups: dict[int, list[Size]] = {}
+        # The newest size is the honest answer, then the oldest.
+        for one in (sizes[-1], *sizes[:-1]):
+            groups.setdefault(max(start, min(stop, one.size)), []).append(one)
+        answers = list(groups)
+        if len(answers) > 1:
+            if self._in_order:
+                # One stretch of crash positions an answer: sizes one by one.
+                runs = [[one] for one in (sizes[-1], *sizes[:-1])]
+                answers = [max(start, min(stop, run[0].size)) for run in runs]
+            else:
+                runs = list(groups.values())
+            label = ("size", node.path, tuple(run[0] for run in runs))
+            picked = self._chooser.choose(len(runs), label)
+            chosen = set(runs[picked])
+            node.sizes = tuple(one for one in sizes if one in chosen)
+            if self._in_order:
+                first, last = self._cut(life)
+                only = runs[picked][0]
+                self._cuts[life] = (max(first, only.first), min(last, only.last))
+            if len({one.size for one in node.sizes}) == 1:
+                node.size = node.sizes[0].size
+            return answers[picked]
+        return answers[0]
+
+    def read(self, node: Node, start: int, stop: int) -> bytes:
+        """Bytes [start, stop), all of them inside the file."""
+        if start >= stop:
+            return b""
+        atom = self._atom
+        first = start // atom
+        last = (stop - 1) // atom
+        low = start - first * atom
+        if first == last:
+            return self._piece(node, first, low, stop - first * atom)
+        pieces = [self._piece(node, first, low, atom)]
+        pieces += [self._piece(node, at, 0, atom) for at in range(first + 1, last)]
+        pieces.append(self._piece(node, last, 0, stop - last * atom))
+        return b"".join(pieces)
+
+    def _piece(self, node: Node, at: int, low: int, high: int) -> bytes:
+        """Bytes [low, high) of atom `at`."""
+        own = node.cache.get(at)
+        if own is not None:
+            return own[low:high]
+        node.atoms.add(at)
+        image = node.image
+        cell = node.cells.get(at) or image.dirty.get(at) or image.open.get(at)
+        if cell is None:
+            found = image.durable(at, low, high)
+        else:
+            found = self._decide(node, at, cell, low, high)
+        seen = node.limit - at * self._atom
+        if seen < high:
+            keep = max(seen - low, 0)
+            found = found[:keep].ljust(high - low, b"\0")
+        return found
+
+    def _decide(self, node: Node, at: int, cell: Cell, low: int, high: int) -> bytes:
+        if self._with_data and node.image.extensions:
+            cell = self._grown(node, at, cell)
+        narrowed = self._narrow(node, at, cell, low, high)
+        if narrowed[1] is not cell:
+            node.cells[at] = narrowed[1]
+        return narrowed[0]
+
+    def _narrow(
+        self, node: Node, at: int, cell: Cell, low: int, high: int
+    ) -> tuple[bytes, Cell]:
+        """The bytes and the cell that is left, after asking if need be."""
+        oldest = None
+        if cell.rests_on_inner and cell.inner is not None:
+            oldest, inner = self._narrow(node, at, cell.inner, low, high)
+            if inner is not cell.inner:
+                cell = cell.with_inner(inner)
+        groups: Sequence[Group] = cell.groups(low, high, oldest)
+        if self._in_order:
+            first, last = self._cut(cell.life)
+            groups = [one for one in groups if one.first <= last and first <= one.last]
+            if len({one.value for one in groups}) == 1:
+                return groups[0].value, cell
+        elif len(groups) == 1:
+            return groups[0].value, cell
+        place = at * self._atom + low
+        label = ("data", node.path, place, high - low, tuple(groups))
+        group = groups[self._chooser.choose(len(groups), label)]
+        if self._in_order:
+            self._cuts[cell.life] = (max(first, group.first), min(last, group.last))
+        return group.value, group.cell
+
+    def _grown(self, node: Node, at: int, cell: Cell) -> Cell:
+        """The cell without contents older than the size allows."""
+        grown = [
+            stamp
+            for stamp, first, behind in node.image.extensions
+            if first <= at < behind
+        ]
+        if not grown:
+            return cell
+        self.size(node)
+        arrived = min(one.stamp for one in node.sizes)
+        floor = max((stamp for stamp in grown if stamp <= arrived), default=ALWAYS)
+        return cell if floor == ALWAYS else cell.at_least(floor)
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        """Put bytes into the page cache."""
+        atom = self._atom
+        end = offset + len(data)
+        if node.size is None and end > min(one.size for one in node.sizes):
+            self.size(node)
+        first, behind = offset // atom, -(-end // atom)
+        if self._with_data and any(
+            begin < behind and first < over for _, begin, over in node.image.extensions
+        ):
+            self.size(node)
+        size = node.size
+        if size is not None and end > size:
+            self._grow_from(node, size)
+        cache = node.cache
+        for at in range(first, behind):
+            low, high = at * atom, (at + 1) * atom
+            if offset <= low and high <= end:
+                cache[at] = data[low - offset : high - offset]
+                continue
+            start, stop = max(offset - low, 0), min(end - low, atom)
+            head = self._piece(node, at, 0, start) if start else b""
+            tail = self._piece(node, at, stop, atom) if stop < atom else b""
+            fresh = data[low + start - offset : low + stop - offset]
+            cache[at] = head + fresh + tail
+        if size is not None and end > size:
+            node.size = end
+            node.asked = False
+
+    def _grow_from(self, node: Node, size: int) -> None:
+        """Hide what the platter has behind the size that the file grows from."""
+        node.limit = min(node.limit, size)
+        inside = size % self._atom
+        if inside and size // self._atom not in node.cache:
+            # Its zero tail is a new content, so its head must be decided.
+            self._piece(node, size // self._atom, 0, inside)
+
+    def resize(self, node: Node, size: int) -> None:
+        """Set the size in the page cache."""
+        old = self.size(node)
+        if size > old:
+            self._grow_from(node, old)
+        elif size < old:
+            node.limit = min(node.limit, size)
+            atom = self._atom
+            for at in [one for one in node.cache if (one + 1) * atom > size]:
+                keep = size - at * atom
+                if keep <= 0:
+                    del node.cache[at]
+                else:
+                    node.cache[at] = node.cache[at][:keep].ljust(atom, b"\0")
+        if size != old:
+            node.size = size
+            node.asked = False
