@@ -55,7 +55,7 @@ from shearbolt.ranges import Items, Keys, Range, Values
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shearbolt.pager import Page
+    from shearbolt.format import Page
     from shearbolt.tx import Tx
 
 __all__ = ["DEFAULT_FILL_PERCENT", "Bucket"]
@@ -381,7 +381,7 @@ class Bucket(MutableMapping[bytes, bytes]):
         self.tx.require_open()
         return Cursor(self)
 
-    def items(  # type: ignore[override]
+    def items(
         self,
         start: bytes | None = None,
         stop: bytes | None = None,
@@ -403,7 +403,7 @@ class Bucket(MutableMapping[bytes, bytes]):
         """
         return Items(self, Range.of(start, stop, prefix), reverse=reverse)
 
-    def keys(  # type: ignore[override]
+    def keys(
         self,
         start: bytes | None = None,
         stop: bytes | None = None,
@@ -414,7 +414,7 @@ class Bucket(MutableMapping[bytes, bytes]):
         """The keys of `items`, with the same arguments."""
         return Keys(self, Range.of(start, stop, prefix), reverse=reverse)
 
-    def values(  # type: ignore[override]
+    def values(
         self,
         start: bytes | None = None,
         stop: bytes | None = None,
@@ -522,13 +522,13 @@ class Bucket(MutableMapping[bytes, bytes]):
             self._root_page = self.tx.page(self._root)
         return self._root_page
 
-    def _leaf(self, key: bytes) -> Leaf | Node:
+    def _leaf(self, key: bytes) -> Page | Node:
         """The leaf where `key` is or would be."""
         element = self._root_node or self._root_page or self.root_element()
         depth = 0
         while not element.is_leaf:
             index = bisect_right(element.keys, key) - 1
-            element = self.element(element.children[index if index > 0 else 0])
+            element = self.element(element.children[max(0, index)])
             depth += 1
             if depth > MAX_DEPTH:
                 raise self.tx.corrupt(
@@ -541,26 +541,23 @@ class Bucket(MutableMapping[bytes, bytes]):
         if self.tx.closed:
             raise TxClosedError
         leaf = self._leaf(key)
-        if leaf.__class__ is Leaf:
-            keys = leaf.keys
-            index = bisect_left(keys, key)
-            if index < len(keys) and keys[index] == key:
-                return leaf.values[index]
-            return None
-        return leaf.items.get(key)
+        if isinstance(leaf, Node):
+            return leaf.items.get(key)
+        keys = leaf.keys
+        index = bisect_left(keys, key)
+        if index < len(keys) and keys[index] == key:
+            return leaf.values[index]
+        return None
 
     def _node_for(self, key: bytes, *, refuse_bucket: bool = False) -> Node:
         """The leaf node where `key` is or would be."""
         leaf = self._leaf(key)
-        if refuse_bucket:
-            if leaf.__class__ is Node:
-                value = leaf.items.get(key)
-            else:
-                value = self._value(key)
-            if value.__class__ is BucketValue:
+        if isinstance(leaf, Node):
+            if refuse_bucket and leaf.items.get(key).__class__ is BucketValue:
                 raise IncompatibleValueError(key)
-        if leaf.__class__ is Node:
             return leaf
+        if refuse_bucket and self._value(key).__class__ is BucketValue:
+            raise IncompatibleValueError(key)
         node = self._root_as_node()
         while not node.is_leaf:
             node = node.child_at(node.child_index(key))
@@ -587,21 +584,22 @@ class Bucket(MutableMapping[bytes, bytes]):
 
     # -- commit --
 
-    def _open_below(self) -> list[Bucket]:
-        """This bucket and all opened ones below; a parent before its children."""
-        buckets = [self]
+    def _opened(self) -> list[Bucket]:
+        """This bucket and all opened ones below.
+
+        A parent before its children, siblings backwards by name.
+        """
+        order: list[Bucket] = []
         stack = [self]
         while stack:
             bucket = stack.pop()
-            children = bucket._children
-            below = [children[name] for name in sorted(children)]
-            buckets += below
-            stack += below
-        return buckets
+            order.append(bucket)
+            stack += [bucket._children[name] for name in sorted(bucket._children)]
+        return order
 
     def rebalance(self) -> None:
         """Merge nodes that have become too small, here and below."""
-        for bucket in self._open_below():
+        for bucket in self._opened():
             for node in list(bucket._nodes.values()):
                 node.rebalance()
 
@@ -611,14 +609,8 @@ class Bucket(MutableMapping[bytes, bytes]):
         Returns:
             The new root page of this bucket.
         """
-        order: list[Bucket] = []
-        stack = [self]
-        while stack:
-            bucket = stack.pop()
-            order.append(bucket)
-            stack += [bucket._children[name] for name in sorted(bucket._children)]
         # Reversed: children before their parent, siblings by name.
-        for bucket in reversed(order):
+        for bucket in reversed(self._opened()):
             bucket._spill_own()
         return self._root
 
@@ -665,7 +657,7 @@ class Bucket(MutableMapping[bytes, bytes]):
                 raise self.tx.corrupt(element.pgid, "the tree contains a cycle")
             if not element.is_leaf:
                 stack += [self.element(pgid) for pgid in element.children]
-            if element.__class__ is Node:
+            if isinstance(element, Node):
                 element.release()
             else:
                 self.tx.free_page(element.pgid, element.overflow)

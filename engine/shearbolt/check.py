@@ -28,8 +28,8 @@ from shearbolt.format import NO_FREELIST, BucketValue, FormatError, Leaf, decode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from shearbolt.format import Meta
-    from shearbolt.pager import Page, Pager
+    from shearbolt.format import Meta, Page
+    from shearbolt.pager import Pager
 
 __all__ = ["Problem", "check"]
 
@@ -177,8 +177,8 @@ class _Checker:
         if visit.low is not None and keys[0] < visit.low:
             yield self._problem(
                 pgid,
-                f"the first key[0]=(hex){keys[0].hex()} on {kind} page({pgid}) needs to "
-                f"be >= the key in the ancestor ({visit.low.hex()}). Stack: {stack}",
+                f"the first key[0]=(hex){keys[0].hex()} on {kind} page({pgid}) needs "
+                f"to be >= the key in the ancestor ({visit.low.hex()}). Stack: {stack}",
                 visit.path,
             )
         for index in range(1, len(keys)):
@@ -187,8 +187,8 @@ class _Checker:
             found = "=" if keys[index - 1] == keys[index] else "<"
             yield self._problem(
                 pgid,
-                f"key[{index}]=(hex){keys[index].hex()} on {kind} page({pgid}) needs to "
-                f"be > (found {found}) than previous element "
+                f"key[{index}]=(hex){keys[index].hex()} on {kind} page({pgid}) needs "
+                f"to be > (found {found}) than previous element "
                 f"(hex){keys[index - 1].hex()}. Stack: {stack}",
                 visit.path,
             )

@@ -35,8 +35,8 @@ from shearbolt.pager import MAX_DEPTH
 
 if TYPE_CHECKING:
     from shearbolt.bucket import Bucket
+    from shearbolt.format import Page
     from shearbolt.node import Node
-    from shearbolt.pager import Page
 
 __all__ = ["Cursor"]
 
@@ -163,13 +163,6 @@ class Cursor:
 
     # -- the path --
 
-    def path_to(self, key: bytes) -> list[tuple[Page | Node, int]]:
-        """The path to where `key` is or would be; its last index may be one
-        behind the leaf's last element."""
-        self._begin()
-        self._descend(key)
-        return self._path
-
     def _begin(self) -> None:
         self._bucket.tx.require_open()
         self._path = []
@@ -178,7 +171,7 @@ class Cursor:
     def _stale(self) -> bool:
         return self._seen != self._bucket.changes
 
-    def _arrive(self, found: bool) -> Pair | None:  # noqa: FBT001
+    def _arrive(self, found: bool) -> Pair | None:
         if not found:
             self._key = None
             return None

@@ -39,11 +39,10 @@ import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import fsdecode
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakKeyDictionary
 
 from shearbolt.check import unreachable_pages
-
 from shearbolt.errors import (
     ChecksumError,
     DatabaseFailedError,
@@ -168,7 +167,7 @@ class DB:
         state = "" if self._open else " (closed)"
         return f"<shearbolt.DB {self.path!r}{state}>"
 
-    def __enter__(self) -> DB:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -181,7 +180,7 @@ class DB:
 
     # -- transactions --
 
-    def begin(self, writable: bool = False) -> Tx:  # noqa: FBT002
+    def begin(self, writable: bool = False) -> Tx:
         """Begin a transaction, to be ended with `commit` or `rollback`.
 
         A write transaction waits for the running one to end. A read
@@ -673,7 +672,7 @@ def _live_meta(metas: list[Meta | MetaError], path: str) -> Meta:
     valid = [meta for meta in metas if isinstance(meta, Meta)]
     if valid:
         return max(valid, key=lambda meta: meta.txid)
-    error = metas[0]
+    error = next(meta for meta in metas if isinstance(meta, MetaError))
     kinds = {"version": VersionMismatchError, "checksum": ChecksumError}
     kind = kinds.get(error.kind, InvalidDatabaseError)
     raise kind(

@@ -128,7 +128,7 @@ def fnv1a(data: bytes) -> int:
 
 
 def page_kind(flags: int) -> str:
-    """bbolt's word for a page's flags, "unknown<hex>" for none it has."""
+    """Bbolt's word for a page's flags, "unknown<hex>" for none it has."""
     return _KINDS.get(flags, f"unknown<{flags:02x}>")
 
 
@@ -231,21 +231,53 @@ class Meta:
 # -- trees -----------------------------------------------------------------------
 
 
-class Leaf:
-    """A decoded leaf page. Never changed after it was made.
+class Page:
+    """A decoded leaf or branch page. Never changed after it was made.
 
     Attributes:
+        is_leaf: Which of the two.
         pgid: Its page; 0 for an inline bucket.
         overflow: Pages behind the first one.
-        keys: Sorted.
-        values: One a key; a `BucketValue` where the key names a bucket.
-        has_buckets: Whether any value is one.
+        keys: Sorted; a branch's are the lower bounds of its children.
+        values: A leaf's, one a key; a `BucketValue` where the key names a bucket.
+        children: A branch's child pages, one a key.
+        has_buckets: Whether any value is a bucket.
         cost: What the page holds in memory, bytes, roughly.
     """
 
-    __slots__ = ("cost", "has_buckets", "keys", "overflow", "pgid", "values")
+    __slots__ = (
+        "children",
+        "cost",
+        "has_buckets",
+        "is_leaf",
+        "keys",
+        "overflow",
+        "pgid",
+        "values",
+    )
 
-    is_leaf: Final = True
+    is_leaf: bool
+    pgid: int
+    overflow: int
+    keys: list[bytes]
+    values: list[bytes]
+    children: list[int]
+    has_buckets: bool
+    cost: int
+
+    def value_at(self, index: int) -> bytes:
+        """A leaf's value by position."""
+        return self.values[index]
+
+
+_NO_CHILDREN: Final[list[int]] = []
+_NO_VALUES: Final[list[bytes]] = []
+
+
+class Leaf(Page):
+    """A decoded leaf page."""
+
+    __slots__ = ()
 
     def __init__(
         self,
@@ -257,40 +289,31 @@ class Leaf:
         has_buckets: bool,
         cost: int,
     ) -> None:
+        self.is_leaf = True
         self.pgid = pgid
         self.overflow = overflow
         self.keys = keys
         self.values = values
+        self.children = _NO_CHILDREN
         self.has_buckets = has_buckets
         self.cost = cost
 
-    def value_at(self, index: int) -> bytes:
-        """The value of the key at this position."""
-        return self.values[index]
 
+class Branch(Page):
+    """A decoded branch page."""
 
-class Branch:
-    """A decoded branch page. Never changed after it was made.
-
-    Attributes:
-        pgid: Its page.
-        overflow: Pages behind the first one.
-        keys: Lower bounds of the children, sorted.
-        children: Page ids, one a key.
-        cost: What the page holds in memory, bytes, roughly.
-    """
-
-    __slots__ = ("children", "cost", "keys", "overflow", "pgid")
-
-    is_leaf: Final = False
+    __slots__ = ()
 
     def __init__(
         self, pgid: int, overflow: int, keys: list[bytes], children: list[int]
     ) -> None:
+        self.is_leaf = False
         self.pgid = pgid
         self.overflow = overflow
         self.keys = keys
+        self.values = _NO_VALUES
         self.children = children
+        self.has_buckets = False
         self.cost = _OBJECT_COST + len(keys) * 96
 
 

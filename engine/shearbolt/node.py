@@ -1,5 +1,4 @@
-"""A page being changed: the in-memory form of a leaf or branch in a write
-transaction.
+"""A page being changed: a leaf or branch of a write transaction, in memory.
 
 A node is made from a page the first time something under it changes, takes all
 changes of the transaction, and becomes one or more new pages when the
@@ -41,7 +40,7 @@ from shearbolt.format import (
 
 if TYPE_CHECKING:
     from shearbolt.bucket import Bucket
-    from shearbolt.pager import Page
+    from shearbolt.format import Page
 
 __all__ = ["Node"]
 
@@ -306,12 +305,10 @@ class Node:
         """Cut the node, write every piece, tell the parent."""
         tx = self.bucket.tx
         keys = self.keys
-        rest: list[bytes] | list[int]
         if self.is_leaf:
-            rest = list(map(self.items.__getitem__, keys))
-            sizes = list(map(add, map(len, keys), map(len, rest)))
+            values = list(map(self.items.__getitem__, keys))
+            sizes = list(map(add, map(len, keys), map(len, values)))
         else:
-            rest = self.children
             sizes = list(map(len, keys))
         cuts, ends = self._cuts(sizes)
         if len(cuts) > 1 and self.parent is None:
@@ -324,7 +321,10 @@ class Node:
         for end in cuts:
             piece = keys[start:end]
             content = (ends[end - 1] if end else 0) - written
-            pgid = tx.write_node(piece, rest[start:end], content, leaf=self.is_leaf)
+            if self.is_leaf:
+                pgid = tx.write_leaf(piece, values[start:end], content)
+            else:
+                pgid = tx.write_branch(piece, self.children[start:end], content)
             if parent is not None:
                 parent.put_child(piece[0] if old is None else old, piece[0], pgid)
                 old = None

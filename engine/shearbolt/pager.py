@@ -29,10 +29,9 @@ from shearbolt.format import (
     FREELIST,
     LEAF,
     PAGE_HEADER_SIZE,
-    Branch,
     FormatError,
     Header,
-    Leaf,
+    Page,
     decode_branch,
     decode_freelist,
     decode_leaf,
@@ -44,9 +43,8 @@ if TYPE_CHECKING:
 
     from shearbolt.storage import File
 
-__all__ = ["DEFAULT_CACHE_SIZE", "MAX_DEPTH", "Page", "Pager"]
+__all__ = ["DEFAULT_CACHE_SIZE", "MAX_DEPTH", "Pager"]
 
-Page = Leaf | Branch
 
 DEFAULT_CACHE_SIZE: Final = 256 * 1024 * 1024
 """Bytes of decoded pages kept, as `format.leaf_cost` counts them."""

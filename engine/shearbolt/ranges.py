@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from shearbolt.format import BucketValue, Leaf
+from shearbolt.format import BucketValue
+from shearbolt.node import Node
 from shearbolt.pager import MAX_DEPTH
 
 if TYPE_CHECKING:
     from shearbolt.bucket import Bucket
-    from shearbolt.node import Node
-    from shearbolt.pager import Page
+    from shearbolt.format import Page
 
 T = TypeVar("T")
 
@@ -158,12 +158,12 @@ def _chunks(
     for leaf, low, high in walk(bucket, keys):
         names = leaf.keys
         whole = high - low == len(names)
-        if isinstance(leaf, Leaf):
-            values = leaf.values
-            mixed = leaf.has_buckets
-        else:
+        if isinstance(leaf, Node):
             values = list(map(leaf.items.__getitem__, names))
             mixed = True
+        else:
+            values = leaf.values
+            mixed = leaf.has_buckets
         if not whole:
             names, values = names[low:high], values[low:high]
         if mixed:

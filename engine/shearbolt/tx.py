@@ -33,7 +33,7 @@ Source: bbolt tx.go.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from shearbolt.bucket import Bucket
 from shearbolt.check import check
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from shearbolt.cursor import Cursor
     from shearbolt.db import DB
     from shearbolt.errors import CorruptPageError
-    from shearbolt.pager import Page
+    from shearbolt.format import Page
 
 __all__ = ["Tx"]
 
@@ -122,7 +122,7 @@ class Tx:
         state = " (closed)" if self.closed else ""
         return f"<shearbolt.Tx {self.txid} {kind}{state}>"
 
-    def __enter__(self) -> Tx:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -240,44 +240,49 @@ class Tx:
         except FreelistError as error:
             raise self.corrupt(error.pgid, str(error)) from None
 
-    def write_node(
-        self,
-        keys: list[bytes],
-        rest: list[bytes] | list[int],
-        content: int,
-        *,
-        leaf: bool,
-    ) -> int:
-        """Put a node's elements into new pages.
+    def write_leaf(self, keys: list[bytes], values: list[bytes], content: int) -> int:
+        """Put a leaf's pairs, sorted, into new pages.
 
         Args:
-            keys: Sorted.
-            rest: A leaf's values or a branch's child pages.
+            keys: Its keys.
+            values: One a key.
             content: Bytes the elements take, their headers included.
-            leaf: Which of the two.
 
         Returns:
             The page's id.
         """
-        count = -(-(PAGE_HEADER_SIZE + content) // self.page_size)
-        pgid = self._allocate(count)
+        pgid, overflow = self._allocate_run(PAGE_HEADER_SIZE + content)
+        self._add_page(
+            Leaf(
+                pgid, overflow, keys, values,
+                has_buckets=any(value.__class__ is BucketValue for value in values),
+                cost=leaf_cost(len(keys), content),
+            ),
+            encode_leaf(pgid, overflow, keys, values),
+        )  # fmt: skip
+        return pgid
+
+    def write_branch(self, keys: list[bytes], children: list[int], content: int) -> int:
+        """The same for a branch and its child pages.
+
+        Raises:
+            CorruptPageError: A page would become its own child.
+        """
+        pgid, overflow = self._allocate_run(PAGE_HEADER_SIZE + content)
         try:
-            page: Page
-            if leaf:
-                data = encode_leaf(pgid, count - 1, keys, rest)
-                page = Leaf(
-                    pgid, count - 1, keys, rest,
-                    has_buckets=any(type(v) is BucketValue for v in rest),
-                    cost=leaf_cost(len(keys), content),
-                )  # fmt: skip
-            else:
-                data = encode_branch(pgid, count - 1, keys, rest)
-                page = Branch(pgid, count - 1, keys, rest)
+            data = encode_branch(pgid, overflow, keys, children)
         except FormatError as error:
             raise self.corrupt(pgid, str(error)) from None
-        self._bytes[pgid] = data.ljust(count * self.page_size, b"\0")
-        self._decoded.append(page)
+        self._add_page(Branch(pgid, overflow, keys, children), data)
         return pgid
+
+    def _allocate_run(self, size: int) -> tuple[int, int]:
+        count = -(-size // self.page_size)
+        return self._allocate(count), count - 1
+
+    def _add_page(self, page: Page, data: bytes) -> None:
+        self._bytes[page.pgid] = data.ljust((page.overflow + 1) * self.page_size, b"\0")
+        self._decoded.append(page)
 
     def _allocate(self, count: int) -> int:
         """Consecutive pages from the freelist, or from behind the last one."""
