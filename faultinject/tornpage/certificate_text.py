@@ -44,7 +44,7 @@ _PROVEN: Final[Mapping[Verdict, str]] = {
 def headline(certificate: Certificate) -> str:
     """One line: the verdict and what it is about."""
     scope, seeds = certificate.scope, certificate.seeds
-    count = certificate.coverage.programs
+    count = sum(many for _, many in seeds)
     programs = f"{count:,} program{'s' * (count != 1)}"
     if len(seeds) == 1:
         programs += f" from seed {seeds[0][0]}"

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 from tornpage.certificate import tornpage_version
@@ -60,11 +61,11 @@ examples:
   tornpage mutants shearbolt --check
       plant every known bug and see each one caught
   tornpage run shearbolt --replay .tornpage/failures/9c0e1a77.json
-      see a failure again; the token that a story ends with does as well
+      see a failure again; the token at the end of a story does as well
 
 exit status:
-  0 consistent    every crash of every program is covered, no promise is broken
-  1 violated      a promise is broken; the story says how, and how to see it again
+  0 consistent    every crash of every program is covered, all promises kept
+  1 violated      a promise is broken; the story says how
   2 usage         the command was not understood; nothing was run
   3 unverifiable  no promise seen broken, but something was left out
 """
@@ -311,11 +312,11 @@ def _show(certificate: Certificate, kept: Sequence[str]) -> None:
     for violation, place in zip(certificate.violations, kept, strict=True):
         _say()
         _say(f"{'-' * 80}\n")
-        _say(
+        found = (
             f"Found with seed {violation.seed}, {violation.found_size} operations;"
-            f" shrunk to {violation.shrunk_size}."
+            f" shrunk to {violation.shrunk_size} ({violation.shrinking})."
         )
-        _say(f"Shrinking: {violation.shrinking}.")
+        _say(textwrap.fill(found, 80, break_on_hyphens=False))
         _say(place)
         _say()
         sys.stdout.write(violation.story)

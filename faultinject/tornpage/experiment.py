@@ -15,7 +15,9 @@ bug in the code under test.
 
 from __future__ import annotations
 
+import contextlib
 import traceback
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer, Reached
 from tornpage.subject import Violation
 from tornpage.timeline import kind_of, where
+from tornpage.wording import fault_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -92,6 +95,10 @@ class Finding:
         return self.reached.tape if self.reached else ()
 
 
+def _ignore(_: object) -> None:
+    """Nobody wants to know."""
+
+
 def outcome_lines(subject: Subject, outcome: Hashable) -> Sequence[str]:
     """What recovery saw, in lines for people."""
     if isinstance(outcome, Raised):
@@ -115,6 +122,7 @@ class Experiment:
         disk: The disk it ran on; holds the trace.
         explorer: The explorer of its crash points; None when the run raised.
         live: Promises broken without any crash.
+        faults: Dishonest choices of all executions so far, by kind.
     """
 
     def __init__(
@@ -122,10 +130,12 @@ class Experiment:
     ) -> None:
         self.subject = subject
         self.program = program
+        self._model = model
         files = subject.prepare(program)
         self.disk = Disk(files, model)
         self.explorer: Explorer | None = None
         self.live: tuple[Violation, ...]
+        self.faults: Counter[str] = Counter()
         self._operations: Sequence[Operation] = ()
         self._judged: dict[tuple[Hashable, int], tuple[Violation, ...]] = {}
         try:
@@ -144,6 +154,12 @@ class Experiment:
             raise
         except Exception as error:  # noqa: BLE001 - see the module's head
             return Raised.of(error)
+        finally:
+            # The explorer reports distinct outcomes; faults that recovery coped
+            # with are in the executions that led to the same one.
+            chooser = disk._life._chooser
+            if any(chooser.tape):
+                self.faults.update(filter(None, map(fault_kind, chooser.log)))
 
     def operation_kinds(self) -> Iterator[str]:
         """The kind of each operation of the trace, for counting."""
@@ -152,6 +168,13 @@ class Experiment:
     def where(self, point: CrashPoint) -> str:
         """Where a crash point lies, as a kind, for counting."""
         return where(self._operations, point)
+
+    def repeats(self) -> bool:
+        """Run the program once more: does it do the same to the disk?"""
+        disk = Disk(self.subject.prepare(self.program), self._model)
+        with contextlib.suppress(Exception):
+            self.subject.run(self.program, disk)
+        return list(disk.trace) == list(self.disk.trace)
 
     def judge(self, point: CrashPoint, outcome: Hashable) -> tuple[Violation, ...]:
         """The promises that this outcome breaks after a crash at this point."""
@@ -170,7 +193,7 @@ class Experiment:
 
     def sweep(
         self,
-        visit: Callable[[Closure], None],
+        visit: Callable[[Closure], None] = _ignore,
         *,
         wanted: str | None = None,
         stop: bool = True,
@@ -188,18 +211,22 @@ class Experiment:
                 yield Finding(violation)
         if self.explorer is None:
             return
-        points = iter(self.explorer.points())
-        current = next(points)
+        explorer = self.explorer
 
         def broken(reached: Reached) -> bool:
-            return bool(self._wanted(current, reached, wanted))
+            return bool(self._wanted(explorer.point, reached, wanted))
 
-        for closure in self.explorer.sweep(stop=broken if stop else None):
+        judged: tuple[object, int] | None = None
+        for closure in explorer.sweep(stop=broken if stop else None):
             visit(closure)
+            # Reused outcomes under the promises of last time: nothing to add.
+            now = (closure.outcomes, len(explorer.marks(closure.point)))
+            if judged and judged[0] is now[0] and judged[1] == now[1]:
+                continue
+            judged = now
             for reached in closure.outcomes:
                 for violation in self._wanted(closure.point, reached, wanted):
                     yield Finding(violation, closure.point, reached)
-            current = next(points, current)
 
     def _wanted(
         self, point: CrashPoint, reached: Reached, wanted: str | None
@@ -211,7 +238,7 @@ class Experiment:
 
     def first(self, wanted: str) -> Finding | None:
         """The finding of this property at the earliest crash point, or None."""
-        return next(self.sweep(lambda _: None, wanted=wanted), None)
+        return next(self.sweep(wanted=wanted), None)
 
     def replay(self, point: CrashPoint, tape: Tape, wanted: str) -> Finding | None:
         """What this crash and this tape break of this property, or None.
@@ -219,6 +246,7 @@ class Experiment:
         Raises:
             ReplayError: The tape does not fit: the program's trace or what recovery
                 reads is not what it was when the tape was recorded.
+            IndexError: The trace has no such point.
         """
         if self.explorer is None:
             return None

@@ -29,6 +29,7 @@ from tornpage.certificate import (
     exclusions,
     images_from_log2,
 )
+from tornpage.choices import ReplayError
 from tornpage.experiment import Experiment, Finding
 from tornpage.model import CrashModel
 from tornpage.progress import silent
@@ -144,7 +145,8 @@ class Tally:
         self._images += images
         self._largest = max(self._largest, images)
         self._points[experiment.where(closure.point)] += 1
-        self._faults.update(closure.faults)
+        self._faults.update(experiment.faults)
+        experiment.faults.clear()
 
     def coverage(self, nanoseconds: int) -> Coverage:
         """The counts so far."""
@@ -202,6 +204,8 @@ class _Runner:
                 f"the program of seed {seed} was given up after"
                 f" {self.elapsed():.0f} s, its later crash points are not covered"
             )
+        except ReplayError as error:
+            self.cut.append(f"the program of seed {seed} is not covered: {error}")
         except KeyboardInterrupt:
             self.cut.append(
                 f"interrupted in the program of seed {seed}, its later crash points"
@@ -222,6 +226,12 @@ class _Runner:
         program = self.subject.generate(seed)
         experiment = Experiment(self.subject, program, plan.model, cap=plan.cap)
         self.tally.program(experiment)
+        if self.started == 1 and not experiment.repeats():
+            self.cut.append(
+                f"the program of seed {seed} did other things when it was run again:"
+                " what one run shows of its crashes does not hold for the next"
+            )
+            return
 
         def visit(closure: Closure) -> None:
             self.tally.closure(experiment, closure)

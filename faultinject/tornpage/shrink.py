@@ -36,6 +36,10 @@ __all__ = ["Budget", "Shrunk", "shrink_program", "shrink_tape", "strip"]
 Found = TypeVar("Found")
 
 
+def _times(count: int) -> str:
+    return f"{count:,} attempt{'s' * (count != 1)}"
+
+
 class Budget:
     """How many attempts are left, and whether that was the reason to stop.
 
@@ -55,7 +59,8 @@ class Budget:
     def spend(self) -> bool:
         """Take one attempt; False when there is none left."""
         if self.spent >= self.limit:
-            self.ended = self.ended or f"stopped at the limit of {self.limit} attempts"
+            limit = f"stopped at the limit of {_times(self.limit)}"
+            self.ended = self.ended or limit
         if self.ended:
             return False
         self.spent += 1
@@ -64,11 +69,11 @@ class Budget:
     def interrupt(self) -> None:
         """Refuse every further attempt: the user has seen enough."""
         self.interrupted = True
-        self.ended = f"interrupted after {self.spent} attempts"
+        self.ended = f"interrupted after {_times(self.spent)}"
 
     def describe(self) -> str:
         """How shrinking ended, in words."""
-        return self.ended or f"to a local minimum, {self.spent} attempts"
+        return self.ended or f"to a local minimum in {_times(self.spent)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def _writers(
         part = ""
         if members[0] != members[1]:
             part = f"up to byte {cut} " if which == members[0] else "the rest "
-        lines.append(f"{part}is {_origin(operations, cell, which, offset)}")
+        lines.append(f"{part or 'it '}is {_origin(operations, cell, which, offset)}")
     lost = [cell.stamps[n] for n in range(min(members) + 1, newest + 1)]
     return [*lines, f"lost is {_named(operations, lost)}"]
 

@@ -1,0 +1,352 @@
+"""The command: exit statuses, output, usage errors, replay, Ctrl-C."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from toy_store import MUTANTS
+
+from tornpage import command
+from tornpage.command import main
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOY = "toy_store:Toy"
+
+
+def usage_error(capsys, *argv):
+    """The complaint about a command that is not understood."""
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def process(*argv, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "tornpage", *argv],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": HERE},
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("subject", "status", "word"),
+    [(TOY, 0, "CONSISTENT"), ("toy_store:Idle", 3, "UNVERIFIABLE")],
+)
+def test_the_exit_status_is_the_verdict(capsys, subject, status, word):
+    assert main(["run", subject, "--programs", "2"]) == status
+    assert capsys.readouterr().out.startswith(word)
+
+
+def test_a_violation_exits_one_with_story_and_file(capsys):
+    assert main(["run", TOY, "--mutant", "no-sync"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("VIOLATED  toy_store:Toy, planted bug no-sync")
+    assert "BROKEN: P persistence" in out
+    (name,) = os.listdir(os.path.join(".tornpage", "failures"))
+    assert f"Kept in .tornpage/failures/{name}." in out
+    narrow = [line for line in out.splitlines() if "--replay" not in line]
+    assert max(map(len, narrow)) <= 80
+
+
+def test_without_options_the_subject_says_how_many_programs(capsys):
+    assert main(["run", TOY]) == 0
+    assert "6 programs from seed 0" in capsys.readouterr().out
+
+
+def test_replay_prints_the_same_story_and_exits_one(capsys):
+    main(["run", TOY, "--mutant", "no-checksum"])
+    printed = capsys.readouterr().out
+    story = printed[printed.index("BROKEN") :]
+    argv = story.splitlines()[-1].split()
+    assert argv[0] == "tornpage"
+    assert main(argv[1:]) == 1
+    assert capsys.readouterr().out == story
+
+
+def test_replay_takes_the_failure_file_too(capsys):
+    main(["run", TOY, "--mutant", "same-slot"])
+    printed = capsys.readouterr().out
+    (name,) = os.listdir(os.path.join(".tornpage", "failures"))
+    path = os.path.join(".tornpage", "failures", name)
+    assert main(["run", TOY, "--replay", path]) == 1
+    assert capsys.readouterr().out == printed[printed.index("BROKEN") :]
+
+
+def test_another_process_replays_identically(capsys):
+    main(["run", TOY, "--mutant", "raises"])
+    printed = capsys.readouterr().out
+    argv = printed.splitlines()[-1].split()[1:]
+    again = process(*argv)
+    assert again.returncode == 1
+    assert again.stderr == ""
+    assert again.stdout == printed[printed.index("BROKEN") :]
+
+
+def test_a_repaired_failure_exits_zero_and_says_so(capsys, monkeypatch):
+    import toy_store
+
+    main(["run", TOY, "--mutant", "no-sync"])
+    argv = capsys.readouterr().out.splitlines()[-1].split()[1:]
+    monkeypatch.setattr(
+        toy_store.Toy, "mutant", lambda *_: pytest.MonkeyPatch.context()
+    )
+    assert main(argv) == 0
+    assert "does not reproduce any more" in capsys.readouterr().out
+
+
+def test_json_has_the_certificate(capsys):
+    assert main(["run", TOY, "--programs", "1", "--json", "c.json"]) == 0
+    with open("c.json", encoding="utf-8") as file:
+        data = json.load(file)
+    assert data["verdict"] == "consistent"
+    assert data["closed"] == 1.0
+    assert data["seed"] == 0
+
+
+def test_json_to_standard_output_is_nothing_but_json(capsys):
+    status = main(["run", TOY, "--mutant", "no-sync", "--json", "-"])
+    captured = capsys.readouterr()
+    data = json.loads(captured.out)
+    assert status == 1
+    assert data["violations"][0]["replay"].startswith("tornpage run toy_store:Toy")
+    assert data["violations"][0]["program"]
+
+
+def test_quiet_is_one_line(capsys):
+    assert main(["run", TOY, "--quiet", "--programs", "1"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_quiet_still_tells_how_to_replay(capsys):
+    assert main(["run", TOY, "--quiet", "--mutant", "no-sync"]) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("VIOLATED")
+    assert second.startswith("tornpage run toy_store:Toy --replay")
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["run", "unheard"], "No subject is installed as 'unheard'"),
+        (["run", "unheard:Of"], "Cannot import 'unheard'"),
+        (["run", "toy_store:Ty"], "Did you mean Toy"),
+        (["run", "toy_store:"], "module:attribute"),
+        (["run", "json:JSONDecoder"], "is not a subject: it lacks"),
+        (["run", TOY, "--mutant", "no-sink"], "Did you mean no-sync"),
+        (["run", TOY, "--model", "tear=all"], "--model: tear=all"),
+        (["run", TOY, "--programs", "0"], "0 is less than 1"),
+        (["run", TOY, "--programs", "many"], "invalid"),
+        (["run", TOY, "--seconds", "-1"], "not a number of seconds"),
+        (["run", TOY, "--seconds", "nan"], "not a number of seconds"),
+        (["run", TOY, "--cap", "0"], "0 is less than 1"),
+        (
+            ["run", TOY, "--json", "no/such/folder/c.json"],
+            "no directory no/such/folder",
+        ),
+        (["run", TOY, "--json", "."], ". is a directory"),
+        (["run", TOY, "--database", "none.db"], "it has no with_database()"),
+        (["run", "toy_store:Seeded", "--database", "none.db"], "cannot read none.db"),
+        (["run", "toy_store:Seeded", "--database", "."], "cannot read ."),
+        (["run", TOY, "--replay", "rubbish"], "neither a replay token"),
+        (["run", TOY, "--replay", "tp9.x.y"], "of version 'tp9'"),
+        (["run", TOY, "--replay", "tp1.x.y"], "damaged"),
+        (["run", TOY, "--replay", "tp1.x.y", "--seed", "3"], "leave out --seed"),
+        (["mutants", "unheard"], "No subject is installed"),
+        (["run"], "required"),
+        ([], "required"),
+    ],
+)
+def test_wrong_usage_is_explained_and_exits_two(capsys, argv, complaint):
+    assert complaint in " ".join(usage_error(capsys, *argv).split())
+
+
+def test_a_failure_of_another_subject_is_refused(capsys):
+    main(["run", TOY, "--mutant", "no-sync"])
+    token = capsys.readouterr().out.split()[-1]
+    complaint = usage_error(capsys, "run", "toy_store:Blind", "--replay", token)
+    assert "of toy_store:Toy, not of toy_store:Blind" in complaint
+
+
+def test_a_database_that_the_subject_refuses_is_explained(capsys):
+    with open("bad.db", "wb") as file:
+        file.write(b"something else")
+    complaint = usage_error(capsys, "run", "toy_store:Seeded", "--database", "bad.db")
+    assert "bad.db: not a toy database" in complaint
+
+
+def seeded_failure(capsys, content=b"toy: one"):
+    with open("base.db", "wb") as file:
+        file.write(content)
+    argv = ["run", "toy_store:Seeded", "--database", "base.db"]
+    assert main([*argv, "--mutant", "no-sync"]) == 1
+    printed = capsys.readouterr().out
+    return printed[printed.index("BROKEN") :]
+
+
+def test_a_failure_on_a_database_replays_on_that_database(capsys):
+    story = seeded_failure(capsys)
+    argv = story.splitlines()[-1].split()[1:]
+    assert "--database" in argv
+    assert main(argv) == 1
+    assert capsys.readouterr().out == story
+
+
+def test_a_failure_on_a_database_is_not_replayed_on_another(capsys):
+    argv = seeded_failure(capsys).splitlines()[-1].split()[1:]
+    with open("base.db", "wb") as file:
+        file.write(b"toy: two")
+    assert "give that file with --database" in usage_error(capsys, *argv)
+
+
+def test_mutants_are_listed(capsys):
+    assert main(["mutants", TOY]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(MUTANTS)
+
+
+def test_checking_the_mutants_exits_by_the_kill_rate(capsys):
+    assert main(["mutants", TOY, "--check"]) == 0
+    assert "7 of 7 planted bugs caught" in capsys.readouterr().out
+    assert main(["mutants", "toy_store:Blind", "--check", "--programs", "2"]) == 1
+
+
+def test_subjects_are_listed(capsys):
+    assert main(["subjects"]) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["mutants", "--help"]])
+def test_help_fits_eighty_columns(capsys, argv, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_help_teaches_by_example(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert "tornpage run shearbolt --database data.db" in out
+    assert "3 unverifiable" in out
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("tornpage ")
+
+
+def test_nothing_but_the_result_is_written_to_a_pipe():
+    done = process("run", TOY, "--programs", "1")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "\r" not in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_rich_is_not_imported_when_nobody_watches():
+    code = (
+        "import sys\nfrom tornpage.command import main\n"
+        f"main(['run', {TOY!r}, '--programs', '1'])\n"
+        "bad = {'rich', 'pytest', 'hypothesis', 'psutil'} & set(sys.modules)\n"
+        "sys.exit(f'imported {bad}' if bad else 0)"
+    )
+    env = {**os.environ, "PYTHONPATH": HERE}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=env,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_somebody_who_watches_sees_progress(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("tornpage.progress._REDRAW", 0)
+    assert main(["run", TOY, "--programs", "1"]) == 0
+    assert "crash points" in terminal.getvalue()
+    assert "executions" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("why", ["CI", "quiet", "dumb"])
+def test_a_terminal_stays_clean_where_progress_is_not_wanted(monkeypatch, why):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "dumb" if why == "dumb" else "xterm")
+    if why == "CI":
+        monkeypatch.setenv("CI", "true")
+    main(["run", TOY, "--programs", "1", *(["--quiet"] if why == "quiet" else [])])
+    assert terminal.getvalue() == ""
+
+
+def test_ctrl_c_prints_the_certificate_so_far_and_exits_three(tmp_path):
+    argv = [sys.executable, "-m", "tornpage", "run", TOY, "--seconds", "60"]
+    env = {**os.environ, "PYTHONPATH": HERE}
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    ) as child:
+        time.sleep(1.5)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=30)
+    assert child.returncode == 3, err
+    assert out.startswith("UNVERIFIABLE")
+    assert "interrupted" in out
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_before_anything_ran_is_no_traceback(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "load", interrupted)
+    assert main(["run", TOY]) == 3
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_reader_who_leaves_early_causes_no_traceback():
+    argv = [sys.executable, "-m", "tornpage", "run", TOY, "--programs", "1"]
+    env = {**os.environ, "PYTHONPATH": HERE}
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    ) as child:
+        child.stdout.close()
+        err = child.stderr.read()
+        child.wait(timeout=30)
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+
+
+def test_a_folder_that_cannot_be_written_does_not_hide_the_story(capsys):
+    with open(".tornpage", "w", encoding="utf-8") as file:
+        file.write("in the way")
+    assert main(["run", TOY, "--mutant", "no-sync"]) == 1
+    out = capsys.readouterr().out
+    assert "Not kept in a file" in out
+    assert "BROKEN" in out

@@ -1,0 +1,120 @@
+"""The pytest fixture, in a pytest of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest_plugins = ("pytester",)
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+@pytest.fixture
+def inner(pytester, monkeypatch):
+    """A pytest run in another process that can import the toy subjects."""
+    monkeypatch.setenv("PYTHONPATH", HERE)
+
+    def run(source, *options):
+        pytester.makepyfile(source)
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
+
+    return run
+
+
+def test_a_consistent_subject_passes_and_is_summarised(inner):
+    result = inner("""
+        from toy_store import Toy
+
+        def test_it(tornpage):
+            certificate = tornpage.check(Toy(), programs=1)
+            assert certificate.coverage.programs == 1
+    """)
+    result.assert_outcomes(passed=1)
+    result.stdout.re_match_lines([r"tornpage: 1 checks, \d+ crash points.*"])
+
+
+def test_a_violation_fails_the_test_with_its_story(inner):
+    result = inner("""
+        from toy_store import Toy
+
+        def test_it(tornpage):
+            tornpage.check(Toy(), mutant="no-sync")
+    """)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*BROKEN: P persistence*", "*tornpage run toy_store:Toy --replay tp1.*"]
+    )
+
+
+def test_a_check_that_exercised_nothing_fails_the_test(inner):
+    result = inner("""
+        from toy_store import Idle
+
+        def test_it(tornpage):
+            tornpage.check(Idle())
+    """)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*nothing was exercised*"])
+
+
+SETTINGS = """
+    import pytest
+    from toy_store import Toy
+
+    @pytest.mark.tornpage(programs=2, seed=5, model="tear=page")
+    def test_marked(tornpage):
+        certificate = tornpage.check(Toy())
+        print("SEEN", certificate.seeds, certificate.scope.model)
+
+    @pytest.mark.tornpage(programs=2, seed=5)
+    def test_called(tornpage):
+        print("CALL", tornpage.check(Toy(), seed=9, programs=1).seeds)
+"""
+
+
+def test_the_marker_sets_defaults_and_the_call_overrides(inner):
+    result = inner(SETTINGS, "--strict-markers", "-s")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*SEEN ((5, 2),) tear=page*", "*CALL ((9, 1),)*"])
+
+
+def test_the_command_line_overrides_the_marker_and_not_the_call(inner):
+    result = inner(SETTINGS, "-s", "--tornpage-seed=7", "--tornpage-programs=1")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*SEEN ((7, 1),)*", "*CALL ((9, 1),)*"])
+
+
+def test_the_summary_survives_the_way_from_other_processes(inner):
+    result = inner(
+        """
+        import pytest
+        from toy_store import Toy
+
+        @pytest.mark.parametrize("seed", [0, 1])
+        def test_it(tornpage, seed):
+            tornpage.check(Toy(), programs=1, seed=seed)
+        """,
+        "-n2",
+    )
+    result.assert_outcomes(passed=2)
+    result.stdout.re_match_lines([r"tornpage: 2 checks, \d+ crash points.*"])
+
+
+def test_tests_without_the_fixture_hear_nothing_of_it(inner):
+    result = inner("def test_it(): pass")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("tornpage:*")
+
+
+def test_loading_the_plugin_imports_nothing_heavy():
+    code = (
+        "import sys, tornpage.pytest_plugin\n"
+        "bad = {'rich', 'hypothesis', 'psutil', 'tornpage.run', 'tornpage.disk'}\n"
+        "sys.exit(str(bad & set(sys.modules)) if bad & set(sys.modules) else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

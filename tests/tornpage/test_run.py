@@ -1,0 +1,252 @@
+"""Runs: verdicts, bounds, interruption, the checker checked."""
+
+import dataclasses
+import itertools
+
+import pytest
+from toy_store import MUTANTS, Blind, Idle, Toy, Unread
+
+from tornpage.certificate import merge
+from tornpage.killrate import check_mutants
+from tornpage.model import CrashModel
+from tornpage.run import Plan, run
+
+PLAN = Plan(spec="toy_store:Toy", programs=3)
+
+
+def test_a_correct_store_is_consistent_and_every_point_is_closed():
+    certificate = run(Toy(), PLAN)
+    assert certificate.verdict == "consistent"
+    seen = certificate.coverage
+    assert seen.programs == 3
+    assert seen.closed == seen.crash_points > 30
+    assert seen.closed_share == 1.0
+    assert sum(seen.points.values()) == seen.crash_points
+    # Two points for each operation, and one at the end of each program.
+    assert seen.crash_points == 2 * sum(seen.operations.values()) + 3
+    assert seen.faults["dropped"] > 0
+    assert seen.faults["entry lost"] > 0
+    assert seen.images > seen.largest > 1
+
+
+class Small(Toy):
+    """Its commits fit into one sector: torn at any byte, they still close."""
+
+    def generate(self, seed):
+        return (("put", "a", "x"), ("commit",), ("put", "b", "yy"), ("commit",))
+
+
+@pytest.mark.parametrize("model", ["tear=page", "tear=byte", "order=ordered"])
+def test_a_correct_store_is_consistent_under_every_model(model):
+    plan = dataclasses.replace(PLAN, programs=1, model=CrashModel.parse(model))
+    assert run(Small(), plan).verdict == "consistent"
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_every_planted_bug_is_violated_and_shrunk(name):
+    certificate = run(Toy(), dataclasses.replace(PLAN, programs=6, mutant=name))
+    assert certificate.verdict == "violated"
+    (found,) = certificate.violations
+    assert found.shrunk_size <= 4
+    assert found.shrunk_size <= found.found_size
+    assert "local minimum" in found.shrinking
+    assert certificate.coverage.violating == {found.property: 1}
+
+
+def test_a_run_is_the_same_each_time():
+    plan = dataclasses.replace(PLAN, mutant="no-checksum")
+    first, second = (run(Toy(), plan, clock=lambda: 0) for _ in range(2))
+    assert first == second
+
+
+def test_a_planted_bug_is_gone_after_the_run():
+    subject = Toy()
+    run(subject, dataclasses.replace(PLAN, mutant="no-sync"))
+    assert run(subject, PLAN).verdict == "consistent"
+
+
+def test_without_keep_going_the_run_ends_at_the_first_violation():
+    plan = dataclasses.replace(PLAN, programs=5, mutant="no-sync")
+    certificate = run(Toy(), plan)
+    assert sum(count for _, count in certificate.seeds) == 1
+    assert len(certificate.violations) == 1
+
+
+def test_with_keep_going_every_program_runs_and_each_property_is_told_once():
+    plan = dataclasses.replace(PLAN, programs=5, mutant="no-sync", keep_going=True)
+    certificate = run(Toy(), plan)
+    assert certificate.seeds == ((0, 5),)
+    assert certificate.coverage.programs == 5
+    assert certificate.coverage.violating["P persistence"] > 1
+    told = [violation.property for violation in certificate.violations]
+    assert sorted(told) == sorted(set(told))
+
+
+def test_a_program_without_operations_has_nothing_to_prove():
+    certificate = run(Idle(), PLAN)
+    assert certificate.verdict == "unverifiable"
+    assert "nothing was exercised" in certificate.doubts()[0]
+
+
+def test_a_recovery_that_reads_nothing_proves_nothing():
+    certificate = run(Unread(), PLAN)
+    assert certificate.coverage.crash_points > 30
+    assert certificate.verdict == "unverifiable"
+    assert "nothing was exercised" in certificate.doubts()[0]
+
+
+def test_a_crash_point_that_hits_the_cap_is_unverifiable():
+    certificate = run(Toy(), dataclasses.replace(PLAN, cap=2))
+    assert certificate.verdict == "unverifiable"
+    assert certificate.coverage.closed_share < 1
+    assert "not closed" in certificate.doubts()[0]
+
+
+class Clock:
+    """A clock that goes on by so many seconds each time it is read."""
+
+    def __init__(self, seconds):
+        self.ticks = itertools.count(0, round(seconds * 1e9))
+
+    def __call__(self):
+        return next(self.ticks)
+
+
+def test_time_bounds_the_number_of_programs_and_finishes_the_started_one():
+    plan = dataclasses.replace(PLAN, programs=None, seconds=2.0)
+    certificate = run(Toy(), plan, clock=Clock(0.02))
+    assert certificate.verdict == "consistent"
+    assert certificate.coverage.programs == certificate.seeds[0][1] < 20
+
+
+def test_a_program_given_up_for_time_is_declared_not_covered():
+    plan = dataclasses.replace(PLAN, programs=None, seconds=1.0)
+    certificate = run(Toy(), plan, clock=Clock(0.9))
+    assert certificate.verdict == "unverifiable"
+    assert certificate.coverage.programs == 0
+    assert any("given up" in doubt for doubt in certificate.doubts())
+
+
+def test_a_run_without_an_end_is_refused():
+    with pytest.raises(ValueError, match="needs an end"):
+        Plan(spec="toy")
+
+
+def interrupt_after(points):
+    def watch(counts):
+        if counts.crash_points >= points:
+            raise KeyboardInterrupt
+
+    return watch
+
+
+def test_ctrl_c_ends_early_with_what_was_covered():
+    certificate = run(Toy(), PLAN, watch=interrupt_after(7))
+    assert certificate.verdict == "unverifiable"
+    assert certificate.coverage.crash_points == 7
+    assert any("interrupted" in doubt for doubt in certificate.doubts())
+
+
+class InterruptedShrinking(Toy):
+    runs = 0
+
+    def run(self, program, disk):
+        self.runs += 1
+        if self.runs == 4:
+            raise KeyboardInterrupt
+        return super().run(program, disk)
+
+
+def test_ctrl_c_while_shrinking_keeps_the_violation():
+    plan = dataclasses.replace(PLAN, mutant="no-sync")
+    certificate = run(InterruptedShrinking(), plan)
+    assert certificate.verdict == "violated"
+    assert "interrupted" in certificate.violations[0].shrinking
+    assert "Replay" in certificate.violations[0].story
+
+
+def test_two_halves_merge_to_the_whole():
+    whole = run(Toy(), dataclasses.replace(PLAN, programs=4), clock=lambda: 0)
+    halves = [
+        run(Toy(), dataclasses.replace(PLAN, programs=2, seed=seed), clock=lambda: 0)
+        for seed in (0, 2)
+    ]
+    assert merge(*halves) == whole
+
+
+def test_the_planted_bugs_are_all_caught_by_the_honest_checker():
+    rate = check_mutants(Toy(), dataclasses.replace(PLAN, programs=6))
+    assert rate.caught == len(MUTANTS)
+    assert rate.passed
+    assert max(map(len, rate.render().splitlines())) <= 80
+
+
+def test_a_blind_checker_passes_a_run_and_is_noticed_by_the_planted_bugs():
+    plan = dataclasses.replace(PLAN, programs=6)
+    assert run(Blind(), plan).verdict == "consistent"
+    rate = check_mutants(Blind(), plan)
+    assert not rate.passed
+    # What tornpage itself checks, that code returns, needs no judge.
+    caught = {n for n, c in rate.mutants.items() if c.verdict == "violated"}
+    assert caught == {"raises", "run-raises"}
+
+
+class Moody(Toy):
+    """Not deterministic: what it writes depends on how often it ran."""
+
+    runs = 0
+
+    def run(self, program, disk):
+        self.runs += 1
+        return super().run((*program, ("put", "z", "x" * self.runs), ("commit",)), disk)
+
+
+def test_a_program_that_does_not_repeat_itself_is_unverifiable():
+    certificate = run(Moody(), PLAN)
+    assert certificate.verdict == "unverifiable"
+    assert "did other things when it was run again" in certificate.doubts()[-1]
+
+
+class Forgetting(Toy):
+    """Not deterministic: recovery reads less each time."""
+
+    opened = 0
+
+    def recover(self, disk):
+        self.opened += 1
+        if self.opened % 7 == 0:
+            return ("open", 0, "{}")
+        return super().recover(disk)
+
+    def judge(self, history, marks, outcome):
+        return ()
+
+
+def test_a_recovery_that_does_not_repeat_itself_is_unverifiable():
+    certificate = run(Forgetting(), PLAN)
+    assert certificate.verdict == "unverifiable"
+    assert "nothing but what it reads from the disk" in certificate.doubts()[-1]
+
+
+class Paranoid(Toy):
+    """A sabotaged checker: it always complains."""
+
+    def judge(self, history, marks, outcome):
+        from tornpage.subject import Violation
+
+        return (Violation("P persistence", "Surely something is wrong."),)
+
+
+def test_a_checker_that_always_complains_is_noticed_without_a_planted_bug():
+    rate = check_mutants(Paranoid(), PLAN)
+    assert rate.caught == len(MUTANTS)
+    assert not rate.passed
+    assert "says little" in rate.render()
+
+
+def test_a_subject_without_planted_bugs_has_no_kill_rate():
+    class Unmutated(Toy):
+        def mutants(self):
+            return {}
+
+    assert not check_mutants(Unmutated(), PLAN).passed

@@ -1,0 +1,142 @@
+"""Stories: complete, 80 columns wide, and the same when replayed."""
+
+import dataclasses
+import re
+
+import pytest
+from toy_store import MUTANTS, Toy
+
+from tornpage.failure import Failure
+from tornpage.report import Gone, replay
+from tornpage.run import Plan, run
+
+PLAN = Plan(spec="toy_store:Toy", programs=6)
+
+
+def violation(mutant, **changes):
+    plan = dataclasses.replace(PLAN, mutant=mutant, **changes)
+    return run(Toy(), plan).violations[0]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_story_fits_eighty_columns_but_for_the_replay_command(mutant):
+    found = violation(mutant)
+    lines = found.story.splitlines()
+    assert lines.pop() == found.replay
+    assert max(map(len, lines)) <= 80
+    assert found.story.isascii()
+    assert not any(line != line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_replaying_tells_the_same_story_byte_for_byte(mutant):
+    found = violation(mutant)
+    token = found.replay.split()[-1]
+    assert replay(Toy(), Failure.from_token(token)) == found.story
+
+
+def test_the_story_of_a_torn_commit_has_every_chapter():
+    found = violation("no-checksum")
+    story = found.story
+    order = [
+        "BROKEN: ",
+        "Program (",
+        "Disk",
+        ">>>>  crash",
+        "An honest disk everywhere except:",
+        "lost is operation",
+        "Recovery: what was promised, what was found",
+        "Recovery saw",
+        "Replay",
+        "tornpage run toy_store:Toy --replay tp1.",
+    ]
+    places = [story.index(part) for part in order]
+    assert places == sorted(places)
+    assert re.search(r"lost is operation \d+ \(write, toy_store\.py:\d+\)", story)
+    assert "slot" in story
+
+
+def test_a_lost_entry_is_told_as_such():
+    story = violation("no-dir-sync").story
+    assert "the directory entry of toy.db is as it was" in story
+    assert re.search(r"lost is operation 1 \(create, toy_store\.py:\d+\)", story)
+
+
+def test_a_promise_broken_without_a_crash_is_told_without_one():
+    story = violation("forgetful").story
+    assert "No crash and no fault" in story
+    assert ">>>>" not in story
+
+
+def test_code_that_raises_is_told_with_the_line_that_raised():
+    assert re.search(
+        r"raised KeyError at toy_store\.py:\d+", violation("run-raises").story
+    )
+    assert re.search(
+        r"raised RuntimeError at\s+toy_store\.py:\d+", violation("raises").story
+    )
+
+
+def test_the_facts_stand_side_by_side_by_field_name():
+    lines = violation("no-sync").story.splitlines()
+    head = next(
+        line for line in lines if line.split() == ["field", "promised", "found"]
+    )
+    row = lines[lines.index(head) + 1]
+    assert row.split()[0] in {"txid", "store", "content"}
+    assert row.index(row.split()[1]) == head.index("promised")
+
+
+def test_the_shrunk_tape_has_only_dishonest_choices_that_are_needed():
+    found = violation("no-checksum")
+    _, tape = found.failure.at.split(":")
+    assert sum(pick != "0" for pick in tape.split(".")) == 1
+
+
+def test_a_failure_that_was_repaired_is_gone():
+    found = violation("no-sync")
+    repaired = dataclasses.replace(found.failure, mutant=None)
+    with pytest.raises(Gone):
+        replay(Toy(), repaired)
+
+
+def test_a_live_failure_that_was_repaired_is_gone():
+    repaired = dataclasses.replace(violation("forgetful").failure, mutant=None)
+    with pytest.raises(Gone):
+        replay(Toy(), repaired)
+
+
+def test_a_tape_that_fits_no_more_is_gone_and_no_traceback():
+    failure = violation("no-checksum").failure
+    failure = dataclasses.replace(failure, at=failure.at.replace(":", ":99."))
+    with pytest.raises(Gone):
+        replay(Toy(), failure)
+
+
+def test_a_crash_point_that_is_no_more_is_gone_and_no_traceback():
+    failure = dataclasses.replace(violation("no-checksum").failure, at="9999:0.1")
+    with pytest.raises(Gone):
+        replay(Toy(), failure)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"program": "commit"},
+        {"model": "tear=everything"},
+        {"at": "nowhere"},
+        {"mutant": "unheard-of"},
+    ],
+)
+def test_a_failure_that_means_nothing_is_a_value_error(wrong):
+    failure = dataclasses.replace(violation("no-sync").failure, **wrong)
+    with pytest.raises(ValueError, match=r".+"):
+        replay(Toy(), failure)
+
+
+def test_a_long_token_is_left_in_its_file(elsewhere, monkeypatch):
+    monkeypatch.setattr("tornpage.report._LONGEST_TOKEN", 20)
+    found = violation("no-sync")
+    path = found.replay.split()[-1]
+    assert path == f".tornpage/failures/{found.failure.identity()}.json"
+    assert replay(Toy(), found.failure) == found.story
