@@ -34,8 +34,14 @@ class Session:
 
 
 def single(seed: int) -> list[Session]:
-    """A program of the deterministic family: 1-3 sessions, 3-12 transactions."""
+    """A program of the deterministic family.
+
+    Every third drains a bucket, a key a transaction; the others are mixtures of
+    1-12 transactions.
+    """
     rng = random.Random(f"single {seed}")
+    if seed % 3 == 2:
+        return _drain(rng)
     keys: dict[bytes, set[bytes]] = {}
     largest = rng.choice((40, 300, 3000, 20_000))
     return [
@@ -47,6 +53,30 @@ def single(seed: int) -> list[Session]:
         )
         for _ in range(rng.randint(1, 3))
     ]
+
+
+def _drain(rng: random.Random) -> list[Session]:
+    """Fill a bucket, then take out neighbours one by one, so that leaves merge.
+
+    In the mixtures merges hardly happen: with one key deleted a transaction it
+    takes many transactions to empty a leaf.
+    """
+    name = b"bucket"
+    size = rng.choice((10, 60, 200))
+    keys = [b"%04d" % i for i in range(rng.choice((60, 120, 240)))]
+    fill = Transaction(
+        (
+            Operation("create_bucket", key=name),
+            *(Operation("put", (name,), key, key * (size // 4)) for key in keys),
+        )
+    )
+    start = rng.randrange(len(keys) // 2)
+    gone = keys[start : start + rng.randint(10, 50)]
+    if rng.random() < 0.5:
+        gone.reverse()
+    drops = [Transaction((Operation("delete", (name,), key),)) for key in gone]
+    half = len(drops) // 2
+    return [Session((fill, *drops[:half])), Session(tuple(drops[half:]))]
 
 
 def _single_transaction(

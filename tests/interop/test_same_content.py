@@ -13,6 +13,8 @@ import pytest
 from tests.interop import engine
 from tests.interop.programs import nested
 
+from shearbolt.freelist import ArrayFreelist
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -83,3 +85,15 @@ def test_a_changed_answer_would_be_seen(oracle: Oracle, tmp_path: Path) -> None:
         tx.create_bucket_if_not_exists(b"a").put(b"one more", b"")
     assert engine.dump(other) != oracle.dump(path)
     assert engine.dump(other) == oracle.dump(other)
+
+
+def test_real_bbolt_reports_a_page_that_we_lost(
+    oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The fault the foreign check guards against.
+    whole = ArrayFreelist.ids
+    monkeypatch.setattr(ArrayFreelist, "ids", lambda self: whole(self)[:-1])
+    (first, *_) = nested(3)
+    path = str(tmp_path / "leaky.db")
+    engine.apply(path, first.transactions, no_sync=True)
+    assert any("unreachable unfreed" in message for message in oracle.check(path))
