@@ -474,31 +474,31 @@ def _do_on_model(op: Operation, tx: ModelTx) -> object:
     match op:
         case Put(path, key, value):
             tx.ensure(path)
-            return tx.put(path, key, value_bytes(value))
+            tx.put(path, key, value_bytes(value))
         case Fill(path, first, count, step, value):
             tx.ensure(path)
             for number in range(first, first + count * step, step):
                 tx.put(path, fill_key(number), value_bytes(value))
-            return None
         case Thin(path, start, step, count):
             doomed = _thinned(tx.bucket(path), start, step, count)
             for key in doomed:
                 tx.delete(path, key)
             return doomed
         case Delete(path, key):
-            return tx.delete(path, key)
+            tx.delete(path, key)
         case CreateBucket(path):
-            return tx.create_bucket(path)
+            tx.create_bucket(path)
         case DeleteBucket(path):
-            return tx.delete_bucket(path)
+            tx.delete_bucket(path)
         case MoveBucket(path, target):
-            return tx.move_bucket(path, target)
+            tx.move_bucket(path, target)
         case NextSequence(path):
             return tx.next_sequence(path)
         case SetSequence(path, number):
-            return tx.set_sequence(path, number)
+            tx.set_sequence(path, number)
         case _:
             raise AssertionError(f"{op} does not write")
+    return None
 
 
 def _thinned(bucket: Bucket, start: bytes, step: int, count: int) -> list[bytes]:
@@ -514,34 +514,28 @@ def _do_on_engine(op: Operation, tx: Tx) -> object:
     match op:
         case Put(path, key, value):
             _ensure(tx, path).put(key, value_bytes(value))
-            return None
         case Fill(path, first, count, step, value):
             bucket = _ensure(tx, path)
             for number in range(first, first + count * step, step):
                 bucket.put(fill_key(number), value_bytes(value))
-            return None
         case Thin(path, start, step, count):
             return _thin_engine(_bucket(tx, path), start, step, count)
         case Delete(path, key):
             _bucket(tx, path).delete(key)
-            return None
         case CreateBucket(path):
             _bucket(tx, path[:-1]).create_bucket(path[-1])
-            return None
         case DeleteBucket(path):
             _bucket(tx, path[:-1]).delete_bucket(path[-1])
-            return None
         case MoveBucket(path, target):
             source, goal = _bucket(tx, path[:-1]), _bucket(tx, target)
             source.move_bucket(path[-1], goal)
-            return None
         case NextSequence(path):
             return _bucket(tx, path).next_sequence()
         case SetSequence(path, number):
             _bucket(tx, path).set_sequence(number)
-            return None
         case _:
             raise AssertionError(f"{op} does not write")
+    return None
 
 
 def _thin_engine(

@@ -38,7 +38,6 @@ from hypothesis.stateful import (
 
 from boltmodel.contract import Outcome, judge, promise_of
 from boltmodel.interpret import LiveFailure, Session
-from boltmodel.model import Path
 from boltmodel.programs import (
     FREELIST_TYPES,
     Commit,
@@ -72,6 +71,8 @@ from tornpage.trace import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from boltmodel.model import Path
 
 __all__ = ["BrokenPromiseError", "CrashMachine"]
 
@@ -181,11 +182,11 @@ class CrashMachine(RuleBasedStateMachine):
         """Remove a bucket with everything in it."""
         self._step(DeleteBucket(self._path(path)))
 
-    @rule(path=_INDEX, target=_INDEX)
-    def move_bucket(self, path: int, target: int) -> None:
+    @rule(path=_INDEX, goal=_INDEX)
+    def move_bucket(self, path: int, goal: int) -> None:
         """Move a bucket; index 0 is the root."""
-        goal = self._path(target) if target else ()
-        self._step(MoveBucket(self._path(path), goal))
+        target = self._path(goal) if goal else ()
+        self._step(MoveBucket(self._path(path), target))
 
     @rule(path=_INDEX, number=st.sampled_from((None, 7, 2**64 - 1)))
     def sequence(self, path: int, number: int | None) -> None:

@@ -35,9 +35,8 @@ from boltmodel.model import Bucket, ModelTx, difference, observe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tornpage.disk import Disk
-
     from shearbolt import DB
+    from tornpage.disk import Disk
 
 T = TypeVar("T")
 
@@ -76,7 +75,7 @@ def look(db: DB) -> Look:
     tx = db.begin(writable=False)
     try:
         content = observe(tx)
-        problems = tuple(str(p) for p in _first(tx.check()))
+        problems = tuple(map(str, tx.check()[:_MAX_PROBLEMS]))
         return Look(tx.id, content, problems)
     finally:
         tx.rollback()
@@ -154,10 +153,6 @@ def _one_more_commit(db: DB | None, disk: Disk, before: Look) -> str:
     if differs is not None:
         return f"the content is then not the promised one, first at {differs}"
     return ""
-
-
-def _first(problems: list[str]) -> list[str]:
-    return problems[:_MAX_PROBLEMS]
 
 
 def _close(db: DB) -> None:

@@ -16,12 +16,14 @@ What it is not: it does not decide whether a candidate still fails.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boltmodel.programs import Fill, Operation, Program, Put, SetSequence, Thin, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from boltmodel.model import Path
 
 __all__ = ["simplify", "weight"]
 
@@ -70,9 +72,9 @@ def _shorter(operations: tuple[Operation, ...]) -> Iterator[tuple[Operation, ...
 def _size(op: Operation) -> int:
     """How much there is to say about one operation."""
     size = 1
-    path = getattr(op, "path", ())
+    path: Path = getattr(op, "path", ())
     size += sum(1 + len(name) + (name != _NAME) for name in path)
-    key = getattr(op, "key", _KEY)
+    key: bytes = getattr(op, "key", _KEY)
     size += len(key) + (key != _KEY)
     if isinstance(op, Put | Fill):
         size += op.value.length
@@ -86,12 +88,12 @@ def _size(op: Operation) -> int:
 
 
 def _simpler(op: Operation) -> Iterator[Operation]:
-    path = getattr(op, "path", ())
+    path: Path = getattr(op, "path", ())
     if path:
-        yield replace(op, path=(_NAME,))  # type: ignore[call-arg]
+        yield _at(op, (_NAME,))
         if len(path) > 1:
-            yield replace(op, path=path[1:])  # type: ignore[call-arg]
-            yield replace(op, path=path[:-1])  # type: ignore[call-arg]
+            yield _at(op, path[1:])
+            yield _at(op, path[:-1])
     if isinstance(op, Put):
         yield replace(op, key=_KEY)
         for length in _lengths(op.value.length):
@@ -110,6 +112,12 @@ def _simpler(op: Operation) -> Iterator[Operation]:
         yield replace(op, count=op.count // 2)
     if isinstance(op, SetSequence):
         yield replace(op, number=1)
+
+
+def _at(op: Any, path: Path) -> Operation:
+    """The operation on another bucket; the caller knows that it has a path."""
+    moved: Operation = replace(op, path=path)
+    return moved
 
 
 def _lengths(length: int) -> Iterator[int]:

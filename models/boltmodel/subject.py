@@ -22,18 +22,17 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from tornpage.disk import Disk
-
 import shearbolt
 from boltmodel import programs
 from boltmodel.contract import Outcome, judge
 from boltmodel.generate import generate, universe_of
 from boltmodel.interpret import DATABASE, History, run
-from boltmodel.model import Bucket, walk
+from boltmodel.model import Bucket, path_text, walk
 from boltmodel.mutants import MUTANTS, mutant
 from boltmodel.recovery import look, recover
 from boltmodel.simplify import simplify
 from shearbolt import format as layout
+from tornpage.disk import Disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -227,9 +226,7 @@ def _content_lines(root: Bucket) -> list[str]:
     lines = [f"{len(buckets)} buckets, content digest {root.digest.hex()[:16]}"]
     for path, bucket in buckets[:6]:
         plain = sum(isinstance(entry, bytes) for entry in bucket.entries.values())
-        lines.append(
-            f"  {programs.path_text(path)}: {plain} keys, sequence {bucket.sequence}"
-        )
+        lines.append(f"  {path_text(path)}: {plain} keys, sequence {bucket.sequence}")
     if len(buckets) > 6:
         lines.append(f"  and {len(buckets) - 6} more")
     return lines
