@@ -15,9 +15,10 @@ Who may do what:
 
 Creation
 ========
-A new file gets four pages in one write, a sync, and a sync of its directory;
-only then does `open` return. A crash before that leaves a file of which every
-byte is zero or that of the new database. bbolt cannot open such a file any more
+A new file gets its freelist and root page, then meta 1, then meta 0, each synced
+before the next, so that a crash leaves one page in doubt and not four; then its
+directory is synced. Only then does `open` return. A crash before that leaves a
+file of which every byte is zero or that of the new database. bbolt cannot open such a file any more
 (#567). Here it is recognised (`_creation_cut_short`) and made anew: nothing can
 have been stored in it.
 
@@ -712,20 +713,23 @@ def _create(
     *,
     read_only: bool,
 ) -> None:
-    """Make the new database, or finish making it, durably."""
+    """Make the new database, or make it again, durably.
+
+    Always writes, even what is there: the bytes may be in the page cache only,
+    and after a failed sync another sync would not write them.
+    """
     new = empty_database(page_size)
-    complete = size == len(new) and pager.read(0, size) == new
     if read_only:
-        if complete:
+        if size == len(new) and pager.read(0, size) == new:
             return
         raise InvalidDatabaseError(
             "the file is empty, or the creation of the database was cut short; "
             "open it once for writing",
             path=path,
         )
-    if not complete:
-        pager.write(0, [new])
-    pager.fdatasync()
+    for first, end in ((2, 4), (1, 2), (0, 1)):
+        pager.write(first * page_size, [new[first * page_size : end * page_size]])
+        pager.fdatasync()
     try:
         storage.fsync_dir(path)
     except OSError as error:
