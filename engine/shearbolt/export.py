@@ -1,0 +1,448 @@
+"""The content of a database as a stream of records, and those as JSON Lines.
+
+A database holds a tree of buckets. Walked in key order, each bucket before what
+is in it, it is a flat stream, and the stream is sorted: by the names that lead to
+a record, its own key last, compared as tuples.
+
+    root                          BucketRecord((b"birds",), sequence=2)
+      "birds"   sequence 2        PairRecord((b"birds",), b"kite", b"1 kg")
+        "kite"  = "1 kg"    -->   BucketRecord((b"birds", b"tits"), sequence=0)
+        "tits"  a bucket          PairRecord((b"birds", b"tits"), b"blue", b"11 g")
+          "blue" = "11 g"         PairRecord((b"birds",), b"wren", b"9 g")
+        "wren"  = "9 g"
+
+Everything that handles whole databases is made of this stream: `compact` writes it
+into another database, an export writes it down, an import reads it back, a
+comparison merges two of them. None of these holds more than one page and one
+transaction in memory.
+
+JSON Lines
+==========
+One record a line, each line complete by itself, so that line tools can filter it:
+
+    {"format": "shearbolt", "version": 1}
+    {"bucket": ["birds"], "sequence": 2}
+    {"bucket": ["birds"], "key": "kite", "value": "1 kg"}
+
+A string stands for its UTF-8 bytes. Bytes that are no UTF-8 are an object with one
+member, {"hex": "00ff"} or {"base64": "AP8="}; both are understood wherever a
+string is. So any bytes survive a round trip, whatever the encoding asked for.
+A line without a key makes its bucket, and sets its sequence when it has one. The
+first line may be missing.
+
+What it is not: a copy of a file. Page numbers, free pages, page size and
+transaction ids are not content. `Tx.write_to` copies a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from shearbolt.bucket import DEFAULT_FILL_PERCENT
+from shearbolt.errors import BoltError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from shearbolt.bucket import Bucket
+    from shearbolt.cursor import Cursor
+    from shearbolt.db import DB
+    from shearbolt.tx import Tx
+
+__all__ = [
+    "ENCODINGS",
+    "BucketRecord",
+    "ExportFormatError",
+    "Loader",
+    "PairRecord",
+    "Record",
+    "from_lines",
+    "json_bytes",
+    "load",
+    "records",
+    "to_lines",
+]
+
+ENCODINGS: Final = ("auto", "hex", "base64")
+"""How bytes are written: "auto" is text where the bytes are UTF-8, else hex."""
+
+_FORMAT: Final = "shearbolt"
+_VERSION: Final = 1
+_MAX_SEQUENCE: Final = (1 << 64) - 1
+_MEMBERS: Final = frozenset({"bucket", "key", "value", "sequence"})
+
+
+class ExportFormatError(BoltError, ValueError):
+    """A line is no record.
+
+    Attributes:
+        line: Its number, from 1.
+    """
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"line {line}: {reason}")
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRecord:
+    """A bucket, before anything that is in it.
+
+    Attributes:
+        path: The names that lead to it, its own last.
+        sequence: Its counter; None in an import that does not say.
+    """
+
+    path: tuple[bytes, ...]
+    sequence: int | None = None
+
+    @property
+    def place(self) -> tuple[bytes, ...]:
+        """Where it stands in the order of all records."""
+        return self.path
+
+
+@dataclass(frozen=True, slots=True)
+class PairRecord:
+    """A key with its value.
+
+    Attributes:
+        path: The names that lead to its bucket; () for the root bucket.
+        key: The key.
+        value: The value.
+    """
+
+    path: tuple[bytes, ...]
+    key: bytes
+    value: bytes
+
+    @property
+    def place(self) -> tuple[bytes, ...]:
+        """Where it stands in the order of all records."""
+        return (*self.path, self.key)
+
+
+Record = BucketRecord | PairRecord
+
+
+def records(tx: Tx) -> Iterator[Record]:
+    """Everything the transaction sees, in order of `place`, lazily.
+
+    Raises:
+        CorruptPageError: Damage was met, or a bucket that is in two places: a
+            walk through such a file need not end.
+    """
+    # A stack, not recursion: buckets may be nested deeper than Python recurses.
+    stack: list[tuple[Cursor, tuple[bytes, ...]]] = []
+    cursor = tx.cursor()
+    path: tuple[bytes, ...] = ()
+    roots = {cursor.bucket.root}
+    pair = cursor.first()
+    while True:
+        if pair is None:
+            if not stack:
+                return
+            cursor, path = stack.pop()
+            pair = cursor.next()
+            continue
+        key, value = pair
+        if value is not None:
+            yield PairRecord(path, key, value)
+            pair = cursor.next()
+            continue
+        bucket = cursor.bucket.bucket(key)
+        if bucket.root:
+            if bucket.root in roots:
+                raise tx.corrupt(
+                    bucket.root, f"bucket {key!r} has the pages of another bucket"
+                )
+            roots.add(bucket.root)
+        stack.append((cursor, path))
+        path = (*path, key)
+        yield BucketRecord(path, bucket.sequence)
+        cursor = bucket.cursor()
+        pair = cursor.first()
+
+
+# -- writing a stream into a database ----------------------------------------------
+
+
+class Loader:
+    """Writes records into a database, in transactions of bounded size.
+
+    A context manager: at the end of the block the last transaction is committed,
+    on an exception it is rolled back. What was committed before stays.
+
+    Attributes:
+        buckets: Bucket records taken so far.
+        pairs: Pair records taken so far.
+
+    Args:
+        db: Where to write.
+        tx_max_size: Commit before keys and values of one transaction exceed this
+            many bytes; 0: one transaction for everything, all or nothing.
+        fill_percent: How full pages are made. 1.0 suits records in order.
+        new_buckets: Every bucket record must make a new bucket.
+    """
+
+    __slots__ = (
+        "_db",
+        "_fill_percent",
+        "_limit",
+        "_new_buckets",
+        "_open",
+        "_size",
+        "_tx",
+        "buckets",
+        "pairs",
+    )
+
+    def __init__(
+        self,
+        db: DB,
+        *,
+        tx_max_size: int = 0,
+        fill_percent: float = DEFAULT_FILL_PERCENT,
+        new_buckets: bool = False,
+    ) -> None:
+        self.buckets = 0
+        self.pairs = 0
+        self._db = db
+        self._limit = tx_max_size
+        self._fill_percent = fill_percent
+        self._new_buckets = new_buckets
+        self._size = 0
+        self._tx: Tx | None = None
+        # The buckets that lead to the last record's, outermost first.
+        self._open: list[tuple[bytes, Bucket]] = []
+
+    def __enter__(self) -> Self:
+        self._tx = self._db.begin(writable=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        tx, self._tx = self._tx, None
+        self._open = []
+        if tx is None or tx.closed:
+            return
+        if kind is None:
+            tx.commit()
+        else:
+            tx.rollback()
+
+    def add(self, record: Record) -> None:
+        """Write one record.
+
+        Raises:
+            BoltError: As `Bucket.create_bucket` and `Bucket.put`; also what a
+                commit raises.
+        """
+        if isinstance(record, BucketRecord):
+            self._make_room(len(record.path[-1]))
+            self._add_bucket(record)
+            self.buckets += 1
+        else:
+            self._make_room(len(record.key) + len(record.value))
+            self._bucket(record.path).put(record.key, record.value)
+            self.pairs += 1
+
+    def _make_room(self, size: int) -> None:
+        if self._limit and self._size + size > self._limit:
+            self._transaction().commit()
+            self._open = []
+            self._size = 0
+            self._tx = self._db.begin(writable=True)
+        self._size += size
+
+    def _transaction(self) -> Tx:
+        assert self._tx is not None, "a Loader is used inside its with block"
+        return self._tx
+
+    def _add_bucket(self, record: BucketRecord) -> None:
+        if self._new_buckets:
+            bucket = self._bucket(record.path[:-1]).create_bucket(record.path[-1])
+            bucket.fill_percent = self._fill_percent
+            self._open.append((record.path[-1], bucket))
+        else:
+            bucket = self._bucket(record.path)
+        if record.sequence is not None:
+            bucket.set_sequence(record.sequence)
+
+    def _bucket(self, path: tuple[bytes, ...]) -> Bucket:
+        """The bucket at a path, made where it is missing."""
+        opened = self._open
+        shared = 0
+        for (name, _), wanted in zip(opened, path, strict=False):
+            if name != wanted:
+                break
+            shared += 1
+        del opened[shared:]
+        bucket = opened[-1][1] if opened else self._transaction().root_bucket
+        for name in path[shared:]:
+            bucket = bucket.create_bucket_if_not_exists(name)
+            bucket.fill_percent = self._fill_percent
+            opened.append((name, bucket))
+        return bucket
+
+
+def load(
+    db: DB,
+    source: Iterable[Record],
+    *,
+    tx_max_size: int = 0,
+    fill_percent: float = DEFAULT_FILL_PERCENT,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write records into a database: make the buckets, put the pairs.
+
+    What is there already stays, but for keys that the records name.
+
+    Args:
+        db: Where to write.
+        source: The records, in any order.
+        tx_max_size: Bytes of keys and values a transaction; 0: one transaction.
+        fill_percent: How full pages are made.
+        progress: Called with the number of records done after each.
+
+    Returns:
+        How many records there were.
+
+    Raises:
+        BoltError: As `Loader.add`. With a `tx_max_size` of 0 nothing was changed
+            then.
+    """
+    done = 0
+    with Loader(db, tx_max_size=tx_max_size, fill_percent=fill_percent) as loader:
+        for record in source:
+            loader.add(record)
+            done += 1
+            if progress is not None:
+                progress(done)
+    return done
+
+
+# -- JSON Lines --------------------------------------------------------------------
+
+
+def json_bytes(data: bytes, encoding: str = "auto") -> str | dict[str, str]:
+    """Bytes as a JSON value that `from_lines` reads back as the same bytes.
+
+    Args:
+        data: Any bytes.
+        encoding: One of `ENCODINGS`.
+    """
+    if encoding == "auto":
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return {"hex": data.hex()}
+    if encoding == "hex":
+        return {"hex": data.hex()}
+    return {"base64": base64.b64encode(data).decode("ascii")}
+
+
+def to_lines(source: Iterable[Record], encoding: str = "auto") -> Iterator[bytes]:
+    r"""The lines of an export, each with its b"\n" at the end, lazily.
+
+    Args:
+        source: The records.
+        encoding: One of `ENCODINGS`.
+    """
+    yield _line({"format": _FORMAT, "version": _VERSION})
+    for record in source:
+        members: dict[str, Any] = {
+            "bucket": [json_bytes(name, encoding) for name in record.path]
+        }
+        if isinstance(record, BucketRecord):
+            if record.sequence is not None:
+                members["sequence"] = record.sequence
+        else:
+            members["key"] = json_bytes(record.key, encoding)
+            members["value"] = json_bytes(record.value, encoding)
+        yield _line(members)
+
+
+def _line(members: dict[str, Any]) -> bytes:
+    return json.dumps(members, ensure_ascii=False).encode() + b"\n"
+
+
+def from_lines(lines: Iterable[bytes]) -> Iterator[Record]:
+    """The records of an export, lazily. Empty lines are skipped.
+
+    Args:
+        lines: As a binary file gives them.
+
+    Raises:
+        ExportFormatError: A line is no record; those before it were given.
+    """
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            members = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ExportFormatError(number, f"not JSON: {error}") from None
+        if not isinstance(members, dict):
+            raise ExportFormatError(number, "not a JSON object")
+        if "format" in members:
+            _require_known(number, members)
+            continue
+        yield _record(number, members)
+
+
+def _require_known(number: int, members: dict[str, Any]) -> None:
+    if members["format"] != _FORMAT or members.get("version") != _VERSION:
+        raise ExportFormatError(
+            number,
+            f"format {members['format']!r} version {members.get('version')!r}; "
+            f"this program reads {_FORMAT!r} version {_VERSION}",
+        )
+
+
+def _record(number: int, members: dict[str, Any]) -> Record:
+    unknown = members.keys() - _MEMBERS
+    if unknown:
+        raise ExportFormatError(number, f"unknown member {min(unknown)!r}")
+    names = members.get("bucket")
+    if not isinstance(names, list):
+        raise ExportFormatError(number, '"bucket" is a list of names')
+    path = tuple(_bytes(number, "bucket", name) for name in names)
+    if "key" in members:
+        if "value" not in members or "sequence" in members:
+            raise ExportFormatError(number, 'a "key" goes with a "value", nothing else')
+        return PairRecord(
+            path,
+            _bytes(number, "key", members["key"]),
+            _bytes(number, "value", members["value"]),
+        )
+    if "value" in members:
+        raise ExportFormatError(number, 'a "value" without a "key"')
+    if not path:
+        raise ExportFormatError(number, "the root bucket needs not be made")
+    sequence = members.get("sequence")
+    if sequence is not None and not (
+        type(sequence) is int and 0 <= sequence <= _MAX_SEQUENCE
+    ):
+        raise ExportFormatError(number, '"sequence" is a whole number below 2**64')
+    return BucketRecord(path, sequence)
+
+
+def _bytes(number: int, what: str, value: object) -> bytes:
+    try:
+        if isinstance(value, str):
+            return value.encode()
+        if isinstance(value, dict) and len(value) == 1:
+            ((kind, text),) = value.items()
+            if kind == "hex" and isinstance(text, str):
+                return bytes.fromhex(text)
+            if kind == "base64" and isinstance(text, str):
+                return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ExportFormatError(number, f'"{what}": {error}') from None
+    raise ExportFormatError(
+        number, f'"{what}" is text, {{"hex": text}} or {{"base64": text}}'
+    )
