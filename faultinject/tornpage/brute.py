@@ -20,6 +20,7 @@ What it is not: it has no place in a run. Beyond a limit it refuses.
 from __future__ import annotations
 
 import itertools
+import math
 import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tornpage.trace import Create, Rename, Sync, SyncDir, Truncate, Unlink, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tornpage.model import CrashModel
     from tornpage.trace import Operation
@@ -119,17 +120,10 @@ class Platter:
         Raises:
             TooManyImages: There are more than `limit`.
         """
-        source = (
-            self._images_in_order()
-            if self._model.order == "ordered"
-            else self._images_any()
-        )
-        for count, files in enumerate(source):
-            if count >= limit:
-                raise TooManyImages(
-                    f"more than {limit} images: give a higher limit or a smaller case"
-                )
-            yield files
+        if self._model.order == "ordered":
+            yield from self._images_in_order(limit)
+        else:
+            yield from self._images_any(limit)
 
     def _new_file(self, content: bytes) -> _File:
         file = _File(bytearray(content))
@@ -228,28 +222,31 @@ class Platter:
                 for n in range(len(pending) + 1)
                 for some in itertools.combinations(pending, n)
             ]
-        return _distinct(
-            [
-                self._applied([one for one in self._changes if one[0] in {-1, *some}])
-                for some in kept
-            ]
-        )
+        states = [
+            self._applied([one for one in self._changes if one[0] in {-1, *some}])
+            for some in kept
+        ]
+        return [one for at, one in enumerate(states) if one not in states[:at]]
 
-    def _images_any(self) -> Iterator[_Files]:
+    def _images_any(self, limit: int) -> Iterator[_Files]:
+        made = 0
         for names in self._name_states():
             inodes = sorted(set(names.values()))
-            states = [self._file_states(self._files[inode]) for inode in inodes]
+            states = [self._file_states(self._files[inode], limit) for inode in inodes]
+            made = _within(limit, made, states)
             for contents in itertools.product(*states):
                 found = dict(zip(inodes, contents, strict=True))
                 yield {name: found[inode] for name, inode in names.items()}
 
-    def _file_states(self, file: _File) -> list[bytes]:
+    def _file_states(self, file: _File, limit: int) -> list[bytes]:
+        made = 0
         states: list[bytes] = []
         for stamp, size in file.sizes:
             choices = [
                 self._atom_states(file, at, stamp)
                 for at in range(-(-size // self._model.atom))
             ]
+            made = _within(limit, made, choices)
             states += [b"".join(one)[:size] for one in itertools.product(*choices)]
         return _distinct(states)
 
@@ -271,9 +268,11 @@ class Platter:
             ]
         return _distinct(contents)
 
-    def _images_in_order(self) -> Iterator[_Files]:
+    def _images_in_order(self, limit: int) -> Iterator[_Files]:
+        made = 0
         for flying in range(self._clock + 1):
             pieces = self._pieces(flying)
+            made = _within(limit, made, [states for _, states in pieces])
             for arrived in itertools.product(*(states for _, states in pieces)):
                 there = {
                     key: state for (key, _), state in zip(pieces, arrived, strict=True)
@@ -324,10 +323,20 @@ class Platter:
         return found
 
 
-def _distinct(items: list[_T]) -> list[_T]:
-    """The items without repetitions, in order; they need not be hashable."""
-    found: list[_T] = []
-    for one in items:
-        if one not in found:
-            found.append(one)
-    return found
+def _within(limit: int, made: int, choices: Sequence[Sequence[object]]) -> int:
+    """`made` and the size of a product, refused before it is made.
+
+    Raises:
+        TooManyImages: It is above the limit.
+    """
+    made += math.prod(map(len, choices))
+    if made > limit:
+        raise TooManyImages(
+            f"more than {limit} images: give a higher limit or a smaller case"
+        )
+    return made
+
+
+def _distinct(items: Iterable[_T]) -> list[_T]:
+    """The items without repetitions, in order."""
+    return list(dict.fromkeys(items))

@@ -52,6 +52,8 @@ from typing import TYPE_CHECKING
 from tornpage.model import SECTOR
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tornpage.model import CrashModel
 
 __all__ = ["ALWAYS", "NEVER", "Cell", "Group"]
@@ -168,6 +170,17 @@ class Cell:
         )
         return self._narrowed(members, self.inner)
 
+    def cut(self, keep: int) -> Cell:
+        """The cell with zeros from byte `keep` on, whichever content it holds."""
+        return Cell(
+            tuple(one[:keep].ljust(len(one), b"\0") for one in self.contents),
+            self.stamps,
+            self.model,
+            self.life,
+            inner=self.inner and self.inner.cut(keep),
+            members=self.members,
+        )
+
     def groups(
         self, low: int, high: int, oldest: bytes | None = None
     ) -> tuple[Group, ...]:
@@ -190,6 +203,11 @@ class Cell:
             found = self._groups[low, high] = self._partition(low, high, None)
         return found
 
+    def only(self, groups: Sequence[Group]) -> Cell:
+        """The cell with no contents but those of some of its groups."""
+        members = [one for group in groups for one in group.cell.members]
+        return self._narrowed(tuple(members), self.inner)
+
     def with_inner(self, inner: Cell) -> Cell:
         """The same cell over a further decided oldest content."""
         return self._narrowed(self.members, inner)
@@ -197,6 +215,9 @@ class Cell:
     def bits(self) -> float:
         """log2 of the number of distinct legal contents."""
         if self.inner is not None:
+            if len(self.contents) == 1:
+                return self.inner.bits()
+            # Mixtures with an undecided content are not counted.
             rest = Cell(self.contents[1:], self.stamps[1:], self.model, self.life)
             return math.log2(2 ** self.inner.bits() + rest.count())
         return math.log2(self.count())

@@ -212,8 +212,10 @@ class Explorer:
         platter = Platter(self._files, self.model)
         for record in self._operations[: point.index]:
             platter.apply(record)
-        if point.inside and not self._is_sync(point.index):
-            platter.apply(self._operations[point.index])
+        if point.inside:
+            record = self._operations[point.index]
+            if record.op not in {"sync", "syncdir"}:
+                platter.apply(record)
         return frozenset(
             self._recover(Disk(files, self.model)) for files in platter.images(limit)
         )

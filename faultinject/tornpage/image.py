@@ -197,7 +197,7 @@ class FileImage:
         if cell is not None:
             content = cell.contents[-1]
         elif atom in self.open:
-            content = _decided_bytes(self.open[atom], self.atom)
+            content = _decided_bytes(self.open[atom], 0, self.atom)
         else:
             content = self.durable(atom, 0, self.atom)
         keep = self.size - atom * self.atom
@@ -452,7 +452,8 @@ class Image:
             self._tally(bits, 1)
             if in_order:
                 pair = Cell(new.contents[-2:], new.stamps[-2:], self.model)
-                fresh += pair.bits()
+                # Over an undecided content: it arrived or it did not.
+                fresh += pair.bits() if pair.contents[0] else 1.0
         if fresh:
             self._reach[stamp] = self._reach.get(stamp, 0.0) + fresh
 
@@ -552,8 +553,12 @@ class Image:
                 del file.held[at]
             else:
                 file.held[at] = _cut(file.held[at], keep, atom)
-        for at in [one for one in file.open if one * atom >= size]:
-            del file.open[at]
+        for at in [one for one in file.open if (one + 1) * atom > size]:
+            keep = size - at * atom
+            if keep <= 0:
+                del file.open[at]
+            else:
+                file.open[at] = file.open[at].cut(keep)
         # order=ordered: later versions may be pending over what is cut off.
         for at, cell in list(file.dirty.items()):
             keep = size - at * atom
@@ -629,18 +634,15 @@ def _cut(content: bytes, keep: int, atom: int) -> bytes:
     return content[: max(keep, 0)].ljust(atom, b"\0")
 
 
-def _decided_bytes(cell: Cell, atom: int) -> bytes:
-    """The bytes of a cell that are decided; zero elsewhere.
-
-    A decided stretch is found by asking for it; asking for single bytes finds
-    them all.
-    """
-    found = bytearray(atom)
-    for at in range(atom):
-        value = decided(cell, at, at + 1)
-        if value is not None:
-            found[at : at + 1] = value
-    return bytes(found)
+def _decided_bytes(cell: Cell, low: int, high: int) -> bytes:
+    """Bytes [low, high) of a cell, zero where they are undecided."""
+    value = decided(cell, low, high)
+    if value is not None:
+        return value
+    if high - low == 1:
+        return b"\0"
+    middle = (low + high) // 2
+    return _decided_bytes(cell, low, middle) + _decided_bytes(cell, middle, high)
 
 
 def decided(cell: Cell, low: int, high: int) -> bytes | None:

@@ -339,9 +339,14 @@ class Life:
                 cell = cell.with_inner(inner)
         groups: Sequence[Group] = cell.groups(low, high, oldest)
         if self._in_order:
+            every = groups
             first, last = self._cut(cell.life)
             groups = [one for one in groups if one.first <= last and first <= one.last]
             if len({one.value for one in groups}) == 1:
+                # Decided, though not asked: by what was decided elsewhere. The
+                # cell has to know, the next life sees only the cell.
+                if len(groups) < len(every):
+                    cell = cell.only(groups)
                 return groups[0].value, cell
         elif len(groups) == 1:
             return groups[0].value, cell
