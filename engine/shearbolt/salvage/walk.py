@@ -1,0 +1,299 @@
+"""The walk: one tree after another, every page once, past all damage.
+
+A walk keeps a byte for every page of the file:
+
+    FREE        the freelist has it
+    USED        entered, or part of a run that was
+    REFERENCED  a page that nobody has reached refers to it (see `scan`)
+
+A page is entered once, and only if no page of its run is used. That ends cycles,
+and it bounds what comes out by what the file holds. The walk descends with a stack of
+its own, so that neither depth of trees nor nesting of buckets meets Python's
+recursion limit.
+
+A subtree that cannot be entered is remembered with its key range, and whether it
+was a branch: its children, orphans now, may be found later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import lt
+from typing import TYPE_CHECKING, Final
+
+from shearbolt.format import (
+    BRANCH,
+    BUCKET_HEADER_SIZE,
+    PAGE_HEADER_SIZE,
+    Branch,
+    BucketValue,
+    FormatError,
+    Header,
+    Leaf,
+)
+from shearbolt.pager import MAX_DEPTH
+from shearbolt.salvage.pages import read_tolerant, read_tolerant_inline
+from shearbolt.salvage.records import Damage, FoundBucket, FoundPair, key_range
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from shearbolt.pager import Pager
+    from shearbolt.salvage.pages import TolerantPage
+    from shearbolt.salvage.records import Entry
+
+__all__ = ["FREE", "REFERENCED", "USED", "LostTree", "Walk"]
+
+FREE: Final = 1
+USED: Final = 2
+REFERENCED: Final = 4
+
+MAX_INLINE_DEPTH: Final = 8
+"""Inline buckets inside inline buckets. No writer makes even one level; each
+holds a copy of what is inside, so that a deep nest would cost memory squared."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostTree:
+    """A part of a bucket that could not be entered.
+
+    Attributes:
+        bucket: Whose.
+        low: First key that is missing; None: from the bucket's beginning.
+        high: First key behind; None: to the end.
+        branch: Whether it is known to have been a branch page: then what was
+            below it is more of the same bucket.
+    """
+
+    bucket: FoundBucket
+    low: bytes | None
+    high: bytes | None
+    branch: bool = False
+
+    def holds(self, page: Leaf | Branch) -> bool:
+        """Whether all keys of a page lie in the range."""
+        return _within(page.keys, self.low, self.high)
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A page on the way from the root to here, and how far it was read."""
+
+    bucket: FoundBucket
+    page: Leaf | Branch
+    pgid: int
+    low: bytes | None
+    high: bytes | None
+    depth: int
+    inline: int = 0
+    index: int = 0
+
+
+class Walk:
+    """One pass over a damaged file.
+
+    Args:
+        pager: The file.
+        limit: The first page id that does not exist.
+
+    Attributes:
+        state: One byte a page.
+        lost: Subtrees that could not be entered.
+        entered: How many pages were read, overflow included.
+    """
+
+    def __init__(self, pager: Pager, limit: int) -> None:
+        self.pager: Final = pager
+        self.limit: Final = limit
+        self.state: Final = bytearray(max(limit, 2))
+        self.state[0] = self.state[1] = USED
+        self.lost: list[LostTree] = []
+        self.entered = 0
+
+    def tree(
+        self,
+        bucket: FoundBucket,
+        root: int,
+        low: bytes | None = None,
+        high: bytes | None = None,
+    ) -> Iterator[Entry]:
+        """Everything in the tree at `root`, sub-buckets where they stand."""
+        stack: list[_Frame] = []
+        frame = yield from self._enter(bucket, root, low, high, 0, None)
+        if frame is not None:
+            stack.append(frame)
+        while stack:
+            frame = stack[-1]
+            page, index = frame.page, frame.index
+            if index == len(page.keys):
+                stack.pop()
+                continue
+            frame.index = index + 1
+            if isinstance(page, Branch):
+                last = index + 1 == len(page.keys)
+                below = yield from self._enter(
+                    frame.bucket, page.children[index],
+                    page.keys[index] if index or frame.low is not None else None,
+                    frame.high if last else page.keys[index + 1],
+                    frame.depth + 1, page,
+                )  # fmt: skip
+            else:
+                below = yield from self._element(frame, page, index)
+            if below is not None:
+                stack.append(below)
+
+    def _element(
+        self, frame: _Frame, page: Leaf, index: int
+    ) -> Generator[Entry, None, _Frame | None]:
+        key, value = page.keys[index], page.values[index]
+        if not isinstance(value, BucketValue):
+            yield FoundPair(frame.bucket, key, value, frame.pgid)
+            return None
+        if len(value) < BUCKET_HEADER_SIZE:
+            found = FoundBucket(key, frame.bucket, 0, frame.pgid)
+            yield found
+            yield self._lose(
+                found, frame.pgid, f"a bucket of {len(value)} bytes, 16 are needed", 0
+            )
+            return None
+        root = int.from_bytes(value[:8], "little")
+        sequence = int.from_bytes(value[8:16], "little")
+        found = FoundBucket(key, frame.bucket, sequence, frame.pgid)
+        yield found
+        if root:
+            return (yield from self._enter(found, root, None, None, 0, None))
+        if frame.inline >= MAX_INLINE_DEPTH:
+            yield self._lose(found, frame.pgid, "inline buckets nested too deep", 0)
+            return None
+        try:
+            inside = read_tolerant_inline(value)
+        except FormatError as error:
+            yield self._lose(found, frame.pgid, f"inline bucket: {error}", 0)
+            return None
+        below = _Frame(
+            found, inside.page, frame.pgid, None, None, 0, inline=frame.inline + 1
+        )
+        yield from self._flaws(below, inside)
+        return below
+
+    def _enter(
+        self,
+        bucket: FoundBucket,
+        pgid: int,
+        low: bytes | None,
+        high: bytes | None,
+        depth: int,
+        parent: Branch | None,
+    ) -> Generator[Entry, None, _Frame | None]:
+        """Read a page and claim its run; None when it is lost."""
+        reason, at, branch = "", 0, False
+        found: TolerantPage | None = None
+        if not 2 <= pgid < self.limit:
+            reason = f"pages in use are [2, {self.limit})"
+        elif self.state[pgid] & USED:
+            reason = "two places refer to it, or a larger page covers it"
+        elif depth > MAX_DEPTH:
+            reason = f"the tree is deeper than {MAX_DEPTH} pages"
+        else:
+            try:
+                found = read_tolerant(self.pager, pgid, self.limit)
+            except FormatError as error:
+                reason, at = str(error), error.at
+                branch = self._flags(pgid) == BRANCH
+                self.state[pgid] |= USED
+        if found is not None:
+            run = self.state[pgid : pgid + found.span]
+            branch = isinstance(found.page, Branch)
+            if any(state & USED for state in run):
+                reason = f"its {found.span} pages overlap other pages in use"
+            elif found.stranger and not (
+                (low is not None or high is not None)
+                and found.page.keys
+                and _ascending(found.page.keys)
+                and _within(found.page.keys, low, high)
+            ):
+                reason, branch = found.flaws[0].reason, False
+        if reason:
+            yield self._lose(bucket, pgid, reason, at, low, high)
+            if parent is not None and not branch:
+                branch = any(
+                    self._flags(child) == BRANCH
+                    for child in parent.children[:4]
+                    if child != pgid
+                )
+            self.lost[-1] = LostTree(bucket, low, high, branch)
+            return None
+        assert found is not None
+        for page in range(pgid, pgid + found.span):
+            self.state[page] |= USED
+        self.entered += found.span
+        frame = _Frame(bucket, found.page, pgid, low, high, depth)
+        yield from self._flaws(frame, found)
+        return frame
+
+    def _flags(self, pgid: int) -> int:
+        """A page's flags, 0 when it has none."""
+        data = self.pager.read(pgid * self.pager.page_size, PAGE_HEADER_SIZE)
+        if not 2 <= pgid < self.limit or len(data) < PAGE_HEADER_SIZE:
+            return 0
+        return Header.decode(data).flags
+
+    def _flaws(self, frame: _Frame, found: TolerantPage) -> Iterator[Damage]:
+        """What is wrong with a page that could be entered all the same."""
+        low, high, keys = frame.low, frame.high, found.page.keys
+        for flaw in found.flaws:
+            if flaw.lost:
+                branch = isinstance(found.page, Branch)
+                tree = LostTree(frame.bucket, low, high, branch)
+                # A lost leaf element may have named a bucket, whose keys may
+                # be any.
+                self.lost.append(tree if branch else LostTree(frame.bucket, None, None))
+            yield self._damage(
+                frame.bucket, frame.pgid, flaw.reason, flaw.at, flaw.lost, low, high
+            )
+        if not _ascending(keys):
+            yield self._damage(
+                frame.bucket, frame.pgid, "its keys are out of order", 0, "", low, high
+            )
+        elif not _within(keys, low, high):
+            yield self._damage(
+                frame.bucket, frame.pgid,
+                "its keys are not in the range that the branch above gives",
+                0, "", low, high,
+            )  # fmt: skip
+
+    def _lose(
+        self,
+        bucket: FoundBucket,
+        pgid: int,
+        reason: str,
+        at: int,
+        low: bytes | None = None,
+        high: bytes | None = None,
+    ) -> Damage:
+        self.lost.append(LostTree(bucket, low, high))
+        lost = key_range(low, high)
+        return self._damage(bucket, pgid, reason, at, lost, low, high)
+
+    def _damage(
+        self,
+        bucket: FoundBucket,
+        pgid: int,
+        reason: str,
+        at: int,
+        lost: str,
+        low: bytes | None,
+        high: bytes | None,
+    ) -> Damage:
+        offset = pgid * self.pager.page_size + at
+        return Damage(pgid, offset, reason, lost, bucket.path, low, high)
+
+
+def _ascending(keys: list[bytes]) -> bool:
+    return all(map(lt, keys, keys[1:]))
+
+
+def _within(keys: list[bytes], low: bytes | None, high: bytes | None) -> bool:
+    return not keys or (
+        (low is None or min(keys) >= low) and (high is None or max(keys) < high)
+    )
