@@ -15,6 +15,10 @@ while 16 + sum(16 + key + value) <= page_size / 4, a value overflows its page
 near the page size, and 16, 1024 and 4096 are where headers, quarter pages and
 sectors end.
 
+Some sequences matter and are hardly ever drawn one operation at a time: a
+reader that stays open while what it sees is rewritten twice, a bucket that is
+dropped and rolled back. These are *idioms*, drawn as a whole in between.
+
 The generator tracks nothing about the state: an operation may be refused, and
 model and engine must refuse alike. It is a pure function of the seed.
 """
@@ -67,6 +71,8 @@ _LONG: Final = (2000, 4000, 4064, 4080, 4096, 5000, 9000, 20_000)
 # Commits a program aims at, and operations a transaction.
 _COMMITS: Final = (2, 3, 4, 5, 6, 8)
 _READER_SLOTS: Final = 3
+# How often a transaction is preceded by an idiom.
+_IDIOM_SHARE: Final = 0.2
 # At most this many existing buckets and keys of a given database are drawn
 # from: operations must meet.
 _SAMPLED_BUCKETS: Final = 8
@@ -120,6 +126,8 @@ def generate(seed: int, universe: Universe | None = None) -> Program:
     kinds = list(weights)
     shares = list(weights.values())
     for _ in range(draw.choice(_COMMITS)):
+        if draw.random() < _IDIOM_SHARE:
+            operations += draw.choice(_IDIOMS)(source)
         for _ in range(draw.choice((0, 1, 1, 2, 3, 5))):
             kind = draw.choices(kinds, shares)[0]
             operations.append(_MAKERS[kind](source))
@@ -212,6 +220,73 @@ def _scan(source: _Source) -> Operation:
     stop = draw.choice((None, source.key(), fill_key(30)))
     return Scan(source.path(), start, stop, draw.random() < 0.5)
 
+
+def _rewritten_under_a_reader(source: _Source) -> list[Operation]:
+    """What the reader sees is freed by one commit and may be reused by the next."""
+    path, slot = source.path(), source.slot()
+    length = source.draw.choice((5, 60, 120))
+
+    def fill() -> list[Operation]:
+        source.seeds += 1
+        return [Fill(path, 0, 40, 1, Value(source.seeds, length)), Commit()]
+
+    return [*fill(), ReaderOpen(slot), *fill(), *fill(), ReaderClose(slot)]
+
+
+def _shrunken_value(source: _Source) -> list[Operation]:
+    """A run of pages is freed."""
+    path, key = source.path(), source.key()
+    source.seeds += 2
+    large = Put(path, key, Value(source.seeds - 1, source.draw.choice(_LONG)))
+    return [large, Commit(), Put(path, key, Value(source.seeds, 5)), Commit()]
+
+
+def _dropped_and_rolled_back(source: _Source) -> list[Operation]:
+    """Pages are freed and must be in use again."""
+    path = source.path()
+    source.seeds += 1
+    return [
+        Fill(path, 0, 40, 1, Value(source.seeds, 60)),
+        Commit(),
+        DeleteBucket(path),
+        Rollback(),
+        Commit(),
+    ]
+
+
+def _changed_and_moved(source: _Source) -> list[Operation]:
+    """A bucket takes the changes of its transaction along."""
+    name = b"moved"
+    path = (*source.path(), name)
+    return [
+        Put(path, source.key(), source.value()),
+        Commit(),
+        Put(path, source.key(), source.value()),
+        MoveBucket(path, source.draw.choice(((), source.path()))),
+        Commit(),
+        DeleteBucket((name,)),
+    ]
+
+
+def _sequence_alone(source: _Source) -> list[Operation]:
+    """Nothing but a sequence changes, so no node does."""
+    path = source.path()
+    return [
+        Put(path, source.key(), source.value()),
+        Commit(),
+        NextSequence(path),
+        Commit(),
+        Reopen(),
+    ]
+
+
+_IDIOMS: Final[tuple[Callable[[_Source], list[Operation]], ...]] = (
+    _rewritten_under_a_reader,
+    _shrunken_value,
+    _dropped_and_rolled_back,
+    _changed_and_moved,
+    _sequence_alone,
+)
 
 _MAKERS: Final[dict[str, Callable[[_Source], Operation]]] = {
     "put": _put,

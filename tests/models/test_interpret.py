@@ -1,6 +1,7 @@
 """The interpreter: engine and model side by side, and what it notices."""
 
 import pytest
+
 import shearbolt
 from boltmodel.generate import generate
 from boltmodel.interpret import DATABASE, LiveFailure, Session, run

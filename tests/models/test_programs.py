@@ -137,7 +137,9 @@ def test_a_given_universe_is_used():
         for op in generate(s, universe).operations
         if _path(op)
     }
-    assert named <= set(universe.paths)
+    # Idioms make one bucket of their own.
+    own = {path for path in named if path[-1] == b"moved"}
+    assert named - own <= set(universe.paths)
     assert (b"conf", b"sub") in named
 
 

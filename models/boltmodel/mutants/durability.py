@@ -111,7 +111,7 @@ MUTANTS = (
     Mutant(
         "no-data-sync",
         "Pages are not synced before the meta is written (boltdb 5ce378b, 2014).",
-        "A",
+        "PA",
         _no_data_sync,
     ),
     Mutant(
@@ -123,7 +123,7 @@ MUTANTS = (
     Mutant(
         "meta-first",
         "The meta is written and synced before the pages it points to.",
-        "A",
+        "PA",
         _meta_first,
     ),
     Mutant(

@@ -65,7 +65,7 @@ def _no_fallback(planter: Planter) -> None:
 
 
 def _first_meta_only(planter: Planter) -> None:
-    read = database._read_meta  # noqa: SLF001 - mutants work on the inside.
+    read = database._read_meta
 
     def read_metas(pager: Pager, size: int) -> list[Meta | MetaError]:
         del size

@@ -69,7 +69,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "early-reuse",
         "A page is free for the transaction that frees it, before its commit.",
-        "A",
+        "PA",
         _early_reuse,
     ),
     Mutant(
@@ -93,7 +93,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "freelist-stale",
         "The freelist in the file is never written again (boltdb #100).",
-        "S",
+        "SF",
         _freelist_stale,
     ),
 )

@@ -25,7 +25,7 @@ def _move_forgets(planter: Planter) -> None:
     def around(original: Callable[..., None]) -> Callable[..., None]:
         def move_bucket(self: Bucket, name: bytes, target: Bucket) -> None:
             original(self, name, target)
-            del target._children[name]  # noqa: SLF001 - mutants work inside.
+            del target._children[name]
 
         return move_bucket
 

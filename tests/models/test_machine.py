@@ -1,0 +1,43 @@
+"""The Hypothesis machine: passes on the engine, finds what is planted in it."""
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from boltmodel.machine import BrokenPromiseError, CrashMachine
+from boltmodel.mutants import mutant
+
+# Hypothesis' own defaults, but for time: nothing is stored, and a planted bug
+# need not be shrunk to be found.
+PROFILE = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=False,
+)
+FINDING = settings(PROFILE, phases=(Phase.generate,), report_multiple_bugs=False)
+
+FIVE = (
+    "no-data-sync",
+    "wrong-slot",
+    "checksum-unverified",
+    "early-reuse",
+    "no-dir-sync",
+)
+
+
+def test_the_machine_finds_nothing_in_the_engine():
+    run_state_machine_as_test(CrashMachine, settings=settings(PROFILE, max_examples=40))
+
+
+@pytest.mark.parametrize("name", FIVE)
+def test_the_machine_finds_a_planted_bug(name):
+    with mutant(name), pytest.raises(BrokenPromiseError):
+        run_state_machine_as_test(CrashMachine, settings=FINDING)
+
+
+@pytest.mark.parametrize("name", ["readers-ignored", "no-meta-sync"])
+def test_the_machine_finds_more_than_the_five(name):
+    with mutant(name), pytest.raises(BrokenPromiseError):
+        run_state_machine_as_test(CrashMachine, settings=FINDING)
