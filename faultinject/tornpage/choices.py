@@ -236,8 +236,7 @@ def format_label(label: Label, picked: int | None = None) -> str:
     """
     facts = list(label)
     answers = facts.pop() if facts and isinstance(facts[-1], tuple) else ()
-    kind = facts[0] if facts else "choice"
-    if kind == "data" and len(facts) == 4:
+    if len(facts) == 4 and facts[0] == "data":
         _, path, offset, length = facts
         text = f"{path} bytes {offset}..{offset + length}"
     else:

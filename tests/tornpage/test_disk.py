@@ -1,0 +1,209 @@
+"""The live disk: it behaves like a machine, and fails like one."""
+
+import errno
+import os
+import random
+import threading
+
+import pytest
+
+from tornpage.disk import Disk
+from tornpage.model import CrashModel
+
+
+def failing(number):
+    return pytest.raises(OSError, check=lambda error: error.errno == number)
+
+
+@pytest.mark.parametrize("tear", ["page", "sector", "byte"])
+@pytest.mark.parametrize("seed", range(8))
+def test_reads_writes_and_truncates_do_what_the_real_ones_do(seed, tear, tmp_path):
+    draw = random.Random(seed)
+    start = draw.randbytes(draw.choice((0, 3, 5000)))
+    real_path = tmp_path / "file"
+    real_path.write_bytes(start)
+    real = os.open(real_path, os.O_RDWR)
+    file = Disk({"file": start}, CrashModel(tear)).open("file")
+    for _ in range(150):
+        at, length = draw.randrange(9000), draw.choice((0, 1, 100, 512, 4096, 6000))
+        what = draw.random()
+        if what < 0.4:
+            data = [draw.randbytes(length), b"", draw.randbytes(3)]
+            assert file.pwritev(data, at) == os.pwritev(real, data, at)
+        elif what < 0.5:
+            file.ftruncate(at)
+            os.ftruncate(real, at)
+        else:
+            assert file.pread(length, at) == os.pread(real, length, at)
+        assert file.size() == os.fstat(real).st_size
+    os.close(real)
+
+
+def test_open_fails_as_the_real_one_does():
+    disk = Disk({"db": b""})
+    with pytest.raises(FileNotFoundError):
+        disk.open("nothing")
+    with pytest.raises(FileExistsError):
+        disk.open("db", create=True, exclusive=True)
+    disk.open("./db")
+    disk.open("db", create=True)
+
+
+def test_a_missing_name_cannot_be_renamed_or_removed():
+    disk = Disk()
+    with pytest.raises(FileNotFoundError):
+        disk.rename("a", "b")
+    with pytest.raises(FileNotFoundError):
+        disk.unlink("a")
+    assert not disk.trace
+
+
+def test_rename_replaces_and_an_open_file_keeps_its_content():
+    disk = Disk({"a": b"aaa", "b": b"bbb"})
+    old = disk.open("b")
+    disk.rename("a", "b")
+    assert not disk.exists("a")
+    assert disk.open("b").pread(9, 0) == b"aaa"
+    assert old.pread(9, 0) == b"bbb"
+    disk.unlink("b")
+    assert not disk.exists("b")
+    assert old.identity() != disk.open("b", create=True).identity()
+
+
+def test_a_closed_file_is_a_bad_descriptor():
+    file = Disk({"db": b"x"}).open("db")
+    file.close()
+    file.close()
+    for call in (
+        lambda: file.pread(1, 0),
+        lambda: file.pwritev([b"x"], 0),
+        lambda: file.ftruncate(0),
+        file.fsync,
+        file.fdatasync,
+        file.size,
+        file.unlock,
+        file.identity,
+        lambda: file.lock(True),
+    ):
+        with failing(errno.EBADF):
+            call()
+
+
+def test_a_file_opened_for_reading_refuses_to_change():
+    disk = Disk({"db": b"x"})
+    file = disk.open("db", read_only=True)
+    with failing(errno.EBADF):
+        file.pwritev([b"y"], 0)
+    with failing(errno.EINVAL):
+        file.ftruncate(0)
+    assert file.pread(9, 0) == b"x"
+    assert not disk.trace
+
+
+def test_negative_offsets_and_sizes_are_refused():
+    file = Disk({"db": b"x"}).open("db")
+    for call in (
+        lambda: file.pread(1, -1),
+        lambda: file.pread(-1, 0),
+        lambda: file.pwritev([b"y"], -1),
+        lambda: file.ftruncate(-1),
+    ):
+        with failing(errno.EINVAL):
+            call()
+
+
+def test_locks_belong_to_open_files_as_with_flock():
+    disk = Disk({"db": b""})
+    one, other, third = (disk.open("db") for _ in range(3))
+    assert one.lock(False)
+    assert other.lock(False)
+    assert not third.lock(True)
+    assert not one.lock(True)  # A failed conversion loses the lock ...
+    assert other.lock(True)  # ... so that this one succeeds.
+    assert not third.lock(False)
+    other.close()
+    assert third.lock(True)
+    third.unlock()
+    assert one.lock(True)
+
+
+def test_a_killed_process_loses_its_files_and_locks_and_nothing_else():
+    disk = Disk({"db": b"old"})
+    file = disk.open("db")
+    assert file.lock(True)
+    file.pwritev([b"new!"], 0)
+    disk.kill()
+    with failing(errno.EBADF):
+        file.pread(1, 0)
+    again = disk.open("db")
+    assert again.lock(True)
+    assert again.pread(9, 0) == b"new!"
+    assert again.size() == 4
+
+
+def test_time_passes_only_in_sleep_and_timers_fire_on_the_way():
+    disk = Disk()
+    seen = []
+    disk.timer(2.0, lambda: seen.append(("b", disk.monotonic())))
+    disk.timer(1.0, lambda: seen.append(("a", disk.monotonic())))
+    disk.timer(1.0, lambda: seen.append(("c", disk.monotonic())))
+    never = disk.timer(1.5, lambda: seen.append(("never", 0.0)))
+    assert disk.monotonic() == 0.0
+    never.cancel()
+    disk.sleep(1.0)
+    assert seen == [("a", 1.0), ("c", 1.0)]
+    disk.sleep(5.0)
+    assert seen[2:] == [("b", 2.0)]
+    assert disk.monotonic() == 6.0
+
+
+def test_waiting_with_a_time_out_takes_simulated_time_only():
+    disk = Disk()
+    condition = disk.condition()
+    with condition:
+        assert not condition.wait(1000.0)
+    assert disk.monotonic() == 1000.0
+    mutex = disk.mutex()
+    with mutex:
+        assert not mutex.acquire(blocking=False)
+    assert disk.thread_id() == threading.get_ident()
+    assert disk.pid() == Disk().pid()
+
+
+def test_a_condition_without_time_out_waits_for_the_other_thread():
+    condition = Disk().condition()
+    ready = []
+
+    def other():
+        with condition:
+            ready.append(True)
+            condition.notify_all()
+
+    with condition:
+        thread = threading.Thread(target=other)
+        thread.start()
+        while not ready:
+            assert condition.wait()
+    thread.join()
+
+
+class Untouchable(bytes):
+    """Base content that may be sliced in small pieces and never copied."""
+
+    largest = 0
+
+    def __getitem__(self, key):
+        if isinstance(key, slice):
+            start, stop, _ = key.indices(len(self))
+            Untouchable.largest = max(Untouchable.largest, stop - start)
+        return super().__getitem__(key)
+
+
+def test_the_base_is_shared_and_read_in_small_pieces_only():
+    base = Untouchable(64 << 20)
+    disk = Disk({"db": base})
+    file = disk.open("db")
+    file.pwritev([b"x" * 5000], 32 << 20)
+    assert file.pread(4, (32 << 20) - 2) == b"\0\0xx"
+    assert disk.image().files[1].base is base
+    assert Untouchable.largest <= 4096

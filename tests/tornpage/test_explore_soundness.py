@@ -1,0 +1,528 @@
+"""The explorer against brute force: same outcomes, on every case.
+
+`close` and `sweep` resolve images by what recovery reads; `eager` builds every
+image. They share no code below the disk that recovery runs on. A fault planted
+in the explorer must make them differ.
+"""
+
+import itertools
+import random
+
+import pytest
+
+from tornpage.brute import Platter, TooManyImages
+from tornpage.cell import Cell
+from tornpage.choices import Enumerator
+from tornpage.disk import Disk
+from tornpage.explore import Explorer
+from tornpage.image import Image
+from tornpage.life import Life
+from tornpage.model import CrashModel
+
+MODELS = [
+    CrashModel(*values)
+    for values in itertools.product(
+        ("page", "sector", "byte"),
+        ("any", "ordered"),
+        ("free", "with-data"),
+        ("prefix", "free"),
+    )
+]
+NAMES = ("a", "b", "d/c")
+IMAGES = 2_000  # More take longer than they teach.
+
+
+# -- random programs: every operation, overlapping, on three names -----------
+
+
+def random_run(seed, model, length):
+    """(files, trace) of a program that does anything a program may do."""
+    draw = random.Random(seed)
+    files = {}
+    if draw.random() < 0.7:
+        files["a"] = b"\x01" * draw.choice((0, 100, 512, 700, 1500, 5000))
+    if draw.random() < 0.3:
+        files["b"] = b"\x02" * draw.choice((3, 600))
+    disk = Disk(files, model)
+    handles = {}
+    lengths = (1, 2, 4) if model.tear == "byte" else (1, 3, 20, 520)
+    for step in range(length):
+        name = draw.choice(NAMES)
+        what = draw.random()
+        if name not in handles:
+            handles[name] = disk.open(name, create=True)
+        elif what < 0.5:
+            at = draw.choice((0, 10, 500, 512, 1000, 1400))
+            if model.tear == "page" and draw.random() < 0.3:
+                at += 4000
+            handles[name].pwritev([bytes([10 + step]) * draw.choice(lengths)], at)
+        elif what < 0.62:
+            handles[name].ftruncate(draw.choice((0, 50, 600, 1200)))
+        elif what < 0.8:
+            handles[name].fdatasync()
+        elif what < 0.86:
+            disk.fsync_dir(name)
+        elif not disk.exists(name):
+            continue
+        elif what < 0.93:
+            target = draw.choice(NAMES)
+            if target != name:
+                disk.rename(name, target)
+                handles.pop(name, None)
+                handles.pop(target, None)
+        else:
+            disk.unlink(name)
+            handles.pop(name)
+    return files, disk.trace
+
+
+def random_recovery(seed):
+    """A deterministic recovery that reads here and there, depending on it."""
+
+    def recover(disk):
+        draw = random.Random(seed)
+        seen = []
+        for name in NAMES:
+            try:
+                file = disk.open(name, read_only=True)
+            except FileNotFoundError:
+                seen.append(name)
+                continue
+            for _ in range(draw.choice((1, 2, 3))):
+                at = draw.choice((0, 5, 300, 498, 511, 512, 990, 1023, 1400))
+                found = file.pread(draw.choice((1, 2, 8, 30, 700)), at)
+                seen.append((at, found))
+                if found[:1] == b"\x01":
+                    break
+            if draw.random() < 0.5:
+                seen.append(file.size())
+        return tuple(seen)
+
+    return recover
+
+
+# -- small stores: right ones and broken ones --------------------------------
+
+
+class FlipStore:
+    """Two metas and two data pages, used in turns; commit t is value t."""
+
+    faults = ("", "no data sync", "no checksum", "one meta")
+
+    def __init__(self, fault, model):
+        self.fault = fault
+        self.atom = model.atom
+        self.files = {"db": self.page(self.meta(0)) * 2 + self.page(b"\0\0") * 2}
+
+    def page(self, content):
+        return content.ljust(self.atom, b"\0")
+
+    def meta(self, txid):
+        return bytes([txid, 2 + txid % 2, (txid * 7 + 3) % 251])
+
+    def run(self, disk, commits):
+        file = disk.open("db")
+        for txid in range(1, commits + 1):
+            disk.mark("begin", txid=txid)
+            file.pwritev([bytes([txid, txid])], (2 + txid % 2) * self.atom)
+            if self.fault != "no data sync":
+                file.fdatasync()
+            slot = 0 if self.fault == "one meta" else txid % 2
+            file.pwritev([self.meta(txid)], slot * self.atom)
+            file.fdatasync()
+            disk.mark("acked", txid=txid)
+
+    def recover(self, disk):
+        file = disk.open("db", read_only=True)
+        best = None
+        for slot in (0, 1):
+            meta = file.pread(3, slot * self.atom)
+            good = self.fault == "no checksum" or meta == self.meta(meta[0])
+            if good and (best is None or meta[0] > best[0]):
+                best = meta
+        if best is None:
+            return None
+        return best[0], file.pread(2, best[1] * self.atom)
+
+    def good(self, outcome, acked, begun):
+        return outcome in {(t, bytes([t, t])) for t in (acked, begun)}
+
+
+class SwapStore:
+    """The whole state is one file, replaced by rename."""
+
+    faults = ("", "no file sync", "no directory sync")
+
+    def __init__(self, fault, model):
+        self.fault = fault
+        self.files = {"s/now": b"\0\0"}
+        del model
+
+    def run(self, disk, commits):
+        for txid in range(1, commits + 1):
+            disk.mark("begin", txid=txid)
+            file = disk.open("s/new", create=True)
+            file.pwritev([bytes([txid, txid])], 0)
+            if self.fault != "no file sync":
+                file.fsync()
+            file.close()
+            disk.rename("s/new", "s/now")
+            if self.fault != "no directory sync":
+                disk.fsync_dir("s/now")
+            disk.mark("acked", txid=txid)
+
+    def recover(self, disk):
+        if not disk.exists("s/now"):
+            return None
+        return disk.open("s/now", read_only=True).pread(10, 0)
+
+    def good(self, outcome, acked, begun):
+        return outcome in {bytes([t, t]) for t in (acked, begun)}
+
+
+class LogStore:
+    """Records of three bytes, appended; the last one is checked by a sum."""
+
+    faults = ("", "no sum", "no sync")
+
+    def __init__(self, fault, model):
+        self.fault = fault
+        # Records straddle the end of an atom from the second one on.
+        self.skip = model.atom - 4
+        self.files = {"log": b"\xff" * self.skip}
+
+    def run(self, disk, commits):
+        file = disk.open("log")
+        for txid in range(1, commits + 1):
+            disk.mark("begin", txid=txid)
+            record = bytes([txid, txid, txid * 3 + 1])
+            file.pwritev([record], self.skip + 3 * (txid - 1))
+            if self.fault != "no sync":
+                file.fdatasync()
+            disk.mark("acked", txid=txid)
+
+    def recover(self, disk):
+        file = disk.open("log", read_only=True)
+        found = []
+        while True:
+            one = file.pread(3, self.skip + 3 * len(found))
+            right = len(one) == 3 and one[2] == one[0] * 2 + one[1] + 1
+            if len(one) < 3 or (self.fault != "no sum" and not right):
+                return tuple(found)
+            found.append(one[:2])
+
+    def good(self, outcome, acked, begun):
+        return outcome in {
+            tuple(bytes([t, t]) for t in range(1, n + 1)) for n in (acked, begun)
+        }
+
+
+STORES = [
+    (store, fault)
+    for store in (FlipStore, SwapStore, LogStore)
+    for fault in store.faults
+]
+
+
+def differences(explorer):
+    """Points where the explorer and brute force disagree; and how many did not."""
+    agreed = 0
+    for closure in explorer.sweep():
+        try:
+            eager = explorer.eager(closure.point, IMAGES)
+        except TooManyImages:
+            continue
+        lazy = {one.outcome for one in closure.outcomes}
+        if not closure.closed or lazy != eager:
+            return [(closure.point, lazy ^ eager)], agreed
+        agreed += 1
+    return [], agreed
+
+
+def random_cases(seeds, length=9):
+    for seed in seeds:
+        model = MODELS[seed % len(MODELS)]
+        files, trace = random_run(seed, model, length)
+        yield Explorer(files, trace, random_recovery(seed), model)
+
+
+def store_cases(commits=3):
+    for model, (store, fault) in itertools.product(MODELS, STORES):
+        made = store(fault, model)
+        disk = Disk(made.files, model)
+        made.run(disk, commits)
+        yield made, Explorer(made.files, disk.trace, made.recover, model)
+
+
+def judged(store, explorer):
+    """Whether every outcome of every point keeps the store's promise."""
+    for closure in explorer.sweep():
+        marks = explorer.marks(closure.point)
+        acked = max((one["txid"] for one in marks if one.label == "acked"), default=0)
+        begun = max((one["txid"] for one in marks if one.label == "begin"), default=0)
+        for one in closure.outcomes:
+            if not store.good(one.outcome, acked, begun):
+                return False
+    return True
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_random_programs_have_the_outcomes_of_brute_force(block):
+    seeds = range(block * 3 * len(MODELS), (block + 1) * 3 * len(MODELS))
+    agreed = 0
+    for explorer in random_cases(seeds):
+        found, same = differences(explorer)
+        assert not found
+        agreed += same
+    assert agreed > 10 * len(seeds)
+
+
+def test_stores_have_the_outcomes_of_brute_force_under_every_model():
+    kinds = set()
+    count = 0
+    for store, explorer in store_cases():
+        found, agreed = differences(explorer)
+        assert not found
+        assert agreed == len(list(explorer.points()))
+        kinds.add((type(store), store.fault != "", judged(store, explorer)))
+        count += 1
+    assert count == len(MODELS) * len(STORES)
+    # Both outcomes: right stores are never caught, each broken kind is.
+    for kind in (FlipStore, SwapStore, LogStore):
+        assert (kind, False, True) in kinds
+        assert (kind, False, False) not in kinds
+        assert (kind, True, False) in kinds
+
+
+def test_reuse_changes_nothing_but_the_number_of_executions():
+    saved = 0
+    for explorer in random_cases(range(len(MODELS) * 4), length=14):
+        plain = Explorer(
+            explorer._files,
+            [*explorer._operations],
+            explorer._recover,
+            explorer.model,
+            reuse=False,
+        )
+        for one, other in zip(explorer.sweep(), plain.sweep(), strict=True):
+            assert (one.point, one.closed, one.images_log2) == (
+                other.point,
+                other.closed,
+                other.images_log2,
+            )
+            assert [(r.outcome, r.tape) for r in one.outcomes] == [
+                (r.outcome, r.tape) for r in other.outcomes
+            ]
+            assert not other.reused
+            saved += other.executions - one.executions
+    assert saved > 0
+
+
+def test_sampling_saturates_to_the_closure_and_never_leaves_it():
+    full = partial = 0
+    for explorer in random_cases(range(len(MODELS))):
+        point = max(explorer.points())
+        closed = {one.outcome for one in explorer.close(point).outcomes}
+        drawn = {one.outcome for one in explorer.sample(point, 1, 200)}
+        assert drawn <= closed
+        full += drawn == closed
+        partial += drawn != closed
+    assert full > partial
+
+
+def second_life(seed, model):
+    """What the program does after the first crash, on what it finds."""
+
+    def run(disk):
+        draw = random.Random(seed * 7 + 1)
+        lengths = (1, 2, 512) if model.tear == "byte" else (1, 3, 20, 520, 1030)
+        for step in range(4):
+            file = disk.open(draw.choice(("a", "b")), create=True)
+            what, at = draw.random(), draw.choice((0, 10, 500, 512, 1000))
+            length = draw.choice(lengths)
+            if length == 512:
+                at = draw.choice((0, 512))
+            if draw.random() < 0.4:
+                file.pread(draw.choice((1, 20, 600)), draw.choice((0, 5, 500)))
+            if what < 0.6:
+                file.pwritev([bytes([100 + step]) * length], at)
+            elif what < 0.75:
+                file.ftruncate(draw.choice((0, 50, 600, 1200)))
+            elif what < 0.9:
+                file.fsync()
+            else:
+                disk.fsync_dir("a")
+            file.close()
+
+    return run
+
+
+def platter_at(files, model, operations):
+    made = Platter(files, model)
+    for record in operations:
+        made.apply(record)
+    return made
+
+
+def second_crash(seed):
+    """(outcomes by choices, outcomes of all pairs of images) of two crashes."""
+    model = MODELS[seed % len(MODELS)]
+    draw = random.Random(seed)
+    files, trace = random_run(seed, model, 6)
+    explorer = Explorer(files, trace, random_recovery(seed), model)
+    point = draw.choice([one for one in explorer.points() if not one.inside])
+    ended = draw.choice((1, 2, 3, 4, None))
+    again, recover = second_life(seed, model), random_recovery(seed + 1)
+
+    every = set()
+    first = platter_at(files, model, trace.operations()[: point.index])
+    for image in {tuple(sorted(one.items())) for one in first.images(60)}:
+        disk = Disk(dict(image), model)
+        again(disk)
+        second = platter_at(dict(image), model, disk.trace.operations()[:ended])
+        every |= {recover(Disk(one, model)) for one in second.images(400)}
+
+    reached = set()
+    chooser = Enumerator()
+    for _ in range(3_000):
+        disk = explorer.disk(point, chooser)
+        again(disk)
+        reached.add(recover(disk.crash(chooser, ended)))
+        if not chooser.advance():
+            return reached, every
+    raise TooManyImages("too many executions for a small case")
+
+
+def test_what_a_crash_left_undecided_is_still_undecided_at_the_next_crash():
+    compared = 0
+    for seed in range(len(MODELS) * 25):
+        try:
+            reached, every = second_crash(seed)
+        except TooManyImages:
+            continue
+        assert reached == every, f"seed {seed}, {MODELS[seed % len(MODELS)]}"
+        compared += len(every) > 1
+    assert compared > 300
+
+
+# -- faults planted in the explorer ------------------------------------------
+
+
+def forgets_to_narrow(patch):
+    right = Life._narrow
+
+    def narrow(self, node, at, cell, low, high):
+        return right(self, node, at, cell, low, high)[0], cell
+
+    patch.setattr(Life, "_narrow", narrow)
+
+
+def drops_the_oldest(patch):
+    right = Cell._all_members
+
+    def members(self):
+        return [one for one in right(self) if len(self.contents) == 1 or one[0]]
+
+    patch.setattr(Cell, "_all_members", members)
+
+
+def loses_the_last_torn_byte(patch):
+    right = Cell._all_members
+
+    def members(self):
+        return [
+            (i, j, low, high - (i != j) * 500, first, last)
+            for i, j, low, high, first, last in right(self)
+        ]
+
+    patch.setattr(Cell, "_all_members", members)
+
+
+def takes_inside_a_sync_for_after_it(patch):
+    patch.setattr(Explorer, "_is_sync", lambda self, index: False)
+
+
+def reuses_too_long(patch):
+    right = Image.apply
+    patch.setattr(Image, "apply", lambda self, record, watch=None: right(self, record))
+
+
+def reuses_over_changed_sizes(patch):
+    right = Image._set_size
+
+    def set_size(self, file, size, stamp, watch):
+        was = watch.stale
+        right(self, file, size, stamp, watch)
+        watch.stale = was
+
+    patch.setattr(Image, "_set_size", set_size)
+
+
+def reuses_over_changed_names(patch):
+    right = Image._settle_names
+
+    def settle(self, settled, watch):
+        was = watch.stale
+        right(self, settled, watch)
+        watch.stale = was
+
+    patch.setattr(Image, "_settle_names", settle)
+
+
+def skips_an_alternative(patch):
+    right = Enumerator.choose
+
+    def choose(self, n, label):
+        return right(self, n - 1 if n > 3 else n, label)
+
+    patch.setattr(Enumerator, "choose", choose)
+
+
+def gives_the_size_without_its_data(patch):
+    patch.setattr(Life, "_grown", lambda self, node, at, cell: cell)
+
+
+def forgets_where_in_the_order_it_crashed(patch):
+    right = Life._narrow
+
+    def narrow(self, node, at, cell, low, high):
+        cuts = dict(self._cuts)
+        found = right(self, node, at, cell, low, high)
+        self._cuts.clear()
+        self._cuts.update(cuts)
+        return found
+
+    patch.setattr(Life, "_narrow", narrow)
+
+
+def makes_names_independent(patch):
+    patch.setattr(Life, "_cut", lambda self, life: (-1, 1 << 62))
+
+
+def syncs_nothing(patch):
+    patch.setattr(Image, "_sync", lambda self, inode, watch: None)
+
+
+FAULTS = [
+    forgets_to_narrow,
+    drops_the_oldest,
+    loses_the_last_torn_byte,
+    takes_inside_a_sync_for_after_it,
+    reuses_too_long,
+    reuses_over_changed_sizes,
+    reuses_over_changed_names,
+    skips_an_alternative,
+    gives_the_size_without_its_data,
+    forgets_where_in_the_order_it_crashed,
+    makes_names_independent,
+    syncs_nothing,
+]
+
+
+@pytest.mark.parametrize("plant", FAULTS)
+def test_brute_force_notices_an_explorer_that(plant, monkeypatch):
+    plant(monkeypatch)
+    for explorer in random_cases(range(len(MODELS) * 8)):
+        if differences(explorer)[0]:
+            return
+    pytest.fail("no case told the faulty explorer from brute force")
