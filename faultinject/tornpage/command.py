@@ -30,6 +30,7 @@ from tornpage.model import CrashModel
 from tornpage.progress import watching
 from tornpage.registry import (
     SubjectError,
+    default_model,
     default_programs,
     file_digest,
     installed,
@@ -195,7 +196,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="SPEC",
-        help=f"what a crash may do (default: {CrashModel()})",
+        help=f"what a crash may do (default: the subject's, or {CrashModel()})",
     )
     parser.add_argument(
         "--cap",
@@ -255,7 +256,8 @@ def _plan(
     mutant: str | None,
 ) -> Plan:
     try:
-        model = CrashModel.parse(options.model) if options.model else CrashModel()
+        given = options.model if options.model is not None else default_model(subject)
+        model = CrashModel.parse(given)
     except ValueError as error:
         raise _UsageError(f"--model: {error}") from error
     if mutant is not None and mutant not in subject.mutants():

@@ -103,7 +103,11 @@ class TornpageFixture:
         # Not at the top: see the module's head.
         from tornpage.certificate_text import render  # noqa: PLC0415
         from tornpage.model import CrashModel  # noqa: PLC0415
-        from tornpage.registry import default_programs, spec_of  # noqa: PLC0415
+        from tornpage.registry import (  # noqa: PLC0415
+            default_model,
+            default_programs,
+            spec_of,
+        )
         from tornpage.run import Plan, run  # noqa: PLC0415
 
         __tracebackhide__ = True
@@ -116,7 +120,9 @@ class TornpageFixture:
             seed=self._setting("seed", seed) or 0,
             programs=programs,
             seconds=seconds,
-            model=CrashModel.parse(self._setting("model", model) or ""),
+            model=CrashModel.parse(
+                self._setting("model", model) or default_model(subject)
+            ),
             mutant=self._setting("mutant", mutant),
         )
         certificate = run(subject, plan)

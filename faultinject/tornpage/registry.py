@@ -29,6 +29,7 @@ __all__ = [
     "GROUP",
     "DatabaseSubject",
     "SubjectError",
+    "default_model",
     "default_programs",
     "file_digest",
     "installed",
@@ -182,6 +183,11 @@ def file_digest(path: str) -> str:
         while chunk := file.read(_DIGEST_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def default_model(subject: Subject) -> str:
+    """The crash model a run without options uses: the subject's own choice."""
+    return str(getattr(subject, "default_model", ""))
 
 
 def default_programs(subject: Subject) -> int:

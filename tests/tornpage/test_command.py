@@ -68,6 +68,13 @@ def test_without_options_the_subject_says_how_many_programs(capsys):
     assert "6 programs from seed 0" in capsys.readouterr().out
 
 
+def test_the_subject_says_which_model_unless_the_user_does(capsys):
+    main(["run", "toy_store:Seeded", "--json", "-"])
+    assert json.loads(capsys.readouterr().out)["model"].startswith("tear=page")
+    main(["run", "toy_store:Seeded", "--model", "order=ordered", "--json", "-"])
+    assert json.loads(capsys.readouterr().out)["model"].startswith("tear=sector")
+
+
 def test_replay_prints_the_same_story_and_exits_one(capsys):
     main(["run", TOY, "--mutant", "no-checksum"])
     printed = capsys.readouterr().out

@@ -255,6 +255,7 @@ class Seeded(Toy):
     """A subject that can start from a file."""
 
     default_programs = 2
+    default_model = "tear=page"
 
     def __init__(self, content=None):
         super().__init__()
