@@ -1,10 +1,12 @@
 """The disk's operations around a crash, as a story shows them.
 
-       5  write     toy.db 2048..2176  slot 1                toy_store.py:106
+       5  write     toy.db 2048..2176 slot 1                 toy_store.py:106
        6  fdatasync toy.db                                   toy_store.py:98
           mark      acknowledged txid=1                      toy_store.py:160
-       7  write     toy.db 0..128  slot 0                    toy_store.py:106
+       7  write     toy.db 0..128 slot 0                     toy_store.py:106
     >>>>  crash here; not yet durable: operation 7
+          without the crash there would have followed:
+       8  fdatasync toy.db                                   toy_store.py:98
 
 Operations are numbered from 1, as people count; the explorer counts how many were
 completed, so "after operation n" is its index n. Of a long trace the last few before
@@ -14,6 +16,7 @@ the crash are shown and two that never came to be; what is left out is counted.
 from __future__ import annotations
 
 import os
+import textwrap
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -29,7 +32,7 @@ from tornpage.trace import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tornpage.explore import CrashPoint
     from tornpage.subject import Subject
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["kind_of", "line_of", "timeline", "where"]
 
 _WIDTH = 80
-_SITE = 22
+_LEFT = 18
 _BEFORE = 14
 _AFTER = 2
 
@@ -79,39 +82,43 @@ def line_of(subject: Subject, record: Record) -> str:
             return path
 
 
-def _row(number: str, kind: str, text: str, site: str) -> str:
-    room = _WIDTH - 8 - 10 - 2
-    if site:
-        room -= max(len(site), _SITE)
-    if len(text) > room:
-        text = text[: room - 3] + "..."
-    return f"  {number:>4}  {kind:<9} {text.ljust(room)}  {site}".rstrip()
-
-
 def timeline(subject: Subject, trace: Trace, point: CrashPoint) -> list[str]:
     """The lines around the crash, 80 columns at most."""
     before, during, after = _split(trace, point)
-    lines = []
     hidden = max(0, len(before) - _BEFORE)
+    shown = (*before[hidden:], *during)
+    rest = after[:_AFTER]
+    # Sites are right of everything and as wide as the widest, so that what was
+    # done keeps as much room as it can.
+    sites = max((len(record.site) for _, record in (*shown, *rest)), default=0)
+    room = _WIDTH - _LEFT - sites - 2
+
+    def rows(entries: Iterable[tuple[str, Record]]) -> Iterator[str]:
+        for number, record in entries:
+            kind = "mark" if isinstance(record, Mark) else kind_of(record)
+            text = textwrap.shorten(line_of(subject, record), room, placeholder="...")
+            left = f"  {number:>4}  {kind:<9} {text:<{room}}"
+            yield f"{left}  {record.site}".rstrip()[:_WIDTH]
+
+    lines = []
     if hidden:
-        shown = sum(not isinstance(record, Mark) for _, record in before[:hidden])
-        lines.append(f"        ... {shown:,} earlier operations ...")
-    for number, record in (*before[hidden:], *during):
-        kind = "mark" if isinstance(record, Mark) else kind_of(record)
-        text = line_of(subject, record)
-        lines.append(_row(number, kind, text[: 2 * _WIDTH], record.site))
+        earlier = sum(not isinstance(record, Mark) for _, record in before[:hidden])
+        lines.append(f"        ... {earlier:,} earlier operations ...")
+    lines += rows(shown)
     place = "while this is going on" if during else "here"
     pending = _pending(
         [record for _, record in before],
         # A sync that is going on has not made anything durable for certain.
         [one for _, one in during if not isinstance(one, (Sync, SyncDir))],
     )
-    lines.append(f"  >>>>  crash {place}; not yet durable: {_spans(pending)}")
-    for number, record in after[:_AFTER]:
-        kind = "mark" if isinstance(record, Mark) else kind_of(record)
-        text = f"(did not happen) {line_of(subject, record)}"
-        lines.append(_row(number, kind, text[: 2 * _WIDTH], record.site))
-    return [line[:_WIDTH] for line in lines]
+    crash = f"crash {place}; not yet durable: {_spans(pending)}"
+    lines += textwrap.wrap(
+        crash, _WIDTH, initial_indent="  >>>>  ", subsequent_indent=" " * 8
+    )
+    if rest:
+        lines.append("        without the crash there would have followed:")
+        lines += rows(rest)
+    return lines
 
 
 _Numbered = list[tuple[str, "Record"]]

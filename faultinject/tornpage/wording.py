@@ -103,7 +103,9 @@ def _writers(
     for which in dict.fromkeys(members):
         part = ""
         if members[0] != members[1]:
-            part = f"up to byte {cut} " if which == members[0] else "the rest "
+            part = (
+                f"the sector up to byte {cut} " if which == members[0] else "the rest "
+            )
         lines.append(f"{part or 'it '}is {_origin(operations, cell, which, offset)}")
     lost = [cell.stamps[n] for n in range(min(members) + 1, newest + 1)]
     return [*lines, f"lost is {_named(operations, lost)}"]
