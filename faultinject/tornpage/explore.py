@@ -33,7 +33,7 @@ newest content, as it had before.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tornpage.brute import Platter
@@ -66,12 +66,13 @@ class Reached:
     Attributes:
         outcome: What recovery reported.
         tape: The answers that lead there.
-        choices: The same with the questions.
+        choices: The same with the questions; they follow from the tape and
+            are not compared.
     """
 
     outcome: Hashable
     tape: Tape
-    choices: tuple[Choice, ...]
+    choices: tuple[Choice, ...] = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

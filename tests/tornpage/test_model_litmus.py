@@ -1,0 +1,220 @@
+"""One history for each parameter of the crash model, and what it may leave.
+
+`images` runs a history and gives everything that reading it back after a crash
+can show. Each litmus test names an outcome that one value allows and another
+forbids.
+"""
+
+import pytest
+
+from tornpage.disk import Disk
+from tornpage.explore import Explorer
+from tornpage.model import CrashModel, ModelError
+
+
+def images(text, files, history, look):
+    """The outcomes of `look` after a crash at the end of `history`."""
+    model = CrashModel.parse(text)
+    disk = Disk(files, model)
+    history(disk)
+    explorer = Explorer(files, disk.trace, look, model)
+    end = max(explorer.points())
+    outcomes = frozenset(one.outcome for one in explorer.close(end).outcomes)
+    assert outcomes == explorer.eager(end)
+    return outcomes
+
+
+def bytes_at(*places):
+    def look(disk):
+        file = disk.open("f", read_only=True)
+        return b"".join(file.pread(1, at) for at in places)
+
+    return look
+
+
+def overwrite(length):
+    return lambda disk: disk.open("f").pwritev([b"B" * length], 0)
+
+
+def ends(length):
+    """One write whose first and last byte are new: few images to build."""
+    data = b"B" + b"A" * (length - 2) + b"B"
+    return lambda disk: disk.open("f").pwritev([data], 0)
+
+
+@pytest.mark.parametrize(
+    ("tear", "in_page", "in_sector"),
+    [("page", False, False), ("sector", True, False), ("byte", True, True)],
+)
+def test_tear_says_within_what_old_and_new_can_mix(tear, in_page, in_sector):
+    files = {"f": b"A" * 4096}
+    page = images(f"tear={tear}", files, ends(4096), bytes_at(0, 4095))
+    sector = images(f"tear={tear}", files, ends(512), bytes_at(0, 511))
+    assert {b"AA", b"BB"} <= page & sector
+    assert ({b"AB", b"BA"} <= page) == in_page
+    assert ({b"AB", b"BA"} <= sector) == in_sector
+    assert len(page) == (4 if in_page else 2)
+
+
+def test_tear_byte_mixes_a_prefix_or_a_suffix_and_no_middle():
+    found = images("tear=byte", {"f": b"A" * 512}, overwrite(512), bytes_at(0, 9, 99))
+    assert found == {b"AAA", b"BBB", b"BAA", b"BBA", b"AAB", b"ABB"}
+
+
+def test_tear_mixes_any_two_versions_since_the_sync():
+    def history(disk):
+        file = disk.open("f")
+        file.pwritev([b"B" * 512], 0)
+        file.pwritev([b"C" * 512], 0)
+
+    found = images("tear=byte", {"f": b"A" * 512}, history, bytes_at(0, 511))
+    assert found == {x + y for x in (b"A", b"B", b"C") for y in (b"A", b"B", b"C")}
+
+
+@pytest.mark.parametrize(("order", "reordered"), [("any", True), ("ordered", False)])
+def test_order_says_whether_a_later_write_can_arrive_first(order, reordered):
+    def history(disk):
+        file = disk.open("f")
+        file.pwritev([b"B"], 0)
+        file.pwritev([b"B"], 512)
+
+    found = images(f"order={order}", {"f": b"A" * 1024}, history, bytes_at(0, 512))
+    assert {b"AA", b"BA", b"BB"} <= found
+    assert (b"AB" in found) == reordered
+
+
+def test_order_tears_the_write_in_flight_into_any_of_its_sectors():
+    found = images(
+        "order=ordered", {"f": b"A" * 1024}, overwrite(1024), bytes_at(0, 512)
+    )
+    assert found == {b"AA", b"AB", b"BA", b"BB"}
+
+
+def test_order_speaks_of_all_files_and_of_names():
+    def history(disk):
+        disk.open("f").pwritev([b"B"], 0)
+        disk.open("g", create=True)
+
+    def look(disk):
+        return bytes_at(0)(disk), disk.exists("g")
+
+    found = images("order=ordered,entries=free", {"f": b"A"}, history, look)
+    assert found == {(b"A", False), (b"B", False), (b"B", True)}
+
+
+@pytest.mark.parametrize(("size", "hole"), [("free", True), ("with-data", False)])
+def test_size_says_whether_it_can_arrive_before_the_data(size, hole):
+    def history(disk):
+        disk.open("f").pwritev([b"B"], 600)
+
+    found = images(f"size={size}", {"f": b"A" * 512}, history, bytes_at(0, 600))
+    assert {b"A", b"AB"} <= found
+    assert (b"A\0" in found) == hole
+    assert len(found) == 2 + hole
+
+
+@pytest.mark.parametrize(("entries", "alone"), [("prefix", False), ("free", True)])
+def test_entries_says_whether_a_later_name_can_come_alone(entries, alone):
+    def history(disk):
+        disk.open("x", create=True)
+        disk.open("y", create=True)
+
+    def look(disk):
+        return disk.exists("x"), disk.exists("y")
+
+    found = images(f"entries={entries}", {}, history, look)
+    assert {(False, False), (True, False), (True, True)} <= found
+    assert ((False, True) in found) == alone
+
+
+@pytest.mark.parametrize("entries", ["prefix", "free"])
+def test_a_rename_is_there_or_not_and_never_half(entries):
+    def look(disk):
+        return tuple(
+            disk.open(name).pread(1, 0) if disk.exists(name) else None
+            for name in ("x", "y")
+        )
+
+    files = {"x": b"X", "y": b"Y"}
+    found = images(
+        f"entries={entries}", files, lambda disk: disk.rename("x", "y"), look
+    )
+    assert found == {(b"X", b"Y"), (None, b"X")}
+
+
+def test_a_directory_sync_makes_its_own_names_durable():
+    def history(disk):
+        disk.open("d/x", create=True)
+        disk.open("e/x", create=True)
+        disk.fsync_dir("e/x")
+
+    def look(disk):
+        return disk.exists("d/x"), disk.exists("e/x")
+
+    assert images("entries=free", {}, history, look) == {(False, True), (True, True)}
+    assert images("entries=prefix", {}, history, look) == {(True, True)}
+
+
+def test_a_file_sync_makes_no_name_durable():
+    def history(disk):
+        file = disk.open("x", create=True)
+        file.pwritev([b"X"], 0)
+        file.fsync()
+
+    def look(disk):
+        return disk.open("x").pread(9, 0) if disk.exists("x") else None
+
+    assert images("", {}, history, look) == {None, b"X"}
+
+
+def test_a_weaker_disk_has_every_image_of_the_stronger_one():
+    def history(disk):
+        file = disk.open("f")
+        file.pwritev([b"B" * 8], 4092)
+        file.pwritev([b"C"], 0)
+        disk.rename("f", "g")
+        disk.open("h", create=True)
+
+    def look(disk):
+        names = tuple(name for name in "fgh" if disk.exists(name))
+        name = names[0] if names[0] != "h" else names[-1]
+        file = disk.open(name)
+        return names, file.size(), file.pread(1, 0), file.pread(2, 4095)
+
+    files = {"f": b"A" * 4050}
+    for stronger, weaker in (
+        ("tear=page", "tear=sector"),
+        ("tear=sector", "tear=byte"),
+        ("order=ordered", "order=any"),
+        ("size=with-data", "size=free"),
+        ("entries=prefix", "entries=free"),
+    ):
+        few, many = (images(one, files, history, look) for one in (stronger, weaker))
+        assert few <= many
+
+
+def test_a_model_and_its_text_are_the_same():
+    model = CrashModel.parse(" tear=byte, entries=free ")
+    assert (model.tear, model.order, model.size, model.entries) == (
+        "byte",
+        "any",
+        "free",
+        "free",
+    )
+    assert CrashModel.parse(str(model)) == model
+    assert CrashModel.parse("") == CrashModel()
+    assert str(CrashModel()) == "tear=sector,order=any,size=free,entries=prefix"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tear=word", "tear is one of sector, page, byte"),
+        ("colour=red", "the names are tear, order, size, entries"),
+        ("tear", "write name=value"),
+        ("tear=byte,tear=page", "given twice"),
+    ],
+)
+def test_a_model_that_is_none_is_refused_with_the_way_out(text, says):
+    with pytest.raises(ModelError, match=says):
+        CrashModel.parse(text)
