@@ -52,6 +52,7 @@ __all__ = [
     "Truncate",
     "Unlink",
     "Write",
+    "frozen",
 ]
 
 
@@ -217,11 +218,11 @@ def _from_json(row: dict[str, Any]) -> Record:
         rest["data"] = base64.b64decode(rest["data"], validate=True)
     elif kind is Mark:
         rest["data"] = tuple(
-            (name, _frozen(value)) for name, value in sorted(rest["data"].items())
+            (name, frozen(value)) for name, value in sorted(rest["data"].items())
         )
     return kind(**rest)
 
 
-def _frozen(value: Any) -> Any:
-    """JSON has no tuples; marks have no lists."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def frozen(value: Any) -> Any:
+    """A JSON value with tuples for lists: what a mark holds."""
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
