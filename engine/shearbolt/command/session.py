@@ -1,0 +1,287 @@
+"""What a subcommand gets to work with, and how it is described.
+
+    Command --arguments--> argparse parser --> Namespace
+            --run(session, options)--> exit status
+
+A `Session` is the outside world of one run: the storage the databases are on, the
+streams, the progress line. Subcommands print through it and open databases through
+it, so that a test can run them on a simulated disk.
+
+Bytes are printed as bytes. Bucket names and values need not be text in any encoding,
+and a locale must not decide whether `get` works.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO
+
+from shearbolt.db import open_database
+from shearbolt.errors import BoltError, StorageError
+from shearbolt.storage import OSStorage
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable, Iterator
+
+    from shearbolt.db import DB
+    from shearbolt.storage import Storage
+
+__all__ = ["Command", "CommandError", "Progress", "Session", "UsageError"]
+
+# A look at the clock costs 50 ns and a redraw 20 us; ten a second look smooth.
+_REDRAW: Final = 0.1
+DEFAULT_TIMEOUT: Final = 5.0
+
+
+class CommandError(BoltError):
+    """The command cannot do what was asked; the message is for a human."""
+
+
+class UsageError(Exception):
+    """The arguments contradict each other; found after argparse was content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One subcommand.
+
+    Attributes:
+        name: Its words, "surgery freelist abandon".
+        summary: One line for the list of commands.
+        arguments: Adds its arguments to its parser.
+        run: Does it; gives the exit status.
+        example: Shell lines that show it, with what they do.
+        details: More than the summary, for its own help.
+    """
+
+    name: str
+    summary: str
+    arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Session, Namespace], int]
+    example: str
+    details: str = ""
+
+
+class Progress:
+    """One line on standard error, on a terminal only, gone at the end.
+
+    Args:
+        stream: Where it is drawn.
+        label: What is being done.
+        unit: What is counted.
+    """
+
+    __slots__ = ("_drawn", "_label", "_shown", "_stream", "_unit")
+
+    def __init__(self, stream: TextIO, label: str, unit: str) -> None:
+        self._stream = stream
+        self._label = label
+        self._unit = unit
+        # Nothing is drawn before one interval is over: short work needs none.
+        self._drawn = time.monotonic()
+        self._shown = False
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """So much is done, of so much if that is known."""
+        now = time.monotonic()
+        if now - self._drawn < _REDRAW:
+            return
+        self._drawn = now
+        self._shown = True
+        share = f"  {100 * done // total}%" if total else ""
+        self._stream.write(f"\r{self._label}  {done:,} {self._unit}{share}\x1b[K")
+        self._stream.flush()
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._shown:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
+@dataclass(slots=True)
+class Session:
+    """The outside world of one run of the command.
+
+    Attributes:
+        storage: Where the databases are.
+        stdin: Standard input.
+        stdout: Standard output.
+        stderr: For messages and progress.
+    """
+
+    storage: Storage = field(default_factory=OSStorage)
+    stdin: BinaryIO = field(default_factory=lambda: sys.stdin.buffer)
+    stdout: BinaryIO = field(default_factory=lambda: sys.stdout.buffer)
+    stderr: TextIO = field(default_factory=lambda: sys.stderr)
+
+    # -- output --
+
+    def line(self, text: str | bytes = "") -> None:
+        """Print a line."""
+        if isinstance(text, str):
+            # Names of files may hold bytes that are no text.
+            text = text.encode("utf-8", "surrogateescape")
+        self.stdout.write(text + b"\n")
+
+    def json(self, members: dict[str, Any]) -> None:
+        """Print a JSON object on a line of its own."""
+        self.line(json.dumps(members, ensure_ascii=False))
+
+    def note(self, text: str) -> None:
+        """Print a line on standard error."""
+        self.stderr.write(text + "\n")
+
+    def watched(self) -> bool:
+        """Whether somebody looks at standard error as it is written."""
+        return (
+            self.stderr.isatty()
+            and "CI" not in os.environ
+            and os.environ.get("TERM") != "dumb"
+        )
+
+    @contextmanager
+    def progress(self, label: str, unit: str) -> Iterator[Callable[..., None] | None]:
+        """A progress line for the block; None where nobody would see it."""
+        if not self.watched():
+            yield None
+            return
+        line = Progress(self.stderr, label, unit)
+        try:
+            yield line
+        finally:
+            line.clear()
+
+    # -- databases --
+
+    def require_source(self, path: str) -> None:
+        """Raise when there is no such file.
+
+        Raises:
+            CommandError: There is none.
+        """
+        if not self.storage.exists(path):
+            raise CommandError(f'source database file "{path}" doesn\'t exist')
+
+    @contextmanager
+    def reading(self, path: str, timeout: float = DEFAULT_TIMEOUT) -> Iterator[DB]:
+        """An existing database, opened read-only.
+
+        Raises:
+            CommandError: There is no such file.
+            BoltError: As `shearbolt.open`.
+        """
+        self.require_source(path)
+        with open_database(
+            path, read_only=True, timeout=timeout, storage=self.storage
+        ) as db:
+            yield db
+
+    @contextmanager
+    def writing(
+        self, path: str, timeout: float = DEFAULT_TIMEOUT, *, create: bool = False
+    ) -> Iterator[DB]:
+        """A database to change, in place.
+
+        Raises:
+            CommandError: There is no such file, and `create` is not set.
+            BoltError: As `shearbolt.open`.
+        """
+        if not create:
+            self.require_source(path)
+        with open_database(path, timeout=timeout, storage=self.storage) as db:
+            yield db
+
+    @contextmanager
+    def new_database(
+        self,
+        output: str,
+        *,
+        page_size: int | None = None,
+        perm: int = 0o600,
+        no_sync: bool = False,
+    ) -> Iterator[DB]:
+        """A new database that appears under its name only when it is whole.
+
+            output.PID.partial --commits, unsynced--> fdatasync --> rename --> fsync
+
+        Nobody can open it before the end, so one sync at the end promises as
+        much as one at each commit, and costs less.
+
+        Args:
+            output: Its name. What stands there may only be an empty file.
+            page_size: Bytes a page; None: 4,096.
+            perm: Permission bits.
+            no_sync: Do not wait for the disk at all.
+
+        Raises:
+            CommandError: There is such a file.
+            BoltError: As `shearbolt.open`.
+        """
+        storage = self.storage
+        self._require_free(output)
+        partial = f"{output}.{storage.pid()}.partial"
+        if storage.exists(partial):
+            # Of a process that was killed, and had the number that is ours now.
+            storage.unlink(partial)
+        try:
+            with open_database(
+                partial,
+                page_size=page_size,
+                perm=perm,
+                no_sync=True,
+                timeout=0,
+                storage=storage,
+            ) as db:
+                yield db
+                if not no_sync:
+                    db.pager.fdatasync()
+            self._move(partial, output, no_sync=no_sync)
+        except BaseException:
+            if storage.exists(partial):
+                storage.unlink(partial)
+            raise
+
+    def _require_free(self, output: str) -> None:
+        if not self.storage.exists(output):
+            return
+        if self.size(output):
+            raise CommandError(f'output file "{output}" already exists')
+
+    def _move(self, partial: str, output: str, *, no_sync: bool) -> None:
+        try:
+            self.storage.rename(partial, output)
+            if not no_sync:
+                self.storage.fsync_dir(output)
+        except OSError as error:
+            raise StorageError.of(error, "rename", output) from error
+
+    def size(self, path: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            StorageError: It cannot be opened.
+        """
+        try:
+            file = self.storage.open(path, read_only=True)
+            try:
+                return file.size()
+            finally:
+                file.close()
+        except OSError as error:
+            raise StorageError.of(error, "open", path) from error
+
+    def permissions(self, path: str) -> int:
+        """Permission bits of a file, for a copy of it."""
+        try:
+            return stat.S_IMODE(os.stat(path).st_mode)
+        except OSError:
+            # On another storage than this machine's there are none.
+            return 0o600
