@@ -4,7 +4,7 @@ Point it at code that does its I/O through an object (`tornpage.disk.Disk` has
 the methods), record a run, and every image that losing power could leave is
 covered:
 
-    disk = Disk()
+    disk        = Disk()
     run(disk)                                     # records disk.trace
     explorer = Explorer({}, disk.trace, recover)  # recover(disk) -> outcome
     for closure in explorer.sweep():
@@ -12,16 +12,18 @@ covered:
 
 Modules, each importing only from those above it:
 
-    choices   one tape of decisions: enumerate, sample, replay
-    trace     what was done to a disk, as data
-    model     what a crash may do, as parameters
-    cell      the legal contents of one atom, decided as far as it was read
-    image     the platter: everything that may be there
-    life      what a running program sees and thereby decides
-    disk      the machine that storage code talks to
-    schedule  names for crash points and for single crashes
-    brute     every image built in full, the check on the explorer
-    explore   every outcome of every crash of a run
+    choices     one tape of decisions: enumerate, sample, replay
+    trace       what was done to a disk, as data
+    model       what a crash may do, as parameters
+    cell        the legal contents of one atom, decided as far as it was read
+    file_image  one file on the platter: everything it may hold
+    image       the platter: files and names, moved on by operations
+    clock       time and threads of the simulated machine
+    life        what a running program sees and thereby decides
+    disk        the machine that storage code talks to
+    schedule    names for crash points and for single crashes
+    brute       every image built in full, the check on the explorer
+    explore     every outcome of every crash of a run
 
 See docs/design.md and docs/crash-model.md.
 """

@@ -105,9 +105,7 @@ class Disk:
             watch: Gets every piece that is consumed.
         """
         made = cls.__new__(cls)
-        made._start(
-            Life(image, chooser, watch if watch is not None else Watch())
-        )
+        made._start(Life(image, chooser, watch if watch is not None else Watch()))
         return made
 
     def _start(self, life: Life) -> None:

@@ -6,14 +6,9 @@ An image follows a trace, one operation at a time, and always knows every legal
 outcome of losing power *now*. It holds no image in the usual sense; it holds
 what each piece may be, and the pieces are few:
 
-    file     base bytes (shared, never copied, read as zero beyond `limit`)
-             held    atom -> durable content that differs from the base
-             open    atom -> cell left undecided by an earlier crash
-             dirty   atom -> cell with versions since the last sync
-             sizes   what the size may be, durable first
+    file     durable content, versions since the last sync, what an earlier
+             crash left undecided, sizes: see `file_image`
     names    durable names, then the pending changes in order
-
-    read of an atom:   dirty, else open, else held, else base
 
 A sync of a file makes its newest contents `held`. What an earlier crash left
 undecided and nobody wrote since is not dirty; it stays open through a sync.
@@ -45,7 +40,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tornpage.cell import ALWAYS, NEVER, Cell
+from tornpage.cell import NEVER, Cell
+from tornpage.file_image import FileImage, Size, zero_from
 from tornpage.trace import (
     Create,
     Rename,
@@ -62,32 +58,12 @@ if TYPE_CHECKING:
     from tornpage.model import CrashModel
     from tornpage.trace import Operation
 
-__all__ = ["FileImage", "Image", "NameChange", "Size", "Watch", "directory_of"]
+__all__ = ["Image", "NameChange", "Watch", "directory_of"]
 
 
 def directory_of(path: str) -> str:
     """The directory whose entry `path` is."""
     return posixpath.dirname(posixpath.normpath(path))
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """One size that a file may have.
-
-    Attributes:
-        size: In bytes.
-        stamp: The operation that made it; -1 for a durable one.
-        first: First and
-        last: last crash position for which it is legal (`order=ordered`).
-    """
-
-    size: int
-    stamp: int
-    first: int = ALWAYS
-    last: int = NEVER
-
-    def __str__(self) -> str:
-        return f"size {self.size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,94 +102,6 @@ class Watch:
 
 _NOBODY = Watch()
 _NO_ATOMS: frozenset[int] = frozenset()
-
-
-class FileImage:
-    """One file on the platter.
-
-    Attributes:
-        inode: Its number.
-        base: Its first content; never written to.
-        limit: Behind this byte the base reads as zero.
-        held: Durable atoms that differ from the base.
-        open: Atoms left undecided by an earlier crash, not written since.
-        dirty: Atoms written since the last sync.
-        sizes: Legal sizes, oldest first; the last one is the present one.
-        life: The life of the disk in which the sizes were made.
-        extensions: (stamp, first atom, behind the last atom) of writes that
-            made the file longer and are not durable.
-    """
-
-    __slots__ = (
-        "atom",
-        "base",
-        "dirty",
-        "extensions",
-        "held",
-        "inode",
-        "life",
-        "limit",
-        "open",
-        "sizes",
-    )
-
-    def __init__(self, inode: int, base: bytes, atom: int) -> None:
-        self.inode = inode
-        self.base = base
-        self.atom = atom
-        self.limit = len(base)
-        self.held: dict[int, bytes] = {}
-        self.open: dict[int, Cell] = {}
-        self.dirty: dict[int, Cell] = {}
-        self.sizes: tuple[Size, ...] = (Size(len(base), -1),)
-        self.life = 0
-        self.extensions: list[tuple[int, int, int]] = []
-
-    @property
-    def size(self) -> int:
-        """The size that the running program sees."""
-        return self.sizes[-1].size
-
-    def cell(self, atom: int) -> Cell | None:
-        """What is undecided about this atom; None when nothing is."""
-        return self.dirty.get(atom) or self.open.get(atom)
-
-    def durable(self, atom: int, low: int, high: int) -> bytes:
-        """Bytes [low, high) of an atom that is not undecided."""
-        content = self.held.get(atom)
-        if content is not None:
-            return content[low:high]
-        start = atom * self.atom
-        found = bytes(self.base[start + low : min(start + high, self.limit)])
-        return found if len(found) == high - low else found.ljust(high - low, b"\0")
-
-    def newest(self, atom: int) -> bytes:
-        """The page cache: zero behind the present size.
-
-        Bytes that an earlier crash left undecided read as zero here. Whoever
-        writes a part of such an atom has decided the other bytes before.
-        """
-        cell = self.dirty.get(atom)
-        if cell is not None:
-            content = cell.contents[-1]
-        elif atom in self.open:
-            content = _decided_bytes(self.open[atom], 0, self.atom)
-        else:
-            content = self.durable(atom, 0, self.atom)
-        keep = self.size - atom * self.atom
-        return content if keep >= self.atom else _cut(content, keep, self.atom)
-
-    def fork(self) -> FileImage:
-        """A copy that shares the base."""
-        made = FileImage(self.inode, self.base, self.atom)
-        made.limit = self.limit
-        made.held = dict(self.held)
-        made.open = dict(self.open)
-        made.dirty = dict(self.dirty)
-        made.sizes = self.sizes
-        made.life = self.life
-        made.extensions = list(self.extensions)
-        return made
 
 
 class Image:
@@ -305,7 +193,7 @@ class Image:
                 self._forget_behind(file, file.size)
             for cell in file.open.values():
                 self._tally(cell.bits(), 1)
-            self._tally(_size_bits(file), 1)
+            self._tally(file.size_bits, 1)
 
     def images_log2(self) -> float:
         """log2 of the number of distinct devices that a crash now may leave.
@@ -470,7 +358,7 @@ class Image:
     def _set_size(self, file: FileImage, size: int, stamp: int, watch: Watch) -> None:
         if size == file.size:
             return
-        before = _size_bits(file)
+        before = file.size_bits
         if file.life != self.life:
             # An earlier life's sizes: the program has decided on one of them.
             file.sizes = (Size(file.size, -1),)
@@ -484,7 +372,7 @@ class Image:
             file.sizes = (*file.sizes, Size(size, stamp))
         if before:
             self._tally(before, -1)
-        self._tally(_size_bits(file), 1)
+        self._tally(file.size_bits, 1)
         if file.inode in watch.sizes:
             watch.stale = True
 
@@ -529,13 +417,13 @@ class Image:
         if file.life == self.life and len(file.sizes) > 1:
             if file.inode in watch.sizes:
                 watch.stale = True
-            self._tally(_size_bits(file), -1)
+            self._tally(file.size_bits, -1)
             keep = max(
                 (at for at, one in enumerate(file.sizes) if one.stamp <= stamp),
                 default=0,
             )
             file.sizes = file.sizes[keep:]
-            bits = _size_bits(file)
+            bits = file.size_bits
             if bits:
                 self._tally(bits, 1)
             if keep:
@@ -552,7 +440,7 @@ class Image:
             if keep <= 0:
                 del file.held[at]
             else:
-                file.held[at] = _cut(file.held[at], keep, atom)
+                file.held[at] = zero_from(file.held[at], keep, atom)
         for at in [one for one in file.open if (one + 1) * atom > size]:
             keep = size - at * atom
             if keep <= 0:
@@ -564,7 +452,7 @@ class Image:
             keep = size - at * atom
             if keep >= atom:
                 continue
-            durable = _cut(cell.contents[0], keep, atom)
+            durable = zero_from(cell.contents[0], keep, atom)
             same = cell.contents[1] == durable
             rest, stamps = cell.contents[1 + same :], cell.stamps[1 + same :]
             self._tally(cell.bits(), -1)
@@ -622,38 +510,6 @@ class Image:
                         self.names.pop(name, None)
                     else:
                         self.names[name] = inode
-
-
-def _size_bits(file: FileImage) -> float:
-    """log2 of the number of sizes that the file may have."""
-    return math.log2(len({one.size for one in file.sizes}))
-
-
-def _cut(content: bytes, keep: int, atom: int) -> bytes:
-    """An atom whose bytes from `keep` on are zero."""
-    return content[: max(keep, 0)].ljust(atom, b"\0")
-
-
-def _decided_bytes(cell: Cell, low: int, high: int) -> bytes:
-    """Bytes [low, high) of a cell, zero where they are undecided."""
-    value = decided(cell, low, high)
-    if value is not None:
-        return value
-    if high - low == 1:
-        return b"\0"
-    middle = (low + high) // 2
-    return _decided_bytes(cell, low, middle) + _decided_bytes(cell, middle, high)
-
-
-def decided(cell: Cell, low: int, high: int) -> bytes | None:
-    """Bytes [low, high) of a cell when all its members agree; else None."""
-    oldest = None
-    if cell.rests_on_inner and cell.inner is not None:
-        oldest = decided(cell.inner, low, high)
-        if oldest is None:
-            return None
-    groups = cell.groups(low, high, oldest)
-    return groups[0].value if len(groups) == 1 else None
 
 
 def _log2_sum(total: float, bits: float) -> float:

@@ -36,14 +36,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tornpage.cell import ALWAYS, NEVER
-from tornpage.image import FileImage
+from tornpage.file_image import FileImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tornpage.cell import Cell, Group
     from tornpage.choices import Chooser
-    from tornpage.image import Image, NameChange, Size, Watch
+    from tornpage.file_image import Size
+    from tornpage.image import Image, NameChange, Watch
 
 __all__ = ["Life", "Node"]
 
