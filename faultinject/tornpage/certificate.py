@@ -283,6 +283,11 @@ class Certificate:
         """The exit status of a command that ends with this certificate."""
         return EXIT_STATUS[self.verdict]
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the run."""
+        return any(clause.startswith("interrupted") for clause in self.cut)
+
     def doubts(self) -> tuple[str, ...]:
         """Why this may not be called consistent, most damning first."""
         seen = self.coverage

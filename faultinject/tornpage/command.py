@@ -25,7 +25,7 @@ from tornpage.certificate import tornpage_version
 from tornpage.certificate_text import headline, render
 from tornpage.choices import ReplayError
 from tornpage.failure import Failure, TokenError, read_token, write_failure
-from tornpage.killrate import check_mutants
+from tornpage.killrate import check_mutants, row
 from tornpage.model import CrashModel
 from tornpage.progress import watching
 from tornpage.registry import (
@@ -395,6 +395,12 @@ def _refuse_with_replay(options: argparse.Namespace) -> None:
         )
 
 
+def _say_row(name: str, found: Certificate) -> None:
+    # Each takes seconds: whoever waits, or stops waiting, has what is known.
+    _say(row(name, found))
+    sys.stdout.flush()
+
+
 def _mutants(options: argparse.Namespace) -> int:
     subject, digest = _subject(options)
     names = subject.mutants()
@@ -411,6 +417,7 @@ def _mutants(options: argparse.Namespace) -> int:
         seconds=plan.seconds,
         quiet=options.quiet,
     ) as watch:
-        rate = check_mutants(subject, plan, watch=watch)
-    _say(rate.render())
+        rate = check_mutants(subject, plan, watch=watch, seen=_say_row)
+    _say()
+    _say(rate.summary())
     return 0 if rate.passed else 1

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tornpage.run import Plan
     from tornpage.subject import Subject
 
-__all__ = ["KillRate", "check_mutants"]
+__all__ = ["KillRate", "check_mutants", "row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,13 @@ class KillRate:
 
     Attributes:
         baseline: The certificate without a planted bug.
-        mutants: The certificate with each, by name.
+        mutants: The certificate with each that was tried, by name.
+        planned: How many planted bugs the subject has.
     """
 
     baseline: Certificate
     mutants: dict[str, Certificate]
+    planned: int
 
     @property
     def caught(self) -> int:
@@ -47,33 +49,26 @@ class KillRate:
     @property
     def passed(self) -> bool:
         """Whether the checker deserves trust: no false alarm, nothing missed."""
-        return (
-            self.baseline.verdict == "consistent"
-            and bool(self.mutants)
-            and self.caught == len(self.mutants)
-        )
+        return self.baseline.verdict == "consistent" and 0 < self.planned == self.caught
 
-    def render(self) -> str:
-        """A table for people, 80 columns at most."""
-        width = max(map(len, (*self.mutants, "(no bug)"))) + 2
-        rows = [("(no bug)", self.baseline), *self.mutants.items()]
-        lines = [f"  {name.ljust(width)}{_row(found)}"[:80] for name, found in rows]
-        lines.append("")
-        lines.append(f"  {self.caught} of {len(self.mutants)} planted bugs caught")
+    def summary(self) -> str:
+        """The result in a line or two, 80 columns at most."""
+        text = f"  {self.caught} of {self.planned} planted bugs caught"
         if self.baseline.verdict != "consistent":
-            lines.append(
-                "  which says little: without a planted bug the run is"
+            text += (
+                "\n  which says little: without a planted bug the run is"
                 f" {self.baseline.verdict}"
             )
-        return "\n".join(lines)
+        return text
 
 
-def _row(found: Certificate) -> str:
+def row(name: str, found: Certificate) -> str:
+    """One line about one run, 80 columns at most."""
     seconds = found.coverage.nanoseconds / 1e9
-    text = f"{found.verdict:<14}{seconds:5.1f} s"
+    text = f"  {name:<22} {found.verdict:<13}{seconds:6.1f} s"
     for violation in found.violations[:1]:
         text += f"  {violation.shrunk_size} operations, {violation.property}"
-    return text
+    return text[:80]
 
 
 def check_mutants(
@@ -83,17 +78,23 @@ def check_mutants(
     watch: Watch = silent,
     seen: Callable[[str, Certificate], None] = lambda _name, _found: None,
 ) -> KillRate:
-    """Run a plan without a planted bug and then with each.
+    """Run a plan without a planted bug and then with each, or until Ctrl-C.
 
     Args:
         subject: The code under test.
         plan: What to run; its mutant is ignored.
         watch: Called after each crash point.
-        seen: Called with each mutant's name and certificate as they come in.
+        seen: Called with each name and certificate as they come in; the name of
+            the run without a planted bug is "(no bug)".
     """
+    names = list(subject.mutants())
     baseline = run(subject, replace(plan, mutant=None), watch=watch)
-    found = {}
-    for name in subject.mutants():
-        found[name] = run(subject, replace(plan, mutant=name), watch=watch)
-        seen(name, found[name])
-    return KillRate(baseline, found)
+    seen("(no bug)", baseline)
+    found: dict[str, Certificate] = {}
+    last = baseline
+    for name in names:
+        if last.interrupted:
+            break
+        last = found[name] = run(subject, replace(plan, mutant=name), watch=watch)
+        seen(name, last)
+    return KillRate(baseline, found, len(names))

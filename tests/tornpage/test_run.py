@@ -7,7 +7,7 @@ import pytest
 from toy_store import MUTANTS, Blind, Idle, Toy, Unread
 
 from tornpage.certificate import merge
-from tornpage.killrate import check_mutants
+from tornpage.killrate import check_mutants, row
 from tornpage.model import CrashModel
 from tornpage.run import Plan, run
 
@@ -175,10 +175,22 @@ def test_two_halves_merge_to_the_whole():
 
 
 def test_the_planted_bugs_are_all_caught_by_the_honest_checker():
-    rate = check_mutants(Toy(), dataclasses.replace(PLAN, programs=6))
+    rows = []
+    rate = check_mutants(
+        Toy(),
+        dataclasses.replace(PLAN, programs=6),
+        seen=lambda name, found: rows.append(row(name, found)),
+    )
     assert rate.caught == len(MUTANTS)
     assert rate.passed
-    assert max(map(len, rate.render().splitlines())) <= 80
+    assert [line.split()[0] for line in rows[1:]] == list(MUTANTS)
+    assert max(map(len, rows)) <= 80
+
+
+def test_ctrl_c_ends_the_whole_check_of_the_planted_bugs():
+    rate = check_mutants(Toy(), PLAN, watch=interrupt_after(7))
+    assert rate.mutants == {}
+    assert not rate.passed
 
 
 def test_a_blind_checker_passes_a_run_and_is_noticed_by_the_planted_bugs():
@@ -241,7 +253,7 @@ def test_a_checker_that_always_complains_is_noticed_without_a_planted_bug():
     rate = check_mutants(Paranoid(), PLAN)
     assert rate.caught == len(MUTANTS)
     assert not rate.passed
-    assert "says little" in rate.render()
+    assert "says little" in rate.summary()
 
 
 def test_a_subject_without_planted_bugs_has_no_kill_rate():
