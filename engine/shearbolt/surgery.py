@@ -21,8 +21,8 @@ None of them makes a database consistent by itself: `shearbolt check` afterwards
 
 Source: bbolt internal/surgeon, internal/guts_cli, cmd/bbolt surgery commands.
 Different from there: the page run of a cleared page is written anew instead of
-leaving holes, removing a bucket counts as leaving pages behind, and a copied run has
-to fit into the file.
+leaving holes, removing a bucket that has pages counts as leaving them behind, and a
+copied run has to fit into the file.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from shearbolt.format import (
     BucketValue,
     FormatError,
     Header,
+    decode_bucket,
     encode_branch,
     encode_leaf,
 )
@@ -388,13 +389,23 @@ def _clear(file: PageFile, pgid: int, start: int, end: int) -> Cleared:
     body = header.encode() + body[PAGE_HEADER_SIZE:]
     file.write(pgid, body.ljust(pages * file.page_size, b"\0"))
     # Pages that a branch led to, or that held the rest of the run, belong to
-    # nobody now. A leaf's buckets are pages too: bbolt does not count these.
+    # nobody now; so do those of a bucket, which bbolt does not count.
     lost = (
         not page.is_leaf
         or pages - 1 != raw.header.overflow
-        or any(isinstance(value, BucketValue) for value in page.values[start:stop])
+        or any(map(_has_pages, page.values[start:stop]))
     )
     return Cleared(stop - start, abandoned=lost)
+
+
+def _has_pages(value: bytes) -> bool:
+    """Whether it is a bucket with pages of its own."""
+    if not isinstance(value, BucketValue):
+        return False
+    try:
+        return decode_bucket(value)[0] != 0
+    except FormatError:
+        return False
 
 
 def abandon_freelist(

@@ -18,7 +18,7 @@ from shearbolt.command.arguments import (
     page_id,
 )
 from shearbolt.command.session import Command, CommandError
-from shearbolt.command.text import lossy
+from shearbolt.command.text import lossy, printable_or_hex
 from shearbolt.export import json_bytes
 from shearbolt.format import NO_FREELIST
 from shearbolt.stats import BucketStats
@@ -78,7 +78,9 @@ def _arguments_check(parser: ArgumentParser) -> None:
 def _check(session: Session, options: Namespace) -> int:
     with session.reading(options.path, options.timeout) as db, db.view() as tx:
         count = 0
-        for problem in tx.check(from_page=options.from_page or None):
+        for problem in tx.problems(
+            from_page=options.from_page or None, format_key=printable_or_hex
+        ):
             count += 1
             if options.json:
                 session.json(

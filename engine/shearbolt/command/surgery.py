@@ -32,10 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
-_ADVICE: Final = (
-    "Please consider executing `./bbolt surgery freelist abandon ...`"
-    " (shearbolt surgery freelist abandon does the same)"
-)
+_ADVICE: Final = "Please consider executing `shearbolt surgery freelist abandon ...`"
 _DELAY: Final = (
     "It may cause some delay on next startup because bbolt needs to scan the whole db "
     "to reconstruct the free list."
