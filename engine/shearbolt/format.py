@@ -76,6 +76,8 @@ MIN_PAGE_SIZE: Final = 1024
 MAX_PAGE_SIZE: Final = 65536
 MAX_FOREIGN_PAGE_SIZE: Final = 16 * 1024 * 1024
 """Largest page size bbolt finds again when meta 0 is damaged."""
+MAX_TXID: Final = (1 << 63) - 1
+"""Nobody gets here by committing; from 2**64 - 1 the next one would not fit."""
 
 _HEADER: Final = struct.Struct("<QHHI")
 _META: Final = struct.Struct("<IIIIQQQQQQ")
@@ -211,7 +213,8 @@ class Meta:
         The page header before them is not looked at, as in bbolt.
 
         Raises:
-            MetaError: Wrong magic, version or checksum, tested in this order.
+            MetaError: Wrong magic, version or checksum, tested in this order;
+                or right, with numbers that cannot be.
         """
         if len(data) < META_SIZE:
             raise MetaError("invalid", "the file ends inside a meta page", 16)
@@ -225,6 +228,10 @@ class Meta:
             raise MetaError("version", f"format version {version}, not {VERSION}", 20)
         if checksum != fnv1a(data[:_META_SUM_AT]):
             raise MetaError("checksum", "the meta page's checksum is wrong", 72)
+        if page_size > MAX_FOREIGN_PAGE_SIZE:
+            raise MetaError("invalid", f"a page size of {page_size} bytes", 24)
+        if txid > MAX_TXID:
+            raise MetaError("invalid", f"transaction {txid} cannot have been", 64)
         return cls(page_size, root, freelist, hwm, txid, sequence, flags)
 
 
@@ -346,7 +353,7 @@ def decode_leaf(
         limit: Length of the page run in bytes.
 
     Raises:
-        FormatError: An element points outside the page run.
+        FormatError: The elements are not packed, or leave the page run.
     """
     if not count:
         return Leaf(pgid, overflow, [], [], has_buckets=False, cost=_OBJECT_COST)
@@ -355,21 +362,13 @@ def decode_leaf(
         raise FormatError(f"{count} elements do not fit the page", 10)
     fields = struct.unpack(f"<{4 * count}I", read(PAGE_HEADER_SIZE, start - 16))
     positions, key_sizes, value_sizes = fields[1::4], fields[2::4], fields[3::4]
-    # Writers pack key and value of all elements without gaps. The check that
-    # this one did costs 70 ns an element and buys one unpack for all of them.
     sizes = list(chain.from_iterable(zip(key_sizes, value_sizes, strict=True)))
-    length = sum(sizes)
-    ends = accumulate(map(add, key_sizes, value_sizes), initial=ELEMENT_SIZE * count)
-    packed = list(map(add, positions, range(0, ELEMENT_SIZE * count, ELEMENT_SIZE)))
-    if packed == list(ends)[:-1]:
-        if start + length > limit:
-            raise FormatError("the last element ends behind the page", 16)
-        data = read(start, length)
-        parts = struct.unpack("s".join(map(str, sizes)) + "s", data)
-        keys = list(parts[0::2])
-        values = list(parts[1::2])
-    else:
-        keys, values = _decode_scattered(positions, key_sizes, value_sizes, read, limit)
+    data = _packed_content(
+        positions, list(map(add, key_sizes, value_sizes)), read, limit
+    )
+    parts = struct.unpack("s".join(map(str, sizes)) + "s", data)
+    keys = list(parts[0::2])
+    values = list(parts[1::2])
     has_buckets = any(fields[0::4])
     if has_buckets:
         for index, flags in enumerate(fields[0::4]):
@@ -377,37 +376,41 @@ def decode_leaf(
                 values[index] = BucketValue(values[index])
     return Leaf(
         pgid, overflow, keys, values,
-        has_buckets=has_buckets, cost=leaf_cost(count, length),
+        has_buckets=has_buckets, cost=leaf_cost(count, len(data)),
     )  # fmt: skip
 
 
-def _decode_scattered(
+def _packed_content(
     positions: Sequence[int],
-    key_sizes: Sequence[int],
-    value_sizes: Sequence[int],
+    sizes: Sequence[int],
     read: Callable[[int, int], bytes],
     limit: int,
-) -> tuple[list[bytes], list[bytes]]:
-    """Elements in any place: legal, though no known writer makes them.
+) -> bytes:
+    """The content of all elements, which has to be without gaps and in order.
 
-    The content together may not exceed the page run: a damaged page whose
-    elements all point at one large value would otherwise be decoded into
-    count times that value.
+    All writers pack it so (bbolt node.go write), which makes positions a second
+    copy of count and sizes. A page where the two differ is damaged: without
+    this check one flipped bit in a size or a count would be another value, or
+    fewer keys, without a word. It costs 70 ns an element and buys one unpack
+    for all of them.
+
+    Raises:
+        FormatError: It is not, or it ends behind the page run.
     """
-    keys: list[bytes] = []
-    values: list[bytes] = []
-    total = 0
-    for index, position in enumerate(positions):
-        element = PAGE_HEADER_SIZE + ELEMENT_SIZE * index
-        at = element + position
-        key_size, value_size = key_sizes[index], value_sizes[index]
-        total += key_size + value_size
-        if at + key_size + value_size > limit or total > limit:
-            raise FormatError(f"element {index} ends behind the page", element)
-        both = read(at, key_size + value_size)
-        keys.append(both[:key_size])
-        values.append(both[key_size:])
-    return keys, values
+    table = ELEMENT_SIZE * len(positions)
+    ends = list(accumulate(sizes, initial=table))
+    length = ends.pop() - table
+    begins = list(map(add, positions, range(0, table, ELEMENT_SIZE)))
+    if begins != ends:
+        index = next(i for i, begin in enumerate(begins) if begin != ends[i])
+        raise FormatError(
+            f"element {index} does not begin where "
+            + ("the one before it ends" if index else "the element table ends"),
+            PAGE_HEADER_SIZE + ELEMENT_SIZE * index,
+        )
+    if PAGE_HEADER_SIZE + table + length > limit:
+        raise FormatError("the last element ends behind the page", PAGE_HEADER_SIZE)
+    return read(PAGE_HEADER_SIZE + table, length)
 
 
 def decode_branch(
@@ -420,7 +423,7 @@ def decode_branch(
     """Read a branch page's body; arguments as for `decode_leaf`.
 
     Raises:
-        FormatError: No elements, or one that points outside the page run.
+        FormatError: No elements, not packed, or outside the page run.
     """
     if not count:
         raise FormatError("a branch page without elements", 10)
@@ -429,22 +432,8 @@ def decode_branch(
         raise FormatError(f"{count} elements do not fit the page", 10)
     fields = struct.unpack("<" + "IIQ" * count, read(PAGE_HEADER_SIZE, start - 16))
     sizes = fields[1::3]
-    places = [
-        PAGE_HEADER_SIZE + ELEMENT_SIZE * index + position
-        for index, position in enumerate(fields[0::3])
-    ]
-    for index, (at, size) in enumerate(zip(places, sizes, strict=True)):
-        if at + size > limit:
-            raise FormatError(
-                f"element {index} ends behind the page", 16 + ELEMENT_SIZE * index
-            )
-    if sum(sizes) > limit:
-        raise FormatError("the keys overlap", PAGE_HEADER_SIZE)
-    low = min(places)
-    data = read(low, max(map(add, places, sizes)) - low)
-    keys = [
-        data[at - low : at - low + size] for at, size in zip(places, sizes, strict=True)
-    ]
+    data = _packed_content(fields[0::3], sizes, read, limit)
+    keys = list(struct.unpack("s".join(map(str, sizes)) + "s", data))
     return Branch(pgid, overflow, keys, list(fields[2::3]))
 
 
@@ -554,7 +543,8 @@ def decode_bucket(value: bytes) -> tuple[int, int, Leaf | None]:
     """Root page, sequence and, when the root is 0, the inline page.
 
     Raises:
-        FormatError: Too short, or an inline page that is no leaf.
+        FormatError: Too short, or an inline page that is no leaf, is damaged
+            or holds a bucket.
     """
     if len(value) < BUCKET_HEADER_SIZE:
         raise FormatError(f"a bucket of {len(value)} bytes, 16 are needed")
@@ -572,7 +562,12 @@ def decode_bucket(value: bytes) -> tuple[int, int, Leaf | None]:
     def read(start: int, length: int) -> bytes:
         return data[start : start + length]
 
-    return root, sequence, decode_leaf(0, header.count, 0, read, len(data))
+    page = decode_leaf(0, header.count, 0, read, len(data))
+    if page.has_buckets:
+        # No writer makes it, and every level would hold a copy of those below:
+        # a nest of 20,000 levels fits 1 MiB of file and would take 10 GiB.
+        raise FormatError("an inline bucket that holds a bucket")
+    return root, sequence, page
 
 
 def empty_database(page_size: int) -> bytes:

@@ -280,7 +280,8 @@ class _Writer:
         while way not in self._opened and way.parent is not None:
             above.append(way)
             way = way.parent
-        bucket = self._opened.get(way) or self._tx.root_bucket
+        # Not `or`: an empty bucket is false.
+        bucket = self._opened.get(way, self._tx.root_bucket)
         for step in reversed(above):
             bucket = self._below(bucket, step.name[:MAX_KEY_SIZE] or _NO_NAME)
             bucket.fill_percent = _FILL
