@@ -1,0 +1,96 @@
+"""The benchmarks' command: `python -m ci.bench engine`.
+
+Run it from the top of the checkout, with the interpreter to be measured, in an
+environment that has shearbolt and the peers:
+
+    pip install -e . --group bench
+    python -m ci.bench engine --mode full --json engine.json --charts docs
+
+It says which peers are missing and goes on without them. Exit status: 0 when
+all targets against the peers that ran are met, 1 when one is missed, 2 for
+usage errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from ci.bench import engine
+from ci.bench.charts import ratio_chart
+from ci.bench.peers import PEERS
+from ci.bench.report import Report
+from ci.bench.tables import markdown
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ci.bench", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    commands = parser.add_subparsers(dest="benchmark", required=True)
+    one = commands.add_parser("engine", help="the engine beside other stores")
+    one.add_argument("--mode", choices=engine.MODES, default="quick")
+    one.add_argument(
+        "--peer", action="append", choices=[*PEERS, engine.GO_BBOLT],
+        help="only these peers (repeat it); shearbolt itself for the ratios",
+    )  # fmt: skip
+    one.add_argument("--rounds", type=int, help="another number than the mode's")
+    one.add_argument("--pairs", type=int, help="only this size of the mode's")
+    one.add_argument("--seed", type=int, default=1)
+    one.add_argument("--folder", help="where the stores are made (default: temporary)")
+    one.add_argument("--json", metavar="FILE", help="write all samples there")
+    one.add_argument("--charts", metavar="FOLDER", help="write SVG charts there")
+    show = commands.add_parser("show", help="tables of an earlier run's JSON")
+    show.add_argument("file")
+    show.add_argument("--charts", metavar="FOLDER", help="write SVG charts there")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        The exit status.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.benchmark == "show":
+        with open(options.file, encoding="utf-8") as file:
+            report = Report.from_json(file.read())
+    else:
+        mode = engine.MODES[options.mode]
+        plan = tuple(
+            sizes for sizes in mode.plan if options.pairs in (None, sizes.pairs)
+        )
+        if not plan:
+            parser.error(f"mode {options.mode} has no size of {options.pairs} pairs")
+        if options.rounds is not None and options.rounds < 1:
+            parser.error("at least one round")
+        given = sys.argv[1:] if arguments is None else arguments
+        report = engine.run(
+            engine.Mode(options.rounds or mode.rounds, plan),
+            " ".join(["python -m ci.bench", *given]),
+            peers=options.peer,
+            parent=options.folder,
+            seed=options.seed,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        if options.json:
+            _write(options.json, report.to_json())
+    if options.charts:
+        for pairs in report.sizes():
+            _write(
+                os.path.join(options.charts, f"engine-{pairs}.svg"),
+                ratio_chart(report, pairs),
+            )
+    print(markdown(report))
+    return 0 if all(one.met for one in report.judged()) else 1
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
