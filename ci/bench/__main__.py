@@ -39,10 +39,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=1)
     one.add_argument("--folder", help="where the stores are made (default: temporary)")
     one.add_argument("--json", metavar="FILE", help="write all samples there")
-    one.add_argument("--charts", metavar="FOLDER", help="write SVG charts there")
     show = commands.add_parser("show", help="tables of an earlier run's JSON")
     show.add_argument("file")
-    show.add_argument("--charts", metavar="FOLDER", help="write SVG charts there")
+    for command in (one, show):
+        command.add_argument("--charts", metavar="FOLDER", help="write SVGs there")
+        command.add_argument(
+            "--clock",
+            choices=["wall", "cpu"],
+            default="wall",
+            help="cpu: for a machine that others use at the same time",
+        )
     return parser
 
 
@@ -77,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if options.json:
             _write(options.json, report.to_json())
+    report.clock = options.clock
     if options.charts:
         for pairs in report.sizes():
             _write(

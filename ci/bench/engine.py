@@ -216,9 +216,7 @@ def _note(
     report: Report, peer: str, pairs: int, number: int, answer: dict[str, Any]
 ) -> None:
     for workload, time in answer["times"].items():
-        report.samples.append(
-            Sample(peer, pairs, number, workload, time["seconds"], time["operations"])
-        )
+        report.samples.append(Sample(peer, pairs, number, workload, **time))
     for name, amount in answer["facts"].items():
         report.facts.append(Fact(peer, pairs, number, name, amount))
     for workload, text in answer["failures"].items():

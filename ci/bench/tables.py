@@ -63,6 +63,7 @@ def _origin(report: Report) -> str:
         f"Machine: {hardware}",
         f"Python: {machine['python']} ({machine['build']})",
         f"Peers: {peers}",
+        f"Clock: {'wall' if report.clock == 'wall' else 'CPU seconds of the process'}",
     ]
     lines += [f"Not run: {name} ({why})" for name, why in report.skipped.items()]
     lines += [

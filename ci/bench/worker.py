@@ -6,7 +6,7 @@ A process of its own for every peer and round: no peer inherits another's heap,
 and memory is counted per peer. The collector of cyclic garbage stays as Python
 sets it; a collection runs before each workload, not inside its time.
 
-The output is one JSON object: {"times": {workload: {"seconds", "operations"}},
+The output is one JSON object: {"times": {workload: {"seconds", "cpu", "operations"}},
 "facts": {name: number}, "failures": {workload: text}}. `gobolt/main.go` prints
 the same.
 
@@ -45,7 +45,7 @@ class Measured:
     """What one worker found.
 
     Attributes:
-        times: Per workload, seconds and operations.
+        times: Per workload, seconds, CPU seconds of all threads, operations.
         facts: Sizes and memory, in bytes.
         failures: Workloads that raised, with the error's text.
     """
@@ -81,16 +81,17 @@ def measure(
         if name in skip:
             return
         gc.collect()
-        began = time.perf_counter()
+        cpu, began = time.process_time(), time.perf_counter()
         try:
             answer = call()
         except Exception as error:  # noqa: BLE001 - whatever a peer raises is its result
             result.failures[name] = f"{type(error).__name__}: {error}"
             return
         seconds = time.perf_counter() - began
+        cpu = time.process_time() - cpu
         if answer is not None and answer != expect:
             raise WrongAnswerError(f"{peer.name}, {name}: {answer} pairs, not {expect}")
-        result.times[name] = {"seconds": seconds, "operations": operations}
+        result.times[name] = {"seconds": seconds, "cpu": cpu, "operations": operations}
 
     @contextmanager
     def opened() -> Iterator[None]:
@@ -134,13 +135,18 @@ def measure(
 
 def _time_opens(peer: Peer, store: str, sizes: Sizes, result: Measured) -> None:
     """Open and close a few times; the median, because the first loads code."""
-    seconds = []
+    seconds, cpus = [], []
     for _ in range(sizes.opens):
-        began = time.perf_counter()
+        cpu, began = time.process_time(), time.perf_counter()
         peer.open(store)
         seconds.append(time.perf_counter() - began)
+        cpus.append(time.process_time() - cpu)
         peer.close()
-    result.times["open"] = {"seconds": median(seconds), "operations": 1}
+    result.times["open"] = {
+        "seconds": median(seconds),
+        "cpu": median(cpus),
+        "operations": 1,
+    }
 
 
 def _pairs_in_ranges(ordered: list[bytes], starts: list[bytes]) -> int:

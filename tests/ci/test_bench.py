@@ -41,7 +41,7 @@ def a_report(times: dict[str, Sequence[float]], pairs: int = 100_000) -> report.
     made = report.Report("test", describe("/").to_json())
     made.versions = dict.fromkeys(times, "1")
     made.samples = [
-        report.Sample(peer, pairs, number, workload, seconds, 1)
+        report.Sample(peer, pairs, number, workload, seconds, seconds / 2, 1)
         for peer, rounds in times.items()
         for number, seconds in enumerate(rounds)
         for workload in WORKLOADS
@@ -201,6 +201,13 @@ def test_a_ratio_above_one_means_ours_is_faster() -> None:
     made = a_report({"shearbolt": [1.0], "sqlite3": [4.0]})
     assert made.ratio("sqlite3", 100_000, "get warm") == 4
     assert made.rate("shearbolt", 100_000, "get warm") == 1
+
+
+def test_the_cpu_clock_counts_cpu_seconds() -> None:
+    made = a_report({"shearbolt": [1.0], "sqlite3": [4.0]})
+    made.clock = "cpu"
+    assert made.rate("shearbolt", 100_000, "get warm") == 2
+    assert "CPU seconds" in tables.markdown(made)
 
 
 def test_the_mean_ratio_is_geometric_and_needs_every_workload() -> None:
