@@ -71,7 +71,7 @@ class ShearboltSubject:
     """
 
     name = "shearbolt"
-    default_programs = 40
+    default_programs = 25
     default_model = "tear=byte"
 
     def __init__(self) -> None:
@@ -233,7 +233,10 @@ def _content_lines(root: Bucket) -> list[str]:
 
 
 def _page_text(pgid: int, data: bytes, page_size: int) -> str:
+    # Stories give a place some twenty columns, so the word that says most is first.
     header = layout.Header.decode(data)
+    more = len(data) // page_size - 1
+    pages = f" + {more} pages" if more > 0 else ""
     if not any(data[: layout.PAGE_HEADER_SIZE]) and pgid:
         return f"page {pgid}, never written"
     kind = layout.page_kind(header.flags)
@@ -242,15 +245,10 @@ def _page_text(pgid: int, data: bytes, page_size: int) -> str:
             meta = layout.Meta.decode(data[16:80])
         except layout.MetaError:
             return f"meta {pgid}"
-        text = f"meta {pgid}, txid {meta.txid}, root {meta.root}"
-        if len(data) > page_size:
-            text += f" and {len(data) // page_size - 1} more pages"
-        return text
+        return f"meta {pgid}, txid {meta.txid}, root {meta.root}{pages}"
     if header.pgid != pgid:
-        return f"page {pgid}, inside another page's run"
-    text = f"page {pgid}, {kind} of {header.count}"
-    more = len(data) // page_size - 1
-    return f"{text} and {more} more pages" if more > 0 else text
+        return f"page {pgid}, inside a run"
+    return f"{kind} page {pgid}{pages}"
 
 
 def _meta_fields(start: int, stop: int) -> str:

@@ -28,7 +28,7 @@ FIVE = (
 
 
 def test_the_machine_finds_nothing_in_the_engine():
-    run_state_machine_as_test(CrashMachine, settings=settings(PROFILE, max_examples=40))
+    run_state_machine_as_test(CrashMachine, settings=settings(PROFILE, max_examples=25))
 
 
 @pytest.mark.parametrize("name", FIVE)
@@ -37,7 +37,6 @@ def test_the_machine_finds_a_planted_bug(name):
         run_state_machine_as_test(CrashMachine, settings=FINDING)
 
 
-@pytest.mark.parametrize("name", ["readers-ignored", "no-meta-sync"])
-def test_the_machine_finds_more_than_the_five(name):
-    with mutant(name), pytest.raises(BrokenPromiseError):
+def test_the_machine_finds_a_commit_that_returns_too_early():
+    with mutant("no-meta-sync"), pytest.raises(BrokenPromiseError):
         run_state_machine_as_test(CrashMachine, settings=FINDING)

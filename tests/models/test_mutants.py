@@ -37,9 +37,6 @@ TOLD = (
     "checksum-unverified",
     "early-reuse",
     "no-dir-sync",
-    "no-meta-sync",
-    "meta-first",
-    "creation-cut-short",
 )
 
 
@@ -90,7 +87,7 @@ def test_shrinks_to_at_most_six_operations(name):
             simplify=SUBJECT.simplify,
             fails=lambda p: experiment(p).first(found.violation.property),
             key=lambda p: str(SUBJECT.encode(p)),
-            budget=Budget(25),
+            budget=Budget(15),
         )
         again = experiment(shrunk.program).first(found.violation.property)
     assert len(SUBJECT.describe(shrunk.program)) <= 6

@@ -167,9 +167,9 @@ def test_places_in_the_file_have_names():
         for one in disk.trace
         if isinstance(one, Write)
     ]
-    assert names[0].startswith("page 2, freelist of 0")
+    assert names[0] == "freelist page 2 + 1 pages"
     assert "meta 1, txid 1, root 3" in names
-    assert any(name.startswith("page 4, leaf of ") for name in names)
+    assert any(name.startswith("leaf page 4") for name in names)
     assert names[-1].startswith("meta 0, txid 2, root ")
     assert subject.locate(DATABASE, 4096 + 64, bytes(8)) == "meta 1, txid"
     assert subject.locate(DATABASE, 16, bytes(64)) == "meta 0, magic to checksum"
