@@ -1,0 +1,172 @@
+"""Injected faults: each does what its line says, once or for ever, and is noted."""
+
+import errno
+
+import pytest
+
+from tornpage.disk import Disk
+from tornpage.faults import FaultyDisk, under_script
+from tornpage.script import CALLS, Script
+
+
+def faulty(text, files=None):
+    return FaultyDisk(Disk(files or {"/f": b"abcdefgh"}), Script.parse(text))
+
+
+def every_call(disk):
+    """Make each call once, in the order of CALLS; yields (name, thunk)."""
+    file = disk.open("/f")
+    yield "open", lambda: disk.open("/f")
+    yield "rename", lambda: disk.rename("/f", "/g")
+    yield "unlink", lambda: disk.unlink("/g")
+    yield "fsync_dir", lambda: disk.fsync_dir("/f")
+    yield "pread", lambda: file.pread(4, 0)
+    yield "pwrite", lambda: file.pwritev([b"xy"], 0)
+    yield "ftruncate", lambda: file.ftruncate(4)
+    yield "fdatasync", file.fdatasync
+    yield "fsync", file.fsync
+    yield "size", file.size
+    yield "lock", lambda: file.lock(True)
+
+
+def make_every_call(disk):
+    for _, call in every_call(disk):
+        call()
+
+
+def test_every_call_can_fail_and_a_failed_call_has_done_nothing():
+    for name in CALLS:
+        nth = 2 if name == "open" else 1
+        disk = faulty(f"{name}#{nth}=EINTR")
+        calls = dict(every_call(disk))
+        before = len(disk.trace)
+        with pytest.raises(OSError, match=r"\[Errno") as caught:
+            calls[name]()
+        assert caught.value.errno == errno.EINTR
+        assert len(disk.trace) == before
+        assert [one.call for one in disk.injected] == [name]
+    assert list(dict(every_call(faulty("")))) == list(CALLS)
+
+
+def test_any_counts_every_call_in_order():
+    honest = faulty("")
+    make_every_call(honest)
+    assert honest.calls == ["open", *CALLS]
+    for nth, name in enumerate(honest.calls, 1):
+        disk = faulty(f"any#{nth}=EIO")
+        with pytest.raises(OSError, match="Input/output error"):
+            make_every_call(disk)
+        assert (disk.injected[0].call, disk.injected[0].index) == (name, nth)
+
+
+def test_transient_passes_and_persistent_stays():
+    for text, wanted in (("pwrite#2=ENOSPC", "wewww"), ("pwrite#2=ENOSPC!", "weeee")):
+        assert "".join(five_writes(faulty(text))) == wanted
+
+
+def five_writes(disk):
+    file = disk.open("/f")
+    return [outcome(lambda: file.pwritev([b"x"], 0)) for _ in range(5)]
+
+
+def outcome(call):
+    try:
+        call()
+    except OSError:
+        return "e"
+    return "w"
+
+
+def test_short_transfers_move_so_much_and_no_more():
+    disk = faulty(
+        "pwrite#1=short:3; pwrite#2=short:0; pread#1=short:2; pread#2=short:0"
+    )
+    file = disk.open("/f")
+    assert file.pwritev([b"WX", b"YZ"], 1) == 3
+    assert file.pwritev([b"WX"], 0) == 0
+    assert file.pread(8, 0) == b"aW"
+    # Nothing at all would mean end of file, which a short read does not.
+    assert file.pread(8, 0) == b"a"
+    assert file.pread(8, 0) == b"aWXYefgh"
+    assert [len(one.data) for one in disk.trace.operations()] == [3]
+
+
+def test_a_busy_lock_is_somebody_elses():
+    file = faulty("lock#1=busy").open("/f")
+    assert [file.lock(True), file.lock(True)] == [False, True]
+
+
+def test_silent_faults_report_success():
+    disk = faulty(
+        "pwrite#1=lost; pwrite#2=at:6; pwrite#3=flip:0; pread#2=flip:9; pread#3=at:4"
+    )
+    file = disk.open("/f")
+    assert [file.pwritev([b"XY"], at) for at in (0, 0, 2)] == [2, 2, 2]
+    assert file.pread(8, 0) == b"abYYefXY"
+    assert file.pread(2, 0) == b"a`"
+    assert file.pread(4, 0) == b"efXY"
+
+
+def test_a_stale_read_shows_what_the_last_write_replaced():
+    file = faulty("pread#1=stale; pread#3=stale").open("/f")
+    file.pwritev([b"111"], 0)
+    file.pwritev([b"22"], 1)
+    assert [file.pread(4, 0) for _ in range(3)] == [b"111d", b"122d", b"111d"]
+
+
+def test_letters_count_what_is_written_back():
+    disk = faulty("/f@1=wxW", {"/f": bytes(2048)})
+    file = disk.open("/f")
+
+    def write_and_sync(offset):
+        file.pwritev([b"x"], offset)
+        return outcome(file.fdatasync)
+
+    # Sector 0 is nobody's business; sector 1 fails the second time.
+    assert [write_and_sync(at) for at in (0, 512, 0, 600, 1023)] == list("wwwew")
+    assert outcome(file.fdatasync) == "w"
+    whole = faulty("/f=xW", {"/f": bytes(2048)}).open("/f")
+    assert outcome(whole.fdatasync) == "w", "a clean file has nothing to write back"
+    whole.pwritev([b"x"], 0)
+    assert [outcome(whole.fsync), outcome(whole.fsync)] == ["e", "w"]
+
+
+def test_a_fault_is_noted_with_the_line_that_met_it():
+    disk = faulty("pwrite#2=EIO")
+    file = disk.open("/f")
+    file.pwritev([b"x"], 0)
+    with pytest.raises(OSError, match="Input"):
+        file.pwritev([b"y"], 0)
+    (note,) = disk.injected
+    assert (note.fault, note.call, note.index, note.operations) == (
+        "pwrite#2=EIO", "pwrite", 3, 1,
+    )  # fmt: skip
+    assert note.site.startswith("test_faults.py:")
+
+
+def test_lifted_faults_are_gone():
+    disk = faulty("pwrite#1=EIO!")
+    file = disk.open("/f")
+    assert outcome(lambda: file.pwritev([b"x"], 0)) == "e"
+    disk.lift()
+    assert outcome(lambda: file.pwritev([b"x"], 0)) == "w"
+
+
+def test_a_disk_without_faults_is_the_disk_itself():
+    plain, front = Disk({"/f": b"abc"}), faulty("", {"/f": b"abc"})
+    for disk in (plain, front):
+        file = disk.open("/f")
+        file.pwritev([b"x"], 1)
+        file.fdatasync()
+        disk.mark("acked", txid=1)
+    assert [one.op for one in plain.trace] == [one.op for one in front.trace]
+    assert front.trace[0].site.startswith("test_faults.py:")
+    assert under_script(plain, Script()).model is plain.model
+
+
+def test_another_process_counts_from_one():
+    disk = Disk({"/f": b"abc"})
+    for _ in range(2):
+        process = FaultyDisk(disk, Script.parse("open#1=EMFILE"))
+        assert outcome(lambda disk=process: disk.open("/f")) == "e"
+        assert outcome(lambda disk=process: disk.open("/f")) == "w"
