@@ -3,7 +3,9 @@
 The engine believes nothing that a damaged file says and so refuses to touch it.
 Here a human decides. Every operation works on a copy, never on the patient:
 
-    source --copy--> output --one change--> output, durable
+    source --copy--> output.PID.partial --one change--> fdatasync --rename--> output
+
+so that a file called `output` is a finished one, also after a crash.
 
 | operation             | what it does to the copy                                  |
 |-----------------------|-----------------------------------------------------------|
@@ -115,16 +117,43 @@ def _lock_shared(storage: Storage, file: File, path: str, timeout: float) -> Non
         raise StorageError.of(error, "flock", path) from error
 
 
+@contextmanager
 def _copy(
+    source: Path,
+    output: Path,
+    storage: Storage,
+    timeout: float,
+    progress: Progress | None,
+) -> Iterator[str]:
+    """A copy of `source` to work on, which becomes `output` at the end.
+
+    After an error there is neither.
+    """
+    target = fsdecode(output)
+    if storage.exists(target):
+        raise SurgeryError(f'output file "{target}" already exists')
+    partial = f"{target}.{storage.pid()}.partial"
+    try:
+        _copy_file(storage, fsdecode(source), partial, timeout, progress)
+        yield partial
+        try:
+            storage.rename(partial, target)
+            storage.fsync_dir(target)
+        except OSError as error:
+            raise StorageError.of(error, "rename", target) from error
+    except BaseException:
+        if storage.exists(partial):
+            storage.unlink(partial)
+        raise
+
+
+def _copy_file(
     storage: Storage,
     source: str,
-    output: str,
+    target: str,
     timeout: float,
     progress: Progress | None,
 ) -> None:
-    """Copy all bytes into a file that did not exist."""
-    if storage.exists(output):
-        raise SurgeryError(f'output file "{output}" already exists')
     try:
         patient = storage.open(source, read_only=True)
     except OSError as error:
@@ -132,16 +161,14 @@ def _copy(
     try:
         _lock_shared(storage, patient, source, timeout)
         try:
-            copy = storage.open(output, create=True, exclusive=True)
+            copy = storage.open(target, create=True)
+            copy.ftruncate(0)
         except OSError as error:
-            raise StorageError.of(error, "open", output) from error
+            raise StorageError.of(error, "open", target) from error
         try:
             _copy_bytes(
-                Pager(patient, source, _CHUNK), Pager(copy, output, _CHUNK), progress
+                Pager(patient, source, _CHUNK), Pager(copy, target, _CHUNK), progress
             )
-        except BaseException:
-            storage.unlink(output)
-            raise
         finally:
             copy.close()
     finally:
@@ -171,23 +198,12 @@ def _patient(
 ) -> Iterator[PageFile]:
     """A writable copy of `source`; durable at the end, gone after an error."""
     machine = storage or OSStorage()
-    name = fsdecode(output)
-    _copy(machine, fsdecode(source), name, timeout, progress)
-    try:
-        with PageFile(name, writable=True, storage=machine) as file:
-            yield file
-            file.sync()
-        _sync_name(machine, name)
-    except BaseException:
-        machine.unlink(name)
-        raise
-
-
-def _sync_name(storage: Storage, path: str) -> None:
-    try:
-        storage.fsync_dir(path)
-    except OSError as error:
-        raise StorageError.of(error, "fsync of the directory", path) from error
+    with (
+        _copy(source, output, machine, timeout, progress) as partial,
+        PageFile(partial, writable=True, storage=machine) as file,
+    ):
+        yield file
+        file.sync()
 
 
 # -- the operations ----------------------------------------------------------------
@@ -453,14 +469,8 @@ def rebuild_freelist(
                 "freelist to forcibly rebuild it"
             )
     machine = storage or OSStorage()
-    name = fsdecode(output)
-    _copy(machine, fsdecode(source), name, timeout, progress)
-    try:
-        open_database(name, timeout=timeout, storage=machine).close()
-        _sync_name(machine, name)
-    except BaseException:
-        machine.unlink(name)
-        raise
+    with _copy(source, output, machine, timeout, progress) as partial:
+        open_database(partial, timeout=timeout, storage=machine).close()
 
 
 def validate_metas(

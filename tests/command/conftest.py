@@ -8,8 +8,9 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from shearbolt.command import main
 from tests.command.databases import KINDS, make
+
+from shearbolt.command import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable

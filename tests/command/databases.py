@@ -58,7 +58,7 @@ def _deep_tree(db: DB) -> None:
 def _many_free(db: DB) -> None:
     _one_tree(db)
     with db.update() as tx:
-        for i in range(0, 290):
+        for i in range(290):
             tx.bucket(b"b").delete(b"%05d" % i)
 
 
@@ -208,7 +208,10 @@ def make(name: str, folder: Path) -> Path:
     kind = KINDS[name]
     path = folder / f"{name}.db"
     with shearbolt.open(
-        path, page_size=kind.page_size, no_freelist_sync=kind.no_freelist_sync
+        path,
+        page_size=kind.page_size,
+        no_freelist_sync=kind.no_freelist_sync,
+        no_sync=True,
     ) as db:
         kind.fill(db)
     return path

@@ -38,9 +38,7 @@ def lines(path: Path) -> Iterator[tuple[str | bytes, ...]]:
 def _page_lines(path: Path) -> Iterator[tuple[str, ...]]:
     with PageFile(path) as file:
         pages = [str(pgid) for pgid in range(min(file.high_water_mark, 60))]
-        leaf = next(
-            (pgid for pgid in pages if _is_filled_leaf(file, int(pgid))), None
-        )
+        leaf = next((pgid for pgid in pages if _is_filled_leaf(file, int(pgid))), None)
     yield ("page", "DB", *pages)
     yield ("page", "DB", "0", "1", "--format-value", "redacted")
     yield ("page", "--format-value=hex", "DB", pages[-1])

@@ -29,9 +29,11 @@ _LONGEST = 600
 def shown(output: bytes) -> str:
     """An output as it is written down."""
     if len(output) <= _LONGEST:
-        return output.decode("utf-8", "surrogateescape").encode(
-            "utf-8", "backslashreplace"
-        ).decode()
+        return (
+            output.decode("utf-8", "surrogateescape")
+            .encode("utf-8", "backslashreplace")
+            .decode()
+        )
     return f"sha256 {hashlib.sha256(output).hexdigest()}"
 
 

@@ -23,12 +23,13 @@ import shutil
 import subprocess
 
 import pytest
-import shearbolt
-from shearbolt.export import records
 from tests.command.conftest import call
 from tests.command.databases import KINDS, make
 from tests.command.lines import lines
 from tests.command.record import real_answer, written
+
+import shearbolt
+from shearbolt.export import records
 
 pytestmark = pytest.mark.interop
 
@@ -93,7 +94,9 @@ def test_both_make_the_same_file(bbolt, name, line, tmp_path) -> None:
         places = {"DB": str(path), "OUT": str(output)}
         return [places.get(word, word) for word in line]
 
-    theirs = subprocess.run([bbolt, *words(outputs[0])], capture_output=True, check=False)
+    theirs = subprocess.run(
+        [bbolt, *words(outputs[0])], capture_output=True, check=False
+    )
     ours = call(*words(outputs[1]))
     assert ours.status == theirs.returncode
     if ours.status:
