@@ -94,9 +94,11 @@ def test_nonsense_is_refused(nested) -> None:
     with shearbolt.open(nested) as db:
         with pytest.raises(shearbolt.OptionError, match="into itself"):
             compact(db, db)
-        with shearbolt.open(nested.with_name("to.db")) as target:
-            with pytest.raises(shearbolt.OptionError, match="number of bytes"):
-                compact(db, target, -1)
+        with (
+            shearbolt.open(nested.with_name("to.db")) as target,
+            pytest.raises(shearbolt.OptionError, match="number of bytes"),
+        ):
+            compact(db, target, -1)
 
 
 # -- the subcommand ----------------------------------------------------------------

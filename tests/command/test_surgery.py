@@ -289,9 +289,11 @@ def test_an_output_that_exists_is_not_touched(name, patient, output) -> None:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_nothing_is_copied_while_somebody_writes(name, patient, output) -> None:
-    with shearbolt.open(patient, no_freelist_sync=True):
-        with pytest.raises(shearbolt.LockTimeoutError):
-            OPERATIONS[name](patient, output, timeout=0)
+    with (
+        shearbolt.open(patient, no_freelist_sync=True),
+        pytest.raises(shearbolt.LockTimeoutError),
+    ):
+        OPERATIONS[name](patient, output, timeout=0)
     assert not output.exists()
 
 
@@ -372,9 +374,11 @@ def test_a_claimed_overflow_is_not_believed(tree) -> None:
         (3).to_bytes(8, "little") + b"\x02\0\x01\0" + b"\xff\xff\xff\xff"
     )
     tree.write_bytes(data)
-    with PageFile(tree) as file:
-        with pytest.raises(UnreadablePageError, match="4294967295 overflow pages"):
-            file.page(3)
+    with (
+        PageFile(tree) as file,
+        pytest.raises(UnreadablePageError, match="4294967295 overflow pages"),
+    ):
+        file.page(3)
 
 
 def test_a_high_water_mark_beyond_the_file_does_not_make_it_read_there(tree) -> None:
@@ -390,6 +394,8 @@ def test_a_high_water_mark_beyond_the_file_does_not_make_it_read_there(tree) -> 
         (3).to_bytes(8, "little") + b"\x02\0\x01\0" + b"\xff\xff\xff\x7f"
     )
     tree.write_bytes(data)
-    with PageFile(tree) as file:
-        with pytest.raises(UnreadablePageError, match="does not lie in the file"):
-            file.page(3)
+    with (
+        PageFile(tree) as file,
+        pytest.raises(UnreadablePageError, match="does not lie in the file"),
+    ):
+        file.page(3)

@@ -1,0 +1,352 @@
+"""Bad input ends in one line on standard error and a status; nothing is harmed.
+
+No file, argument or combination of these may give a traceback: it would be raised
+out of `main` here and fail the test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+from tests.command.databases import make
+
+import shearbolt
+from shearbolt.command import COMMANDS
+
+# What each subcommand needs beside the database.
+ARGUMENTS = {
+    "buckets": (),
+    "check": (),
+    "compact": ("-o", "OUT"),
+    "delete": ("top", "plain"),
+    "diff": ("SOUND",),
+    "dump": ("0", "3"),
+    "export": (),
+    "get": ("top", "plain"),
+    "info": (),
+    "inspect": (),
+    "keys": ("top", "middle"),
+    "page": ("--all",),
+    "page-item": ("3", "0"),
+    "pages": (),
+    "put": ("top", "k", "v"),
+    "repair": ("-o", "OUT"),
+    "stats": (),
+    "surgery clear-page": ("--output", "OUT", "--pageId", "3"),
+    "surgery clear-page-elements": (
+        "--output", "OUT", "--pageId", "3", "--from-index", "0", "--to-index", "1",
+    ),
+    "surgery copy-page": ("--output", "OUT", "--from-page", "3", "--to-page", "2"),
+    "surgery freelist abandon": ("--output", "OUT"),
+    "surgery freelist rebuild": ("--output", "OUT"),
+    "surgery meta update": ("--output", "OUT", "--fields", "root:3"),
+    "surgery meta validate": (),
+    "surgery revert-meta-page": ("--output", "OUT"),
+}  # fmt: skip
+NO_DATABASE = {"bench", "version", "import"}
+CHANGING = {"put", "delete"}
+# These read the file without its lock.
+LOCKLESS = {"page", "page-item", "dump", "surgery meta validate"}
+
+
+def test_every_subcommand_is_tried_below() -> None:
+    assert set(ARGUMENTS) | NO_DATABASE == set(COMMANDS)
+
+
+@pytest.fixture
+def sound(tmp_path):
+    return make("nested", tmp_path)
+
+
+def line(name, path, sound):
+    places = {"OUT": path.parent / "out.db", "SOUND": sound}
+    return [*name.split(), path, *(places.get(word, word) for word in ARGUMENTS[name])]
+
+
+def digest(path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def one_line(answer) -> bool:
+    return answer.stderr.count("\n") == 1 and answer.stderr.startswith("Error: ")
+
+
+# -- files that are no databases ---------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_a_missing_file_is_named_and_not_made(name, sound, tmp_path, run) -> None:
+    path = tmp_path / "missing.db"
+    answer = run(*line(name, path, sound))
+    assert answer.status == (2 if name == "diff" else 1)
+    assert answer.stderr == f'Error: source database file "{path}" doesn\'t exist\n'
+    assert answer.stdout == b""
+    assert not path.exists()
+
+
+def bad_file(kind: str, sound, path) -> None:
+    data = sound.read_bytes()
+    if kind == "directory":
+        path.mkdir()
+        return
+    if kind == "fifo":
+        os.mkfifo(path)
+        return
+    path.write_bytes(
+        {
+            "empty": b"",
+            "one byte": b"\0",
+            "random": random.Random(5).randbytes(16384),
+            "zeros": bytes(16384),
+            "metas only": data[:2048],
+            "text": b"[mysqld]\n" * 1000,
+        }[kind]
+    )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["directory", "fifo", "empty", "one byte", "random", "zeros", "metas only", "text"],
+)
+@pytest.mark.parametrize("name", [name for name in ARGUMENTS if name not in CHANGING])
+def test_what_is_no_database_is_an_error(kind, name, sound, tmp_path, run) -> None:
+    path = tmp_path / "bad.db"
+    bad_file(kind, sound, path)
+    before = path.read_bytes() if path.is_file() else None
+    answer = run(*line(name, path, sound))
+    raw = kind == "metas only" and (name in LOCKLESS or name == "repair")
+    surgical = kind == "metas only" and name.startswith("surgery")
+    if not raw and not surgical:
+        assert answer.status == (2 if name == "diff" else 1), answer
+        assert one_line(answer), answer.stderr
+        assert not (tmp_path / "out.db").exists()
+    assert not list(tmp_path.glob("*.partial"))
+    if before is not None:
+        assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_damage_is_an_error_or_an_answer_never_a_traceback(
+    seed, sound, made, tmp_path, run
+) -> None:
+    draw = random.Random(seed)
+    kind = draw.choice(["nested", "one-tree", "overflow", "mixed"])
+    data = bytearray(made(kind).read_bytes())
+    for _ in range(draw.randint(1, 4)):
+        page = draw.randrange(0, 14)
+        at = page * 1024 + draw.choice([0, 8, 10, 12, 16, 20, 24, 28, 40, 56])
+        data[at] = draw.randrange(256)
+    if draw.random() < 0.2:
+        del data[draw.randrange(2048, len(data)) :]
+    path = tmp_path / "damaged.db"
+    for name in ARGUMENTS:
+        path.write_bytes(data)
+        answer = run(*line(name, path, sound))
+        assert answer.status in {0, 1, 2}
+        assert one_line(answer) or not answer.stderr
+        if name not in CHANGING:
+            assert path.read_bytes() == data
+        (tmp_path / "out.db").unlink(missing_ok=True)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+# -- locks -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_a_locked_file_is_an_error_after_the_timeout(
+    name, sound, tmp_path, run
+) -> None:
+    path = make("no-freelist-4k", tmp_path)
+    with shearbolt.open(path, no_freelist_sync=True):
+        before = digest(path)
+        words = line(name, path, sound)
+        if name in LOCKLESS:
+            assert run(*words).status in {0, 1}
+            return
+        if name != "repair":
+            words += ["--timeout", "0"]
+        answer = run(*words)
+        assert answer.status == (2 if name == "diff" else 1)
+        assert "process" in answer.stderr
+        assert one_line(answer)
+        assert digest(path) == before
+    assert not (tmp_path / "out.db").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["info", "check", "get", "export", "stats", "diff", "compact"]
+)
+def test_readers_share_the_file(name, sound, tmp_path, run) -> None:
+    with shearbolt.open(sound, read_only=True):
+        answer = run(*line(name, sound, sound), "--timeout", "0")
+    assert answer.status == 0, answer.stderr
+
+
+# -- arguments ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nonsense",),
+        ("surgery", "nonsense"),
+        ("surgery", "freelist", "nonsense"),
+        ("--nonsense",),
+        ("check",),
+        ("check", "DB", "DB"),
+        ("check", "DB", "--from-page", "x"),
+        ("check", "DB", "--timeout", "nan"),
+        ("check", "DB", "--timeout", "-1"),
+        ("check", "DB", "--jso"),
+        ("get", "DB", "key"),
+        ("get", "DB", "b", "k", "--format", "rot13"),
+        ("get", "DB", "b", "xyz", "--parse-format", "hex"),
+        ("keys", "DB"),
+        ("page", "DB"),
+        ("page", "DB", "0", "--all"),
+        ("page", "DB", "-1"),
+        ("page", "DB", "18446744073709551616"),
+        ("page", "DB", "1_0"),
+        ("page-item", "DB", "3", "0", "--key-only", "--value-only"),
+        ("dump", "DB"),
+        ("compact", "DB"),
+        ("compact", "DB", "-o", "OUT", "--tx-max-size", "-5"),
+        ("put", "DB", "b", "k"),
+        ("put", "DB", "b"),
+        ("delete", "DB", "b"),
+        ("import", "x.jsonl"),
+        ("import", "x.jsonl", "-o", "OUT", "--into", "DB"),
+        ("import", "x.jsonl", "--into", "DB", "--page-size", "4096"),
+        ("diff", "DB"),
+        ("bench", "--count", "10", "--batch-size", "3"),
+        ("bench", "--count", "0"),
+        ("bench", "--write-mode", "seq-del"),
+        ("bench", "--key-size", "2"),
+        ("bench", "--fill-percent", "2"),
+        ("bench", "--blockprofile", "OUT"),
+        ("bench", "--path", "DB"),
+        ("surgery", "copy-page", "DB", "--output", "OUT", "--from-page", "3"),
+        ("surgery", "copy-page", "DB", "--output=OUT", "--from-page=3", "--to-page=3"),
+        ("surgery", "clear-page", "DB", "--output", "OUT", "--pageId", "1"),
+        ("surgery", "clear-page", "DB", "--pageId", "3"),
+        ("surgery", "meta", "update", "DB", "--output", "OUT", "--meta-page", "2"),
+        ("surgery", "meta", "update", "DB", "--output", "OUT", "--fields", "root"),
+        ("surgery", "meta", "update", "DB", "--output", "OUT", "--fields", "txid:4"),
+        ("surgery", "meta", "update", "DB", "--output", "OUT", "--fields", "root:x"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_wrong_usage_is_one_line_and_status_2(words, sound, tmp_path, run) -> None:
+    before = digest(sound)
+    places = {"DB": sound, "OUT": tmp_path / "out.db"}
+    answer = run(*(places.get(word, word) for word in words))
+    assert answer.status == 2
+    assert one_line(answer), answer.stderr
+    assert answer.stderr.rstrip().endswith("--help')")
+    assert answer.stdout == b""
+    assert digest(sound) == before
+    assert not (tmp_path / "out.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("get", "DB", "top", "nope"),
+         'Error key not found for key: "nope" hex: "6e6f7065"'),
+        (("get", "DB", "top", "middle"),
+         'Error key not found for key: "middle" hex: "6d6964646c65"'),
+        (("get", "DB", "top", ""), "key is required: key required"),
+        (("get", "DB", "nope", "k"), 'bucket not found: "nope"'),
+        (("keys", "DB", "top", "nope"), 'bucket not found: "nope" of "top"/"nope"'),
+        (("keys", "DB", "top", "plain"), 'bucket not found: "plain" of "top"/"plain"'),
+        (("delete", "DB", "top", "nope"),
+         'key not found: "nope" hex: "6e6f7065" (a bucket is deleted with --bucket)'),
+        (("delete", "--bucket", "DB", "top", "plain"),
+         'bucket not found: "plain" of "top"/"plain"'),
+        (("put", "DB", "top", "middle", "v"), "incompatible value: b'middle'"),
+        (("put", "DB", "nope", "k", "v"), 'bucket not found: "nope"'),
+        (("page-item", "DB", "0", "0"),
+         "leafPageElement: expected item index less than 0, but got 0"),
+        (("page-item", "DB", "4", "99"),
+         "leafPageElement: expected item index less than 2, but got 99"),
+        (("put", "DB", "top", "k" * 32769, "v"),
+         "key too large: 32769 bytes, at most 32768 are allowed"),
+    ],
+    ids=lambda words: " ".join(words)[:40] if isinstance(words, tuple) else "",
+)  # fmt: skip
+def test_what_is_not_there_is_named(words, message, sound, run) -> None:
+    before = digest(sound)
+    answer = run(*(sound if word == "DB" else word for word in words))
+    assert (answer.status, answer.stderr) == (1, f"Error: {message}\n")
+    assert digest(sound) == before
+
+
+def test_a_message_stays_one_line_whatever_a_name_holds(tmp_path, run) -> None:
+    answer = run("check", tmp_path / "new\nline\x1b[31m.db")
+    assert one_line(answer)
+    assert "new\\nline\\x1b[31m.db" in answer.stderr
+
+
+def test_an_import_that_fails_names_the_line_and_leaves_nothing(
+    sound, tmp_path, run
+) -> None:
+    lines = b'{"bucket": ["b"]}\n{"bucket": 7}\n'
+    before = digest(sound)
+    for target in (("-o", tmp_path / "out.db"), ("--into", sound)):
+        answer = run("import", *target, stdin=lines)
+        assert answer.status == 1
+        assert answer.stderr == 'Error: line 2: "bucket" is a list of names\n'
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["nested.db"]
+    assert digest(sound) == before
+    assert run("import", "-o", tmp_path / "o", tmp_path / "no.jsonl").status == 1
+
+
+# -- the outside world -------------------------------------------------------------
+
+SHELL = [sys.executable, "-m", "shearbolt.command"]
+
+
+def test_a_reader_that_has_seen_enough_ends_it_silently(tmp_path) -> None:
+    path = make("deep-tree", tmp_path)
+    process = subprocess.Popen(
+        [*SHELL, "export", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=30) == 128 + signal.SIGPIPE
+
+
+def test_the_installed_program_prints_and_fails_like_main(sound, tmp_path) -> None:
+    done = subprocess.run(
+        [*SHELL, "info", str(sound)], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"Page Size: 1024\n", b"")
+    done = subprocess.run(
+        [*SHELL, "info", str(tmp_path)], capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"Error: ")
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_name_that_is_no_text_in_this_locale_works(tmp_path) -> None:
+    path = tmp_path / "b.db"
+    with shearbolt.open(path) as db, db.update() as tx:
+        tx.create_bucket(b"\xff\xfe").put(b"\xe9", b"\x00\xff\n")
+    done = subprocess.run(
+        [*SHELL, "get", str(path), b"\xff\xfe", b"\xe9", "--format", "bytes"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"},
+    )
+    assert done.stdout == b"\x00\xff\n\n"
