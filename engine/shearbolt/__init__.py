@@ -57,6 +57,14 @@ from shearbolt.errors import (
     WouldDeadlockError,
 )
 from shearbolt.format import MAX_KEY_SIZE, MAX_VALUE_SIZE
+from shearbolt.stats import (
+    BucketStats,
+    BucketStructure,
+    Info,
+    PageInfo,
+    Stats,
+    TxStats,
+)
 from shearbolt.tx import Tx
 
 __version__ = "0.1.0"
@@ -71,6 +79,8 @@ __all__ = [
     "BucketExistsError",
     "BucketNameRequiredError",
     "BucketNotFoundError",
+    "BucketStats",
+    "BucketStructure",
     "ChecksumError",
     "CorruptPageError",
     "Cursor",
@@ -83,20 +93,24 @@ __all__ = [
     "ForkedError",
     "FreePagesNotLoadedError",
     "IncompatibleValueError",
+    "Info",
     "InvalidDatabaseError",
     "KeyRequiredError",
     "KeyTooLargeError",
     "LockTimeoutError",
     "MaxSizeReachedError",
     "OptionError",
+    "PageInfo",
     "Problem",
     "SameBucketsError",
+    "Stats",
     "StorageError",
     "StrictModeError",
     "Tx",
     "TxClosedError",
     "TxManagedError",
     "TxNotWritableError",
+    "TxStats",
     "ValueTooLargeError",
     "VersionMismatchError",
     "WouldDeadlockError",

@@ -51,6 +51,7 @@ from shearbolt.format import (
 from shearbolt.node import Node
 from shearbolt.pager import MAX_DEPTH
 from shearbolt.ranges import Items, Keys, Range, Values
+from shearbolt.stats import BucketStats, BucketStructure, BucketWalk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -229,6 +230,8 @@ class Bucket(MutableMapping[bytes, bytes]):
             IncompatibleValueError: The key names a bucket.
         """
         self._require_writable()
+        if key.__class__ is not bytes:
+            key = _as_bytes(key, "a key")
         value = self._value(key)
         if value is None:
             return
@@ -245,6 +248,8 @@ class Bucket(MutableMapping[bytes, bytes]):
         Raises:
             BucketNotFoundError: There is none.
         """
+        if name.__class__ is not bytes:
+            name = _as_bytes(name, "a bucket name")
         child = self._children.get(name)
         if child is not None and not self.tx.closed:
             return child
@@ -298,21 +303,26 @@ class Bucket(MutableMapping[bytes, bytes]):
             IncompatibleValueError: The name is that of a plain key.
         """
         self._require_writable()
+        if name.__class__ is not bytes:
+            name = _as_bytes(name, "a bucket name")
         value = self._value(name)
         if value is None:
             raise BucketNotFoundError(name)
         if value.__class__ is not BucketValue:
             raise IncompatibleValueError(name)
         # All buckets below are listed before any is freed: bbolt deletes while
-        # it iterates, skips one and leaks its pages.
+        # it iterates, skips one and leaks its pages. All pages are read before
+        # any is freed, so that a damaged one leaves everything as it was.
         doomed = [self.bucket(name)]
         for bucket in doomed:
             doomed += [child for _, child in bucket.buckets()]
-        for bucket in doomed:
-            bucket._free_pages()
+        pages = [bucket._tree() for bucket in doomed]
+        node = self._node_for(name)
+        for bucket, elements in zip(doomed, pages, strict=True):
+            bucket._free(elements)
             bucket._forget()
         self._children.pop(name, None)
-        self._node_for(name).delete(name)
+        node.delete(name)
         self.changes += 1
 
     def move_bucket(self, name: bytes, target: Bucket) -> None:
@@ -331,6 +341,8 @@ class Bucket(MutableMapping[bytes, bytes]):
             IncompatibleValueError: The name is that of a plain key, here or
                 in `target`.
         """
+        if name.__class__ is not bytes:
+            name = _as_bytes(name, "a bucket name")
         self.tx.require_open()
         target.tx.require_open()
         if not (self.tx.writable and target.tx.writable):
@@ -357,28 +369,74 @@ class Bucket(MutableMapping[bytes, bytes]):
             if there.__class__ is BucketValue:
                 raise BucketExistsError(name)
             raise IncompatibleValueError(name)
-        self._node_for(name).delete(name)
+        # Both nodes before any change: reading either may fail.
+        source_node, target_node = self._node_for(name), target._node_for(name)
+        source_node.delete(name)
         self.changes += 1
         del self._children[name]
-        target._node_for(name).put(name, value)
+        target_node.put(name, value)
         target.changes += 1
         target._children[name] = moved
         moved.parent = target
 
     def buckets(self) -> Iterator[tuple[bytes, Bucket]]:
         """The buckets in this one, (name, bucket), in name order, lazily."""
-        cursor = self.cursor()
+        cursor = Cursor(self)
         pair = cursor.first()
         while pair is not None:
             if pair[1] is None:
                 yield pair[0], self.bucket(pair[0])
             pair = cursor.next()
 
+    # -- about its content --
+
+    def stats(self) -> BucketStats:
+        """Count the pages of this bucket and all below it; reads all of them.
+
+        The numbers are those of the version the transaction began from. Its own
+        changes have no pages yet; `BucketStats.uncommitted` says that there
+        are some.
+
+        Raises:
+            TxClosedError: The transaction has ended.
+            CorruptPageError: A page is damaged.
+        """
+        self.tx.require_open()
+        walk = BucketWalk(
+            self.tx.load, self.tx.corrupt, self.tx.page_size, self.tx.high_water_mark
+        )
+        inline = None if self._root else self.root_element_page()
+        changed = any(bucket._root_node for bucket in self._opened())
+        return walk.run(self._root, inline, uncommitted=changed)
+
+    def inspect(self) -> BucketStructure:
+        """Names and key counts of this bucket and all below it.
+
+        A write transaction's own changes are in it. The root bucket's name
+        is b"root".
+
+        Raises:
+            TxClosedError: The transaction has ended.
+            CorruptPageError: A page is damaged.
+        """
+        order: list[tuple[Bucket, bytes, int]] = [(self, self.name or b"root", -1)]
+        for place, (bucket, _, _) in enumerate(order):
+            order += [(child, name, place) for name, child in bucket.buckets()]
+        below: list[list[BucketStructure]] = [[] for _ in order]
+        # Backwards every bucket comes after those in it, and siblings reversed.
+        for place in range(len(order) - 1, 0, -1):
+            bucket, name, above = order[place]
+            inside = tuple(reversed(below[place]))
+            below[above].append(BucketStructure(name, len(bucket), inside))
+        inside = tuple(reversed(below[0]))
+        return BucketStructure(order[0][1], len(self), inside)
+
     # -- order --
 
     def cursor(self) -> Cursor:
         """A cursor over plain pairs and buckets, not yet on any element."""
         self.tx.require_open()
+        self.tx.work.cursor_count += 1
         return Cursor(self)
 
     def items(
@@ -471,12 +529,12 @@ class Bucket(MutableMapping[bytes, bytes]):
             return self._root_node
         page = self._root_page
         if page is None:
-            page = self._root_page = self.tx.page(self._root)
+            page = self._root_page = self.tx.load(self._root)
         return page
 
     def element(self, pgid: int) -> Page | Node:
         """What stands for this page in this transaction."""
-        return self._nodes.get(pgid) or self.tx.page(pgid)
+        return self._nodes.get(pgid) or self.tx.load(pgid)
 
     def node(self, pgid: int, parent: Node, key: bytes) -> Node:
         """The node of a page below `parent`, made when there is none yet.
@@ -486,7 +544,7 @@ class Bucket(MutableMapping[bytes, bytes]):
         """
         node = self._nodes.get(pgid)
         if node is None:
-            node = Node.of_page(self, parent, self.tx.page(pgid), key)
+            node = Node.of_page(self, parent, self.tx.load(pgid), key)
             parent.nodes.append(node)
             self._nodes[pgid] = node
         elif node.parent is not parent:
@@ -519,7 +577,7 @@ class Bucket(MutableMapping[bytes, bytes]):
     def root_element_page(self) -> Page:
         """The page the root was read from, whatever changed since."""
         if self._root_page is None:
-            self._root_page = self.tx.page(self._root)
+            self._root_page = self.tx.load(self._root)
         return self._root_page
 
     def _leaf(self, key: bytes) -> Page | Node:
@@ -540,6 +598,8 @@ class Bucket(MutableMapping[bytes, bytes]):
         """A key's value, a `BucketValue` when it names a bucket."""
         if self.tx.closed:
             raise TxClosedError
+        if key.__class__ is not bytes:
+            key = _as_bytes(key, "a key")
         leaf = self._leaf(key)
         if isinstance(leaf, Node):
             return leaf.items.get(key)
@@ -621,7 +681,7 @@ class Bucket(MutableMapping[bytes, bytes]):
         parent = self.parent
         inline = None if parent is None else self._as_inline(node)
         if inline is not None:
-            self._free_pages()
+            self._free(self._tree())
             self._root = 0
             value = inline
         else:
@@ -643,20 +703,22 @@ class Bucket(MutableMapping[bytes, bytes]):
             return None
         return encode_inline_bucket(self._sequence, keys, values)
 
-    def _free_pages(self) -> None:
-        """Free all pages of the tree."""
-        if not self._root:
-            return
-        stack = [self.root_element()]
-        seen = 0
+    def _tree(self) -> list[Page | Node]:
+        """All pages of the tree, and the nodes that have taken their place."""
+        found: list[Page | Node] = []
+        stack = [self.root_element()] if self._root else []
         limit = self.tx.high_water_mark
         while stack:
             element = stack.pop()
-            seen += 1
-            if seen > limit:
+            found.append(element)
+            if len(found) > limit:
                 raise self.tx.corrupt(element.pgid, "the tree contains a cycle")
-            if not element.is_leaf:
-                stack += [self.element(pgid) for pgid in element.children]
+            stack += [self.element(pgid) for pgid in element.children]
+        return found
+
+    def _free(self, elements: list[Page | Node]) -> None:
+        """Free the pages of these."""
+        for element in elements:
             if isinstance(element, Node):
                 element.release()
             else:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from shearbolt.format import Meta, Page
     from shearbolt.pager import Pager
 
-__all__ = ["Problem", "check"]
+__all__ = ["Problem", "check", "free_ids"]
 
 _FREE: Final = 1
 _USED: Final = 2
@@ -70,19 +70,35 @@ class _Visit:
 
 class _Checker:
     def __init__(
-        self, pager: Pager, meta: Meta, read: Callable[[int, int], Page]
+        self,
+        pager: Pager,
+        meta: Meta,
+        read: Callable[[int, int], Page],
+        format_key: Callable[[bytes], str] = bytes.hex,
     ) -> None:
         self._pager = pager
         self._meta = meta
         self._read = read
+        self._text = format_key
         self._state = bytearray(meta.high_water_mark)
         self._pending: list[_Visit] = []
 
-    def run(self) -> Iterator[Problem]:
+    def run(self, from_page: int | None = None) -> Iterator[Problem]:
+        """All problems; below one page only when that is given."""
         meta, state = self._meta, self._state
         state[0:2] = bytes([_USED, _USED])[: len(state)]
         if meta.freelist != NO_FREELIST:
             yield from self._freelist()
+        if from_page is not None:
+            if not 2 <= from_page < len(state):
+                yield self._problem(
+                    from_page, f"page ID ({from_page}) out of range [2, {len(state)})"
+                )
+                return
+            self._pending.append(_Visit(from_page, (), (), None, None))
+            while self._pending:
+                yield from self._visit(self._pending.pop())
+            return
         self._pending.append(_Visit(meta.root, (), (), None, None))
         while self._pending:
             yield from self._visit(self._pending.pop())
@@ -171,14 +187,15 @@ class _Checker:
 
     def _keys(self, pgid: int, page: Page, visit: _Visit) -> Iterator[Problem]:
         keys, kind = page.keys, "leaf" if page.is_leaf else "branch"
+        text = self._text
         stack = [*visit.stack, pgid]
         if not keys:
             return
         if visit.low is not None and keys[0] < visit.low:
             yield self._problem(
                 pgid,
-                f"the first key[0]=(hex){keys[0].hex()} on {kind} page({pgid}) needs "
-                f"to be >= the key in the ancestor ({visit.low.hex()}). Stack: {stack}",
+                f"the first key[0]=(hex){text(keys[0])} on {kind} page({pgid}) needs "
+                f"to be >= the key in the ancestor ({text(visit.low)}). Stack: {stack}",
                 visit.path,
             )
         for index in range(1, len(keys)):
@@ -187,17 +204,17 @@ class _Checker:
             found = "=" if keys[index - 1] == keys[index] else "<"
             yield self._problem(
                 pgid,
-                f"key[{index}]=(hex){keys[index].hex()} on {kind} page({pgid}) needs "
+                f"key[{index}]=(hex){text(keys[index])} on {kind} page({pgid}) needs "
                 f"to be > (found {found}) than previous element "
-                f"(hex){keys[index - 1].hex()}. Stack: {stack}",
+                f"(hex){text(keys[index - 1])}. Stack: {stack}",
                 visit.path,
             )
         if visit.high is not None and keys[-1] >= visit.high:
             yield self._problem(
                 pgid,
-                f"key[{len(keys) - 1}]=(hex){keys[-1].hex()} on {kind} page({pgid}) "
+                f"key[{len(keys) - 1}]=(hex){text(keys[-1])} on {kind} page({pgid}) "
                 "needs to be < than key of the next element in ancestor "
-                f"(hex){visit.high.hex()}. Pages stack: {stack}",
+                f"(hex){text(visit.high)}. Pages stack: {stack}",
                 visit.path,
             )
 
@@ -228,7 +245,12 @@ class _Checker:
 
 
 def check(
-    pager: Pager, meta: Meta, read: Callable[[int, int], Page] | None = None
+    pager: Pager,
+    meta: Meta,
+    *,
+    read: Callable[[int, int], Page] | None = None,
+    from_page: int | None = None,
+    format_key: Callable[[bytes], str] = bytes.hex,
 ) -> Iterator[Problem]:
     """All problems of the version of the database that `meta` describes.
 
@@ -237,11 +259,14 @@ def check(
         meta: Which version.
         read: How to get a page, `read(pgid, high_water_mark)`; by default
             from the file, past the cache.
+        from_page: Look only at the tree below this page.
+        format_key: How keys are shown in messages.
 
     Raises:
         StorageError: The file could not be read.
     """
-    return _Checker(pager, meta, read or pager.read_page).run()
+    checker = _Checker(pager, meta, read or pager.read_page, format_key)
+    return checker.run(from_page)
 
 
 def unreachable_pages(pager: Pager, meta: Meta) -> list[int]:
@@ -255,3 +280,22 @@ def unreachable_pages(pager: Pager, meta: Meta) -> list[int]:
     for problem in checker.run():
         raise pager.corrupt(problem.pgid, str(problem))
     return checker.unseen()
+
+
+def free_ids(pager: Pager, meta: Meta) -> list[int]:
+    """The free pages of this version, sorted.
+
+    From the freelist page, or by looking for them when there is none.
+
+    Raises:
+        CorruptPageError: The freelist is damaged, or without one the tree is.
+    """
+    if meta.freelist == NO_FREELIST:
+        return unreachable_pages(pager, meta)
+    ids = sorted(pager.freelist_ids(meta.freelist, meta.high_water_mark))
+    for index, pgid in enumerate(ids):
+        if not 2 <= pgid < meta.high_water_mark:
+            raise pager.corrupt(meta.freelist, f"page {pgid} in it does not exist")
+        if index and ids[index - 1] == pgid:
+            raise pager.corrupt(meta.freelist, f"page {pgid} is in it twice")
+    return ids

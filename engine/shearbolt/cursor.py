@@ -121,8 +121,10 @@ class Cursor:
     def seek(self, key: bytes) -> Pair | None:
         """Go to this key, or to the next one when it does not exist."""
         self._begin()
-        self._descend(key)
+        if key.__class__ is not bytes:
+            key = bytes(memoryview(key))
         self._key = key
+        self._descend(key)
         element, index = self._path[-1]
         if index < len(element.keys):
             return self._arrive(found=True)

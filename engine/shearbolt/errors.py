@@ -195,7 +195,10 @@ class MaxSizeReachedError(BoltError):
 class FreePagesNotLoadedError(BoltError):
     """A read-only database was opened without `preload_freelist`."""
 
-    def __init__(self, message: str = "free pages are not pre-loaded") -> None:
+    def __init__(
+        self,
+        message: str = "free pages are not pre-loaded: open with preload_freelist=True",
+    ) -> None:
         super().__init__(message)
 
 

@@ -105,6 +105,7 @@ class Node:
         cls, bucket: Bucket, parent: Node | None, page: Page, key: bytes | None
     ) -> Node:
         """The node of a page; `key` is what the parent calls it."""
+        bucket.tx.work.node_count += 1
         node = cls(bucket, parent, is_leaf=page.is_leaf)
         node.pgid = page.pgid
         node.overflow = page.overflow
@@ -207,6 +208,7 @@ class Node:
         """Returns the parent when it lost this child and may be too small now."""
         self.unbalanced = False
         bucket = self.bucket
+        bucket.tx.work.rebalance += 1
         threshold = int(bucket.tx.page_size * bucket.fill_percent) // 2
         least = 1 if self.is_leaf else MIN_KEYS_PER_PAGE
         if self.count > least and self.size() > threshold:
@@ -314,6 +316,7 @@ class Node:
         if len(cuts) > 1 and self.parent is None:
             self.parent = Node(self.bucket, None, is_leaf=False)
         parent = self.parent
+        tx.work.split += len(cuts) - 1
         # The first piece keeps the node's identity, so the old page is freed
         # before the first allocation (bbolt spill).
         self.release()

@@ -285,6 +285,10 @@ class Pager:
         """
         self._retry("fdatasync", self.file.fdatasync)
 
+    def fsync(self) -> None:
+        """Make written data and the file's metadata durable; errors as above."""
+        self._retry("fsync", self.file.fsync)
+
     def grow(self, size: int, *, sync: bool) -> None:
         """Enlarge the file and make its new size durable.
 
@@ -293,7 +297,7 @@ class Pager:
         """
         self._retry("ftruncate", lambda: self.file.ftruncate(size))
         if sync:
-            self._retry("fsync", self.file.fsync)
+            self.fsync()
 
     def file_size(self) -> int:
         """The file's size in bytes.
@@ -303,6 +307,17 @@ class Pager:
         """
         try:
             return self.file.size()
+        except OSError as error:
+            raise StorageError.of(error, "fstat", self.path) from error
+
+    def identity(self) -> tuple[int, int]:
+        """(device, inode) of the file.
+
+        Raises:
+            StorageError: The system reports an error.
+        """
+        try:
+            return self.file.identity()
         except OSError as error:
             raise StorageError.of(error, "fstat", self.path) from error
 

@@ -33,11 +33,14 @@ Source: bbolt tx.go.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
+from os import fsdecode
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, Self, TypeVar
 
 from shearbolt.bucket import Bucket
-from shearbolt.check import check
+from shearbolt.check import check, free_ids
+from shearbolt.copy import replace_file
 from shearbolt.errors import (
+    FreePagesNotLoadedError,
     StrictModeError,
     TxClosedError,
     TxManagedError,
@@ -49,6 +52,7 @@ from shearbolt.format import (
     Branch,
     BucketValue,
     FormatError,
+    Header,
     Leaf,
     Meta,
     encode_branch,
@@ -56,20 +60,30 @@ from shearbolt.format import (
     encode_leaf,
     freelist_size,
     leaf_cost,
+    page_kind,
 )
 from shearbolt.freelist import FreelistError
+from shearbolt.stats import PageInfo, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from os import PathLike
     from types import TracebackType
+    from weakref import ref
 
     from shearbolt.check import Problem
     from shearbolt.cursor import Cursor
-    from shearbolt.db import DB
     from shearbolt.errors import CorruptPageError
     from shearbolt.format import Page
+    from shearbolt.handle import DB
+    from shearbolt.stats import BucketStructure, TxStats
 
 __all__ = ["Tx"]
+
+T = TypeVar("T")
+
+_COPY_CHUNK: Final = 1 << 20
+"""Bytes of the database in memory at once while it is copied."""
 
 
 class Tx:
@@ -85,17 +99,24 @@ class Tx:
         closed: Whether it was committed or rolled back.
         managed: Whether `update` or `view` ends it.
         txid: As `id`, also when it is closed.
+        handle: By what the database knows it while it is open.
+        counted: Its work so far; None: none yet.
     """
 
     __slots__ = (
+        "__weakref__",
         "_bytes",
         "_commit_handlers",
+        "_damage",
         "_decoded",
+        "_free_pages",
         "_high_water_mark",
         "_meta",
         "_root",
         "closed",
+        "counted",
         "db",
+        "handle",
         "managed",
         "page_size",
         "txid",
@@ -112,7 +133,12 @@ class Tx:
         self._high_water_mark = meta.high_water_mark
         self._root = Bucket(self, None, b"", meta.root, meta.sequence)
         self.managed = False
+        self.handle: ref[Tx] | None = None
+        self.counted: Work | None = None
         self._commit_handlers: list[Callable[[], None]] = []
+        # Why it must not be committed: a change stopped halfway.
+        self._damage: CorruptPageError | None = None
+        self._free_pages: frozenset[int] | None = None
         # A commit's new pages: their bytes, and decoded for the cache.
         self._bytes: dict[int, bytes] = {}
         self._decoded: list[Page] = []
@@ -202,20 +228,153 @@ class Tx:
         """A cursor over the top-level buckets."""
         return self._root.cursor()
 
-    def check(self) -> list[Problem]:
+    def inspect(self) -> BucketStructure:
+        """Names and key counts of all buckets; the outermost is b"root"."""
+        return self._root.inspect()
+
+    @property
+    def work(self) -> Work:
+        """Counts what the transaction does."""
+        if self.counted is None:
+            self.counted = Work()
+        return self.counted
+
+    def stats(self) -> TxStats:
+        """What the transaction has done so far."""
+        return self.work.frozen()
+
+    # -- the file --
+
+    def check(
+        self,
+        *,
+        from_page: int | None = None,
+        format_key: Callable[[bytes], str] = bytes.hex,
+    ) -> list[Problem]:
         """Look for damage in the version this transaction reads.
 
         Reads every page. A write transaction's own changes are not part of it.
 
+        Args:
+            from_page: Only the tree below this page.
+            format_key: How keys are shown in messages.
+
         Returns:
             All problems found, an empty list when there is none.
+
+        Raises:
+            StorageError: The file could not be read.
+        """
+        return list(self.problems(from_page=from_page, format_key=format_key))
+
+    def problems(
+        self,
+        *,
+        from_page: int | None = None,
+        format_key: Callable[[bytes], str] = bytes.hex,
+    ) -> Iterator[Problem]:
+        """As `check`, one by one while the file is read."""
+        self.require_open()
+        found = check(
+            self.db.pager, self._meta, from_page=from_page, format_key=format_key
+        )
+        for problem in found:
+            yield problem
+            self.require_open()
+
+    def page(self, pgid: int) -> PageInfo | None:
+        """What a page is; None when the database has no page of this number.
+
+        Pages are those of the version this transaction began from.
+
+        Raises:
+            TxClosedError: The transaction has ended.
+            FreePagesNotLoadedError: The database is read-only and was opened
+                without `preload_freelist`.
+            CorruptPageError: The freelist is damaged.
+            StorageError: The file could not be read.
         """
         self.require_open()
-        return list(check(self.db.pager, self._meta))
+        db, meta = self.db, self._meta
+        if not 0 <= pgid < meta.high_water_mark:
+            return None
+        if not db.freelist_loaded:
+            raise FreePagesNotLoadedError
+        if self._free_pages is None:
+            # Of this version, not of the newest: the same answer for as long
+            # as the transaction lives, and no race with the writer.
+            self._free_pages = frozenset(free_ids(db.pager, meta))
+        data = db.pager.read(pgid * self.page_size, PAGE_HEADER_SIZE)
+        try:
+            header = Header.decode(data)
+        except FormatError as error:
+            raise self.corrupt(pgid, str(error)) from None
+        free = pgid in self._free_pages
+        kind = "free" if free else page_kind(header.flags)
+        return PageInfo(pgid, kind, header.count, header.overflow)
+
+    def write_to(self, file: BinaryIO | IO[bytes]) -> int:
+        """Write a copy of the database, as this transaction sees it.
+
+        The copy is a database by itself: both metas describe this version.
+        A write transaction's own changes are not in it.
+
+        Args:
+            file: Anything with a `write` for bytes.
+
+        Returns:
+            The number of bytes written, `size` of a read transaction.
+
+        Raises:
+            TxClosedError: The transaction has ended.
+            StorageError: The database could not be read.
+            OSError: What `file` raised.
+        """
+        total = 0
+        for chunk in self._copy():
+            file.write(chunk)
+            total += len(chunk)
+        return total
+
+    def copy_file(self, path: str | bytes | PathLike[str], *, perm: int = 0o600) -> int:
+        """Write a copy into a file that appears whole and durable, or not at all.
+
+        It is written under another name beside `path`, synced, and renamed,
+        replacing what stood there.
+
+        Returns:
+            The number of bytes written.
+
+        Raises:
+            TxClosedError: The transaction has ended.
+            OptionError: `path` is the database itself.
+            StorageError: The system refused; what stood at `path` is still there.
+        """
+        self.require_open()
+        return replace_file(
+            self.db.storage, fsdecode(path), self._copy(), perm, self.db.identity
+        )
+
+    def _copy(self) -> Iterator[bytes]:
+        """The bytes of a copy, piece by piece."""
+        self.require_open()
+        meta, pager = self._meta, self.db.pager
+        # The same version twice, under neighbouring txids (bbolt WriteTo).
+        yield meta.encode_page(0)
+        yield meta.with_txid(max(meta.txid - 1, 0)).encode_page(1)
+        at, end = 2 * self.page_size, meta.high_water_mark * self.page_size
+        while at < end:
+            chunk = pager.read(at, min(_COPY_CHUNK, end - at))
+            if not chunk:
+                pgid = at // self.page_size
+                raise pager.corrupt(pgid, "the file ends before it")
+            yield chunk
+            self.require_open()
+            at += len(chunk)
 
     # -- pages, for buckets and nodes --
 
-    def page(self, pgid: int) -> Page:
+    def load(self, pgid: int) -> Page:
         """A committed leaf or branch page.
 
         Raises:
@@ -238,7 +397,9 @@ class Tx:
         try:
             self.db.freelist.free(self.txid, pgid, overflow)
         except FreelistError as error:
-            raise self.corrupt(error.pgid, str(error)) from None
+            # Some pages of the same tree may have been freed already.
+            self._damage = self.corrupt(error.pgid, str(error))
+            raise self._damage from None
 
     def write_leaf(self, keys: list[bytes], values: list[bytes], content: int) -> int:
         """Put a leaf's pairs, sorted, into new pages.
@@ -281,6 +442,7 @@ class Tx:
         return self._allocate(count), count - 1
 
     def _add_page(self, page: Page, data: bytes) -> None:
+        self.work.spill += 1
         self._bytes[page.pgid] = data.ljust((page.overflow + 1) * self.page_size, b"\0")
         self._decoded.append(page)
 
@@ -291,12 +453,22 @@ class Tx:
             pgid = self._high_water_mark
             self.db.plan_growth((pgid + count + 1) * self.page_size)
             self._high_water_mark += count
+        self.work.page_count += count
+        self.work.page_alloc += count * self.page_size
         return pgid
 
     # -- the end --
 
     def on_commit(self, call: Callable[[], None]) -> None:
-        """Call this after a successful commit, when all locks are released."""
+        """Call this after a successful commit, when all locks are released.
+
+        Calls are made in this order. What one raises comes out of `commit`,
+        although the transaction is committed.
+
+        Raises:
+            TxClosedError: The transaction has ended.
+        """
+        self.require_open()
         self._commit_handlers.append(call)
 
     def rollback(self) -> None:
@@ -334,18 +506,37 @@ class Tx:
         with self.db.committing:
             self.require_open()
             try:
+                self.db.require_open()
+                if self._damage is not None:
+                    raise self._damage
                 meta = self._write_pages()
                 for page in self._decoded:
                     self.db.pager.keep(page)
-                self.db.publish(meta)
+                self._timed("write_time", lambda: self.db.publish(meta))
+                self.work.write += 1
             except BaseException:
-                for pgid in self._bytes:
-                    self.db.pager.forget(pgid)
-                self._close(rolled_back=True)
+                # An interrupt (KeyboardInterrupt) can arrive behind the last
+                # moment at which the commit could have failed.
+                committed = self.db.is_live(self.txid)
+                if not committed:
+                    for pgid in self._bytes:
+                        self.db.pager.forget(pgid)
+                self._close(rolled_back=not committed)
                 raise
             self._close(rolled_back=False)
         for call in handlers:
             call()
+
+    def _timed(self, name: str, step: Callable[[], T]) -> T:
+        """Do a step of the commit, counting the seconds it takes."""
+        began = self.db.storage.monotonic()
+        result = step()
+        setattr(
+            self.work,
+            name,
+            getattr(self.work, name) + self.db.storage.monotonic() - began,
+        )
+        return result
 
     def abandon(self) -> None:
         """Roll back because the database is being closed; called by it."""
@@ -357,21 +548,24 @@ class Tx:
         """Steps 1 to 4; the meta to publish."""
         db, pager = self.db, self.db.pager
         db.settle()
-        self._root.rebalance()
-        root = self._root.spill()
+        self._timed("rebalance_time", self._root.rebalance)
+        root = self._timed("spill_time", self._root.spill)
         freelist = self._write_freelist()
         if self._high_water_mark > self._meta.high_water_mark:
             db.grow((self._high_water_mark + 1) * self.page_size)
-        for pgid, run in self._contiguous():
-            pager.write(pgid * self.page_size, run)
-        if not db.no_sync:
-            pager.fdatasync()
+        self._timed("write_time", self._write_out)
         meta = Meta(self.page_size, root, freelist, self._high_water_mark, self.txid)
         if db.strict_mode:
             problems = list(check(pager, meta))
             if problems:
                 raise StrictModeError(f"check fail: {problems[0]}")
         return meta
+
+    def _write_out(self) -> None:
+        for pgid, run in self._contiguous():
+            self.db.pager.write(pgid * self.page_size, run)
+            self.work.write += 1
+        self.db.flush()
 
     def _write_freelist(self) -> int:
         """Free the old freelist page; put the list into new ones, in memory."""
@@ -386,8 +580,9 @@ class Tx:
         # size, as bbolt does: it takes part in the golden vectors.
         count = freelist_size(len(db.freelist)) // self.page_size + 1
         pgid = self._allocate(count)
-        # The list's own page must never count as allocated by this transaction
-        # (etcd#8813): a reader between two writers would lose it.
+        # It counts as allocated by this transaction, like any other page. When
+        # the next one frees it, it must not count as allocated by that one: a
+        # reader of this version would lose it (etcd#8813).
         data = encode_freelist(pgid, count - 1, db.freelist.ids())
         self._bytes[pgid] = data.ljust(count * self.page_size, b"\0")
         return pgid
@@ -411,7 +606,4 @@ class Tx:
         self._bytes = {}
         self._decoded = []
         self._commit_handlers = []
-        if self.writable:
-            self.db.end_write(self, rolled_back=rolled_back)
-        else:
-            self.db.end_read(self)
+        self.db.end(self, rolled_back=rolled_back)

@@ -1,0 +1,146 @@
+"""Batches: the changes of several threads in one commit.
+
+A commit costs two syncs, whatever it carries. Threads that each have a small
+change can share them:
+
+    thread A  batch(f) --leader: waits--+--update: f, g, h; commit--> f's result
+    thread B     batch(g) --joins-------+        waits            --> g's result
+    thread C        batch(h) --joins----+        waits            --> h's result
+
+The first to come is the batch's leader. It waits for company until the batch is
+full or the delay is over, then runs everybody's function in one transaction, in
+its own thread. (bbolt gives that work to a timer's goroutine. A leader needs no
+thread of its own, and an interrupt reaches somebody who can act on it.)
+
+A function that raises must not spoil the others: the transaction is rolled back,
+the guilty function is taken out and runs again alone, in the thread that brought
+it, where its exception belongs; the rest are tried again together. So a function
+may run more than once and must have no effect besides its transaction.
+
+Source: bbolt db.go Batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shearbolt.handle import DB
+    from shearbolt.storage import Storage
+    from shearbolt.tx import Tx
+
+__all__ = ["Batcher"]
+
+
+class _Call:
+    """One thread's function, and what became of it."""
+
+    __slots__ = ("alone", "done", "error", "function", "result")
+
+    def __init__(self, function: Callable[[Tx], Any]) -> None:
+        self.function = function
+        self.result: Any = None
+        self.error: BaseException | None = None
+        # It failed in company: to be run again by its own thread.
+        self.alone = False
+        self.done = False
+
+
+class Batcher:
+    """Gathers calls into batches. One a database."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._changed = storage.condition()
+        # The batch that takes more calls, if there is one.
+        self._gathering: list[_Call] | None = None
+
+    def run(self, db: DB, function: Callable[[Tx], Any]) -> Any:
+        """Run a function in a transaction together with others; see `DB.batch`."""
+        call = _Call(function)
+        with self._changed:
+            batch = self._gathering
+            leads = batch is None or db.max_batch_size <= 1
+            if batch is None or leads:
+                batch = [call]
+                if db.max_batch_size > 1:
+                    self._gathering = batch
+                    self._wait_for_company(db, batch)
+            else:
+                batch.append(call)
+                if len(batch) >= db.max_batch_size:
+                    self._gathering = None
+                    self._changed.notify_all()
+                while not call.done:
+                    self._changed.wait()
+        if leads:
+            self._lead(db, batch)
+        if call.alone:
+            with db.update() as tx:
+                return function(tx)
+        if call.error is not None:
+            raise call.error
+        return call.result
+
+    def _wait_for_company(self, db: DB, batch: list[_Call]) -> None:
+        until = self._storage.monotonic() + db.max_batch_delay
+        try:
+            while self._gathering is batch:
+                left = until - self._storage.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    break
+        except BaseException:
+            # An interrupt: the others must not wait for a leader who has left.
+            for call in batch:
+                call.alone = True
+            self._dismiss(batch)
+            raise
+        finally:
+            if self._gathering is batch:
+                self._gathering = None
+
+    def _lead(self, db: DB, batch: list[_Call]) -> None:
+        """Run a batch's calls until none is left that fails."""
+        waiting = list(batch)
+        try:
+            while waiting:
+                guilty = self._try(db, waiting)
+                if guilty is None:
+                    break
+                waiting.remove(guilty)
+                guilty.alone = True
+        except Exception as error:  # noqa: BLE001 - handed on, not swallowed.
+            # Not a function's fault: the transaction could not be begun or
+            # committed. Everybody hears of it.
+            for call in waiting:
+                call.error = error
+        except BaseException:
+            for call in waiting:
+                call.alone = True
+            raise
+        finally:
+            with self._changed:
+                self._dismiss(batch)
+
+    @staticmethod
+    def _try(db: DB, calls: list[_Call]) -> _Call | None:
+        """All calls in one transaction; the one that raised, if one did."""
+        guilty: _Call | None = None
+        try:
+            with db.update() as tx:
+                for call in calls:
+                    guilty = call
+                    call.result = call.function(tx)
+                guilty = None
+        except Exception:
+            if guilty is None:
+                raise
+        return guilty
+
+    def _dismiss(self, batch: list[_Call]) -> None:
+        """Let the batch's threads go; the lock is held."""
+        for call in batch:
+            call.done = True
+        self._changed.notify_all()

@@ -1,0 +1,109 @@
+"""A file that appears whole and durable, or not at all.
+
+    create  NAME.part-PID-N      nobody's name yet
+    write, fsync                 the content is durable
+    rename  to NAME              atomic; what stood there is gone now, not before
+    fsync of the directory       the name is durable
+
+bbolt's CopyFile truncates the target first and syncs nothing: a crash leaves
+neither the old file nor the new one.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from shearbolt.errors import OptionError, StorageError
+from shearbolt.pager import Pager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shearbolt.storage import File, Storage
+
+__all__ = ["replace_file"]
+
+
+def replace_file(
+    storage: Storage,
+    path: str,
+    chunks: Iterable[bytes],
+    perm: int,
+    unless: tuple[int, int],
+) -> int:
+    """Make these bytes the content of the file at `path`.
+
+    Args:
+        storage: The machine.
+        path: Where.
+        chunks: The content, piece by piece.
+        perm: Permission bits of the new file.
+        unless: Identity of a file that must not be replaced.
+
+    Returns:
+        How many bytes.
+
+    Raises:
+        OptionError: `path` is the file that must not be replaced.
+        StorageError: The system refused; the old file is still there.
+    """
+    _refuse(storage, path, unless)
+    part, file = _part(storage, path, perm)
+    try:
+        try:
+            total = _fill(file, part, chunks)
+        finally:
+            file.close()
+        storage.rename(part, path)
+    except BaseException as error:
+        # The error is what matters, not that its remains could not be removed.
+        with suppress(OSError):
+            storage.unlink(part)
+        if isinstance(error, OSError) and not isinstance(error, StorageError):
+            raise StorageError.of(error, "copy", path) from error
+        raise
+    try:
+        storage.fsync_dir(path)
+    except OSError as error:
+        raise StorageError.of(error, "fsync of the directory", path) from error
+    return total
+
+
+def _refuse(storage: Storage, path: str, unless: tuple[int, int]) -> None:
+    try:
+        file = storage.open(path, read_only=True)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError.of(error, "open", path) from error
+    try:
+        same = file.identity() == unless
+    except OSError as error:
+        raise StorageError.of(error, "fstat", path) from error
+    finally:
+        file.close()
+    if same:
+        raise OptionError(f"{path} is the database itself: copy it to another name")
+
+
+def _part(storage: Storage, path: str, perm: int) -> tuple[str, File]:
+    number = 0
+    while True:
+        part = f"{path}.part-{storage.pid()}-{number}"
+        try:
+            return part, storage.open(part, create=True, exclusive=True, perm=perm)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise StorageError.of(error, "open", part) from error
+
+
+def _fill(file: File, path: str, chunks: Iterable[bytes]) -> int:
+    pager = Pager(file, path, 1)
+    total = 0
+    for chunk in chunks:
+        pager.write(total, [chunk])
+        total += len(chunk)
+    pager.fsync()
+    return total

@@ -1,0 +1,102 @@
+"""Meta slots whose content on disk is unknown, and how they become known again.
+
+When the write or the sync of a meta page fails, the slot may hold the old bytes,
+the new ones, or a mixture. It cannot be found out: after a failed fdatasync Linux
+marks the pages clean, so that reading gives the new content and the next sync
+reports success without writing anything (Rebello et al., "Can Applications
+Recover from fsync Failures?", ATC 2020).
+
+    slot written ---ok---> sync ---ok---> certain
+         |                  |
+         +----- failed -----+---> in doubt ---heal: write the live version, sync--->
+                                      ^ |                              |
+                                      | +---- failed: stays so --------+--> certain
+
+While a slot is in doubt nothing may be written over the live version or over what
+the slot may show, so write transactions are refused. Reads go on: the live version
+is known from memory.
+
+The doubt outlives the handle. A later handle on the same file in this process
+would read the slot from the page cache and believe it. So doubts are kept per
+storage and file. Each keeps its file open: the number that identifies a file is
+given away again when the last one who has it open closes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from shearbolt.errors import DatabaseFailedError, StorageError
+
+if TYPE_CHECKING:
+    from shearbolt.format import Meta
+    from shearbolt.pager import Pager
+    from shearbolt.storage import File, Storage
+
+__all__ = ["Doubt", "begin", "doubt_about", "end", "heal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A slot in doubt.
+
+    Attributes:
+        live: The version that was committed last, which counts.
+        slot: The meta page of which nothing is known.
+        file: Kept open, so that its identity stays its own.
+    """
+
+    live: Meta
+    slot: int
+    file: File
+
+
+_doubts: WeakKeyDictionary[Storage, dict[tuple[int, int], Doubt]] = WeakKeyDictionary()
+
+
+def doubt_about(storage: Storage, identity: tuple[int, int]) -> Doubt | None:
+    """What is in doubt about this file, if anything."""
+    known = _doubts.get(storage)
+    return known.get(identity) if known else None
+
+
+def begin(storage: Storage, identity: tuple[int, int], doubt: Doubt) -> None:
+    """From now on this slot is not believed."""
+    _doubts.setdefault(storage, {})[identity] = doubt
+
+
+def end(storage: Storage, identity: tuple[int, int]) -> None:
+    """The slot's content is durable and known."""
+    _doubts.get(storage, {}).pop(identity, None)
+
+
+def heal(storage: Storage, pager: Pager, identity: tuple[int, int]) -> None:
+    """Write the live version into the slot in doubt, and sync.
+
+    The slot of the live meta gets the same bytes again, because only a page
+    that was written is sure to be synced. The other slot gets the live version
+    under the txid before, which is what a copy of a database has there too
+    (bbolt WriteTo): what failed cannot come back, and what was there before
+    is not needed any more.
+
+    Raises:
+        DatabaseFailedError: That failed too; a later call may succeed.
+    """
+    doubt = doubt_about(storage, identity)
+    if doubt is None:
+        return
+    meta, slot = doubt.live, doubt.slot
+    if slot != meta.slot:
+        meta = meta.with_txid(max(meta.txid - 1, 0))
+    try:
+        pager.write(slot * pager.page_size, [meta.encode_page(slot)])
+        pager.fdatasync()
+    except StorageError as error:
+        raise DatabaseFailedError(
+            f"{pager.path}: an earlier write or sync of meta page {slot} failed and "
+            f"could not be undone ({error.strerror}); reads go on, writes are "
+            "refused until the disk accepts them"
+        ) from error
+    end(storage, identity)

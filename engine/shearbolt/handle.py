@@ -1,0 +1,658 @@
+"""The open database: its lock, its live meta, its freelist, its transactions.
+
+    many readers, one writer  -->  DB  -->  Pager  -->  File
+
+Who may do what:
+
+* One process has the file open for writing, or any number for reading: flock on
+  the file itself, as bbolt.
+* Within the process any number of threads read beside one writer. `_writer` is
+  held by the write transaction from begin to end. `_state` is held for a moment,
+  to read or swap the live meta together with the list of readers; nobody waits
+  for anything else while holding it, so there is no order to get wrong and
+  readers and the writer cannot deadlock, not even within one thread.
+  `committing` is held while the file is written, and by `close`.
+* Growing the file concerns nobody: there is no memory map.
+
+Taking over
+===========
+The live meta of a file may be in the page cache only: the process that wrote it
+may have been killed before its fdatasync, or that may have failed. So the first
+commit of a handle writes the live meta again and syncs it before it writes over
+any page (`settle`). When this process knows that a meta write or sync failed,
+the slot is rewritten first (`heal`, see `shearbolt.doubt`).
+
+Without syncs
+=============
+With `no_sync` nothing is promised until `sync` returns. When a sync fails while
+such commits are waiting for it, the pages they wrote may be gone, and nobody
+knows which: the handle then refuses to write for good.
+
+Lost transactions
+=================
+The handle refers to its transactions weakly. One that the program lost without
+ending it is rolled back when Python collects it. A transaction and its buckets
+refer to each other, so that is the cyclic collector's work, and a writer that
+has waited for a second calls it.
+
+Forks
+=====
+A child process has the parent's handle with a copy of its freelist, and the same
+lock. It may close the handle, which leaves the parent's lock alone; everything
+else raises `ForkedError`.
+
+Source: bbolt db.go.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from weakref import ref
+
+from shearbolt import doubt
+from shearbolt.batch import Batcher
+from shearbolt.errors import (
+    DatabaseFailedError,
+    DatabaseNotOpenError,
+    DatabaseReadOnlyError,
+    ForkedError,
+    MaxSizeReachedError,
+    StorageError,
+    WouldDeadlockError,
+)
+from shearbolt.format import freelist_size
+from shearbolt.freelist import ArrayFreelist
+from shearbolt.pager import Pager
+from shearbolt.stats import Info, Stats, Work
+from shearbolt.tx import Tx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from shearbolt.format import Meta
+    from shearbolt.storage import Storage
+
+__all__ = ["DB"]
+
+T = TypeVar("T")
+
+DEFAULT_ALLOC_SIZE: Final = 16 * 1024 * 1024
+"""How much a large file grows at once, in bytes (bbolt AllocSize)."""
+
+DEFAULT_MAX_BATCH_SIZE: Final = 1000
+DEFAULT_MAX_BATCH_DELAY: Final = 0.01
+
+_MIN_MAP: Final = 1 << 15
+_MAX_MAP_STEP: Final = 1 << 30
+
+_PATIENCE: Final = 1.0
+"""Seconds a writer waits before it looks for a lost write transaction. Collecting
+a heap of 10 million objects takes about as long."""
+_MAX_PATIENCE: Final = 60.0
+
+_log: Final = logging.getLogger("shearbolt")
+
+
+class DB:
+    """An open database. Made by `shearbolt.open`.
+
+    As a context manager it closes at the end of the block.
+
+    Attributes:
+        path: The file.
+        page_size: Bytes a page.
+        read_only: Whether write transactions are refused.
+        no_sync: Commits do not wait for the disk: fast, and a crash may lose
+            or damage the database. May be changed between transactions.
+        no_freelist_sync: The freelist is not kept in the file; opening for
+            writing then reads the whole tree.
+        no_grow_sync: The file's new size is not synced by itself.
+        strict_mode: Check the whole database before every commit.
+        statistics: Count for `stats`.
+        max_size: The file may not grow beyond this, in bytes; 0: no limit.
+        alloc_size: How much a large file grows at once, in bytes.
+        max_batch_size: Calls in one `batch`; 1 or less: every call by itself.
+        max_batch_delay: Seconds a `batch` waits for more calls.
+        pager: Its pages.
+        freelist: Its free pages; empty when read-only and not preloaded.
+        freelist_loaded: Whether `freelist` is that of the file.
+        committing: Held while the file is written; `close` waits for it.
+        storage: The machine it runs on.
+        identity: (device, inode) of the file.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        pager: Pager,
+        meta: Meta,
+        *,
+        read_only: bool,
+        no_sync: bool,
+        no_freelist_sync: bool,
+        no_grow_sync: bool,
+        strict_mode: bool,
+        max_size: int,
+        alloc_size: int,
+        initial_size: int,
+        statistics: bool,
+        settled: bool,
+    ) -> None:
+        self.path: Final = pager.path
+        self.page_size: Final = pager.page_size
+        self.read_only: Final = read_only
+        self.no_sync = no_sync
+        self.no_freelist_sync = no_freelist_sync
+        self.no_grow_sync = no_grow_sync
+        self.strict_mode = strict_mode
+        self.statistics = statistics
+        self.max_size = max_size
+        self.alloc_size = alloc_size
+        self.max_batch_size = DEFAULT_MAX_BATCH_SIZE
+        self.max_batch_delay = DEFAULT_MAX_BATCH_DELAY
+        self.pager = pager
+        self.freelist = ArrayFreelist()
+        self.freelist_loaded = False
+        self.storage: Final = storage
+        self.identity: Final = pager.identity()
+        self._pid: Final = storage.pid()
+        self._meta = meta
+        self._state: Final = storage.mutex()
+        self._writer: Final = storage.mutex()
+        self.committing: Final = storage.mutex()
+        self._batcher: Final = Batcher(storage)
+        self._writer_thread: int | None = None
+        # Open transactions and their txids. A lost one's reference is put into
+        # `_lost` by the collector, which may run anywhere: no locks there.
+        self._write_tx: tuple[ref[Tx], int] | None = None
+        self._readers: dict[ref[Tx], int] = {}
+        self._lost: list[ref[Tx]] = []
+        self._open = True
+        self._settled = settled
+        # Commits wait for a sync that was not asked for, and why it is too late.
+        self._unsynced = False
+        self._failed = ""
+        self._file_size = pager.file_size()
+        # What bbolt would have mapped: its file sizes follow from it.
+        self._map_size = _map_size(max(self._file_size, initial_size), self.page_size)
+        self._readers_begun = 0
+        self._work: Final = Work()
+        self._free_pages = (0, 0)
+
+    def __repr__(self) -> str:
+        state = "" if self._open else " (closed)"
+        return f"<shearbolt.DB {self.path!r}{state}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def load_freelist(self, freelist: ArrayFreelist) -> None:
+        """Use this freelist; called once, while the database is opened."""
+        self.freelist = freelist
+        self.freelist_loaded = True
+        self._free_pages = (freelist.free_count, freelist.pending_count)
+
+    # -- transactions --
+
+    def begin(self, writable: bool = False) -> Tx:
+        """Begin a transaction, to be ended with `commit` or `rollback`.
+
+        A write transaction waits for the running one to end. A read
+        transaction waits for nobody; while it is open the pages it can see
+        are not used again, so a forgotten one makes the file grow.
+
+        Raises:
+            DatabaseNotOpenError: The database is closed.
+            DatabaseReadOnlyError: Writable, on a read-only database.
+            DatabaseFailedError: Writable, after a failure that is not healed.
+            WouldDeadlockError: Writable, and this thread has one open.
+            ForkedError: The database was opened before a fork.
+        """
+        self.require_open()
+        return self._begin_write() if writable else self._begin_read()
+
+    def update(self) -> Managed:
+        """A write transaction for a `with` block.
+
+        Commits at the end of the block, rolls back on an exception.
+        """
+        return Managed(self, writable=True)
+
+    def view(self) -> Managed:
+        """A read transaction for a `with` block."""
+        return Managed(self, writable=False)
+
+    def batch(self, function: Callable[[Tx], T]) -> T:
+        """Run a function in a write transaction shared with other threads.
+
+        Waits up to `max_batch_delay` for calls from other threads and commits
+        all of them at once. Returns when that commit is durable. The function
+        may be called several times: it must have no effect besides its
+        transaction. Alone in its thread it is slower than `update`.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            BoltError: As `begin` and `Tx.commit`.
+            Exception: What the function raised when it ran alone.
+        """
+        self.require_open()
+        if self.read_only:
+            raise DatabaseReadOnlyError
+        # The batch's leader would wait for this thread, and it for the leader.
+        self._require_no_writer_here(self.storage.thread_id())
+        result: T = self._batcher.run(self, function)
+        return result
+
+    def _begin_read(self) -> Tx:
+        with self._state:
+            self.require_open()
+            meta = self._meta
+            tx = Tx(self, meta, meta.txid, writable=False)
+            # The collector drops it from the list by way of `_lost`.
+            handle = tx.handle = ref(tx, self._lost.append)
+            self._readers[handle] = meta.txid
+            self._readers_begun += 1
+        return tx
+
+    def _begin_write(self) -> Tx:
+        if self.read_only:
+            raise DatabaseReadOnlyError
+        thread = self.storage.thread_id()
+        self._require_no_writer_here(thread)
+        self._wait_for_writer()
+        try:
+            self._collect_lost()
+            self.require_open()
+            self._require_healthy()
+            with self._state:
+                self.require_open()
+                txid = self._meta.txid + 1
+                tx = Tx(self, self._meta, txid, writable=True)
+                self.freelist.release(self._readers.values())
+                handle = tx.handle = ref(tx, self._lost.append)
+                self._write_tx = (handle, txid)
+                self._writer_thread = thread
+        except BaseException:
+            self._writer.release()
+            raise
+        return tx
+
+    def _require_no_writer_here(self, thread: int) -> None:
+        if self._writer_thread != thread:
+            return
+        gc.collect()
+        self._collect_lost()
+        if self._writer_thread == thread:
+            raise WouldDeadlockError(
+                "this thread has an open write transaction: end it before the next"
+            )
+
+    def _wait_for_writer(self) -> None:
+        if self._writer.acquire(blocking=False):
+            return
+        patience = _PATIENCE
+        while not self._writer.acquire(timeout=patience):
+            gc.collect()
+            self._collect_lost()
+            patience = min(patience * 2, _MAX_PATIENCE)
+
+    def _collect_lost(self) -> None:
+        """End transactions that the program has lost without ending them."""
+        while self._lost:
+            handle = self._lost.pop()
+            with self._state:
+                self._readers.pop(handle, None)
+            self._end_write(handle, rolled_back=True)
+            _log.warning(
+                "%s: a transaction was lost without commit or rollback", self.path
+            )
+
+    def _require_healthy(self) -> None:
+        """Raise when writing would be unsound; heal a meta slot in doubt."""
+        if self._failed:
+            raise DatabaseFailedError(self._failed)
+        if doubt.doubt_about(self.storage, self.identity) is not None:
+            with self.committing:
+                self.require_open()
+                self.heal()
+
+    def end(self, tx: Tx, *, rolled_back: bool = True) -> None:
+        """A transaction has ended; called by it, once or more often."""
+        # Without its reference the transaction can't be taken for a lost one.
+        handle, tx.handle = tx.handle, None
+        if handle is None or self._forked():
+            return
+        if tx.writable:
+            self._end_write(handle, rolled_back=rolled_back)
+        with self._state:
+            self._readers.pop(handle, None)
+            if self.statistics and tx.counted is not None:
+                self._work.add(tx.counted)
+
+    def _end_write(self, handle: ref[Tx], *, rolled_back: bool) -> None:
+        """End the running write transaction if it is this one."""
+        with self._state:
+            if self._write_tx is None or self._write_tx[0] is not handle:
+                return
+            txid = self._write_tx[1]
+            self._write_tx = None
+            self._writer_thread = None
+        try:
+            if rolled_back:
+                self.freelist.rollback(txid)
+            else:
+                self.freelist.commit()
+            self._free_pages = (self.freelist.free_count, self.freelist.pending_count)
+        finally:
+            self._writer.release()
+
+    # -- what a commit needs --
+
+    def is_live(self, txid: int) -> bool:
+        """Whether this transaction's commit is the last one that took effect."""
+        return self._meta.txid == txid
+
+    def plan_growth(self, size: int) -> None:
+        """Note that the database will need so many bytes.
+
+        Raises:
+            MaxSizeReachedError: The file would exceed `max_size`.
+        """
+        if size < self._map_size:
+            return
+        planned = _map_size(max(self._file_size, size), self.page_size)
+        if self.max_size and self._grown(size, planned) > self.max_size:
+            raise MaxSizeReachedError(size, self.max_size)
+        self._map_size = planned
+
+    def _grown(self, size: int, map_size: int) -> int:
+        """The file size bbolt would choose (db.go grow)."""
+        if map_size <= self.alloc_size:
+            return map_size
+        return size + self.alloc_size
+
+    def grow(self, size: int) -> None:
+        """Make the file large enough for so many bytes, durably.
+
+        Raises:
+            MaxSizeReachedError: That is more than `max_size`.
+            StorageError: The system refused.
+        """
+        if size <= self._file_size:
+            return
+        grown = self._grown(size, self._map_size)
+        if self.max_size and grown > self.max_size:
+            # bbolt compares only when its map grows, and so can exceed the
+            # limit by `alloc_size`. What is needed counts here.
+            if size > self.max_size:
+                raise MaxSizeReachedError(size, self.max_size)
+            grown = self.max_size
+        self.pager.grow(grown, sync=not (self.no_grow_sync or self.no_sync))
+        self._file_size = grown
+
+    def settle(self) -> None:
+        """Before the first page is written: make what is live durable.
+
+        Raises:
+            StorageError: The write or sync failed; nothing else was written.
+        """
+        if self._settled or self.no_sync:
+            return
+        # Only a page that was written is sure to be synced: an earlier sync of
+        # it may have failed and left it marked as clean.
+        self._store(self._meta)
+        self._settled = True
+
+    def flush(self) -> None:
+        """Sync the pages of a commit, unless syncs are off.
+
+        Raises:
+            StorageError: It failed. With earlier commits that were never
+                synced, the handle refuses to write from now on.
+        """
+        if self.no_sync:
+            self._unsynced = True
+            return
+        try:
+            self.pager.fdatasync()
+        except StorageError:
+            if self._unsynced:
+                self._failed = (
+                    f"{self.path}: a sync failed while commits made with no_sync "
+                    "waited for it; what they wrote may be lost. Reopen the "
+                    "database, run a check, and repeat what was not synced"
+                )
+            raise
+        self._unsynced = False
+
+    def publish(self, meta: Meta) -> None:
+        """Write a meta and make it the live one.
+
+        Raises:
+            StorageError: It is not durable; the old one stays live.
+        """
+        self._store(meta)
+
+    def _store(self, meta: Meta) -> None:
+        """Write a meta into its slot; on failure make the slot certain again.
+
+        The live meta is swapped inside: an interrupt at any place, and it is
+        either swapped and the slot certain, or neither.
+        """
+        old = self._meta
+        unknown = doubt.Doubt(old, meta.slot, self.pager.file)
+        doubt.begin(self.storage, self.identity, unknown)
+        try:
+            self._write_meta(meta)
+            with self._state:
+                self._meta = meta
+            doubt.end(self.storage, self.identity)
+        except BaseException:
+            self._meta = old
+            doubt.begin(self.storage, self.identity, unknown)
+            try:
+                self.heal()
+            except DatabaseFailedError as error:
+                _log.warning("%s", error)
+            raise
+
+    def _write_meta(self, meta: Meta) -> None:
+        slot = meta.slot
+        self.pager.write(slot * self.page_size, [meta.encode_page(slot)])
+        self.flush()
+
+    def heal(self) -> None:
+        """Make a meta slot certain again after its write or sync has failed.
+
+        Raises:
+            DatabaseFailedError: That failed too; a later call may succeed.
+        """
+        doubt.heal(self.storage, self.pager, self.identity)
+
+    def sync(self) -> None:
+        """Make all commits durable; needed only after commits with `no_sync`.
+
+        Raises:
+            DatabaseNotOpenError: The database is closed.
+            DatabaseFailedError: An earlier sync failed.
+            StorageError: The system refused.
+        """
+        self.require_open()
+        with self.committing:
+            self.require_open()
+            if self._failed:
+                raise DatabaseFailedError(self._failed)
+            no_sync, self.no_sync = self.no_sync, False
+            try:
+                self.flush()
+            finally:
+                self.no_sync = no_sync
+
+    # -- about the database --
+
+    def info(self) -> Info:
+        """What the open file is.
+
+        Raises:
+            DatabaseNotOpenError: The database is closed.
+            StorageError: Its size could not be had.
+        """
+        self.require_open()
+        meta = self._meta
+        return Info(
+            self.path,
+            self.page_size,
+            self.pager.file_size(),
+            meta.high_water_mark,
+            meta.txid,
+        )
+
+    def stats(self) -> Stats:
+        """Counts since the database was opened; zeros without `statistics`.
+
+        Changes of a transaction count when it has ended.
+        """
+        if not self.statistics:
+            return Stats()
+        with self._state:
+            free, pending = self._free_pages
+            return Stats(
+                free_page_n=free,
+                pending_page_n=pending,
+                free_alloc=(free + pending) * self.page_size,
+                freelist_inuse=freelist_size(free + pending),
+                tx_n=self._readers_begun,
+                open_tx_n=len(self._readers),
+                tx_stats=self._work.frozen(),
+            )
+
+    # -- the end --
+
+    def close(self) -> None:
+        """Close the database. Closing twice is allowed.
+
+        Waits for a commit that is being written. Transactions that are still
+        open are rolled back and raise `TxClosedError` from then on, in
+        whichever thread they are: nothing was promised for them, and waiting
+        for one that nobody ends would be for ever.
+
+        Raises:
+            StorageError: The system reported an error; it is closed anyway.
+        """
+        if self._forked():
+            # The parent owns the lock: let go of this copy of the file only.
+            self._open = False
+            self.pager.file.close()
+            return
+        with self.committing:
+            with self._state:
+                if not self._open:
+                    return
+                self._open = False
+                handles = [*self._readers]
+                if self._write_tx is not None:
+                    handles.append(self._write_tx[0])
+            transactions = [tx for tx in (handle() for handle in handles) if tx]
+            for tx in transactions:
+                tx.abandon()
+            self._close_file(in_use=bool(transactions))
+        _log.debug("%s: closed", self.path)
+
+    def _close_file(self, *, in_use: bool) -> None:
+        file = self.pager.file
+        # Another thread may be inside a read of a transaction just ended.
+        # Closing the descriptor under it could make it read another file, so
+        # then it is closed when the last such read lets go of it. The same
+        # holds for a file that is in doubt.
+        in_use = in_use or (doubt.doubt_about(self.storage, self.identity) is not None)
+        self.pager = Pager(_ClosedFile(), self.path, self.page_size)
+        try:
+            try:
+                file.unlock()
+            finally:
+                if not in_use:
+                    file.close()
+        except OSError as error:
+            raise StorageError.of(error, "close", self.path) from error
+
+    def require_open(self) -> None:
+        """Raise unless the database is open, in this process.
+
+        Raises:
+            DatabaseNotOpenError: It has been closed.
+            ForkedError: It was opened before a fork.
+        """
+        if not self._open:
+            raise DatabaseNotOpenError
+        if self._forked():
+            raise ForkedError(
+                f"{self.path} was opened in another process: open it anew in this one"
+            )
+
+    def _forked(self) -> bool:
+        return self.storage.pid() != self._pid
+
+
+class Managed:
+    """The context manager behind `update` and `view`."""
+
+    __slots__ = ("_db", "_tx", "_writable")
+
+    def __init__(self, db: DB, *, writable: bool) -> None:
+        self._db = db
+        self._writable = writable
+
+    def __enter__(self) -> Tx:
+        self._tx = self._db.begin(self._writable)
+        self._tx.managed = True
+        return self._tx
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        tx = self._tx
+        tx.managed = False
+        try:
+            if kind is None and self._writable:
+                tx.commit()
+        finally:
+            if not tx.closed:
+                tx.rollback()
+
+
+class _ClosedFile:
+    """Stands in for the file of a closed database."""
+
+    def _refuse(self, *_: object) -> Any:
+        raise OSError(errno.EBADF, "the database is closed")
+
+    pread = pwritev = ftruncate = fdatasync = fsync = _refuse
+    size = lock = unlock = identity = _refuse
+
+    def close(self) -> None:
+        """Closed already."""
+
+
+def _map_size(size: int, page_size: int) -> int:
+    """How much bbolt would map for so many bytes (db.go mmapSize)."""
+    if size <= _MAX_MAP_STEP:
+        return max(_MIN_MAP, 1 << (size - 1).bit_length())
+    size = -(-size // _MAX_MAP_STEP) * _MAX_MAP_STEP
+    return -(-size // page_size) * page_size

@@ -1,0 +1,388 @@
+"""What a database says about itself: records of counts and sizes.
+
+    Info              the open file
+    Stats             the handle: transactions, free pages   (bbolt DB.Stats)
+      TxStats         the work of transactions               (bbolt Tx.Stats)
+    BucketStats       the pages of a bucket's tree           (bbolt Bucket.Stats)
+    BucketStructure   names and counts, nested               (bbolt Bucket.Inspect)
+    PageInfo          one page                               (bbolt Tx.Page)
+
+All are frozen: a record says how things were when it was made. Fields have
+bbolt's names. Two of bbolt's are missing because there is nothing to count: the
+address of the memory map, and the nodes copied when the map moved.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+from shearbolt.format import (
+    ELEMENT_SIZE,
+    PAGE_HEADER_SIZE,
+    BucketValue,
+    FormatError,
+    content_size,
+    decode_bucket,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shearbolt.errors import CorruptPageError
+    from shearbolt.format import Page
+
+__all__ = [
+    "BucketStats",
+    "BucketStructure",
+    "BucketWalk",
+    "Info",
+    "PageInfo",
+    "Stats",
+    "TxStats",
+    "Work",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """An open database file.
+
+    Attributes:
+        path: Where it is.
+        page_size: Bytes a page.
+        file_size: Bytes of the file.
+        high_water_mark: Pages that are or were in use.
+        txid: The last committed transaction.
+    """
+
+    path: str
+    page_size: int
+    file_size: int
+    high_water_mark: int
+    txid: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageInfo:
+    """One page, as `Tx.page` describes it.
+
+    Attributes:
+        id: Its number.
+        type: "meta", "freelist", "branch", "leaf" or "free". Of a page in the
+            middle of a run the type is that of whatever stands there.
+        count: Elements; of a free page those it had.
+        overflow_count: Pages behind it that belong to it.
+    """
+
+    id: int
+    type: str
+    count: int
+    overflow_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TxStats:
+    """The work of one transaction, or of all that have ended.
+
+    Attributes:
+        page_count: Pages allocated.
+        page_alloc: Their bytes.
+        cursor_count: Cursors made by the caller.
+        node_count: Pages that were taken into memory to be changed.
+        rebalance: Nodes looked at because they had lost elements.
+        rebalance_time: Seconds spent on that.
+        split: Cuts through nodes that had become too large.
+        spill: Pages that nodes were written to.
+        spill_time: Seconds spent on that.
+        write: Writes handed to the system, one a run of neighbouring pages.
+        write_time: Seconds spent in writes and syncs.
+    """
+
+    page_count: int = 0
+    page_alloc: int = 0
+    cursor_count: int = 0
+    node_count: int = 0
+    rebalance: int = 0
+    rebalance_time: float = 0.0
+    split: int = 0
+    spill: int = 0
+    spill_time: float = 0.0
+    write: int = 0
+    write_time: float = 0.0
+
+    def sub(self, other: TxStats) -> TxStats:
+        """What was done since `other` was taken."""
+        return TxStats(
+            *(
+                getattr(self, item.name) - getattr(other, item.name)
+                for item in fields(TxStats)
+            )
+        )
+
+    __sub__ = sub
+
+
+class Work:
+    """A `TxStats` that is being counted; fields as there."""
+
+    __slots__ = tuple(item.name for item in fields(TxStats))
+
+    page_count: int
+    page_alloc: int
+    cursor_count: int
+    node_count: int
+    rebalance: int
+    rebalance_time: float
+    split: int
+    spill: int
+    spill_time: float
+    write: int
+    write_time: float
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    def add(self, other: Work) -> None:
+        """Count the work of `other`, too."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def frozen(self) -> TxStats:
+        """The counts as they are now."""
+        return TxStats(*(getattr(self, name) for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """One handle since it was opened.
+
+    Attributes:
+        free_page_n: Pages that may be used again, as the last write transaction
+            left them.
+        pending_page_n: Pages that become free when no reader sees them any more.
+        free_alloc: Bytes of both.
+        freelist_inuse: Bytes of the freelist when written.
+        tx_n: Read transactions begun.
+        open_tx_n: Read transactions open now.
+        tx_stats: The work of all transactions that have ended.
+    """
+
+    free_page_n: int = 0
+    pending_page_n: int = 0
+    free_alloc: int = 0
+    freelist_inuse: int = 0
+    tx_n: int = 0
+    open_tx_n: int = 0
+    tx_stats: TxStats = field(default_factory=TxStats)
+
+    def sub(self, other: Stats) -> Stats:
+        """What happened since `other` was taken.
+
+        Counters are subtracted. Gauges (pages, bytes, open transactions) are
+        those of this record.
+        """
+        return Stats(
+            self.free_page_n,
+            self.pending_page_n,
+            self.free_alloc,
+            self.freelist_inuse,
+            self.tx_n - other.tx_n,
+            self.open_tx_n,
+            self.tx_stats - other.tx_stats,
+        )
+
+    __sub__ = sub
+
+
+@dataclass(frozen=True, slots=True)
+class BucketStats:
+    """The pages of a bucket's tree and of all buckets below it.
+
+    They are those of the version that the transaction began from: the pages of
+    a write transaction's own changes do not exist before it commits.
+
+    Attributes:
+        branch_page_n: Branch pages, overflow not counted.
+        branch_overflow_n: Their overflow pages.
+        leaf_page_n: Leaf pages, overflow not counted.
+        leaf_overflow_n: Their overflow pages.
+        key_n: Keys, those of buckets included, at all levels.
+        depth: Levels of pages, those of the deepest bucket below included.
+        branch_alloc: Bytes of branch pages.
+        branch_inuse: Bytes used in them.
+        leaf_alloc: Bytes of leaf pages.
+        leaf_inuse: Bytes used in them.
+        bucket_n: Buckets, this one included.
+        inline_bucket_n: Those that live in a value of their parent.
+        inline_bucket_inuse: Bytes used in these; not part of `leaf_inuse`.
+        uncommitted: Whether the transaction has changed the bucket, or one
+            below it, in ways that these numbers do not show.
+    """
+
+    branch_page_n: int = 0
+    branch_overflow_n: int = 0
+    leaf_page_n: int = 0
+    leaf_overflow_n: int = 0
+    key_n: int = 0
+    depth: int = 0
+    branch_alloc: int = 0
+    branch_inuse: int = 0
+    leaf_alloc: int = 0
+    leaf_inuse: int = 0
+    bucket_n: int = 0
+    inline_bucket_n: int = 0
+    inline_bucket_inuse: int = 0
+    uncommitted: bool = False
+
+    def add(self, other: BucketStats) -> BucketStats:
+        """Both together; the greater depth (bbolt BucketStats.Add)."""
+        sums = {
+            item.name: getattr(self, item.name) + getattr(other, item.name)
+            for item in fields(BucketStats)
+        }
+        sums["depth"] = max(self.depth, other.depth)
+        sums["uncommitted"] = self.uncommitted or other.uncommitted
+        return BucketStats(**sums)
+
+    __add__ = add
+
+
+@dataclass(frozen=True, slots=True)
+class BucketStructure:
+    """A bucket and those in it, without their content.
+
+    Attributes:
+        name: Its name; b"root" for the root bucket.
+        key_n: Plain keys in it, not counting those further down.
+        buckets: The buckets in it, in name order.
+    """
+
+    name: bytes
+    key_n: int
+    buckets: tuple[BucketStructure, ...] = ()
+
+
+# -- walking a bucket ----------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Found:
+    """One bucket met on the walk.
+
+    Attributes:
+        above: Where in the list its parent stands, -1 for the first.
+        root: Its root page.
+        inline: Its only page when it is inline, else None.
+        depth: Levels of its own pages.
+    """
+
+    above: int
+    root: int
+    inline: Page | None
+    depth: int = 0
+
+
+class BucketWalk:
+    """Counts a committed bucket and all below it (bbolt Bucket.Stats).
+
+    Iterative, because nesting is as deep as the file says; and it never loads
+    more pages than there are, so it ends on cycles.
+
+    Args:
+        load: `load(pgid)` gives a page.
+        corrupt: `corrupt(pgid, reason)` makes the error for a damaged one.
+        page_size: Bytes a page.
+        limit: Pages there are.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[int], Page],
+        corrupt: Callable[[int, str], CorruptPageError],
+        page_size: int,
+        limit: int,
+    ) -> None:
+        self._load = load
+        self._corrupt = corrupt
+        self._page_size = page_size
+        self._left = limit
+        self._sums: Counter[str] = Counter()
+        self._found: list[_Found] = []
+
+    def run(self, root: int, inline: Page | None, *, uncommitted: bool) -> BucketStats:
+        """The numbers of the bucket with this root.
+
+        Raises:
+            CorruptPageError: A page is damaged, or reached too often.
+        """
+        found, sums = self._found, self._sums
+        found.append(_Found(-1, root, inline))
+        for place, bucket in enumerate(found):
+            if bucket.inline is not None:
+                self._count(place, bucket.inline, 1)
+            else:
+                self._tree(place, bucket.root)
+        below = [0] * len(found)
+        depth = 0
+        for place in range(len(found) - 1, -1, -1):
+            depth = found[place].depth + below[place]
+            above = found[place].above
+            if above >= 0:
+                below[above] = max(below[above], depth)
+        size = self._page_size
+        return BucketStats(
+            **sums,
+            depth=depth,
+            branch_alloc=(sums["branch_page_n"] + sums["branch_overflow_n"]) * size,
+            leaf_alloc=(sums["leaf_page_n"] + sums["leaf_overflow_n"]) * size,
+            bucket_n=len(found),
+            inline_bucket_n=sum(bucket.inline is not None for bucket in found),
+            uncommitted=uncommitted,
+        )
+
+    def _tree(self, place: int, root: int) -> None:
+        stack = [(root, 1)]
+        while stack:
+            pgid, level = stack.pop()
+            if not self._left:
+                raise self._corrupt(pgid, "the tree contains a cycle")
+            self._left -= 1
+            page = self._load(pgid)
+            self._count(place, page, level)
+            stack += [(child, level + 1) for child in page.children]
+
+    def _count(self, place: int, page: Page, level: int) -> None:
+        bucket, sums = self._found[place], self._sums
+        count = len(page.keys)
+        used = PAGE_HEADER_SIZE + ELEMENT_SIZE * count
+        used += content_size(page.keys, page.values)
+        if not page.is_leaf:
+            sums.update(
+                branch_page_n=1, branch_overflow_n=page.overflow, branch_inuse=used
+            )
+        elif bucket.inline is not None:
+            sums.update(inline_bucket_inuse=used, key_n=count)
+        else:
+            sums.update(
+                leaf_page_n=1, leaf_overflow_n=page.overflow, leaf_inuse=used,
+                key_n=count,
+            )  # fmt: skip
+        bucket.depth = max(bucket.depth, level)
+        if page.has_buckets:
+            self._enter(place, page)
+
+    def _enter(self, place: int, page: Page) -> None:
+        """Note the buckets of a leaf, to be walked later."""
+        for name, value in zip(page.keys, page.values, strict=True):
+            if value.__class__ is not BucketValue:
+                continue
+            try:
+                root, _, inline = decode_bucket(value)
+            except FormatError as error:
+                raise self._corrupt(
+                    page.pgid, f"bucket {name!r} in it: {error}"
+                ) from None
+            self._found.append(_Found(place, root, inline))
