@@ -17,12 +17,8 @@ Source: bbolt cmd/bbolt/command/command_bench.go.
 from __future__ import annotations
 
 import argparse
-import cProfile
 import os
-import random
-import tempfile
 import time
-import tracemalloc
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -135,6 +131,8 @@ def _validate(options: Namespace) -> None:
 
 
 def _bench(session: Session, options: Namespace) -> int:
+    import tempfile  # noqa: PLC0415
+
     _validate(options)
     path = options.path or os.path.join(tempfile.mkdtemp(prefix="bolt-bench-"), "db")
     if options.work:
@@ -185,6 +183,11 @@ def _measure(session: Session, db: DB, options: Namespace) -> tuple[Result, Resu
 @contextmanager
 def _profiles(options: Namespace, wanted: bool) -> Iterator[None]:
     """Profile the block, as far as profiles are asked for."""
+    # Here, as the other imports inside functions of this module: they would cost
+    # every run of every subcommand 20 ms.
+    import cProfile  # noqa: PLC0415
+    import tracemalloc  # noqa: PLC0415
+
     cpu = cProfile.Profile() if wanted and options.cpuprofile else None
     memory = wanted and options.memprofile
     if memory:
@@ -235,6 +238,8 @@ def _numbers(mode: str, key_size: int) -> Callable[[], bytes]:
             return next(ascending) & 0xFFFF_FFFF
 
     else:
+        import random  # noqa: PLC0415
+
         # Not seeded, as bbolt's: a benchmark should not depend on one order.
         source = random.Random()
 
@@ -250,6 +255,8 @@ def _read(session: Session, db: DB, options: Namespace) -> Result:
         top = tx.bucket(_BUCKET)
         places: list[Place] = []
         if options.read_mode == "rnd":
+            import random  # noqa: PLC0415
+
             for name, bucket in [(None, top), *top.buckets()]:
                 places += [(name, key) for key in bucket]
             random.Random().shuffle(places)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from shearbolt.command.arguments import add_json, add_path, size
 from shearbolt.command.session import Command
 from shearbolt.export import json_bytes
-from shearbolt.salvage import repair
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -39,6 +38,9 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _repair(session: Session, options: Namespace) -> int:
+    # Here: no other subcommand needs it.
+    from shearbolt.salvage import repair  # noqa: PLC0415
+
     session.require_source(options.path)
     with session.progress("repair", "pages") as progress:
         result = repair(
