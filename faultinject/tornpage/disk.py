@@ -16,6 +16,20 @@ crashes.
 
     Disk --crash(chooser)--> Disk --crash(chooser)--> Disk ...
 
+Failing syncs
+-------------
+`fail_sync` is asked at every sync that is about to be carried out:
+
+    disk.fail_sync = lambda kind, path, index: errno.EIO if index == 3 else 0
+
+    kind     "fsync", "fdatasync" or "syncdir" (of the directory of `path`)
+    index    how many syncs of any kind this life has been asked for before
+    returns  0, or the errno with which the sync fails
+
+What a failing sync leaves is the model's parameter `fail`. A failed sync of a
+directory is a failed write of the journal: the file system goes read-only, on
+all of them. Read-only lasts until the next crash, not until the next process.
+
 What it is not: it is not a file system. Directories need not exist and cannot
 be listed; there are no links, no permissions, no positions.
 """
@@ -52,7 +66,7 @@ if TYPE_CHECKING:
 
     from tornpage.choices import Chooser
     from tornpage.clock import ClockTimer
-    from tornpage.life import Node
+    from tornpage.life import Node, SyncFault
 
 __all__ = ["Disk", "DiskFile"]
 
@@ -114,6 +128,20 @@ class Disk:
         self._life = life
         self._clock = Clock()
 
+    @property
+    def fail_sync(self) -> SyncFault | None:
+        """Decides which syncs fail; None when all work. See the module's head."""
+        return self._life.fail_sync
+
+    @fail_sync.setter
+    def fail_sync(self, fault: SyncFault | None) -> None:
+        self._life.fail_sync = fault
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the file system went read-only after a failure."""
+        return self._life.read_only
+
     # -- what a program calls ------------------------------------------------
 
     def open(
@@ -137,6 +165,7 @@ class Disk:
         if inode is None:
             if not create:
                 raise _error(errno.ENOENT, path)
+            self._writable(path)
             inode = life.create(path)
             self.trace.data.append(Create(path, inode, _site()))
         elif create and exclusive:
@@ -159,6 +188,7 @@ class Disk:
             raise _error(errno.ENOENT, source)
         if inode == self._life.lookup(target):
             return
+        self._writable(source)
         self._life.rename(target, inode)
         self._life.rename(source, None)
         self.trace.data.append(Rename(source, target, _site()))
@@ -172,12 +202,27 @@ class Disk:
         path = posixpath.normpath(path)
         if self._life.lookup(path) is None:
             raise _error(errno.ENOENT, path)
+        self._writable(path)
         self._life.rename(path, None)
         self.trace.data.append(Unlink(path, _site()))
 
     def fsync_dir(self, path: str, /) -> None:
-        """Make the entries of the directory that holds `path` durable."""
-        self.trace.data.append(SyncDir(posixpath.normpath(path), _site()))
+        """Make the entries of the directory that holds `path` durable.
+
+        Raises:
+            OSError: `fail_sync` said so, or EROFS.
+        """
+        path = posixpath.normpath(path)
+        self._writable(path)
+        number = self._life.sync_dir(path)
+        result = "read-only" if number else "ok"
+        self.trace.data.append(SyncDir(path, _site(), result))
+        if number:
+            raise _error(number, path)
+
+    def _writable(self, path: str) -> None:
+        if self._life.read_only:
+            raise _error(errno.EROFS, path)
 
     def mark(self, label: str, /, **data: Any) -> None:
         """Note in the trace that something was begun, promised or reached."""
@@ -296,6 +341,7 @@ class DiskFile:
             raise _error(errno.EBADF, self._path)
         if offset < 0:
             raise _error(errno.EINVAL, self._path)
+        self._writable()
         data = b"".join(buffers)
         if data:
             self._life.write(self._node, offset, data)
@@ -309,20 +355,39 @@ class DiskFile:
         self._check()
         if self._read_only or size < 0:
             raise _error(errno.EINVAL, self._path)
+        self._writable()
         self._life.resize(self._node, size)
         self._trace.data.append(Truncate(self._path, self._node.inode, size, _site()))
 
     def fdatasync(self) -> None:
-        """Make the file's data, and the size needed to read it, durable."""
+        """Make the file's data, and the size needed to read it, durable.
+
+        Raises:
+            OSError: `Disk.fail_sync` said so, or an earlier failure is
+                reported only now, or EROFS.
+        """
         self._sync("fdatasync")
 
     def fsync(self) -> None:
-        """Make the file's data and all its metadata durable."""
+        """Make the file's data and all its metadata durable.
+
+        Raises:
+            OSError: As `fdatasync`.
+        """
         self._sync("fsync")
 
     def _sync(self, kind: str) -> None:
         self._check()
-        self._trace.data.append(Sync(self._path, self._node.inode, kind, _site()))
+        self._writable()
+        node, path = self._node, self._path
+        result, number = self._life.sync(node, kind, path)
+        self._trace.data.append(Sync(path, node.inode, kind, _site(), result))
+        if number:
+            raise _error(number, path)
+
+    def _writable(self) -> None:
+        if self._life.read_only:
+            raise _error(errno.EROFS, self._path)
 
     def size(self) -> int:
         """The file's present size."""

@@ -292,7 +292,16 @@ class Explorer:
         return self._image
 
     def _is_sync(self, index: int) -> bool:
-        return isinstance(self._operations[index], Sync | SyncDir)
+        """Whether a crash inside is one before the operation.
+
+        A failed sync that leaves pages clean is like a write in this: what it
+        may leave is more than what there was before.
+        """
+        one = self._operations[index]
+        return isinstance(one, Sync | SyncDir) and one.result not in {
+            "failed",
+            "silent",
+        }
 
     def _check(self, point: CrashPoint) -> None:
         n = len(self._operations)

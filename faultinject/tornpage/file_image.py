@@ -62,6 +62,8 @@ class FileImage:
         held: Durable atoms that differ from the base.
         open: Atoms left undecided by an earlier crash, not written since.
         dirty: Atoms written since the last sync.
+        clean: Atoms in `dirty` that a failed sync marked clean: no sync writes
+            them until they are written again.
         sizes: Legal sizes, oldest first; the last one is the present one.
         life: The life of the disk in which the sizes were made.
         extensions: (stamp, first atom, behind the last atom) of writes that
@@ -71,6 +73,7 @@ class FileImage:
     __slots__ = (
         "atom",
         "base",
+        "clean",
         "dirty",
         "extensions",
         "held",
@@ -89,6 +92,7 @@ class FileImage:
         self.held: dict[int, bytes] = {}
         self.open: dict[int, Cell] = {}
         self.dirty: dict[int, Cell] = {}
+        self.clean: set[int] = set()
         self.sizes: tuple[Size, ...] = (Size(len(base), -1),)
         self.life = 0
         self.extensions: list[tuple[int, int, int]] = []
@@ -139,6 +143,7 @@ class FileImage:
         made.held = dict(self.held)
         made.open = dict(self.open)
         made.dirty = dict(self.dirty)
+        made.clean = set(self.clean)
         made.sizes = self.sizes
         made.life = self.life
         made.extensions = list(self.extensions)

@@ -225,11 +225,12 @@ class Image:
         if isinstance(record, Write):
             self._write(record, stamp, watch)
         elif isinstance(record, Sync):
-            self._sync(record.inode, watch)
+            self._sync(record, watch)
         elif isinstance(record, Truncate):
             self._resize(self.files[record.inode], record.size, stamp, watch)
         elif isinstance(record, SyncDir):
-            self._sync_dir(directory_of(record.path), watch)
+            if record.result == "ok":
+                self._sync_dir(directory_of(record.path), watch)
         elif isinstance(record, Create):
             self.files[record.inode] = FileImage(record.inode, b"", self.model.atom)
             self._rename(stamp, watch, (record.path, record.inode))
@@ -328,6 +329,7 @@ class Image:
                 before = cell.bits() if at in file.open else 0.0
             else:
                 before = cell.bits()
+            file.clean.discard(at)
             new = cell.written(content, stamp)
             if new is cell:
                 continue
@@ -376,8 +378,14 @@ class Image:
         if file.inode in watch.sizes:
             watch.stale = True
 
-    def _sync(self, inode: int, watch: Watch) -> None:
-        file = self.files[inode]
+    def _sync(self, record: Sync, watch: Watch) -> None:
+        file = self.files[record.inode]
+        if record.result == "reverted":
+            self._revert(file, watch)
+        elif record.result in {"failed", "silent", "read-only"}:
+            self._mark_clean(file, watch)
+        if record.result != "ok":
+            return
         if self.model.order == "ordered":
             stamps = [cell.stamps[-1] for cell in file.dirty.values()]
             if file.life == self.life:
@@ -386,6 +394,26 @@ class Image:
                 self._settle(max(stamps), watch)
             return
         self._settle_file(file, NEVER, watch)
+
+    def _mark_clean(self, file: FileImage, watch: Watch) -> None:
+        """Every page was handed over, some arrived; none is tried again."""
+        file.clean.update(file.dirty)
+        if file.life == self.life:
+            # The size is metadata and stays pending; it may now come alone.
+            file.extensions = []
+        watch.stale = True
+
+    def _revert(self, file: FileImage, watch: Watch) -> None:
+        """Give up everything since the last sync, in the cache and below."""
+        for at in [one for one in file.dirty if one not in file.clean]:
+            self._tally(file.dirty.pop(at).bits(), -1)
+            if at in file.open:
+                self._tally(file.open[at].bits(), 1)
+        if file.life == self.life:
+            self._tally(file.size_bits, -1)
+            file.sizes = file.sizes[:1]
+            file.extensions = []
+        watch.stale = True
 
     def _settle(self, stamp: int, watch: Watch) -> None:
         """Make everything up to operation `stamp` durable, everywhere."""
@@ -403,6 +431,9 @@ class Image:
                 watch.stale = True
             left: dict[int, Cell] = {}
             for at, cell in dirty.items():
+                if at in file.clean:
+                    left[at] = cell
+                    continue
                 self._tally(cell.bits(), -1)
                 kept = cell.settled(stamp)
                 if len(kept.contents) == 1:

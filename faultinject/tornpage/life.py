@@ -29,10 +29,15 @@ What costs extra decisions, all of them sound because they only split what
 one execution would have covered: writing a part of an undecided atom decides the rest
 of it; changing the size decides the size; under `size=with-data`, touching an
 atom that a pending write grew into decides the size first.
+
+A sync asks `fail_sync` whether it is to fail. A failed sync changes what the
+program sees only under fail=revert: the page cache goes back to what it was at
+the last sync that returned 0. `Node.before` is kept for that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tornpage.cell import ALWAYS, NEVER
@@ -46,7 +51,12 @@ if TYPE_CHECKING:
     from tornpage.file_image import Size
     from tornpage.image import Image, NameChange, Watch
 
-__all__ = ["Life", "Node"]
+__all__ = ["Life", "Node", "SyncFault"]
+
+SyncFault = Callable[[str, str, int], int]
+"""(kind, path, index) -> 0, or the errno with which this sync fails."""
+
+_Cached = tuple[dict[int, bytes], int | None, bool, int]
 
 
 class Node:
@@ -61,15 +71,20 @@ class Node:
         limit: Behind this byte the platter is hidden: it was cut off.
         cells: Atoms whose legal contents were narrowed in this life.
         lockers: Who holds the lock, and whether exclusively.
+        before: The page cache and the size at the last sync that returned 0,
+            once something has changed since (fail=revert only).
+        late: The errno that the next sync has to report.
     """
 
     __slots__ = (
         "asked",
         "atoms",
+        "before",
         "cache",
         "cells",
         "image",
         "inode",
+        "late",
         "limit",
         "lockers",
         "path",
@@ -89,6 +104,8 @@ class Node:
         self.asked = True
         self.limit = NEVER
         self.lockers: dict[object, bool] = {}
+        self.before: _Cached | None = None
+        self.late = 0
 
 
 class Life:
@@ -110,15 +127,23 @@ class Life:
         "_names",
         "_next_inode",
         "_nodes",
+        "_reverts",
+        "_syncs",
         "_watch",
         "_with_data",
+        "fail_sync",
         "generation",
         "model",
+        "read_only",
     )
 
     def __init__(self, image: Image, chooser: Chooser, watch: Watch) -> None:
         self.model = image.model
         self.generation = 0
+        self.fail_sync: SyncFault | None = None
+        self.read_only = False
+        self._syncs = 0
+        self._reverts = image.model.fail == "revert"
         self._image = image
         self._chooser = chooser
         self._watch = watch
@@ -158,6 +183,46 @@ class Life:
                 file.extensions = []
         image.begin()
         return image
+
+    # -- syncs ---------------------------------------------------------------
+
+    def sync(self, node: Node, kind: str, path: str) -> tuple[str, int]:
+        """Sync a file; says what became of it and the errno to raise, or 0."""
+        number = self._asked_to_fail(kind, path)
+        if node.late:
+            number, node.late = node.late, 0
+            return "reported", number
+        if not number:
+            node.before = None
+            return "ok", 0
+        fail = self.model.fail
+        if fail == "late":
+            node.late = number
+            return "silent", 0
+        if fail == "revert":
+            if node.before is not None:
+                node.cache, node.size, node.asked, node.limit = node.before
+                node.before = None
+            return "reverted", number
+        if fail == "read-only":
+            self.read_only = True
+            return "read-only", number
+        return "failed", number
+
+    def sync_dir(self, path: str) -> int:
+        """Sync a directory; the errno to raise, or 0."""
+        number = self._asked_to_fail("syncdir", path)
+        self.read_only = self.read_only or number != 0
+        return number
+
+    def _asked_to_fail(self, kind: str, path: str) -> int:
+        index, self._syncs = self._syncs, self._syncs + 1
+        return self.fail_sync(kind, path, index) if self.fail_sync else 0
+
+    def _remember(self, node: Node) -> None:
+        """Keep what the cache goes back to if the next sync fails."""
+        if self._reverts and node.before is None:
+            node.before = (dict(node.cache), node.size, node.asked, node.limit)
 
     # -- names ---------------------------------------------------------------
 
@@ -374,6 +439,7 @@ class Life:
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Put bytes into the page cache."""
+        self._remember(node)
         atom = self._atom
         end = offset + len(data)
         if node.size is None and end > min(one.size for one in node.sizes):
@@ -411,6 +477,7 @@ class Life:
 
     def resize(self, node: Node, size: int) -> None:
         """Set the size in the page cache."""
+        self._remember(node)
         old = self.size(node)
         if size > old:
             self._grow_from(node, old)

@@ -33,6 +33,7 @@ SECTOR = 512
 """Bytes of a sector: the least a drive writes at once."""
 
 _PAGE = 4096
+_ALWAYS_SHOWN = 4
 
 
 class ModelError(ValueError):
@@ -68,12 +69,21 @@ class CrashModel:
         entries: How names come to be durable without a directory sync.
             "prefix": create x, create y: y there means x there.
             "free": create x, create y: y there, x lost.
+        fail: What a sync that fails leaves behind. `BB` written, a sync that
+            fails, then a sync that is ok, then a crash:
+            "clean": the program reads `BB`; the platter has any of `AA`, `AB`,
+            `BA`, `BB`, because the second sync had nothing to write.
+            "late": the same, but the failing sync returns 0 and the next
+            one raises, writing nothing.
+            "revert": the program reads `AA` again, and so does the platter.
+            "read-only": as "clean"; every later change is refused.
     """
 
     tear: str = _parameter("sector", "page", "byte")
     order: str = _parameter("any", "ordered")
     size: str = _parameter("free", "with-data")
     entries: str = _parameter("prefix", "free")
+    fail: str = _parameter("clean", "late", "revert", "read-only")
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -109,4 +119,9 @@ class CrashModel:
         return cls(**given)
 
     def __str__(self) -> str:
-        return ",".join(f"{one.name}={getattr(self, one.name)}" for one in fields(self))
+        """The parameters that everybody looks for, and what differs otherwise."""
+        return ",".join(
+            f"{one.name}={getattr(self, one.name)}"
+            for at, one in enumerate(fields(self))
+            if at < _ALWAYS_SHOWN or getattr(self, one.name) != one.default
+        )

@@ -25,6 +25,18 @@ On paper a trace is JSON, one record a line, bytes in base 64:
     {"op": "mark", "label": "acked", "data": {"txid": 7}, "site": "subject.py:40"}
 
 A `Mark` has no path of its own; its `path` is "".
+
+A sync has a result. What each does to the platter is told in `image`, which of
+them a failing disk produces in `model` (parameter `fail`):
+
+    ok          returned 0 and is believed; under sync=lying it may be a lie
+    failed      raised; the pages count as clean, some of them arrived
+    silent      like failed, but returned 0
+    reported    raised for an earlier silent one; nothing was written
+    reverted    raised; the page cache went back to the last sync
+    read-only   raised; the pages count as clean, nothing can be changed any more
+
+A line without a result is a sync that was ok.
 """
 
 from __future__ import annotations
@@ -95,22 +107,30 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """A file was made durable; `kind` is "fsync" or "fdatasync"."""
+    """A file was to be made durable; `kind` is "fsync" or "fdatasync".
+
+    `result` is one of the six words at the head of the module.
+    """
 
     op: ClassVar[str] = "sync"
     path: str
     inode: int
     kind: str
     site: str = ""
+    result: str = "ok"
 
 
 @dataclass(frozen=True, slots=True)
 class SyncDir:
-    """The entries of the directory that holds `path` were made durable."""
+    """The entries of the directory that holds `path` were to be made durable.
+
+    `result` is "ok" or "read-only".
+    """
 
     op: ClassVar[str] = "syncdir"
     path: str
     site: str = ""
+    result: str = "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +183,11 @@ class Mark:
 
 Operation = Create | Write | Truncate | Sync | SyncDir | Rename | Unlink
 Record = Operation | Mark
+
+_RESULTS = {
+    Sync: ("ok", "failed", "silent", "reported", "reverted", "read-only"),
+    SyncDir: ("ok", "read-only"),
+}
 
 _BY_NAME: Mapping[str, type[Record]] = {
     kind.op: kind
@@ -220,6 +245,8 @@ def _from_json(row: dict[str, Any]) -> Record:
         rest["data"] = tuple(
             (name, frozen(value)) for name, value in sorted(rest["data"].items())
         )
+    elif kind in _RESULTS and rest.get("result", "ok") not in _RESULTS[kind]:
+        raise ValueError(f"{kind.op} has no result {rest['result']!r}")
     return kind(**rest)
 
 
