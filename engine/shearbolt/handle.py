@@ -17,10 +17,13 @@ Who may do what:
 Taking over
 ===========
 The live meta of a file may be in the page cache only: the process that wrote it
-may have been killed before its fdatasync, or that may have failed. So the first
-commit of a handle writes the live meta again and syncs it before it writes over
-any page (`settle`). When this process knows that a meta write or sync failed,
-the slot is rewritten first (`heal`, see `shearbolt.doubt`).
+may have been killed before its fdatasync. So the first commit of a handle syncs
+before it writes over any page (`settle`). It does not write the live meta again:
+on a disk whose torn sectors become garbage that would risk the only copy, at every
+opening, for the sake of a rare failure. When this process knows of such a failure,
+of a meta's write or sync, the slot is rewritten (`heal`, see `shearbolt.doubt`);
+nothing acknowledged depends on that slot. What is left is a sync that failed in
+another process which could not heal it and was restarted without a reboot.
 
 Without syncs
 =============
@@ -408,13 +411,16 @@ class DB:
         """Before the first page is written: make what is live durable.
 
         Raises:
-            StorageError: The write or sync failed; nothing else was written.
+            StorageError: It failed, and so did writing the live meta again.
         """
         if self._settled or self.no_sync:
             return
-        # Only a page that was written is sure to be synced: an earlier sync of
-        # it may have failed and left it marked as clean.
-        self._store(self._meta)
+        try:
+            self.flush()
+        except StorageError:
+            # Whose pages were lost is unknown. Everything the live meta leads
+            # to was synced before it was written; the meta itself may not be.
+            self._store(self._meta)
         self._settled = True
 
     def flush(self) -> None:
