@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from shearbolt.format import BucketValue
 from shearbolt.node import Node
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 __all__ = ["Items", "Keys", "Range", "Values"]
+
+_FIRST_PIECE: Final = 8
+"""Pairs read before a loop in a write transaction gets the first one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,32 +155,56 @@ def _below(bucket: Bucket, path: Path) -> Page | Node:
 def _chunks(
     bucket: Bucket, keys: Range, *, reverse: bool
 ) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    """Keys and values leaf by leaf, plain pairs only."""
+    """Keys and values piece by piece, plain pairs only."""
     bucket.tx.require_open()
     walk = _leaves_reversed if reverse else _leaves
     for leaf, low, high in walk(bucket, keys):
-        names = leaf.keys
-        whole = high - low == len(names)
-        if isinstance(leaf, Node):
-            values = list(map(leaf.items.__getitem__, names))
-            mixed = True
-        else:
-            values = leaf.values
-            mixed = leaf.has_buckets
-        if not whole:
-            names, values = names[low:high], values[low:high]
-        if mixed:
-            plain = [
-                (name, value)
-                for name, value in zip(names, values, strict=True)
-                if value.__class__ is not BucketValue
-            ]
-            names = [name for name, _ in plain]
-            values = [value for _, value in plain]
+        for first, end in _pieces(bucket, low, high, reverse=reverse):
+            names = leaf.keys[first:end]
+            if isinstance(leaf, Node):
+                values = list(map(leaf.items.__getitem__, names))
+                mixed = True
+            else:
+                values = leaf.values[first:end]
+                mixed = leaf.has_buckets
+            if mixed:
+                plain = [
+                    (name, value)
+                    for name, value in zip(names, values, strict=True)
+                    if value.__class__ is not BucketValue
+                ]
+                names = [name for name, _ in plain]
+                values = [value for _, value in plain]
+            if reverse:
+                names.reverse()
+                values.reverse()
+            yield names, values
+            bucket.tx.require_open()
+
+
+def _pieces(
+    bucket: Bucket, low: int, high: int, *, reverse: bool
+) -> Iterator[tuple[int, int]]:
+    """A leaf's range at once, or in pieces when the loop may change the bucket.
+
+    A write transaction's leaf can hold a million new keys, and a loop that
+    deletes them begins anew after each. Pieces grow, so that a loop that
+    changes nothing has little to pay.
+    """
+    if not bucket.tx.writable:
+        yield low, high
+        return
+    size = _FIRST_PIECE
+    while low < high:
         if reverse:
-            names, values = names[::-1], values[::-1]
-        yield names, values
-        bucket.tx.require_open()
+            first = max(low, high - size)
+            yield first, high
+            high = first
+        else:
+            end = min(high, low + size)
+            yield low, end
+            low = end
+        size *= 2
 
 
 def _pairs(
