@@ -27,13 +27,13 @@ class MemoryFile:
         self._number = number
 
     def pread(self, length: int, offset: int) -> bytes:
-        """Read like pread(2)."""
+        """Bytes of the file, fewer where it ends."""
         if offset < 0 or length < 0 or offset >= 1 << 63:
             raise OSError(errno.EINVAL, "Invalid argument")
         return bytes(self.content[offset : offset + length])
 
     def pwritev(self, buffers: Sequence[bytes], offset: int) -> int:
-        """Write like pwritev(2), all of it."""
+        """Write all buffers, one behind the other."""
         data = b"".join(buffers)
         if offset > len(self.content):
             self.content.extend(bytes(offset - len(self.content)))

@@ -11,7 +11,8 @@ every element's place is written down twice:
 
 Where a start disagrees with the end before it, one of the two is wrong, and the
 element behind tells which. So one damaged position costs nothing and one damaged
-size costs one element.
+size costs one element. Only the last element's end has no second copy: what is wrong
+there may cost two, or be a value with zeros behind it.
 
 What this module believes without asking: bytes of keys and values, which nothing
 in the format protects. Damage there is found only when it puts keys out of order.
@@ -294,13 +295,14 @@ def _believable(
     """Where each element starts; None for those that cannot be believed."""
     result: list[int | None] = []
     count = len(starts)
-    # Where the content goes on, as far as the elements so far tell.
-    expected = begin
+    # Where the content goes on, and whether an element that can be believed says
+    # so. The last element has no start behind it to confirm its end: it needs that.
+    expected, sure = begin, True
     for index, (start, size) in enumerate(zip(starts, sizes, strict=True)):
         following = starts[index + 1] if index + 1 < count else None
         chained = start == expected
         place: int | None = None
-        if chained and following in (None, start + size):
+        if chained and (following == start + size or (following is None and sure)):
             place = start
         elif chained and _goes_on(starts, sizes, index + 1, start + size):
             # The position behind this element is the wrong one.
@@ -311,10 +313,10 @@ def _believable(
             place = start
         if place is not None and begin <= place and place + size <= limit:
             result.append(place)
-            expected = place + size
+            expected, sure = place + size, True
         else:
             result.append(None)
-            expected = -1 if following is None else following
+            expected, sure = -1 if following is None else following, False
     return result
 
 

@@ -198,7 +198,13 @@ class _Writer:
                 self._put(entry)
             if self._batch_pairs >= _BATCH_PAIRS or self._batch_bytes >= _BATCH_BYTES:
                 self._commit()
+                self._tell(min(self._report.entered, self._report.pages))
         self._commit()
+        self._tell(self._report.pages)
+
+    def _tell(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress(done, self._report.pages)
 
     def result(self, output: str) -> Repaired:
         """The account, when all is written."""
@@ -309,7 +315,3 @@ class _Writer:
         self._tx = self._here = None
         self._opened = {}
         self._batch_pairs = self._batch_bytes = 0
-        if self._progress is not None:
-            self._progress(
-                min(self._report.entered, self._report.pages), self._report.pages
-            )

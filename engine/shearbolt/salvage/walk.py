@@ -233,10 +233,10 @@ class Walk:
 
     def _flags(self, pgid: int) -> int:
         """A page's flags, 0 when it has none."""
-        data = self.pager.read(pgid * self.pager.page_size, PAGE_HEADER_SIZE)
-        if not 2 <= pgid < self.limit or len(data) < PAGE_HEADER_SIZE:
+        if not 2 <= pgid < self.limit:
             return 0
-        return Header.decode(data).flags
+        data = self.pager.read(pgid * self.pager.page_size, PAGE_HEADER_SIZE)
+        return Header.decode(data).flags if len(data) == PAGE_HEADER_SIZE else 0
 
     def _flaws(self, frame: _Frame, found: TolerantPage) -> Iterator[Damage]:
         """What is wrong with a page that could be entered all the same."""
