@@ -79,7 +79,8 @@ MAX_FOREIGN_PAGE_SIZE: Final = 16 * 1024 * 1024
 MAX_TXID: Final = (1 << 63) - 1
 """Nobody gets here by committing; from 2**64 - 1 the next one would not fit."""
 
-_HEADER: Final = struct.Struct("<QHHI")
+HEADER: Final = struct.Struct("<QHHI")
+"""A page header's fields: page id, flags, count, overflow."""
 _META: Final = struct.Struct("<IIIIQQQQQQ")
 _META_SUM_AT: Final = 56
 _BUCKET: Final = struct.Struct("<QQ")
@@ -155,11 +156,11 @@ class Header:
         """
         if len(data) < PAGE_HEADER_SIZE:
             raise FormatError("the file ends inside the page header")
-        return cls(*_HEADER.unpack_from(data))
+        return cls(*HEADER.unpack_from(data))
 
     def encode(self) -> bytes:
         """The header's 16 bytes."""
-        return _HEADER.pack(self.pgid, self.flags, self.count, self.overflow)
+        return HEADER.pack(self.pgid, self.flags, self.count, self.overflow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class Meta:
 
     def encode_page(self, slot: int) -> bytes:
         """The whole page: header, meta, zeros."""
-        head = _HEADER.pack(slot, META, 0, 0) + self.encode()
+        head = HEADER.pack(slot, META, 0, 0) + self.encode()
         return head.ljust(self.page_size, b"\0")
 
     @classmethod
@@ -519,7 +520,7 @@ def encode_leaf(
     content = [b""] * (2 * count)
     content[0::2] = keys
     content[1::2] = values
-    return b"".join([_HEADER.pack(pgid, LEAF, count, overflow), table, *content])
+    return b"".join([HEADER.pack(pgid, LEAF, count, overflow), table, *content])
 
 
 def _leaf_table(shape: _Shape, values: Sequence[bytes]) -> bytes:
@@ -563,7 +564,7 @@ def encode_branch(
         fields += (at, len(key), child)
         at += len(key) - ELEMENT_SIZE
     table = struct.pack("<" + "IIQ" * count, *fields)
-    return b"".join([_HEADER.pack(pgid, BRANCH, count, overflow), table, *keys])
+    return b"".join([HEADER.pack(pgid, BRANCH, count, overflow), table, *keys])
 
 
 def freelist_size(count: int) -> int:
@@ -575,9 +576,9 @@ def encode_freelist(pgid: int, overflow: int, ids: Sequence[int]) -> bytes:
     """A freelist page without the zeros behind its content; `ids` are sorted."""
     count = len(ids)
     if count < COUNT_OVERFLOW:
-        head = _HEADER.pack(pgid, FREELIST, count, overflow)
+        head = HEADER.pack(pgid, FREELIST, count, overflow)
     else:
-        head = _HEADER.pack(pgid, FREELIST, COUNT_OVERFLOW, overflow)
+        head = HEADER.pack(pgid, FREELIST, COUNT_OVERFLOW, overflow)
         head += count.to_bytes(8, "little")
     return head + struct.pack(f"<{count}Q", *ids)
 
@@ -634,8 +635,8 @@ def empty_database(page_size: int) -> bytes:
     Two metas with txid 0 and 1, an empty freelist, an empty root leaf.
     """
     metas = [Meta(page_size, 3, 2, 4, txid).encode_page(txid) for txid in (0, 1)]
-    freelist = _HEADER.pack(2, FREELIST, 0, 0).ljust(page_size, b"\0")
-    leaf = _HEADER.pack(3, LEAF, 0, 0).ljust(page_size, b"\0")
+    freelist = HEADER.pack(2, FREELIST, 0, 0).ljust(page_size, b"\0")
+    leaf = HEADER.pack(3, LEAF, 0, 0).ljust(page_size, b"\0")
     return b"".join([*metas, freelist, leaf])
 
 

@@ -28,6 +28,7 @@ from shearbolt.errors import CorruptPageError, StorageError
 from shearbolt.format import (
     BRANCH,
     FREELIST,
+    HEADER,
     LEAF,
     PAGE_HEADER_SIZE,
     FormatError,
@@ -121,21 +122,16 @@ class Pager:
 
     def read_page(self, pgid: int, high_water_mark: int) -> Page:
         """The same, from the file, whatever is in the cache."""
-        header = self.header(pgid, high_water_mark)
-        if header.flags == LEAF:
-            decode: Callable[..., Page] = decode_leaf
-        elif header.flags == BRANCH:
-            decode = decode_branch
-        else:
-            raise self.corrupt(
-                pgid, f"a {page_kind(header.flags)} page inside a tree", 8
-            )
+        flags, count, overflow = self._fields(pgid, high_water_mark)
+        read, limit = self._reader(pgid, overflow)
         try:
-            return decode(
-                pgid, header.count, header.overflow, *self._reader(pgid, header)
-            )
+            if flags == LEAF:
+                return decode_leaf(pgid, count, overflow, read, limit)
+            if flags == BRANCH:
+                return decode_branch(pgid, count, overflow, read, limit)
         except FormatError as error:
             raise self.corrupt(pgid, str(error), error.at) from None
+        raise self.corrupt(pgid, f"a {page_kind(flags)} page inside a tree", 8)
 
     def freelist_ids(self, pgid: int, high_water_mark: int) -> list[int]:
         """The ids in a freelist page; errors as for `page`.
@@ -148,7 +144,7 @@ class Pager:
                 pgid, f"a {page_kind(header.flags)} page instead of a freelist", 8
             )
         try:
-            return decode_freelist(header.count, *self._reader(pgid, header))
+            return decode_freelist(header.count, *self._reader(pgid, header.overflow))
         except FormatError as error:
             raise self.corrupt(pgid, str(error), error.at) from None
 
@@ -159,37 +155,43 @@ class Pager:
             CorruptPageError: The page does not exist, or says it is another
                 one, or its overflow leaves the file (bbolt FastCheck).
         """
+        return Header(pgid, *self._fields(pgid, high_water_mark))
+
+    def _fields(self, pgid: int, high_water_mark: int) -> tuple[int, int, int]:
+        """Flags, count and overflow of a page's header; errors as there.
+
+        Without a record: making one takes longer than reading the header.
+        """
         if not 2 <= pgid < high_water_mark:
             raise self.corrupt(pgid, f"pages in use are [2, {high_water_mark})")
         data = self.read(pgid * self.page_size, PAGE_HEADER_SIZE)
-        try:
-            header = Header.decode(data)
-        except FormatError as error:
-            raise self.corrupt(pgid, str(error), error.at) from None
-        if header.pgid != pgid:
-            raise self.corrupt(pgid, f"it says it is page {header.pgid}")
-        if pgid + header.overflow >= high_water_mark:
+        if len(data) < PAGE_HEADER_SIZE:
+            raise self.corrupt(pgid, "the file ends inside the page header")
+        stamp, flags, count, overflow = HEADER.unpack(data)
+        if stamp != pgid:
+            raise self.corrupt(pgid, f"it says it is page {stamp}")
+        if pgid + overflow >= high_water_mark:
             raise self.corrupt(
                 pgid,
-                f"{header.overflow} overflow pages, but the database ends at "
+                f"{overflow} overflow pages, but the database ends at "
                 f"page {high_water_mark}",
                 12,
             )
-        return header
+        return flags, count, overflow
 
     def _reader(
-        self, pgid: int, header: Header
+        self, pgid: int, overflow: int
     ) -> tuple[Callable[[int, int], bytes], int]:
         base = pgid * self.page_size
-        limit = (header.overflow + 1) * self.page_size
+        read_at = self.read
 
         def read(start: int, length: int) -> bytes:
-            data = self.read(base + start, length)
+            data = read_at(base + start, length)
             if len(data) < length:
                 raise FormatError("the file ends inside the page", start + len(data))
             return data
 
-        return read, limit
+        return read, (overflow + 1) * self.page_size
 
     def corrupt(self, pgid: int, reason: str, at: int = 0) -> CorruptPageError:
         """The error for damage `at` bytes into a page."""
@@ -227,9 +229,21 @@ class Pager:
         Raises:
             StorageError: The system reports an error (EIO, ...).
         """
-        data = self._pread(length, offset)
+        if length > _MAX_TRANSFER:
+            return self._read_on(b"", offset, length)
+        # One page takes three reads, so the usual case is written out here.
+        try:
+            data = self.file.pread(length, offset)
+        except InterruptedError:
+            data = self._pread(length, offset)
+        except OSError as error:
+            raise StorageError.of(error, "pread", self.path, offset) from error
         if len(data) >= length or not data:
             return data
+        return self._read_on(data, offset, length)
+
+    def _read_on(self, data: bytes, offset: int, length: int) -> bytes:
+        """Read what is missing behind `data`."""
         parts = [data]
         missing = length - len(data)
         while missing:
