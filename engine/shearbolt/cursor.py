@@ -157,6 +157,8 @@ class Cursor:
             self._descend(self._key)
         element, index = self._path[-1]
         if index >= len(element.keys) or element.keys[index] != self._key:
+            # The path stands on the key behind the one that is gone.
+            self._force_stale()
             return
         if element.value_at(index).__class__ is BucketValue:
             raise IncompatibleValueError(self._key)

@@ -1,0 +1,26 @@
+"""A database for each test, checked when the test is over."""
+
+import pytest
+
+import shearbolt
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "test.db")
+
+
+@pytest.fixture
+def db(path):
+    """An open database; whatever the test did, the file must be sound after."""
+    with shearbolt.open(path, page_size=4096, no_sync=True) as handle:
+        yield handle
+    with shearbolt.open(path, read_only=True, timeout=5) as again, again.view() as tx:
+        assert tx.check() == []
+
+
+@pytest.fixture
+def bucket(db):
+    """A bucket of a write transaction that commits when the test is over."""
+    with db.update() as tx:
+        yield tx.create_bucket(b"b")
