@@ -56,6 +56,7 @@ from shearbolt.stats import BucketStats, BucketStructure, BucketWalk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shearbolt.errors import CorruptPageError
     from shearbolt.format import Page
     from shearbolt.tx import Tx
 
@@ -63,6 +64,7 @@ __all__ = ["DEFAULT_FILL_PERCENT", "Bucket"]
 
 DEFAULT_FILL_PERCENT: Final = 0.5
 _MAX_SEQUENCE: Final = (1 << 64) - 1
+_LEVELS: Final = range(MAX_DEPTH + 1)
 _EMPTY: Final = Leaf(0, 0, [], [], has_buckets=False, cost=0)
 
 T = TypeVar("T")
@@ -189,10 +191,32 @@ class Bucket(MutableMapping[bytes, bytes]):
     def get(self, key: bytes, /, default: bytes | T) -> bytes | T: ...
     def get(self, key: bytes, /, default: T | None = None) -> bytes | T | None:
         """The value of a key; `default` when there is none, or a bucket."""
-        value = self._value(key)
-        if value is None or value.__class__ is BucketValue:
-            return default
-        return value
+        if self._root_node is not None:
+            value = self._value(key)
+            if value is None or value.__class__ is BucketValue:
+                return default
+            return value
+        # Nothing has changed, so there are pages only. The way down is written
+        # out here: calls of `_leaf`, `element`, `load` and `page` take longer
+        # than what they do.
+        tx = self.tx
+        if tx.closed:
+            raise TxClosedError
+        if key.__class__ is not bytes:
+            key = _as_bytes(key, "a key")
+        page = self._root_page or self.root_element_page()
+        cached = tx.db.pager.young
+        for _ in _LEVELS:
+            keys = page.keys
+            if page.is_leaf:
+                # With no key at or before it the index is -1: another key.
+                if not keys or keys[index := bisect_right(keys, key) - 1] != key:
+                    return default
+                value = page.values[index]
+                return default if value.__class__ is BucketValue else value
+            pgid = page.children[bisect_right(keys, key, 1) - 1]
+            page = cached.get(pgid) or tx.load(pgid)
+        raise self._too_deep(page.pgid)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set the value of a key.
@@ -205,7 +229,9 @@ class Bucket(MutableMapping[bytes, bytes]):
             ValueTooLargeError: The value is longer than 2**31 - 2 bytes.
             IncompatibleValueError: The key names a bucket.
         """
-        self._require_writable()
+        tx = self.tx
+        if tx.closed or self._deleted or not tx.writable:
+            self._require_writable()
         # Copies: a bytearray could be changed by its owner before the commit.
         if key.__class__ is not bytes:
             key = _as_bytes(key, "a key")
@@ -217,8 +243,12 @@ class Bucket(MutableMapping[bytes, bytes]):
             raise KeyTooLargeError(len(key))
         if len(value) > MAX_VALUE_SIZE:
             raise ValueTooLargeError(len(value))
-        node = self._node_for(key, refuse_bucket=True)
-        node.put(key, value)
+        node = self._leaf_node(key)
+        if node is None:
+            if self._value(key).__class__ is BucketValue:
+                raise IncompatibleValueError(key)
+            node = self._node_for(key)
+        node.put_plain(key, value)
         self.changes += 1
 
     def delete(self, key: bytes) -> None:
@@ -229,15 +259,18 @@ class Bucket(MutableMapping[bytes, bytes]):
             TxNotWritableError: It is a read transaction.
             IncompatibleValueError: The key names a bucket.
         """
-        self._require_writable()
+        tx = self.tx
+        if tx.closed or self._deleted or not tx.writable:
+            self._require_writable()
         if key.__class__ is not bytes:
             key = _as_bytes(key, "a key")
-        value = self._value(key)
+        node = self._leaf_node(key)
+        value = self._value(key) if node is None else node.items.get(key)
         if value is None:
             return
         if value.__class__ is BucketValue:
             raise IncompatibleValueError(key)
-        self._node_for(key).delete(key)
+        (node or self._node_for(key)).delete(key)
         self.changes += 1
 
     # -- buckets --
@@ -585,14 +618,16 @@ class Bucket(MutableMapping[bytes, bytes]):
         element = self._root_node or self._root_page or self.root_element()
         depth = 0
         while not element.is_leaf:
-            index = bisect_right(element.keys, key) - 1
-            element = self.element(element.children[max(0, index)])
+            # From 1 on: what comes before the first key is in the first child.
+            index = bisect_right(element.keys, key, 1) - 1
+            element = self.element(element.children[index])
             depth += 1
             if depth > MAX_DEPTH:
-                raise self.tx.corrupt(
-                    element.pgid, f"the tree is deeper than {MAX_DEPTH} pages"
-                )
+                raise self._too_deep(element.pgid)
         return element
+
+    def _too_deep(self, pgid: int) -> CorruptPageError:
+        return self.tx.corrupt(pgid, f"the tree is deeper than {MAX_DEPTH} pages")
 
     def _value(self, key: bytes) -> bytes | None:
         """A key's value, a `BucketValue` when it names a bucket."""
@@ -609,15 +644,16 @@ class Bucket(MutableMapping[bytes, bytes]):
             return leaf.values[index]
         return None
 
-    def _node_for(self, key: bytes, *, refuse_bucket: bool = False) -> Node:
-        """The leaf node where `key` is or would be."""
-        leaf = self._leaf(key)
-        if isinstance(leaf, Node):
-            if refuse_bucket and leaf.items.get(key).__class__ is BucketValue:
-                raise IncompatibleValueError(key)
-            return leaf
-        if refuse_bucket and self._value(key).__class__ is BucketValue:
-            raise IncompatibleValueError(key)
+    def _leaf_node(self, key: bytes) -> Node | None:
+        """The leaf node where `key` is or would be, if it is a node already."""
+        node = self._root_node
+        while node is not None and not node.is_leaf:
+            pgid = node.children[bisect_right(node._order, key, 1) - 1]
+            node = self._nodes.get(pgid)
+        return node
+
+    def _node_for(self, key: bytes) -> Node:
+        """The leaf node where `key` is or would be, made when it is none yet."""
         node = self._root_as_node()
         while not node.is_leaf:
             node = node.child_at(node.child_index(key))

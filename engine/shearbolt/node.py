@@ -30,11 +30,13 @@ from itertools import accumulate, repeat
 from operator import add
 from typing import TYPE_CHECKING, Final
 
+from shearbolt.errors import IncompatibleValueError
 from shearbolt.format import (
     COUNT_OVERFLOW,
     ELEMENT_SIZE,
     MIN_KEYS_PER_PAGE,
     PAGE_HEADER_SIZE,
+    BucketValue,
     Leaf,
 )
 
@@ -150,6 +152,19 @@ class Node:
         items = self.items
         if key not in items:
             self._fresh.append(key)
+        items[key] = value
+
+    def put_plain(self, key: bytes, value: bytes) -> None:
+        """The same, for a plain pair.
+
+        Raises:
+            IncompatibleValueError: The key names a bucket.
+        """
+        items = self.items
+        if key not in items:
+            self._fresh.append(key)
+        elif items[key].__class__ is BucketValue:
+            raise IncompatibleValueError(key)
         items[key] = value
 
     def delete(self, key: bytes) -> None:

@@ -67,9 +67,16 @@ class Pager:
         path: For messages.
         page_size: Bytes a page.
         cache_size: Bytes of decoded pages to keep.
+
+    Attributes:
+        file: The file.
+        path: Its path.
+        page_size: Bytes a page.
+        young: The cache's young generation: the only place worth looking into
+            before calling `page`. Another dict may stand here the next time.
     """
 
-    __slots__ = ("_budget", "_old", "_spent", "_young", "file", "page_size", "path")
+    __slots__ = ("_budget", "_old", "_spent", "file", "page_size", "path", "young")
 
     def __init__(
         self,
@@ -83,7 +90,7 @@ class Pager:
         self.page_size = page_size
         self._budget = max(cache_size // 2, 1)
         self._spent = 0
-        self._young: dict[int, Page] = {}
+        self.young: dict[int, Page] = {}
         self._old: dict[int, Page] = {}
 
     # -- pages --
@@ -101,7 +108,7 @@ class Pager:
                 sorted.
             StorageError: It could not be read.
         """
-        page = self._young.get(pgid)
+        page = self.young.get(pgid)
         if page is None:
             page = self._old.get(pgid)
             if page is None:
@@ -203,21 +210,21 @@ class Pager:
 
     def keep(self, page: Page) -> None:
         """Put a decoded page into the cache, replacing one of its number."""
-        self._young[page.pgid] = page
+        self.young[page.pgid] = page
         self._spent += page.cost
         if self._spent > self._budget:
-            self._old = self._young
-            self._young = {}
+            self._old = self.young
+            self.young = {}
             self._spent = 0
 
     def forget(self, pgid: int) -> None:
         """Drop a page from the cache: its bytes in the file have changed."""
-        self._young.pop(pgid, None)
+        self.young.pop(pgid, None)
         self._old.pop(pgid, None)
 
     def clear(self) -> None:
         """Drop all pages from the cache."""
-        self._young = {}
+        self.young = {}
         self._old = {}
         self._spent = 0
 
