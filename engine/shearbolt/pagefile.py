@@ -213,6 +213,13 @@ class PageFile:
         writable: Also allow `write`.
         storage: The machine; None: this one.
 
+    Attributes:
+        size: Bytes of the file.
+        page_size: Bytes a page.
+        high_water_mark: The live meta's; the number of pages in the file when
+            neither meta is valid.
+        pager: Reads its bytes.
+
     Raises:
         DatabaseNotFoundError: There is no such file.
         UnreadablePageError: Neither meta page tells the page size.
@@ -231,11 +238,11 @@ class PageFile:
             self._file = (storage or OSStorage()).open(name, read_only=not writable)
         except OSError as error:
             raise StorageError.of(error, "open", name) from error
-        self._pager = Pager(self._file, name, MIN_PAGE_SIZE)
+        self.pager = Pager(self._file, name, MIN_PAGE_SIZE)
         try:
-            self.size = self._pager.file_size()
+            self.size = self.pager.file_size()
             self.page_size = self._find_page_size()
-            self._pager.page_size = self.page_size
+            self.pager.page_size = self.page_size
             self.high_water_mark = self._find_high_water_mark()
         except BaseException:
             self._file.close()
@@ -253,7 +260,7 @@ class PageFile:
         self._file.close()
 
     def _find_page_size(self) -> int:
-        first = self._pager.read(PAGE_HEADER_SIZE, META_SIZE)
+        first = self.pager.read(PAGE_HEADER_SIZE, META_SIZE)
         if len(first) == META_SIZE:
             meta = RawMeta.decode(first)
             smallest = PAGE_HEADER_SIZE + META_SIZE
@@ -265,7 +272,7 @@ class PageFile:
         while place <= MAX_FOREIGN_PAGE_SIZE and place < self.size:
             try:
                 second = Meta.decode(
-                    self._pager.read(place + PAGE_HEADER_SIZE, META_SIZE)
+                    self.pager.read(place + PAGE_HEADER_SIZE, META_SIZE)
                 )
             except MetaError:
                 place *= 2
@@ -281,7 +288,7 @@ class PageFile:
     def _find_high_water_mark(self) -> int:
         metas = []
         for slot in range(_META_PAGES):
-            data = self._pager.read(slot * self.page_size + PAGE_HEADER_SIZE, META_SIZE)
+            data = self.pager.read(slot * self.page_size + PAGE_HEADER_SIZE, META_SIZE)
             if len(data) == META_SIZE:
                 metas.append(RawMeta.decode(data))
         valid = [meta for meta in metas if meta.problem() is None]
@@ -296,7 +303,7 @@ class PageFile:
         Raises:
             UnreadablePageError: The file ends before it.
         """
-        data = self._pager.read(slot * self.page_size + PAGE_HEADER_SIZE, META_SIZE)
+        data = self.pager.read(slot * self.page_size + PAGE_HEADER_SIZE, META_SIZE)
         return RawMeta.decode(data)
 
     def block(self, pgid: int) -> bytes:
@@ -336,7 +343,7 @@ class PageFile:
                 f"page {pgid} (offset {offset}, {length} bytes) does not lie in the "
                 f"file: EOF at {self.size}"
             )
-        return self._pager.read(offset, length)
+        return self.pager.read(offset, length)
 
     def write(self, pgid: int, data: bytes) -> None:
         """Write bytes from the start of a page on; not durable before `sync`.
@@ -351,11 +358,11 @@ class PageFile:
                 f"page {pgid} with {len(data)} bytes does not lie in the file: "
                 f"EOF at {self.size}"
             )
-        self._pager.write(offset, [data])
+        self.pager.write(offset, [data])
 
     def write_meta(self, slot: int, meta: RawMeta) -> None:
         """Replace the 64 bytes of a meta; its page header stays."""
-        self._pager.write(slot * self.page_size + PAGE_HEADER_SIZE, [meta.encode()])
+        self.pager.write(slot * self.page_size + PAGE_HEADER_SIZE, [meta.encode()])
 
     def sync(self) -> None:
         """Make what was written durable.
@@ -363,4 +370,4 @@ class PageFile:
         Raises:
             StorageError: The system refused.
         """
-        self._pager.fdatasync()
+        self.pager.fdatasync()

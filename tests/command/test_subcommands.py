@@ -152,6 +152,22 @@ def test_all_pages_are_those_below_the_live_high_water_mark(tmp_path, run) -> No
     assert max(shown) > 30
 
 
+def test_a_damaged_page_is_printed_as_far_as_it_can_be_believed(tmp_path, run) -> None:
+    path = make("one-tree", tmp_path)
+    whole = run("page", path, "7").text.splitlines()
+    data = bytearray(path.read_bytes())
+    # Of the third element: its key's size.
+    data[7 * 1024 + 16 + 2 * 16 + 8] ^= 0x40
+    path.write_bytes(data)
+    shown = run("page", path, "7").text.splitlines()
+    complaints = [line for line in shown if line not in whole]
+    assert complaints[-1].startswith("Printing page 7 failed: element 2 ")
+    assert len(set(whole) - set(shown)) == 1
+    [row] = rows(run("page", path, "7", "--json"))
+    assert len(row["items"]) == 11
+    assert row["problems"]
+
+
 def test_inspect_is_json_of_the_tree(db, run) -> None:
     assert json.loads(run("inspect", db).stdout) == {
         "name": "root", "keyN": 0, "buckets": [

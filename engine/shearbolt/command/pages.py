@@ -38,13 +38,14 @@ from shearbolt.format import (
     decode_bucket,
     page_kind,
 )
-from shearbolt.pagefile import PageFile
+from shearbolt.pagefile import PageFile, UnreadablePageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterable
 
     from shearbolt.command.session import Session
+    from shearbolt.format import Page
     from shearbolt.pagefile import RawPage
     from shearbolt.tx import Tx
 
@@ -133,13 +134,13 @@ def _print_page(
     try:
         raw = file.page(pgid)
         if options.json:
-            session.json(_page_members(raw))
+            session.json(_page_members(file, raw))
             return raw.header.overflow
         session.line(f"Page ID:    {raw.header.pgid}")
         session.line(f"Page Type:  {raw.kind}")
         session.line(f"Total Size: {len(raw.data)} bytes")
         session.line(f"Overflow pages: {raw.header.overflow}")
-        for line in _page_lines(raw, options.format):
+        for line in _page_lines(file, raw, options.format):
             session.line(line)
     except BoltError as error:
         if options.json:
@@ -150,7 +151,7 @@ def _print_page(
     return raw.header.overflow
 
 
-def _page_lines(raw: RawPage, form: str) -> list[str | bytes]:
+def _page_lines(file: PageFile, raw: RawPage, form: str) -> list[str | bytes]:
     flags = raw.header.flags
     if flags == META:
         meta = raw.meta()
@@ -171,8 +172,8 @@ def _page_lines(raw: RawPage, form: str) -> list[str | bytes]:
         return [*head, *map(str, ids), ""]
     if flags not in {LEAF, BRANCH}:
         return []
-    page = raw.elements()
-    lines: list[str | bytes] = [f"Item Count: {len(page.keys)}", ""]
+    page, flaws = _elements(file, raw)
+    lines: list[str | bytes] = [f"Item Count: {raw.header.count}", ""]
     if page.is_leaf:
         for key, value in zip(page.keys, page.values, strict=True):
             name = quote_if_printable(key).encode()
@@ -182,7 +183,26 @@ def _page_lines(raw: RawPage, form: str) -> list[str | bytes]:
             f"{quote_if_printable(key)}: <pgid={child}>"
             for key, child in zip(page.keys, page.children, strict=True)
         ]
+    pgid = raw.header.pgid
+    lines += [f"Printing page {pgid} failed: {flaw}. Continuing..." for flaw in flaws]
     return [*lines, ""]
+
+
+def _elements(file: PageFile, raw: RawPage) -> tuple[Page, list[str]]:
+    """A page's elements; of a damaged page those that can be believed, and why."""
+    try:
+        return raw.elements(), []
+    except UnreadablePageError as error:
+        # Here: a sound file does not need it.
+        from shearbolt.salvage.pages import read_tolerant  # noqa: PLC0415
+
+        try:
+            found = read_tolerant(
+                file.pager, raw.header.pgid, file.size // file.page_size
+            )
+        except FormatError:
+            raise error from None
+        return found.page, [flaw.reason for flaw in found.flaws]
 
 
 def _value(value: bytes, form: str) -> bytes:
@@ -195,7 +215,7 @@ def _value(value: bytes, form: str) -> bytes:
     return f"<pgid={root},seq={sequence}>".encode()
 
 
-def _page_members(raw: RawPage) -> dict[str, Any]:
+def _page_members(file: PageFile, raw: RawPage) -> dict[str, Any]:
     header = raw.header
     members: dict[str, Any] = {
         "id": header.pgid,
@@ -219,7 +239,9 @@ def _page_members(raw: RawPage) -> dict[str, Any]:
     elif header.flags == FREELIST:
         members["free"] = raw.free_ids()
     elif header.flags in {LEAF, BRANCH}:
-        page = raw.elements()
+        page, flaws = _elements(file, raw)
+        if flaws:
+            members["problems"] = flaws
         members["items"] = (
             [_item(*pair) for pair in zip(page.keys, page.values, strict=True)]
             if page.is_leaf
@@ -351,7 +373,8 @@ COMMANDS: Final = (
         _page,
         "shearbolt page app.db 0 1\n"
         "shearbolt page app.db --all --format-value redacted",
-        "Reads the file as it is, without its lock; works on damaged files.",
+        "Reads the file as it is, without its lock. Of a damaged page it prints the "
+        "elements that can be believed, and what is wrong.",
     ),
     Command(
         "page-item",
