@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterator
 
-__all__ = ["PAGE", "make_seeds", "mutate_file", "mutate_page", "page_runs"]
+__all__ = [
+    "CORPUS",
+    "PAGE",
+    "make_seeds",
+    "mutate_file",
+    "mutate_page",
+    "page_runs",
+    "read_corpus",
+]
 
 PAGE: Final = 1024
 """Page size of the seeds: the smallest, so that trees are deep and files small."""
@@ -81,7 +89,7 @@ SEEDS: Final = (
 
 
 def make_seeds() -> list[bytes]:
-    """Small sound databases, one more without a freelist, and the corpus."""
+    """Small sound databases, one more without a freelist."""
     seeds = []
     for steps in SEEDS:
         for no_freelist in (False, True) if steps is SEEDS[2] else (False,):
@@ -93,9 +101,12 @@ def make_seeds() -> list[bytes]:
                     with db.update() as tx:
                         step(tx)
             seeds.append(_trimmed(bytes(storage.files["seed"])))
-    if CORPUS.is_dir():
-        seeds += [path.read_bytes() for path in sorted(CORPUS.glob("*.db"))]
     return seeds
+
+
+def read_corpus() -> list[bytes]:
+    """The damaged files that are kept."""
+    return [path.read_bytes() for path in sorted(CORPUS.glob("*.db"))]
 
 
 def _trimmed(data: bytes) -> bytes:
