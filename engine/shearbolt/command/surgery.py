@@ -8,7 +8,7 @@ Source: bbolt cmd/bbolt/command/command_surgery*.go.
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shearbolt.command.arguments import add_json, add_path, add_timeout, page_id
 from shearbolt.command.session import Command, UsageError
@@ -26,11 +26,13 @@ from shearbolt.surgery import (
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from shearbolt.command.session import Session
 
 __all__ = ["COMMANDS"]
+
+T = TypeVar("T")
 
 _ADVICE: Final = "Please consider executing `shearbolt surgery freelist abandon ...`"
 _DELAY: Final = (
@@ -55,6 +57,22 @@ def _add_page(parser: ArgumentParser) -> None:
     )
 
 
+def _operate(
+    session: Session, options: Namespace, operation: Callable[..., T], *arguments: Any
+) -> T:
+    """Do an operation to a copy of the database, with a progress line."""
+    session.require_source(options.path)
+    with session.progress("copy", "bytes") as progress:
+        return operation(
+            options.path,
+            options.output,
+            *arguments,
+            storage=session.storage,
+            timeout=options.timeout,
+            progress=progress,
+        )
+
+
 def _report(
     session: Session, options: Namespace, lines: list[str], **members: Any
 ) -> int:
@@ -75,12 +93,7 @@ def _require_two(page: int) -> None:
 
 
 def _revert(session: Session, options: Namespace) -> int:
-    session.require_source(options.path)
-    with session.progress("copy", "bytes") as progress:
-        slot = revert_meta_page(
-            options.path, options.output,
-            storage=session.storage, timeout=options.timeout, progress=progress,
-        )  # fmt: skip
+    slot = _operate(session, options, revert_meta_page)
     return _report(session, options, ["The meta page is reverted."], meta_page=slot)
 
 
@@ -96,12 +109,7 @@ def _copy(session: Session, options: Namespace) -> int:
     source, target = options.from_page, options.to_page
     if source == target:
         raise UsageError(f"'--from-page' and '--to-page' have the same value: {source}")
-    session.require_source(options.path)
-    with session.progress("copy", "bytes") as progress:
-        stale = copy_page(
-            options.path, options.output, source, target,
-            storage=session.storage, timeout=options.timeout, progress=progress,
-        )  # fmt: skip
+    stale = _operate(session, options, copy_page, source, target)
     lines = [f"The page {source} was successfully copied to page {target}"]
     if stale:
         lines = ["WARNING: the free list might have changed.", _ADVICE, *lines]
@@ -123,12 +131,7 @@ def _arguments_clear(parser: ArgumentParser) -> None:
 
 def _clear(session: Session, options: Namespace) -> int:
     _require_two(options.page)
-    session.require_source(options.path)
-    with session.progress("copy", "bytes") as progress:
-        cleared = clear_page(
-            options.path, options.output, options.page,
-            storage=session.storage, timeout=options.timeout, progress=progress,
-        )  # fmt: skip
+    cleared = _operate(session, options, clear_page, options.page)
     lines = [_ABANDONED, _ADVICE] if cleared.abandoned else []
     lines.append(f"The page ({options.page}) was cleared")
     return _report(
@@ -159,13 +162,8 @@ def _arguments_elements(parser: ArgumentParser) -> None:
 
 def _clear_elements(session: Session, options: Namespace) -> int:
     _require_two(options.page)
-    session.require_source(options.path)
     start, end = options.from_index, options.to_index
-    with session.progress("copy", "bytes") as progress:
-        cleared = clear_page_elements(
-            options.path, options.output, options.page, start, end,
-            storage=session.storage, timeout=options.timeout, progress=progress,
-        )  # fmt: skip
+    cleared = _operate(session, options, clear_page_elements, options.page, start, end)
     lines = [_ABANDONED, _ADVICE] if cleared.abandoned else []
     lines.append(
         f"All elements in [{start}, {end}) in page {options.page} were cleared"
@@ -179,12 +177,7 @@ def _clear_elements(session: Session, options: Namespace) -> int:
 
 
 def _abandon(session: Session, options: Namespace) -> int:
-    session.require_source(options.path)
-    with session.progress("copy", "bytes") as progress:
-        abandon_freelist(
-            options.path, options.output,
-            storage=session.storage, timeout=options.timeout, progress=progress,
-        )  # fmt: skip
+    _operate(session, options, abandon_freelist)
     lines = [
         "The freelist was abandoned in both meta pages.",
         _DELAY,
@@ -193,12 +186,7 @@ def _abandon(session: Session, options: Namespace) -> int:
 
 
 def _rebuild(session: Session, options: Namespace) -> int:
-    session.require_source(options.path)
-    with session.progress("copy", "bytes") as progress:
-        rebuild_freelist(
-            options.path, options.output,
-            storage=session.storage, timeout=options.timeout, progress=progress,
-        )  # fmt: skip
+    _operate(session, options, rebuild_freelist)
     return _report(session, options, ["The freelist was successfully rebuilt."])
 
 
@@ -254,12 +242,7 @@ def _update(session: Session, options: Namespace) -> int:
     if options.meta_page > 1:
         raise UsageError(f"invalid meta page id: {options.meta_page}")
     fields = dict(_fields(options.fields))
-    session.require_source(options.path)
-    with session.progress("copy", "bytes") as progress:
-        done = update_meta(
-            options.path, options.output, options.meta_page, fields,
-            storage=session.storage, timeout=options.timeout, progress=progress,
-        )  # fmt: skip
+    done = _operate(session, options, update_meta, options.meta_page, fields)
     lines = []
     if options.meta_page == 1 and done.other_page_size != done.after.page_size:
         lines.append(
