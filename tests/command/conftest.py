@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,6 +49,11 @@ def call(*words: object, stdin: bytes = b"", storage=None) -> Answer:
         printed = out.getvalue()
         sys.stdin, sys.stdout, sys.stderr = streams
     return Answer(status, printed, err.getvalue())
+
+
+def rows(answer: Answer) -> list[dict]:
+    """The JSON objects of an answer."""
+    return [json.loads(line) for line in answer.stdout.splitlines()]
 
 
 @pytest.fixture

@@ -10,12 +10,14 @@ import random
 from typing import TYPE_CHECKING, NamedTuple
 
 import shearbolt
+from shearbolt.export import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from shearbolt import DB
+    from shearbolt.export import Record
 
 
 class Kind(NamedTuple):
@@ -215,3 +217,19 @@ def make(name: str, folder: Path) -> Path:
     ) as db:
         kind.fill(db)
     return path
+
+
+def content(path: Path) -> list[Record]:
+    """Everything in a database, which has to be sound."""
+    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+        assert tx.check() == []
+        return list(records(tx))
+
+
+def damage(path: Path) -> None:
+    """Make a page unreachable by emptying the list that names it free."""
+    data = bytearray(path.read_bytes())
+    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+        at = tx.meta.freelist * db.page_size + 10
+    data[at : at + 2] = bytes(2)
+    path.write_bytes(data)

@@ -5,17 +5,10 @@ from __future__ import annotations
 import stat
 
 import pytest
-from tests.command.databases import KINDS, make
+from tests.command.databases import KINDS, content, make
 
 import shearbolt
 from shearbolt.compact import compact
-from shearbolt.export import records
-
-
-def content(path) -> list:
-    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
-        assert tx.check() == []
-        return list(records(tx))
 
 
 @pytest.mark.parametrize("tx_max_size", [0, 100, 65536])

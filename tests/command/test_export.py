@@ -7,7 +7,7 @@ import json
 import random
 
 import pytest
-from tests.command.databases import KINDS, make
+from tests.command.databases import KINDS, content, make
 
 import shearbolt
 from shearbolt.export import (
@@ -21,11 +21,6 @@ from shearbolt.export import (
     records,
     to_lines,
 )
-
-
-def content(path) -> list:
-    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
-        return list(records(tx))
 
 
 @pytest.fixture
@@ -84,8 +79,11 @@ def test_a_bucket_that_contains_itself_is_an_error_not_a_loop(tmp_path) -> None:
     at = data.index(old)
     data[at : at + 8] = above.to_bytes(8, "little")
     path.write_bytes(data)
-    with pytest.raises(shearbolt.CorruptPageError, match="of another bucket"):
-        content(path)
+    with (
+        shearbolt.open(path, read_only=True) as db,
+        pytest.raises(shearbolt.CorruptPageError, match="of another bucket"),
+    ):
+        seen(db)
 
 
 # -- the round trip ----------------------------------------------------------------

@@ -6,29 +6,17 @@ command has not, and the words spelled out once for people to read.
 
 from __future__ import annotations
 
-import io
 import json
 import platform
 import stat
-from contextlib import contextmanager
 
 import pytest
-from tests.command.conftest import call
-from tests.command.databases import KINDS, make
+from tests.command.conftest import call, rows
+from tests.command.databases import content, damage, make
 
 import shearbolt
-from shearbolt.command import COMMANDS
-from shearbolt.command.diff import differences
-from shearbolt.command.session import Progress, Session
-from shearbolt.export import records
 
 ETCD = "tests/data/etcd.db"
-
-
-def content(path) -> list:
-    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
-        assert tx.check() == []
-        return list(records(tx))
 
 
 @pytest.fixture
@@ -36,7 +24,7 @@ def db(tmp_path):
     return make("nested", tmp_path)
 
 
-# -- looking -----------------------------------------------------------------------
+# -- looking ----------------------------------------------------------------------
 
 
 def test_info(db, run) -> None:
@@ -45,15 +33,6 @@ def test_info(db, run) -> None:
 
 def test_check_says_ok(db, run) -> None:
     assert run("check", db)[:2] == (0, b"OK\n")
-
-
-def damage(path) -> None:
-    """Make a page unreachable by emptying the list that names it free."""
-    data = bytearray(path.read_bytes())
-    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
-        at = tx.meta.freelist * db.page_size + 10
-    data[at : at + 2] = bytes(2)
-    path.write_bytes(data)
 
 
 def test_check_lists_every_problem_and_fails(db, run) -> None:
@@ -200,7 +179,7 @@ def test_version(run) -> None:
     assert run("--version").text == f"shearbolt version {shearbolt.__version__}\n"
 
 
-# -- changing ----------------------------------------------------------------------
+# -- changing ---------------------------------------------------------------------
 
 
 def test_put_then_get(db, run) -> None:
@@ -235,7 +214,7 @@ def test_delete_a_key_and_a_bucket(db, run) -> None:
     assert content(db)
 
 
-# -- whole databases ---------------------------------------------------------------
+# -- whole databases --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("encoding", ["auto", "hex", "base64"])
@@ -316,293 +295,68 @@ def test_repair_of_a_sound_file_loses_nothing(db, tmp_path, run) -> None:
     assert content(tmp_path / "sound.db") == content(db)
 
 
-# -- diff --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_a_database_is_not_different_from_its_compacted_copy(
-    name, made, tmp_path, run
-) -> None:
-    copy = tmp_path / "copy.db"
-    assert run("compact", made(name), "-o", copy).status == 0
-    assert run("diff", made(name), copy)[:2] == (0, b"")
-
-
-def test_diff_shows_what_is_added_removed_and_changed(db, tmp_path, run) -> None:
-    other = tmp_path / "other.db"
-    run("compact", db, "-o", other)
-    with shearbolt.open(other) as opened, opened.update() as tx:
-        tx.bucket(b"top").put(b"plain", b"changed\n")
-        tx.bucket(b"top").set_sequence(8)
-        tx.bucket(b"top").delete_bucket(b"middle")
-        tx.bucket(b"top").put(b"middle", b"now a key")
-        tx.create_bucket(b"\xff").put(b"k", b"v")
-        tx.delete_bucket(b"z")
-    answer = run("diff", db, other)
-    assert answer.status == 1
-    assert answer.text.splitlines() == [
-        '- "top"/ sequence 7',
-        '+ "top"/ sequence 8',
-        '- "top"/"middle"/ sequence 1099511627776',
-        '+ "top"/"middle" = "now a key"',
-        '- "top"/"middle"/"bottom"/ sequence 0',
-        '- "top"/"middle"/"bottom"/"k" = "v"',
-        '- "top"/"middle"/"other"/ sequence 0',
-        '- "top"/"plain" = "value"',
-        '+ "top"/"plain" = "changed\\n"',
-        '- "z"/ sequence 0',
-        r'+ "\xff"/ sequence 0',
-        r'+ "\xff"/"k" = "v"',
-    ]
-    assert run("diff", "-q", db, other)[:2] == (
-        1, f"Databases {db} and {other} differ\n".encode(),
-    )  # fmt: skip
-    # The other way round: the same lines with the signs changed.
-    backwards = run("diff", other, db).text.translate(str.maketrans("+-", "-+"))
-    assert sorted(backwards.splitlines()) == sorted(answer.text.splitlines())
-
-
-def test_diff_finds_each_single_difference(tmp_path) -> None:
-    # Planted one by one: an entry missing, a value changed, a sequence changed.
-    path = make("prefixes", tmp_path)
-    found = 0
-    for index, record in enumerate(content(path)[:40]):
-        other = tmp_path / f"{index}.db"
-        other.write_bytes(path.read_bytes())
-        with shearbolt.open(other, no_sync=True) as db, db.update() as tx:
-            bucket = tx.bucket(record.path[0])
-            if hasattr(record, "key"):
-                if index % 2:
-                    bucket.delete(record.key)
-                else:
-                    bucket.put(record.key, b"otherwise")
-            else:
-                bucket.set_sequence(1)
-        with (
-            shearbolt.open(path, read_only=True) as a,
-            shearbolt.open(other, read_only=True) as b,
-            a.view() as one,
-            b.view() as two,
-        ):
-            [(before, after)] = differences(one, two)
-        assert before == record
-        assert after != record
-        found += 1
-    assert found == 40
-
-
-# -- bench -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("write", ["seq", "rnd", "seq-nest", "rnd-nest"])
-def test_bench_measures_writes_and_reads(write, run, monkeypatch) -> None:
-    monkeypatch.setattr("shearbolt.command.bench._SECOND", 1_000_000)
-    read = "rnd" if write.startswith("rnd") else "seq"
-    answer = run(
-        "bench", "--count", "60", "--batch-size", "20", "--no-sync",
-        "--write-mode", write, "--read-mode", read,
-    )  # fmt: skip
-    first, second, empty = answer.text.split("\n")[:3]
-    assert first.startswith("# Write\t60(ops)\t")
-    assert second.startswith("# Read\t")
-    assert second.endswith(" op/sec)")
-    assert empty == ""
-    assert answer.stderr == ""
-
-
-def test_bench_keeps_its_database_when_told(tmp_path, run, monkeypatch) -> None:
-    monkeypatch.setattr("shearbolt.command.bench._SECOND", 1)
-    path, profile = tmp_path / "kept.db", tmp_path / "profile"
-    words = ("bench", "--count", "10", "--path", path, "--json", "--no-sync")
-    assert json.loads(run(*words).stdout)["write"]["operations"] == 10
-    assert not path.exists()
-    answer = run(
-        *words, "--work", "--cpuprofile", profile, "--memprofile", tmp_path / "memory",
-        "--key-size", "6", "--value-size", "3",
-    )  # fmt: skip
-    assert answer.stderr == f"work: {path}\n"
-    assert profile.stat().st_size > 0
-    assert "size=" in (tmp_path / "memory").read_text()
-    [_, *pairs] = content(path)
-    assert [(len(pair.key), pair.value) for pair in pairs] == [(6, bytes(3))] * 10
-
-
-def test_bench_prints_what_benchstat_reads(run, monkeypatch) -> None:
-    monkeypatch.setattr("shearbolt.command.bench._SECOND", 1)
-    lines = run("bench", "--count", "10", "--gobench-output").text.splitlines()
-    for name, line in zip(("BenchmarkWrite", "BenchmarkRead "), lines, strict=False):
-        begin, count, each = line.split("\t")
-        assert (begin, count.strip(), each[-6:]) == (name, count.strip(), " ns/op")
-        assert float(each.split()[0]) > 0
-
-
-# -- for programs ------------------------------------------------------------------
-
-JSON = {
-    "info": ("PATH",),
-    "check": ("PATH",),
-    "stats": ("PATH",),
-    "inspect": ("PATH",),
-    "buckets": ("PATH",),
-    "keys": ("PATH", "top"),
-    "get": ("PATH", "top", "plain"),
-    "diff": ("PATH", "OTHER"),
-    "pages": ("PATH",),
-    "page": ("PATH", "--all"),
-    "page-item": ("PATH", "4", "0"),
-    "dump": ("PATH", "0"),
-    "compact": ("PATH", "-o", "OUT"),
-    "import": ("-o", "OUT"),
-    "repair": ("PATH", "-o", "OUT"),
-    "version": (),
-    "surgery revert-meta-page": ("PATH", "--output", "OUT"),
-    "surgery copy-page": ("PATH", "--output=OUT", "--from-page=3", "--to-page=2"),
-    "surgery clear-page": ("PATH", "--output", "OUT", "--pageId", "3"),
-    "surgery clear-page-elements": (
-        "PATH", "--output", "OUT", "--pageId=4", "--from-index=0", "--to-index=1",
-    ),
-    "surgery freelist abandon": ("PATH", "--output", "OUT"),
-    "surgery freelist rebuild": ("ABANDONED", "--output", "OUT"),
-    "surgery meta validate": ("PATH",),
-    "surgery meta update": ("PATH", "--output", "OUT"),
-}  # fmt: skip
-# put and delete report nothing, an export is JSON; bench is tried above.
-NO_JSON = {"put", "delete", "export", "bench"}
-
-
-def test_every_subcommand_that_reports_is_tried_with_json() -> None:
-    assert set(JSON) | NO_JSON == set(COMMANDS)
-
-
-@pytest.mark.parametrize("name", JSON)
-def test_json_is_one_object_a_line(name, db, tmp_path, run) -> None:
-    places = {
-        "PATH": str(db),
-        "OUT": str(tmp_path / "out.db"),
-        "--output=OUT": f"--output={tmp_path / 'out.db'}",
-    }
-    if "OTHER" in JSON[name]:
-        places["OTHER"] = str(make("one-inline", tmp_path))
-    if "ABANDONED" in JSON[name]:
-        places["ABANDONED"] = str(tmp_path / "abandoned.db")
-        run("surgery", "freelist", "abandon", db, "--output", places["ABANDONED"])
-    words = (places.get(word, word) for word in JSON[name])
-    answer = run(*name.split(), *words, "--json", stdin=b'{"bucket": ["b"]}\n')
-    assert answer.status == (1 if name == "diff" else 0), answer.stderr
-    if name == "inspect":
-        assert isinstance(json.loads(answer.stdout), dict)
-        return
-    lines = answer.stdout.splitlines()
-    assert lines
-    assert all(isinstance(json.loads(line), dict) for line in lines)
-
-
-def rows(answer) -> list[dict]:
-    return [json.loads(line) for line in answer.stdout.splitlines()]
-
-
-def test_what_json_says(db, run) -> None:
-    assert rows(run("buckets", db, "--json")) == [
-        {"bucket": "top", "sequence": 7}, {"bucket": "z", "sequence": 0},
-    ]  # fmt: skip
-    assert rows(run("keys", db, "top", "--json")) == [
-        {"key": "middle", "is_bucket": True}, {"key": "plain", "is_bucket": False},
-    ]  # fmt: skip
-    assert rows(run("get", db, "top", "plain", "--json")) == [
-        {"key": "plain", "value": "value"}
-    ]
-    assert rows(run("check", db, "--json")) == [{"ok": True, "problems": 0}]
-    [stats] = rows(run("stats", db, "--json"))
-    assert (stats["buckets"], stats["bucket_n"]) == (2, 5)
-    damage(db)
-    answer = run("check", db, "--json")
-    *problems, last = rows(answer)
-    assert (answer.status, last["ok"]) == (1, False)
-    assert len(problems) == last["problems"]
-    assert problems[0]["problem"] == "page 2: unreachable unfreed"
-
-
-# -- help and progress -------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_explains_each_argument_and_shows_an_example(name, run) -> None:
-    answer = run(*name.split(), "--help")
-    assert answer.status == 0
-    assert f"  shearbolt {name}" in answer.text.partition("example:")[2]
-    assert run("help", *name.split()).stdout == answer.stdout
-    assert all(len(line) <= 88 for line in answer.text.splitlines())
-
-
-def test_the_list_of_subcommands_names_them_all(run) -> None:
-    text = run().text
-    assert all(f"  {name} " in text for name in COMMANDS)
-    assert "surgery meta" not in run("surgery", "freelist").text
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@contextmanager
-def clock(monkeypatch, step: float):
-    """Each look at the clock is so many seconds later than the one before."""
-    now = [0.0]
-
-    def monotonic() -> float:
-        now[0] += step
-        return now[0]
-
-    with monkeypatch.context() as patch:
-        patch.setattr("shearbolt.command.session.time.monotonic", monotonic)
-        yield
-
-
-def test_progress_is_drawn_on_a_terminal_and_removed(monkeypatch) -> None:
-    stream = Terminal()
-    with clock(monkeypatch, 1.0):
-        line = Progress(stream, "copy", "bytes")
-        line(50, 200)
-        line(1234)
-        line.clear()
-    assert stream.getvalue() == (
-        "\rcopy  50 bytes  25%\x1b[K\rcopy  1,234 bytes\x1b[K\r\x1b[K"
-    )
-
-
-def test_progress_of_short_work_is_not_drawn(monkeypatch) -> None:
-    stream = Terminal()
-    with clock(monkeypatch, 0.001):
-        line = Progress(stream, "copy", "bytes")
-        for done in range(50):
-            line(done)
-        line.clear()
-    assert stream.getvalue() == ""
-
-
-@pytest.mark.parametrize(
-    ("stream", "environment", "drawn"),
-    [
-        (Terminal(), {}, True),
-        (Terminal(), {"CI": "1"}, False),
-        (Terminal(), {"TERM": "dumb"}, False),
-        (io.StringIO(), {}, False),
-    ],
-)
-def test_progress_is_for_somebody_who_watches(
-    stream, environment, drawn, monkeypatch
-) -> None:
-    monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    session = Session(stdin=io.BytesIO(), stdout=io.BytesIO(), stderr=stream)
-    with session.progress("copy", "bytes") as progress:
-        assert (progress is not None) is drawn
-
-
 def test_a_new_file_is_for_its_owner_only(tmp_path, run) -> None:
     out = tmp_path / "out.db"
     run("import", "-o", out, stdin=b'{"bucket": ["b"]}\n')
     assert stat.S_IMODE(out.stat().st_mode) & 0o077 == 0
+
+
+def test_an_interrupt_ends_it_without_a_traceback_or_an_output(
+    tmp_path, run, monkeypatch
+) -> None:
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shearbolt.command.transfer.compact", interrupted)
+    path = make("nested", tmp_path)
+    answer = run("compact", path, "-o", tmp_path / "out.db")
+    assert answer == (128 + 2, b"", "")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["nested.db"]
+
+
+def test_a_key_that_looks_like_an_option_goes_behind_two_dashes(db, run) -> None:
+    assert run("put", db, "top", "--", "--json", "--bucket").status == 0
+    assert run("get", db, "top", "--", "--json").text == "--bucket\n"
+
+
+def test_an_import_reads_a_file_or_a_dash(tmp_path, run) -> None:
+    line = b'{"bucket": ["b"]}\n'
+    assert run("import", "-", "-o", tmp_path / "a.db", stdin=line).status == 0
+    assert run("buckets", tmp_path / "a.db").text == "b\n"
+
+
+def test_a_partial_file_of_a_dead_process_does_not_get_into_the_output(
+    db, tmp_path, run, monkeypatch
+) -> None:
+    monkeypatch.setattr("os.getpid", lambda: 4242)
+    stale = tmp_path / "out.db.4242.partial"
+    with shearbolt.open(stale) as left, left.update() as tx:
+        tx.create_bucket(b"stale")
+    assert run("compact", db, "-o", tmp_path / "out.db").status == 0
+    assert content(tmp_path / "out.db") == content(db)
+    assert not stale.exists()
+    stale.write_bytes(b"longer than the database" * 10_000)
+    out = tmp_path / "other.db"
+    stale.rename(tmp_path / "other.db.4242.partial")
+    assert run("surgery", "freelist", "abandon", db, "--output", out).status == 0
+    assert out.stat().st_size == db.stat().st_size
+
+
+def test_metas_on_two_page_sizes_are_warned_of(db, tmp_path, run) -> None:
+    answer = run(
+        "surgery", "meta", "update", db, "--output", tmp_path / "out.db",
+        "--meta-page", "1", "--fields", "pageSize:4096",
+    )  # fmt: skip
+    warning, done = answer.text.splitlines()
+    assert warning.startswith("WARNING: The page size (1024) in the first meta page ")
+    assert warning.endswith(" doesn't match the second meta page (4096)")
+    assert done == "The meta page 1 has been updated!"
+
+
+def test_updating_a_meta_that_is_right_changes_nothing(db, tmp_path, run) -> None:
+    first, second = tmp_path / "1.db", tmp_path / "2.db"
+    update = ("surgery", "meta", "update")
+    answer = run(*update, db, "--output", first)
+    assert answer.text == "The meta page 0 has been updated!\n"
+    assert run(*update, first, "--output", second).text == "Nothing changed!\n"
+    assert second.read_bytes() == first.read_bytes()

@@ -5,18 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from tests.command.databases import make
+from tests.command.databases import content, make
 
 import shearbolt
 from shearbolt import surgery
-from shearbolt.export import records
 from shearbolt.format import NO_FREELIST
 from shearbolt.pagefile import PageFile, RawMeta, UnreadablePageError
-
-
-def content(path) -> list:
-    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
-        return list(records(tx))
 
 
 def problems(path) -> list[str]:
