@@ -527,9 +527,8 @@ def _leaf_table(shape: _Shape, values: Sequence[bytes]) -> bytes:
     """The element table of a leaf of this shape."""
     key_sizes, value_sizes, has_buckets = shape
     count = len(key_sizes)
-    ends = accumulate(map(add, key_sizes, value_sizes), initial=ELEMENT_SIZE * count)
     fields = [0] * (4 * count)
-    fields[1::4] = list(map(sub, ends, range(0, ELEMENT_SIZE * count, ELEMENT_SIZE)))
+    fields[1::4] = _positions(list(map(add, key_sizes, value_sizes)))
     fields[2::4] = key_sizes
     fields[3::4] = value_sizes
     if has_buckets:
@@ -545,6 +544,13 @@ def _leaf_table(shape: _Shape, values: Sequence[bytes]) -> bytes:
     return table
 
 
+def _positions(sizes: Sequence[int]) -> list[int]:
+    """Where elements of these sizes begin, each counted from its own header."""
+    table = ELEMENT_SIZE * len(sizes)
+    ends = accumulate(sizes, initial=table)
+    return list(map(sub, ends, range(0, table, ELEMENT_SIZE)))
+
+
 def encode_branch(
     pgid: int, overflow: int, keys: Sequence[bytes], children: Sequence[int]
 ) -> bytes:
@@ -558,11 +564,11 @@ def encode_branch(
         raise FormatError(f"{count} elements in one page, at most 65534 fit", 10)
     if pgid in children:
         raise FormatError("a branch page that is its own child", PAGE_HEADER_SIZE)
-    fields: list[int] = []
-    at = ELEMENT_SIZE * count
-    for key, child in zip(keys, children, strict=True):
-        fields += (at, len(key), child)
-        at += len(key) - ELEMENT_SIZE
+    sizes = list(map(len, keys))
+    fields = [0] * (3 * count)
+    fields[0::3] = _positions(sizes)
+    fields[1::3] = sizes
+    fields[2::3] = children
     table = struct.pack("<" + "IIQ" * count, *fields)
     return b"".join([HEADER.pack(pgid, BRANCH, count, overflow), table, *keys])
 

@@ -150,10 +150,12 @@ class ArrayFreelist:
         for page in ids:
             if page in self:
                 raise FreelistError(f"page {page} already freed", page)
-        pending = self._pending.setdefault(txid, _Pending())
+        pending = self._pending.get(txid)
+        if pending is None:
+            pending = self._pending[txid] = _Pending()
         by = self._allocated_by.pop(pgid, 0)
-        pending.ids.extend(ids)
-        pending.allocated_by.extend([by] * len(ids))
+        pending.ids += ids
+        pending.allocated_by += [by] * len(ids)
         self._pending_ids.update(ids)
 
     def commit(self) -> None:

@@ -416,7 +416,7 @@ class Tx:
         self._add_page(
             Leaf(
                 pgid, overflow, keys, values,
-                has_buckets=any(value.__class__ is BucketValue for value in values),
+                has_buckets=BucketValue in map(type, values),
                 cost=leaf_cost(len(keys), content),
             ),
             encode_leaf(pgid, overflow, keys, values),
@@ -453,8 +453,9 @@ class Tx:
             pgid = self._high_water_mark
             self.db.plan_growth((pgid + count + 1) * self.page_size)
             self._high_water_mark += count
-        self.work.page_count += count
-        self.work.page_alloc += count * self.page_size
+        work = self.work
+        work.page_count += count
+        work.page_alloc += count * self.page_size
         return pgid
 
     # -- the end --
