@@ -16,8 +16,12 @@ sync: what a failed one leaves behind differs between file systems, is
 part of the crash model, and is the disk's business (`docs/crash-model.md`). EINTR
 is no failure of that kind: an interrupted sync has done nothing.
 
-    EIO, ENOSPC, EDQUOT of a sync    writing back failed
+    EIO, ENOSPC, EDQUOT of a sync    writing back failed: `Disk.fail_sync`
     everything else                  the call was not made
+
+Under some models the error of a sync is raised by a later one, or by everything
+that comes after it (a file system that went read-only). Those count as injected,
+too: under the name `LATER`.
 
 Which sectors a sync writes back is counted here, for the letters of a script.
 
@@ -33,7 +37,7 @@ import os
 import posixpath
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tornpage.disk import _site
 from tornpage.model import SECTOR
@@ -44,9 +48,17 @@ if TYPE_CHECKING:
 
     from tornpage.disk import Disk, DiskFile
 
-__all__ = ["FaultyDisk", "FaultyFile", "Injected", "under_script"]
+__all__ = ["LATER", "FaultyDisk", "FaultyFile", "Injected", "under_script"]
+
+LATER = "an earlier fault"
+"""What an error counts as that the disk raises because of an earlier fault."""
+
+T = TypeVar("T")
 
 _WRITEBACK_ERRORS = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
+
+# What the disk raises by itself when a sync has failed before.
+_LATE_ERRORS = _WRITEBACK_ERRORS | {errno.EROFS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +130,42 @@ class FaultyDisk:
     def open(self, path: str, /, **options: Any) -> FaultyFile:
         """As `Disk.open`, if the script has nothing against it."""
         self._meet("open", path)
-        return FaultyFile(self, self.disk.open(path, **options), path)
+        file = self._hand_on("open", lambda: self.disk.open(path, **options))
+        return FaultyFile(self, file, path)
 
     def rename(self, source: str, target: str, /) -> None:
         """As `Disk.rename`."""
         self._meet("rename", source)
-        self.disk.rename(source, target)
+        self._hand_on("rename", lambda: self.disk.rename(source, target))
 
     def unlink(self, path: str, /) -> None:
         """As `Disk.unlink`."""
         self._meet("unlink", path)
-        self.disk.unlink(path)
+        self._hand_on("unlink", lambda: self.disk.unlink(path))
 
     def fsync_dir(self, path: str, /) -> None:
         """As `Disk.fsync_dir`."""
-        self._meet("fsync_dir", path)
-        self.disk.fsync_dir(path)
+        fault = self._fault("fsync_dir")
+        # Anything but a failed write of the journal leaves the directory alone.
+        if fault is not None and fault.error != errno.EIO:
+            raise _error(fault.error, path)
+        number = 0 if fault is None else fault.error
+        self._hand_on("fsync_dir", lambda: self.disk.fsync_dir(path), number)
+
+    def _hand_on(self, call: str, made: Callable[[], T], failing: int = 0) -> T:
+        """Make a call of the disk; a sync fails with `failing` if that is not 0."""
+        disk = self.disk
+        if failing:
+            disk.fail_sync = lambda _kind, _path, _index: failing
+        try:
+            return made()
+        except OSError as error:
+            if not failing and self.injected and error.errno in _LATE_ERRORS:
+                self._note(LATER, call)
+            raise
+        finally:
+            if failing:
+                disk.fail_sync = None
 
     # -- what the script says ------------------------------------------------
 
@@ -164,7 +196,7 @@ class FaultyDisk:
             self._note(found, call)
         return found
 
-    def _note(self, fault: Fault | Letters, call: str) -> None:
+    def _note(self, fault: Fault | Letters | str, call: str) -> None:
         operations = len(self.disk.trace.operations())
         self.injected.append(
             Injected(str(fault), call, len(self.calls), _site(), operations)
@@ -209,7 +241,7 @@ class FaultyFile:
             return self._file.pread(length, offset)
         if fault.effect == "short":
             # No bytes at all would mean the end of the file.
-            return self._file.pread(max(1, min(length, fault.amount)), offset)
+            return self._file.pread(min(length, max(1, fault.amount)), offset)
         if fault.effect == "at":
             return self._file.pread(length, fault.amount)
         data = self._file.pread(length, offset)
@@ -237,7 +269,9 @@ class FaultyFile:
             length = sum(map(len, buffers))
             old = self._file.pread(length, offset).ljust(length, b"\0")
             self._disk._journal.append((self._path, offset, old))
-        done = self._file.pwritev(buffers, offset)
+        done = self._disk._hand_on(
+            "pwrite", lambda: self._file.pwritev(buffers, offset)
+        )
         if done:
             sectors = range(offset // SECTOR, -(-(offset + done) // SECTOR))
             self._disk._dirty.setdefault(self._path, set()).update(sectors)
@@ -256,7 +290,7 @@ class FaultyFile:
     def ftruncate(self, size: int, /) -> None:
         """As `DiskFile.ftruncate`."""
         self._disk._meet("ftruncate", self._path)
-        self._file.ftruncate(size)
+        self._disk._hand_on("ftruncate", lambda: self._file.ftruncate(size))
 
     def fdatasync(self) -> None:
         """As `DiskFile.fdatasync`."""
@@ -271,11 +305,10 @@ class FaultyFile:
         if fault is not None and fault.error not in _WRITEBACK_ERRORS:
             raise _error(fault.error, self._path)
         letters = self._disk._writes_back(self._path)
-        if fault is None and letters is None:
-            call()
-            return
-        number = fault.error if fault is not None else errno.EIO
-        raise _error(number, self._path)
+        number = errno.EIO if letters is not None else 0
+        if fault is not None:
+            number = fault.error
+        self._disk._hand_on(kind, call, number)
 
     def size(self) -> int:
         """As `DiskFile.size`."""

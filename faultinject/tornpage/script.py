@@ -22,7 +22,8 @@ file) is written back by a sync; w it works, x it fails, the last one in upper
 case and for ever. [wx]*[WX]: nothing is left open at the end.
 
     calls    open rename unlink fsync_dir pread pwrite ftruncate fdatasync fsync
-             size lock, sync (fdatasync or fsync), any (all of these)
+             size lock; sync (fdatasync or fsync), any (all of these), change
+             (all that change the disk: what a full disk refuses)
     effects  an errno's name     the call fails and has done nothing
              short:N             pread, pwrite: only N bytes
              busy                lock: held by somebody else
@@ -69,7 +70,11 @@ SILENT: Final = frozenset({"flip", "at", "lost", "stale"})
 """Effects that no error reports."""
 
 _SYNCS: Final = frozenset({"fdatasync", "fsync"})
-_GROUPS: Final = {"sync": _SYNCS, "any": frozenset(CALLS)}
+_GROUPS: Final = {
+    "sync": _SYNCS,
+    "any": frozenset(CALLS),
+    "change": frozenset(CALLS) - {"pread", "size", "lock", "unlink"},
+}
 
 # Effect -> (calls it makes sense for, whether it takes a number).
 _EFFECTS: Final = {
@@ -94,7 +99,7 @@ class Fault:
     """One call, or one and all after it, that goes wrong.
 
     Attributes:
-        call: A name in `CALLS`, "sync" or "any".
+        call: A name in `CALLS`, "sync", "change" or "any".
         nth: Which of these calls, from 1 on.
         effect: An errno's name ("EIO"), or "short", "busy", "flip", "at",
             "lost", "stale".

@@ -87,6 +87,7 @@ def test_short_transfers_move_so_much_and_no_more():
     assert file.pread(8, 0) == b"aW"
     # Nothing at all would mean end of file, which a short read does not.
     assert file.pread(8, 0) == b"a"
+    assert faulty("pread#1=short:2").open("/f").pread(0, 0) == b""
     assert file.pread(8, 0) == b"aWXYefgh"
     assert [len(one.data) for one in disk.trace.operations()] == [3]
 

@@ -1,0 +1,158 @@
+"""The double fault: a sync fails, the process goes on, then the power goes.
+
+Theory
+======
+bbolt, when the sync of a meta page fails:
+
+    commit A   acked                                      platter  A
+    commit B   pages synced, meta written, sync: EIO      cache B, platter A
+               error returned; rollback re-reads the meta it has just failed to
+               make durable, from the page cache: B is live, A's pages are free
+    commit C   writes its pages over A's                  platter  neither
+    power goes                                            nothing is left
+
+Each single step is what the kernel documents, and every tool that injects either
+errors or crashes alone passes it. This module injects both: every place where
+a commit can fail, also twice in a row (the second failure meets the repair of the
+first), then everything that may come next (`under_errors.ENDINGS`), then a crash
+at every later point, closed exhaustively, under each of the four behaviours of a
+failed sync (`docs/crash-model.md`, parameter `fail`).
+
+`BBOLT_ROLLBACK` plants bbolt's way into the engine: it must be found.
+
+What no store can keep that syncs each page once is `fail=late`: the failed sync
+reports success, the error comes with the next sync. The commit in between has been
+acknowledged and is lost. `SYNC_TWICE` is what it takes: a second sync has nothing
+to write and so nothing to hide, its success means that the first one worked.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from boltmodel.errors_sweep import Broken, Sweep, crash_after
+from boltmodel.mutants.plant import Mutant, Planter
+from boltmodel.programs import Commit, Fill, Program, Put, Value
+from boltmodel.under_errors import run_under_errors
+from shearbolt import StorageError
+from shearbolt import db as opening
+from shearbolt.handle import DB
+from shearbolt.pager import Pager
+from tornpage.disk import Disk
+from tornpage.script import Fault, Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from shearbolt.format import Meta
+    from tornpage.model import CrashModel
+
+__all__ = [
+    "BBOLT_ROLLBACK",
+    "PROGRAM",
+    "SYNC_TWICE",
+    "broken_by",
+    "double_faults",
+    "single_faults",
+]
+
+_ROUNDS: Final = 4
+
+PROGRAM: Final = Program(
+    tuple(
+        op
+        for number in range(_ROUNDS)
+        for op in (
+            Fill((b"a",), 0, 12, 1, Value(number, 120)),
+            Put((b"b", b"c"), b"k%d" % number, Value(50 + number, 300)),
+            Commit(),
+        )
+    ),
+    page_size=1024,
+)
+"""Every commit replaces what the one before it wrote, so that its pages are used
+again as soon as the engine dares."""
+
+
+def _calls(name: str) -> int:
+    _, disk = run_under_errors(PROGRAM, Disk(), Script())
+    return disk.calls.count(name)
+
+
+def single_faults() -> Iterator[Script]:
+    """EIO at each write and each sync of the program, in their order."""
+    for call in ("pwrite", "fdatasync", "fsync", "fsync_dir"):
+        for nth in range(1, _calls(call) + 1):
+            yield Script((Fault(call, nth, "EIO"),))
+
+
+def double_faults() -> Iterator[Script]:
+    """Two faults: the second one meets what is done about the first."""
+    for call in ("pwrite", "fdatasync"):
+        for nth, after in pairwise(range(1, _calls(call) + 2)):
+            yield Script((Fault(call, nth, "EIO"), Fault(call, after, "EIO")))
+    # A sync fails, and then the write that is to repair it: the meta's sync
+    # is the second of a commit, with two writes before it.
+    for nth in range(1, _calls("fdatasync") + 1):
+        script = Script((Fault("fdatasync", nth, "EIO"),))
+        _, disk = run_under_errors(PROGRAM, Disk(), script)
+        met = disk.injected[0].index
+        writes = disk.calls[:met].count("pwrite")
+        yield Script((*script.faults, Fault("pwrite", writes + 1, "EIO")))
+
+
+def broken_by(
+    script: Script, model: CrashModel, ending: str, into: Sweep
+) -> list[Broken]:
+    """Promises that the program breaks under a script, at any later crash."""
+    history, disk = run_under_errors(PROGRAM, Disk(model=model), script, ending)
+    into.runs += 1
+    into.unhealed += history.unhealed
+    found = [Broken(0, str(script), ending, None, one) for one in history.live]
+    if not disk.injected or found:
+        return found
+    for point, violation in crash_after(history, disk, into, model, None):
+        found.append(Broken(0, str(script), ending, point, violation))
+        break
+    return found
+
+
+def _believe_the_cache(planter: Planter) -> None:
+    def store(self: DB, meta: Meta) -> None:
+        try:
+            self._write_meta(meta)
+        except StorageError:
+            metas = opening._read_metas(self.pager, self.pager.file_size())
+            self._meta = opening._live_meta(metas, self.path)
+            raise
+        self._meta = meta
+
+    planter.replace(DB, "_store", store)
+
+
+def _sync_twice(planter: Planter) -> None:
+    def twice(original: Callable[[Pager], None]) -> Callable[[Pager], None]:
+        def sync(self: Pager) -> None:
+            original(self)
+            original(self)
+
+        return sync
+
+    planter.wrap(Pager, "fdatasync", twice)
+    planter.wrap(Pager, "fsync", twice)
+
+
+BBOLT_ROLLBACK: Final = Mutant(
+    "meta-believed",
+    "After a failed meta sync the page cache is believed (bbolt's rollback).",
+    "PA",
+    _believe_the_cache,
+)
+
+SYNC_TWICE: Final = Mutant(
+    "sync-twice",
+    "No bug: every sync is made twice, which unmasks errors reported late.",
+    "",
+    _sync_twice,
+)

@@ -1,0 +1,356 @@
+"""Programs on a disk whose calls fail: what the engine owes its caller then.
+
+Theory
+======
+Property E. When the system refuses a call, the caller gets a typed error, and
+then one of two things is true of the handle: it works on correctly, or it refuses
+to write and says so. Never anything else, and never for good: once the disk
+works again, closing and opening does.
+
+An `ErrorSession` runs a program as `interpret` does and excuses exactly the
+errors that were injected. After each of them it goes on with the next operation,
+on the same handle:
+
+    StorageError during an operation, a fault was injected into it    excused
+    DatabaseFailedError, a fault was injected earlier                 excused
+    any other error                                                   M, E or R
+
+    op op op X op op ...  | faults are lifted |  aftermath
+             '- rolled back
+
+The aftermath is one of three endings:
+
+    continue  readers, content and checker agree; one more commit on the same
+              handle; close, open, one more commit
+    reopen    close, open, one more commit
+    kill      the process dies, another one opens what the page cache shows
+
+One case of the last is a limit of the engine and is left out here, see
+`ErrorHistory.unhealed`: a meta slot in doubt when the process dies. What is known of
+the doubt dies too, and the page cache shows as durable what is not.
+
+A commit that failed may still have taken effect: its marks say `begin` and no
+`acked`. Once a write transaction could begin (mark `certain`) the engine says
+that it has not. `error_contract` judges crashes by these marks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import shearbolt
+from boltmodel.interpret import DATABASE, LiveFailure, Session
+from boltmodel.model import EMPTY, Bucket, ModelTx
+from boltmodel.programs import Commit, Program, Put, Value
+from boltmodel.recovery import look
+from shearbolt import (
+    BoltError,
+    DatabaseFailedError,
+    LockTimeoutError,
+    StorageError,
+    doubt,
+)
+from tornpage.faults import FaultyDisk
+from tornpage.script import Script
+from tornpage.subject import Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shearbolt import Tx
+    from shearbolt.storage import Storage
+    from tornpage.disk import Disk
+
+__all__ = ["ENDINGS", "Attempt", "ErrorHistory", "ErrorSession", "run_under_errors"]
+
+ENDINGS: Final = ("continue", "reopen", "kill")
+
+# A transient fault meets one try of opening; a script of a few faults, a few.
+_TRIES: Final = 6
+
+_AFTER: Final = (b"after the faults",)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A commit that was called, or a content that was opened.
+
+    Attributes:
+        txid: Its transaction id; two attempts may have the same one, when the
+            first of them failed.
+        content: What the database holds if it took effect.
+    """
+
+    txid: int
+    content: Bucket
+
+
+@dataclass(slots=True)
+class ErrorHistory:
+    """What a run under a fault script promised.
+
+    Attributes:
+        base: Content before the program; None when it made the database.
+        attempts: Everything that may ever be seen; marks refer to it by number.
+        loose_txid: As `interpret.History`.
+        errors: Names of the errors that were raised and excused, in order.
+        refused: Whether the handle refused to write after the faults were lifted.
+        unhealed: Whether the process was to die with a meta slot in doubt.
+        live: Promises broken during the run; at most one.
+    """
+
+    base: Bucket | None
+    attempts: list[Attempt] = field(default_factory=list)
+    loose_txid: bool = False
+    errors: list[str] = field(default_factory=list)
+    refused: bool = False
+    unhealed: bool = False
+    live: tuple[Violation, ...] = ()
+
+
+def run_under_errors(
+    program: Program, disk: Disk, script: Script, ending: str = "continue"
+) -> tuple[ErrorHistory, FaultyDisk]:
+    """Run a program while the script's faults happen.
+
+    Args:
+        program: What to do.
+        disk: An honest disk, new or with a database on it that is empty.
+        script: What goes wrong.
+        ending: One of `ENDINGS`.
+
+    Returns:
+        The history, and the disk in front of `disk` with what was injected.
+    """
+    faulty = FaultyDisk(disk, script)
+    session = ErrorSession(program, faulty)
+    try:
+        session.run(ending)
+    except LiveFailure as failure:
+        session.errors.live = (failure.violation,)
+        session.abandon()
+    return session.errors, faulty
+
+
+class ErrorSession(Session):
+    """A session that survives injected errors.
+
+    Attributes:
+        errors: What it promised, and which errors there were.
+    """
+
+    def __init__(self, program: Program, faulty: FaultyDisk) -> None:
+        self.errors = ErrorHistory(None, loose_txid=program.no_freelist_sync)
+        self._faulty = faulty
+        self._program = program
+        super().__init__(program, cast("Storage", faulty), mark=self._promise)
+
+    def run(self, ending: str) -> None:
+        """The whole program and one of the `ENDINGS`.
+
+        Raises:
+            LiveFailure: A promise was broken.
+        """
+        if self._open_patiently():
+            for op in self._program.operations:
+                self._excusing(partial(self.step, op))
+                if self._db is None and not self._open_patiently():
+                    break
+        self._faulty.lift()
+        if self._faulty.read_only:
+            # The file system takes nothing more before the next mount. What has
+            # been promised so far, the crashes after this run will tell.
+            self.errors.refused = True
+            self.abandon()
+        elif ending == "kill":
+            self.errors.unhealed = self.in_doubt()
+            if self.errors.unhealed:
+                self.abandon()
+            else:
+                self._next_process()
+        else:
+            self._aftermath(same_handle=ending == "continue")
+
+    def in_doubt(self) -> bool:
+        """Whether the engine knows of a meta slot that it does not know."""
+        disk = self._faulty.disk
+        if not disk.exists(DATABASE):
+            return False
+        identity = disk.open(DATABASE).identity()
+        return doubt.doubt_about(cast("Storage", self._faulty), identity) is not None
+
+    # -- promises ---------------------------------------------------------------
+
+    def _promise(self, label: str, **data: Any) -> None:
+        """Number what `interpret` calls by its transaction id."""
+        attempts = self.errors.attempts
+        if label in {"opened", "begin"}:
+            txid = int(data["txid"])
+            attempts.append(Attempt(txid, self.history.states[txid]))
+        if label in {"opened", "begin", "acked"}:
+            data["attempt"] = len(attempts) - 1
+        self._faulty.mark(label, **data)
+
+    def _write_tx(self) -> tuple[Tx, ModelTx]:
+        if self._writer is not None:
+            return self._writer
+        made = super()._write_tx()
+        self._faulty.mark("certain")
+        return made
+
+    # -- errors -----------------------------------------------------------------
+
+    def _excusing(self, call: Callable[[], None]) -> bool:
+        """Make a call that injected errors may end; whether it ended well."""
+        hits = len(self._faulty.injected)
+        try:
+            call()
+        except LiveFailure as failure:
+            error = failure.__cause__
+            if not self._is_excused(error, hits):
+                raise
+            self.errors.errors.append(type(error).__name__)
+            self._go_on()
+            return False
+        return True
+
+    def _is_excused(self, error: BaseException | None, hits: int) -> bool:
+        if isinstance(error, DatabaseFailedError):
+            return bool(self._faulty.injected)
+        if isinstance(error, StorageError | LockTimeoutError):
+            return len(self._faulty.injected) > hits
+        return False
+
+    def _go_on(self) -> None:
+        """Leave the operation that failed, keep the handle."""
+        if self._db is None:
+            return
+        if self._writer is not None:
+            tx, _ = self._writer
+            self._writer = None
+            if tx.closed:
+                self._faulty.mark("failed")
+            else:
+                self._guard(tx.rollback, "rollback after an error")
+        # A read that failed halfway through an operation was left open. When
+        # Python would collect it is nobody's choice, so it is ended here.
+        kept = {id(reader.tx) for reader in self._readers.values()}
+        for handle in list(self._open_db._readers):
+            left = handle()
+            if left is not None and id(left) not in kept:
+                self._guard(left.rollback, "rollback after an error")
+
+    def _answer(self, call: Callable[[], Any], op: Any) -> Any:
+        """As `Session`, but the machine's refusals are no answers."""
+
+        def asked() -> Any:
+            try:
+                return call()
+            except (StorageError, DatabaseFailedError) as error:
+                refusals.append(error)
+                raise
+
+        refusals: list[BoltError] = []
+        answer = super()._answer(asked, op)
+        if refusals:
+            what = type(op).__name__
+            raise LiveFailure(_failed_violation(what, refusals[0])) from refusals[0]
+        return answer
+
+    def _open_patiently(self) -> bool:
+        """Open the database, again when a fault prevented it."""
+        for _ in range(_TRIES):
+            if self._excusing(self.open):
+                return True
+            self.abandon()
+        return False
+
+    # -- endings ----------------------------------------------------------------
+
+    def _aftermath(self, *, same_handle: bool) -> None:
+        if self._db is not None:
+            if same_handle:
+                self._roll_back()
+                self._one_more_commit(may_refuse=True)
+            self.close()
+        if not self._open_patiently():
+            raise LiveFailure(
+                Violation("E errors", "it does not open although the disk works again")
+            )
+        self._one_more_commit(may_refuse=False)
+        self.close()
+
+    def _one_more_commit(self, *, may_refuse: bool) -> None:
+        value = Value(9_000_000 + len(self.errors.attempts), 700)
+
+        def commit() -> None:
+            self.step(Put(_AFTER, b"k%d" % value.seed, value))
+            self.step(Commit())
+
+        # The error of an earlier sync may be raised now, once.
+        if self._excusing(commit) or self._excusing(commit):
+            return
+        refusal = self.errors.errors[-1] == DatabaseFailedError.__name__
+        if not (may_refuse and refusal):
+            raise LiveFailure(
+                Violation(
+                    "E errors",
+                    "no commit succeeds although the disk works again, the last "
+                    f"error: {self.errors.errors[-1]}",
+                )
+            )
+        self.errors.refused = True
+
+    def _next_process(self) -> None:
+        """The process dies; another one takes what the page cache shows."""
+        legal = self._legal_now()
+        disk = self._faulty.disk
+        disk.kill()
+        disk.mark("killed")
+        self._readers.clear()
+        self._writer = self._db = None
+        # What the first process knew about its disk dies with it.
+        self._faulty = FaultyDisk(disk, Script())
+        self._storage = cast("Storage", self._faulty)
+        with self._guard(
+            lambda: shearbolt.open(DATABASE, storage=self._storage), "open"
+        ) as db:
+            seen = self._guard(lambda: look(db), "read")
+        matching = [one for one in legal if one.digest == seen.content.digest]
+        if not matching or seen.problems:
+            raise LiveFailure(
+                Violation(
+                    "E errors",
+                    f"after the process died another one sees transaction "
+                    f"{seen.txid}, with content that no legal transaction had"
+                    + "".join(f"; checker: {one}" for one in seen.problems[:1]),
+                    (("content", f"one of {len(legal)}", "another"),),
+                )
+            )
+        self.committed = matching[0]
+        self._aftermath(same_handle=False)
+
+    def _legal_now(self) -> list[Bucket]:
+        """What a process that knows nothing may see: promised or attempted."""
+        legal = [self.committed]
+        for mark in reversed(self._faulty.trace.data):
+            match getattr(mark, "label", ""):
+                case "acked" | "opened" | "certain":
+                    break
+                case "begin":
+                    legal.append(self.errors.attempts[mark["attempt"]].content)
+                case _:
+                    continue
+        if not any(getattr(one, "label", "") == "opened" for one in self._faulty.trace):
+            legal.append(EMPTY)
+        return legal
+
+
+def _failed_violation(what: str, error: BoltError) -> Violation:
+    return Violation(
+        "M model",
+        f"{what} failed on an honest disk: {type(error).__name__}: {error}",
+        ((what, "success", type(error).__name__),),
+    )
