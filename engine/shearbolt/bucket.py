@@ -216,7 +216,7 @@ class Bucket(MutableMapping[bytes, bytes]):
                 return default if value.__class__ is BucketValue else value
             pgid = page.children[bisect_right(keys, key, 1) - 1]
             page = cached.get(pgid) or tx.load(pgid)
-        raise self._too_deep(page.pgid)
+        raise self.too_deep(page.pgid)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set the value of a key.
@@ -623,10 +623,11 @@ class Bucket(MutableMapping[bytes, bytes]):
             element = self.element(element.children[index])
             depth += 1
             if depth > MAX_DEPTH:
-                raise self._too_deep(element.pgid)
+                raise self.too_deep(element.pgid)
         return element
 
-    def _too_deep(self, pgid: int) -> CorruptPageError:
+    def too_deep(self, pgid: int) -> CorruptPageError:
+        """The error for a page deeper down than any sound tree has pages."""
         return self.tx.corrupt(pgid, f"the tree is deeper than {MAX_DEPTH} pages")
 
     def _value(self, key: bytes) -> bytes | None:

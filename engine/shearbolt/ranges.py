@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from shearbolt.format import BucketValue
+from shearbolt.format import BucketValue, Page
 from shearbolt.node import Node
 from shearbolt.pager import MAX_DEPTH
 
 if TYPE_CHECKING:
     from shearbolt.bucket import Bucket
-    from shearbolt.format import Page
 
 T = TypeVar("T")
 
@@ -146,35 +145,96 @@ def _step(bucket: Bucket, path: Path, direction: int) -> Page | Node | None:
 def _below(bucket: Bucket, path: Path) -> Page | Node:
     element, index = path[-1]
     if len(path) > MAX_DEPTH:
-        raise bucket.tx.corrupt(
-            element.children[index], f"the tree is deeper than {MAX_DEPTH} pages"
-        )
+        raise bucket.too_deep(element.children[index])
     return bucket.element(element.children[index])
 
 
 def _chunks(
     bucket: Bucket, keys: Range, *, reverse: bool
 ) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    """Keys and values piece by piece, plain pairs only."""
+    """Keys and values piece by piece, plain pairs only.
+
+    The lists may be those of a page in the cache: not to be changed.
+    """
+    read = _changing if bucket.tx.writable else _committed
+    return read(bucket, keys, reverse=reverse)
+
+
+def _committed(
+    bucket: Bucket, keys: Range, *, reverse: bool
+) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """In a read transaction: leaf by leaf, whole ones as they are."""
+    tx = bucket.tx
+    tx.require_open()
+    start, stop = keys.start, keys.stop
+    path: Path = []
+    first = _descend(bucket, path, stop if reverse else start)
+    assert isinstance(first, Page)
+    for leaf in chain((first,), _following(bucket, path, -1 if reverse else 1)):
+        names, values = leaf.keys, leaf.values
+        if not names:
+            continue
+        low, high = 0, len(names)
+        begins = names[0] <= start
+        if begins:
+            low = bisect_left(names, start)
+        ends = stop is not None and names[-1] >= stop
+        if ends and stop is not None:
+            high = bisect_left(names, stop)
+        if high - low < len(names):
+            names, values = names[low:high], values[low:high]
+        if leaf.has_buckets:
+            names, values = _plain(names, values)
+        yield (names[::-1], values[::-1]) if reverse else (names, values)
+        if tx.closed:
+            tx.require_open()
+        if begins if reverse else ends:
+            return
+
+
+def _following(bucket: Bucket, path: Path, direction: int) -> Iterator[Page]:
+    """The leaves behind a path (before it), in a tree without nodes."""
+    load, pager = bucket.tx.load, bucket.tx.db.pager
+    while path:
+        element, index = path.pop()
+        children = element.children
+        end = len(children) if direction > 0 else -1
+        for place in range(index + direction, end, direction):
+            page = pager.young.get(children[place]) or load(children[place])
+            if page.is_leaf:
+                yield page
+                continue
+            path.append((element, place))
+            path.append((page, -1 if direction > 0 else len(page.children)))
+            if len(path) > MAX_DEPTH:
+                raise bucket.too_deep(page.pgid)
+            break
+
+
+def _plain(names: list[bytes], values: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Without the buckets."""
+    plain = [
+        (name, value)
+        for name, value in zip(names, values, strict=True)
+        if value.__class__ is not BucketValue
+    ]
+    return [name for name, _ in plain], [value for _, value in plain]
+
+
+def _changing(
+    bucket: Bucket, keys: Range, *, reverse: bool
+) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """In a write transaction: in pieces, through nodes and pages."""
     bucket.tx.require_open()
     walk = _leaves_reversed if reverse else _leaves
     for leaf, low, high in walk(bucket, keys):
-        for first, end in _pieces(bucket, low, high, reverse=reverse):
+        for first, end in _pieces(low, high, reverse=reverse):
             names = leaf.keys[first:end]
             if isinstance(leaf, Node):
                 values = list(map(leaf.items.__getitem__, names))
-                mixed = True
             else:
                 values = leaf.values[first:end]
-                mixed = leaf.has_buckets
-            if mixed:
-                plain = [
-                    (name, value)
-                    for name, value in zip(names, values, strict=True)
-                    if value.__class__ is not BucketValue
-                ]
-                names = [name for name, _ in plain]
-                values = [value for _, value in plain]
+            names, values = _plain(names, values)
             if reverse:
                 names.reverse()
                 values.reverse()
@@ -182,18 +242,13 @@ def _chunks(
             bucket.tx.require_open()
 
 
-def _pieces(
-    bucket: Bucket, low: int, high: int, *, reverse: bool
-) -> Iterator[tuple[int, int]]:
-    """A leaf's range at once, or in pieces when the loop may change the bucket.
+def _pieces(low: int, high: int, *, reverse: bool) -> Iterator[tuple[int, int]]:
+    """A leaf's range in pieces, because the loop may change the bucket.
 
     A write transaction's leaf can hold a million new keys, and a loop that
     deletes them begins anew after each. Pieces grow, so that a loop that
     changes nothing has little to pay.
     """
-    if not bucket.tx.writable:
-        yield low, high
-        return
     size = _FIRST_PIECE
     while low < high:
         if reverse:
@@ -210,10 +265,16 @@ def _pieces(
 def _pairs(
     bucket: Bucket, keys: Range, *, reverse: bool
 ) -> Iterator[tuple[bytes, bytes]]:
-    if not bucket.tx.writable:
-        for names, values in _chunks(bucket, keys, reverse=reverse):
-            yield from zip(names, values, strict=True)
-        return
+    """The pairs; nothing but C runs between two pairs of a leaf that can't change."""
+    if bucket.tx.writable:
+        return _changing_pairs(bucket, keys, reverse=reverse)
+    chunks = _committed(bucket, keys, reverse=reverse)
+    return chain.from_iterable(zip(*chunk, strict=True) for chunk in chunks)
+
+
+def _changing_pairs(
+    bucket: Bucket, keys: Range, *, reverse: bool
+) -> Iterator[tuple[bytes, bytes]]:
     changed = True
     while changed:
         changed = False
@@ -287,7 +348,11 @@ class Keys(_View[bytes], KeysView[bytes]):
     """The keys of a range."""
 
     def _iterate(self, *, reverse: bool) -> Iterator[bytes]:
-        return (key for key, _ in _pairs(self._mapping, self._keys, reverse=reverse))
+        bucket, keys = self._mapping, self._keys
+        if bucket.tx.writable:
+            return (key for key, _ in _pairs(bucket, keys, reverse=reverse))
+        chunks = _committed(bucket, keys, reverse=reverse)
+        return chain.from_iterable(names for names, _ in chunks)
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys and key in self._mapping
@@ -297,8 +362,11 @@ class Values(_View[bytes], ValuesView[bytes]):
     """The values of a range."""
 
     def _iterate(self, *, reverse: bool) -> Iterator[bytes]:
-        pairs = _pairs(self._mapping, self._keys, reverse=reverse)
-        return (value for _, value in pairs)
+        bucket, keys = self._mapping, self._keys
+        if bucket.tx.writable:
+            return (value for _, value in _pairs(bucket, keys, reverse=reverse))
+        chunks = _committed(bucket, keys, reverse=reverse)
+        return chain.from_iterable(values for _, values in chunks)
 
     def __contains__(self, value: object) -> bool:
         return any(value == other for other in self)
