@@ -22,6 +22,12 @@ Certificates of parts of one run merge into that run's certificate. `merge` is
 associative, exactly: counts are integers, images are counted as whole numbers of
 any length and only shown as logarithms, time is in nanoseconds. The rejected way,
 adding logarithms, gives other last digits for another order of merging.
+
+A pass may also be *suspicious*: consistent, but something that the subject wants to
+see in every run was never seen. That is no doubt about what was covered, so it does
+not change the verdict; it is said right below it.
+
+On paper a certificate is JSON, see `certificate_json`.
 """
 
 from __future__ import annotations
@@ -35,23 +41,27 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tornpage.failure import Failure
 
 __all__ = [
     "EXIT_STATUS",
+    "MOST_UNCLOSED",
     "Certificate",
     "Coverage",
     "MergeError",
+    "ProgramRecord",
     "ReportedViolation",
     "Scope",
+    "Unclosed",
     "Verdict",
     "exclusions",
     "faults_with_zeros",
     "images_from_log2",
     "log2_of",
     "merge",
+    "merge_all",
     "tornpage_version",
 ]
 
@@ -69,6 +79,10 @@ _DOUBLE_BITS = 53
 # news. Other kinds, of other models, appear once they did happen.
 _FAULTS = ("dropped", "torn", "size lost", "entry lost")
 
+
+# Crash points that were given up are named, but not all of a million.
+MOST_UNCLOSED: Final = 12
+_UNCLOSED_SAID: Final = 3
 
 # What each value of a model parameter leaves out, in words; and what all do.
 _EXCLUDED: Final[Mapping[str, str]] = {
@@ -142,6 +156,7 @@ class Coverage:
         points: Crash points by where they lie ("inside write").
         faults: Choices in which the disk was dishonest, by kind.
         violating: Programs that broke a promise, by property.
+        features: Programs that showed a behaviour, by feature (see `behaviour`).
         nanoseconds: Time spent; of parallel parts, the sum.
     """
 
@@ -156,6 +171,7 @@ class Coverage:
     points: Mapping[str, int] = field(default_factory=dict)
     faults: Mapping[str, int] = field(default_factory=dict)
     violating: Mapping[str, int] = field(default_factory=dict)
+    features: Mapping[str, int] = field(default_factory=dict)
     nanoseconds: int = 0
 
     def __add__(self, other: Coverage) -> Coverage:
@@ -171,6 +187,7 @@ class Coverage:
             points=_sum(self.points, other.points),
             faults=_sum(self.faults, other.faults),
             violating=_sum(self.violating, other.violating),
+            features=_sum(self.features, other.features),
             nanoseconds=self.nanoseconds + other.nanoseconds,
         )
 
@@ -196,6 +213,8 @@ class Scope:
         mutant: The planted bug that was active, or None.
         database: SHA-256 of the file the programs start from, or None.
         cap: Most executions for one crash point.
+        code: SHA-256 of the code under test and of tornpage.
+        sometimes: Features that every run should show at least once.
         python: Version of the interpreter.
         tornpage: Version of tornpage.
     """
@@ -206,6 +225,8 @@ class Scope:
     mutant: str | None = None
     database: str | None = None
     cap: int = 0
+    code: str = ""
+    sometimes: tuple[str, ...] = ()
     python: str = field(default_factory=platform.python_version)
     tornpage: str = field(default_factory=tornpage_version)
 
@@ -217,29 +238,45 @@ class ReportedViolation:
     Attributes:
         property: Short name of the promise.
         message: One sentence.
-        seed: Seed of the program it was found with.
+        seed: Seed of the program it was found with; None when it has none.
         found_size: Operations of that program.
         shrunk_size: Operations of the shrunk program.
         shrinking: How shrinking ended, in words.
         story: The whole story, replay command included.
         replay: The replay command.
         failure: What reproduces it; holds the shrunk program.
+        cause: What tells it from other failures of the same promise.
+        shrunk: Whether it was shrunk at all.
     """
 
     property: str
     message: str
-    seed: int
+    seed: int | None
     found_size: int
     shrunk_size: int
     shrinking: str
     story: str
     replay: str
     failure: Failure
+    cause: str = ""
+    shrunk: bool = True
+
+    def rank(self) -> tuple[bool, int, int, str]:
+        """The lower, the rather this one is told when two have one cause."""
+        seed = -1 if self.seed is None else self.seed
+        return not self.shrunk, self.shrunk_size, seed, self.replay
+
+    def order(self) -> tuple[int, str, str, str]:
+        """By seed, those without one first."""
+        seed = -1 if self.seed is None else self.seed
+        return seed, self.property, self.cause, self.replay
 
     def to_json(self) -> dict[str, Any]:
         """This record as JSON values."""
         return {
             "property": self.property,
+            "cause": self.cause,
+            "shrunk": self.shrunk,
             "message": self.message,
             "seed": self.seed,
             "found_size": self.found_size,
@@ -254,6 +291,58 @@ class ReportedViolation:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramRecord:
+    """One program that was covered, and what it did; see `fingerprint`.
+
+    Attributes:
+        program: Digest of the program itself.
+        seed: The seed it was generated from; None when it came from a corpus.
+        trace: Digest of what it did to the disk.
+        outcomes: Digest of what its crashes led to.
+    """
+
+    program: str
+    seed: int | None
+    trace: str
+    outcomes: str
+
+    def order(self) -> tuple[int, str, str, str]:
+        """By seed, those without one first."""
+        seed = -1 if self.seed is None else self.seed
+        return seed, self.program, self.trace, self.outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Unclosed:
+    """A crash point that was given up, and what made it so large.
+
+    Attributes:
+        program: Digest of the program.
+        seed: Its seed; None when it came from a corpus.
+        point: The crash point, as in a schedule.
+        where: Where it lies ("inside fdatasync").
+        executions: Executions made before it was given up.
+        reads: What its executions branched on most, "db 4096..4112: 9,999".
+    """
+
+    program: str
+    seed: int | None
+    point: str
+    where: str
+    executions: int
+    reads: tuple[str, ...]
+
+    def __str__(self) -> str:
+        name = f"program {self.program}" if self.seed is None else f"seed {self.seed}"
+        branched = "; ".join(self.reads) or "nothing that was recorded"
+        return f"{name}, point {self.point} ({self.where}), branched on {branched}"
+
+    def order(self) -> tuple[int, str, str]:
+        """By seed, those without one first."""
+        return -1 if self.seed is None else self.seed, self.program, self.point
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """The result of a run, or of a part of one.
 
@@ -263,6 +352,8 @@ class Certificate:
         coverage: What was visited.
         violations: Broken promises, in the order they were found.
         cut: Why something that was started is not covered, one clause each.
+        records: Digests of the programs that were covered, sorted.
+        unclosed: The first crash points that were given up, `MOST_UNCLOSED` at most.
     """
 
     scope: Scope
@@ -270,6 +361,8 @@ class Certificate:
     coverage: Coverage = field(default_factory=Coverage)
     violations: tuple[ReportedViolation, ...] = ()
     cut: tuple[str, ...] = ()
+    records: tuple[ProgramRecord, ...] = ()
+    unclosed: tuple[Unclosed, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -304,40 +397,31 @@ class Certificate:
                 f"{missing:,} of {seen.crash_points:,} crash points were not closed;"
                 f" a larger --cap than {self.scope.cap:,} may close them"
             )
+        doubts += [f"not closed: {one}" for one in self.unclosed[:_UNCLOSED_SAID]]
         return (*doubts, *self.cut)
+
+    def never_seen(self) -> tuple[str, ...]:
+        """Features that every run should show and this one did not."""
+        seen = self.coverage.features
+        return tuple(name for name in self.scope.sometimes if not seen.get(name))
 
     def to_json(self) -> dict[str, Any]:
         """This certificate as JSON values; docs/certificate.md lists the fields."""
-        seen = self.coverage
-        return {
-            "verdict": self.verdict,
-            "doubts": list(self.doubts()),
-            "crash_points": seen.crash_points,
-            "executions": seen.executions,
-            "images_log2": round(log2_of(seen.images), 3),
-            "images_log2_largest": round(log2_of(seen.largest), 3),
-            "closed": seen.closed_share,
-            "reused": seen.reused,
-            "programs": seen.programs,
-            "operations": dict(sorted(seen.operations.items())),
-            "crash_points_by_kind": dict(sorted(seen.points.items())),
-            "faults": faults_with_zeros(seen.faults),
-            "violating_programs": dict(sorted(seen.violating.items())),
-            "seconds": round(seen.nanoseconds / 1e9, 3),
-            "seed": self.seeds[0][0] if self.seeds else None,
-            "seeds": [list(interval) for interval in self.seeds],
-            "model": self.scope.model,
-            "exclusions": list(self.scope.exclusions),
-            "cap": self.scope.cap,
-            "subject": self.scope.subject,
-            "mutant": self.scope.mutant,
-            "database_sha256": self.scope.database,
-            "versions": {
-                "python": self.scope.python,
-                "tornpage": self.scope.tornpage,
-            },
-            "violations": [violation.to_json() for violation in self.violations],
-        }
+        # Not at the top: that module imports this one.
+        from tornpage.certificate_json import to_json  # noqa: PLC0415
+
+        return to_json(self)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Certificate:
+        """The certificate that `to_json` gave.
+
+        Raises:
+            CertificateError: The values are not those of a certificate.
+        """
+        from tornpage.certificate_json import from_json  # noqa: PLC0415
+
+        return from_json(data)
 
 
 def faults_with_zeros(faults: Mapping[str, int]) -> dict[str, int]:
@@ -366,26 +450,66 @@ def _union(seeds: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(joined)
 
 
+def _distinct(
+    violations: Iterable[ReportedViolation],
+) -> tuple[ReportedViolation, ...]:
+    """One violation of each property and cause, by seed."""
+    best: dict[tuple[str, str], ReportedViolation] = {}
+    for one in violations:
+        key = (one.property, one.cause)
+        if key not in best or one.rank() < best[key].rank():
+            best[key] = one
+    return tuple(sorted(best.values(), key=ReportedViolation.order))
+
+
 def merge(left: Certificate, right: Certificate) -> Certificate:
-    """The certificate of two parts together; associative.
+    """The certificate of two parts together; associative and commutative.
+
+    Of two violations of one property with one cause, the one with the smaller
+    program is kept.
 
     Raises:
-        MergeError: The parts are about different subjects, models, mutants,
+        MergeError: The parts are about different subjects, code, models, mutants,
             databases, caps or versions, or have a seed in common.
     """
-    if left.scope != right.scope:
-        differing = [
-            f"{name} ({getattr(left.scope, name)!r} and {getattr(right.scope, name)!r})"
-            for name in Scope.__slots__
-            if getattr(left.scope, name) != getattr(right.scope, name)
-        ]
-        raise MergeError(
-            f"These certificates do not merge: they differ in {', '.join(differing)}."
-        )
+    return merge_all((left, right))
+
+
+def merge_all(parts: Sequence[Certificate]) -> Certificate:
+    """The certificate of several parts together; the same as merging them in turn.
+
+    Raises:
+        MergeError: As `merge`.
+        ValueError: There are no parts.
+    """
+    if not parts:
+        raise ValueError("There is no certificate of no parts: give at least one.")
+    first = parts[0]
+    for part in parts[1:]:
+        if part.scope != first.scope:
+            raise MergeError(_difference(first.scope, part.scope))
+    coverage = first.coverage
+    for part in parts[1:]:
+        coverage += part.coverage
     return replace(
-        left,
-        seeds=_union((*left.seeds, *right.seeds)),
-        coverage=left.coverage + right.coverage,
-        violations=(*left.violations, *right.violations),
-        cut=(*left.cut, *right.cut),
+        first,
+        seeds=_union([seeds for part in parts for seeds in part.seeds]),
+        coverage=coverage,
+        violations=_distinct(v for part in parts for v in part.violations),
+        cut=tuple(sorted(clause for part in parts for clause in part.cut)),
+        records=tuple(
+            sorted((r for p in parts for r in p.records), key=ProgramRecord.order)
+        ),
+        unclosed=tuple(
+            sorted((u for p in parts for u in p.unclosed), key=Unclosed.order)
+        )[:MOST_UNCLOSED],
     )
+
+
+def _difference(left: Scope, right: Scope) -> str:
+    differing = [
+        f"{name} ({getattr(left, name)!r} and {getattr(right, name)!r})"
+        for name in Scope.__slots__
+        if getattr(left, name) != getattr(right, name)
+    ]
+    return f"These certificates do not merge: they differ in {', '.join(differing)}."

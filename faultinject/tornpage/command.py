@@ -314,8 +314,9 @@ def _show(certificate: Certificate, kept: Sequence[str]) -> None:
     for violation, place in zip(certificate.violations, kept, strict=True):
         _say()
         _say(f"{'-' * 80}\n")
+        origin = "the corpus" if violation.seed is None else f"seed {violation.seed}"
         found = (
-            f"Found with seed {violation.seed}, {violation.found_size} operations;"
+            f"Found with {origin}, {violation.found_size} operations;"
             f" shrunk to {violation.shrunk_size} ({violation.shrinking})."
         )
         _say(textwrap.fill(found, 80, break_on_hyphens=False))

@@ -21,7 +21,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tornpage.choices import ReplayError
+from tornpage.choices import ReplayError, format_label
 from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer, Reached
 from tornpage.subject import Violation
@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from tornpage.trace import Operation
 
 __all__ = ["Experiment", "Finding", "Raised", "outcome_lines"]
+
+# A crash point that took this many executions may be one that is never closed; from
+# here on it is worth knowing which reads branch. Correct stores take 1 to 40.
+_USUAL_EXECUTIONS = 64
+_READS_NAMED = 5
 
 RUN_RETURNS = "program returns"
 RECOVERY_RETURNS = "recovery returns"
@@ -123,6 +128,7 @@ class Experiment:
         explorer: The explorer of its crash points; None when the run raised.
         live: Promises broken without any crash.
         faults: Dishonest choices of all executions so far, by kind.
+        history: What the subject's run returned; None when it raised.
     """
 
     def __init__(
@@ -136,15 +142,18 @@ class Experiment:
         self.explorer: Explorer | None = None
         self.live: tuple[Violation, ...]
         self.faults: Counter[str] = Counter()
+        self.history: Any = None
         self._operations: Sequence[Operation] = ()
+        self._executions = 0
+        self._branched: Counter[str] = Counter()
         self._judged: dict[tuple[Hashable, int], tuple[Violation, ...]] = {}
         try:
-            self._history = subject.run(program, self.disk)
+            self.history = subject.run(program, self.disk)
         except Exception as error:  # noqa: BLE001 - see the module's head
             self.live = (Raised.of(error).violation(RUN_RETURNS, "The program"),)
             return
         self._operations = self.disk.trace.operations()
-        self.live = tuple(subject.live_violations(self._history))
+        self.live = tuple(subject.live_violations(self.history))
         self.explorer = Explorer(files, self.disk.trace, self._recover, model, cap=cap)
 
     def _recover(self, disk: Disk) -> Hashable:
@@ -160,6 +169,31 @@ class Experiment:
             chooser = disk._life._chooser
             if any(chooser.tape):
                 self.faults.update(filter(None, map(fault_kind, chooser.log)))
+            self._executions += 1
+            if self._executions > _USUAL_EXECUTIONS:
+                self._branched.update(format_label(one.label) for one in chooser.log)
+
+    @property
+    def operations(self) -> Sequence[Operation]:
+        """What the program did to the disk."""
+        return self._operations
+
+    def take_faults(self) -> Counter[str]:
+        """The dishonest choices since this was asked last."""
+        taken, self.faults = self.faults, Counter()
+        return taken
+
+    def take_branching(self, closure: Closure) -> tuple[str, ...]:
+        """The reads that this crash point branched on most, and how often.
+
+        Call it after each crash point: it also begins to count for the next one.
+        """
+        branched = self._branched
+        for reached in closure.outcomes:
+            branched.update(format_label(one.label) for one in reached.choices)
+        self._executions, self._branched = 0, Counter()
+        most = sorted(branched.items(), key=lambda item: (-item[1], item[0]))
+        return tuple(f"{read}: {count:,}" for read, count in most[:_READS_NAMED])
 
     def operation_kinds(self) -> Iterator[str]:
         """The kind of each operation of the trace, for counting."""
@@ -187,7 +221,7 @@ class Experiment:
             if isinstance(outcome, Raised):
                 known = (outcome.violation(RECOVERY_RETURNS, "Recovery"),)
             else:
-                known = tuple(self.subject.judge(self._history, marks, outcome))
+                known = tuple(self.subject.judge(self.history, marks, outcome))
             self._judged[key] = known
         return known
 

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tornpage.cause import cause_of
 from tornpage.certificate import ReportedViolation
 from tornpage.choices import ReplayError
 from tornpage.experiment import Experiment, Finding, outcome_lines
@@ -70,7 +71,12 @@ _Case = tuple[Experiment, Finding]
 
 
 def report(
-    origin: Origin, experiment: Experiment, finding: Finding, *, seed: int
+    origin: Origin,
+    experiment: Experiment,
+    finding: Finding,
+    *,
+    seed: int | None,
+    shrink: bool = True,
 ) -> tuple[ReportedViolation, bool]:
     """Shrink a finding and tell its story.
 
@@ -78,7 +84,9 @@ def report(
         origin: Where it comes from; its mutant must be entered.
         experiment: What it was found with.
         finding: A broken promise.
-        seed: Seed of the program, for the report.
+        seed: Seed of the program, for the report; None when it has none.
+        shrink: Whether to look for something smaller; without it the story is of
+            the finding as it is, and costs no execution.
 
     Returns:
         The report, and whether Ctrl-C cut the shrinking short; the story is then
@@ -86,12 +94,16 @@ def report(
     """
     subject = experiment.subject
     original = subject.describe(experiment.program)
-    budget = Budget(PROGRAM_ATTEMPTS)
-    smaller, small = _smallest_program(origin, experiment, finding, budget)
-    tape_budget = Budget(TAPE_ATTEMPTS)
-    if budget.interrupted:
-        tape_budget.interrupt()
-    small = _smallest_tape(smaller, small, tape_budget)
+    budget, tape_budget = Budget(PROGRAM_ATTEMPTS), Budget(TAPE_ATTEMPTS)
+    smaller, small = experiment, finding
+    if shrink:
+        smaller, small = _smallest_program(origin, experiment, finding, budget)
+        if budget.interrupted:
+            tape_budget.interrupt()
+        small = _smallest_tape(smaller, small, tape_budget)
+        how = f"program {budget.describe()}; tape {tape_budget.describe()}"
+    else:
+        how = "not shrunk"
     failure = Failure(
         subject=origin.spec,
         program=subject.encode(smaller.program),
@@ -108,10 +120,12 @@ def report(
         seed=seed,
         found_size=len(original),
         shrunk_size=len(subject.describe(smaller.program)),
-        shrinking=f"program {budget.describe()}; tape {tape_budget.describe()}",
+        shrinking=how,
         story=_told(smaller, small, command),
         replay=command,
         failure=failure,
+        cause=cause_of(smaller.operations, small),
+        shrunk=shrink,
     )
     return reported, budget.interrupted or tape_budget.interrupted
 

@@ -10,6 +10,9 @@ finished; if that takes far longer than was given it is given up, and the certif
 says so and is unverifiable: a number that silently stands for less than it says is
 worth nothing.
 
+`cover` is the unit of parallel work: a pure function of one program, the plan and the
+code, whose certificate merges with those of all other programs.
+
 What it is not: it does no output and touches no file. The command does.
 """
 
@@ -18,31 +21,37 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
+from tornpage.behaviour import Behaviour, sometimes
 from tornpage.certificate import (
+    MOST_UNCLOSED,
     Certificate,
     Coverage,
+    ProgramRecord,
     ReportedViolation,
     Scope,
+    Unclosed,
     exclusions,
     images_from_log2,
 )
 from tornpage.choices import ReplayError
+from tornpage.code_digest import code_digest
 from tornpage.experiment import Experiment, Finding
+from tornpage.fingerprint import Fingerprint, program_id
 from tornpage.model import CrashModel
 from tornpage.progress import silent
 from tornpage.report import Origin, report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tornpage.explore import Closure
     from tornpage.progress import Watch
     from tornpage.subject import Subject
 
-__all__ = ["DEFAULT_CAP", "Plan", "Tally", "run"]
+__all__ = ["DEFAULT_CAP", "Plan", "Tally", "cover", "run"]
 
 # Measured on correct stores, a crash point takes 1 to 40 executions. One that takes
 # this many belongs to a store that reads before it checks.
@@ -69,6 +78,7 @@ class Plan:
         database_digest: SHA-256 of that file.
         cap: Most executions for one crash point.
         keep_going: Do not stop at the first broken promise.
+        shrink: Shrink what is found; otherwise it is told as it was found.
     """
 
     spec: str
@@ -81,13 +91,14 @@ class Plan:
     database_digest: str | None = None
     cap: int = DEFAULT_CAP
     keep_going: bool = False
+    shrink: bool = True
 
     def __post_init__(self) -> None:
         if self.programs is None and self.seconds is None:
             raise ValueError("A run needs an end: give programs, seconds or both.")
 
-    def scope(self) -> Scope:
-        """What the certificate of this run is about."""
+    def scope(self, subject: Subject) -> Scope:
+        """What the certificate of this run of the subject is about."""
         return Scope(
             subject=self.spec,
             model=str(self.model),
@@ -95,6 +106,8 @@ class Plan:
             mutant=self.mutant,
             database=self.database_digest,
             cap=self.cap,
+            code=code_digest(subject),
+            sometimes=sometimes(subject),
         )
 
     def origin(self) -> Origin:
@@ -130,13 +143,16 @@ class Tally:
         self._points: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self.violating: Counter[str] = Counter()
+        self.features: Counter[str] = Counter()
 
     def program(self, experiment: Experiment) -> None:
         """Count the operations of a program that ran."""
         self._operations.update(experiment.operation_kinds())
 
-    def closure(self, experiment: Experiment, closure: Closure) -> None:
-        """Count one crash point."""
+    def closure(
+        self, experiment: Experiment, closure: Closure, faults: Mapping[str, int]
+    ) -> None:
+        """Count one crash point and the faults of its executions."""
         self.crash_points += 1
         self.executions += closure.executions
         self._closed += closure.closed
@@ -145,8 +161,7 @@ class Tally:
         self._images += images
         self._largest = max(self._largest, images)
         self._points[experiment.where(closure.point)] += 1
-        self._faults.update(experiment.faults)
-        experiment.faults.clear()
+        self._faults.update(faults)
 
     def coverage(self, nanoseconds: int) -> Coverage:
         """The counts so far."""
@@ -162,6 +177,7 @@ class Tally:
             points=dict(self._points),
             faults=dict(self._faults),
             violating=dict(self.violating),
+            features=dict(self.features),
             nanoseconds=nanoseconds,
         )
 
@@ -185,6 +201,8 @@ class _Runner:
         self.started = 0
         self.reported: list[ReportedViolation] = []
         self.cut: list[str] = []
+        self.records: list[ProgramRecord] = []
+        self.unclosed: list[Unclosed] = []
 
     def elapsed(self) -> float:
         """Seconds since the run began."""
@@ -222,19 +240,27 @@ class _Runner:
         )
 
     def _one(self, seed: int) -> None:
+        self.cover(self.subject.generate(seed), seed)
+
+    def cover(self, program: Any, seed: int | None) -> None:
+        """Visit every crash point of one program."""
         plan = self.plan
-        program = self.subject.generate(seed)
         experiment = Experiment(self.subject, program, plan.model, cap=plan.cap)
         self.tally.program(experiment)
         if self.started == 1 and not experiment.repeats():
             self.cut.append(
-                f"the program of seed {seed} did other things when it was run again:"
-                " what one run shows of its crashes does not hold for the next"
+                f"the program of {_named(seed)} did other things when it was run"
+                " again: what one run shows of its crashes does not hold for the next"
             )
             return
+        fingerprint, behaviour = Fingerprint(experiment), Behaviour(experiment)
 
         def visit(closure: Closure) -> None:
-            self.tally.closure(experiment, closure)
+            faults = experiment.take_faults()
+            self.tally.closure(experiment, closure, faults)
+            behaviour.closure(closure, faults)
+            fingerprint.closure(closure)
+            self._given_up(experiment, closure, seed)
             self.watch(self.tally)
             self._check_time()
 
@@ -250,6 +276,28 @@ class _Runner:
             if not plan.keep_going:
                 return
         self.tally.programs += 1
+        self.tally.features.update(behaviour.features())
+        self.records.append(fingerprint.record(seed))
+
+    def _given_up(
+        self, experiment: Experiment, closure: Closure, seed: int | None
+    ) -> None:
+        """Remember a crash point that hit the cap, and start the next one's count."""
+        reads = experiment.take_branching(closure)
+        if closure.closed or closure.executions < self.plan.cap:
+            return
+        if len(self.unclosed) < MOST_UNCLOSED:
+            encoded = self.subject.encode(experiment.program)
+            self.unclosed.append(
+                Unclosed(
+                    program=program_id(encoded),
+                    seed=seed,
+                    point=str(closure.point),
+                    where=experiment.where(closure.point),
+                    executions=closure.executions,
+                    reads=reads,
+                )
+            )
 
     def _check_time(self) -> None:
         limit = self.plan.seconds
@@ -258,22 +306,34 @@ class _Runner:
             if self.elapsed() > limit + overtime:
                 raise _GivenUp
 
-    def _report(self, seed: int, experiment: Experiment, finding: Finding) -> None:
-        origin = self.plan.origin()
-        reported, interrupted = report(origin, experiment, finding, seed=seed)
+    def _report(
+        self, seed: int | None, experiment: Experiment, finding: Finding
+    ) -> None:
+        plan = self.plan
+        reported, interrupted = report(
+            plan.origin(), experiment, finding, seed=seed, shrink=plan.shrink
+        )
         self.reported.append(reported)
         if interrupted:
-            self.cut.append(f"interrupted while shrinking the program of seed {seed}")
+            self.cut.append(
+                f"interrupted while shrinking the program of {_named(seed)}"
+            )
 
-    def certificate(self) -> Certificate:
-        """The certificate of what was run so far."""
+    def certificate(self, seeds: tuple[tuple[int, int], ...]) -> Certificate:
+        """The certificate of what was run so far, from these seeds."""
         return Certificate(
-            scope=self.plan.scope(),
-            seeds=((self.plan.seed, self.started),) if self.started else (),
+            scope=self.plan.scope(self.subject),
+            seeds=seeds,
             coverage=self.tally.coverage(self.clock() - self.begun),
             violations=tuple(self.reported),
             cut=tuple(self.cut),
+            records=tuple(self.records),
+            unclosed=tuple(self.unclosed),
         )
+
+
+def _named(seed: int | None) -> str:
+    return "the corpus" if seed is None else f"seed {seed}"
 
 
 def run(
@@ -299,4 +359,38 @@ def run(
             stack.enter_context(subject.mutant(plan.mutant))
         runner = _Runner(subject, plan, watch, clock)
         runner.run()
-    return runner.certificate()
+    return runner.certificate(((plan.seed, runner.started),) if runner.started else ())
+
+
+def cover(
+    subject: Subject,
+    plan: Plan,
+    program: Any,
+    seed: int | None,
+    *,
+    clock: Callable[[], int] = time.monotonic_ns,
+) -> Certificate:
+    """Run one given program and visit all its crash points.
+
+    Args:
+        subject: The code under test.
+        plan: How; its seed, programs, seconds and keep_going do not count. Every
+            crash point is visited, whatever is found.
+        program: What to run.
+        seed: The seed it was generated from; None when it was not.
+        clock: Nanoseconds; tests put their own here.
+
+    Raises:
+        KeyError: The subject has no planted bug of the plan's name.
+    """
+    plan = replace(plan, programs=1, seconds=None, keep_going=True)
+    with ExitStack() as stack:
+        if plan.mutant is not None:
+            stack.enter_context(subject.mutant(plan.mutant))
+        runner = _Runner(subject, plan, silent, clock)
+        runner.started = 1
+        try:
+            runner.cover(program, seed)
+        except ReplayError as error:
+            runner.cut.append(f"the program of {_named(seed)} is not covered: {error}")
+    return runner.certificate(() if seed is None else ((seed, 1),))
