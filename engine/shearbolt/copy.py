@@ -82,7 +82,9 @@ def _refuse(storage: Storage, path: str, unless: tuple[int, int]) -> None:
     except OSError as error:
         raise StorageError.of(error, "fstat", path) from error
     finally:
-        file.close()
+        # Nothing was written through it, so nothing can be lost.
+        with suppress(OSError):
+            file.close()
     if same:
         raise OptionError(f"{path} is the database itself: copy it to another name")
 

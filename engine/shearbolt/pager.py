@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 from operator import lt
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from shearbolt.errors import CorruptPageError, StorageError
 from shearbolt.format import (
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from shearbolt.storage import File
 
 __all__ = ["DEFAULT_CACHE_SIZE", "MAX_DEPTH", "Pager"]
+
+T = TypeVar("T")
 
 
 DEFAULT_CACHE_SIZE: Final = 256 * 1024 * 1024
@@ -326,10 +328,7 @@ class Pager:
         Raises:
             StorageError: The system reports an error.
         """
-        try:
-            return self.file.size()
-        except OSError as error:
-            raise StorageError.of(error, "fstat", self.path) from error
+        return self._retry("fstat", self.file.size)
 
     def identity(self) -> tuple[int, int]:
         """(device, inode) of the file.
@@ -337,17 +336,13 @@ class Pager:
         Raises:
             StorageError: The system reports an error.
         """
-        try:
-            return self.file.identity()
-        except OSError as error:
-            raise StorageError.of(error, "fstat", self.path) from error
+        return self._retry("fstat", self.file.identity)
 
-    def _retry(self, operation: str, call: Callable[[], None]) -> None:
+    def _retry(self, operation: str, call: Callable[[], T]) -> T:
         while True:
             try:
-                call()
+                return call()
             except InterruptedError:
                 continue
             except OSError as error:
                 raise StorageError.of(error, operation, self.path) from error
-            return

@@ -155,7 +155,10 @@ def test_the_root_bucket_has_a_cursor_and_may_hold_pairs(db):
         tx.cursor().bucket.put(b"key", b"value")
     with db.view() as tx:
         cursor = tx.cursor()
-        assert [cursor.first(), cursor.next()] == [(b"bucket", None), (b"key", b"value")]
+        assert [cursor.first(), cursor.next()] == [
+            (b"bucket", None),
+            (b"key", b"value"),
+        ]
         assert [name for name, _ in tx.buckets()] == [b"bucket"]
 
 

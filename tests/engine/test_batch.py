@@ -1,0 +1,216 @@
+"""Batches: many threads, few commits, and nobody spoils it for the others."""
+
+import threading
+import time
+
+import pytest
+
+import shearbolt
+from shearbolt import MaxSizeReachedError, TxManagedError
+
+
+@pytest.fixture
+def counting(db):
+    """The database with a bucket, and a function that counts its commits."""
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+    with db.view() as tx:
+        first = tx.id
+
+    def commits():
+        with db.view() as tx:
+            return tx.id - first
+
+    return db, commits
+
+
+def together(calls):
+    """Run all calls in threads of their own; what each returned or raised."""
+    results = [None] * len(calls)
+
+    def run(place):
+        try:
+            results[place] = calls[place]()
+        except BaseException as error:  # noqa: BLE001 - handed to the test.
+            results[place] = error
+
+    threads = [threading.Thread(target=run, args=[i]) for i in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    return results
+
+
+def putting(db, key):
+    def put(tx):
+        tx.bucket(b"b")[key] = b"v"
+        return key
+
+    return lambda: db.batch(put)
+
+
+def keys(db):
+    with db.view() as tx:
+        return set(tx.bucket(b"b"))
+
+
+def test_one_call_is_a_transaction(counting):
+    db, commits = counting
+    assert putting(db, b"k")() == b"k"
+    assert keys(db) == {b"k"}
+    assert commits() == 1
+
+
+def test_calls_of_many_threads_share_a_commit(counting):
+    db, commits = counting
+    db.max_batch_delay = 5
+    db.max_batch_size = 8
+    names = [b"%d" % i for i in range(8)]
+    began = time.monotonic()
+    assert together([putting(db, name) for name in names]) == names
+    assert keys(db) == set(names)
+    assert commits() == 1
+    # A full batch does not wait for the delay.
+    assert time.monotonic() - began < 4
+
+
+def test_a_batch_that_is_not_full_runs_after_the_delay(counting):
+    db, commits = counting
+    db.max_batch_delay = 0.3
+    together([putting(db, b"a"), putting(db, b"b")])
+    assert commits() == 1
+
+
+def test_more_calls_than_fit_make_more_batches(counting):
+    db, commits = counting
+    db.max_batch_delay = 0.5
+    db.max_batch_size = 4
+    names = [b"%d" % i for i in range(12)]
+    together([putting(db, name) for name in names])
+    assert keys(db) == set(names)
+    assert 3 <= commits() <= 5
+
+
+@pytest.mark.parametrize("size", [1, 0, -1])
+def test_without_batches_every_call_is_its_own(counting, size):
+    db, commits = counting
+    db.max_batch_size = size
+    together([putting(db, b"%d" % i) for i in range(5)])
+    assert commits() == 5
+
+
+def test_a_call_that_fails_fails_alone_in_its_own_thread(counting):
+    db, commits = counting
+    db.max_batch_delay = 5
+    db.max_batch_size = 5
+    threads, runs = [], []
+
+    def bad():
+        def fail(tx):
+            runs.append(tx.id)
+            tx.bucket(b"b")[b"bad"] = b"v"
+            raise ZeroDivisionError
+
+        threads.append(threading.get_ident())
+        try:
+            db.batch(fail)
+        except ZeroDivisionError:
+            threads.append(threading.get_ident())
+            raise
+
+    names = [b"%d" % i for i in range(4)]
+    results = together([bad, *(putting(db, name) for name in names)])
+    assert isinstance(results[0], ZeroDivisionError)
+    assert results[1:] == names
+    assert keys(db) == set(names)
+    assert threads[0] == threads[1]
+    assert len(runs) == 2
+    assert commits() == 1
+
+
+def test_all_calls_may_fail(counting):
+    db, commits = counting
+    db.max_batch_size, db.max_batch_delay = 3, 5
+
+    def bad():
+        db.batch(lambda _: 1 / 0)
+
+    assert all(isinstance(r, ZeroDivisionError) for r in together([bad] * 3))
+    assert commits() == 0
+    db.max_batch_delay = 0
+    putting(db, b"after")()
+
+
+def test_ending_the_transaction_inside_is_the_callers_own_error(counting):
+    db, _ = counting
+    with pytest.raises(TxManagedError):
+        db.batch(lambda tx: tx.commit())
+
+
+def test_a_commit_that_fails_is_everybodys_error(path):
+    with shearbolt.open(path, max_size=1 << 16, no_sync=True) as db:
+        with db.update() as tx:
+            tx.create_bucket(b"b")
+        db.max_batch_size, db.max_batch_delay = 3, 5
+
+        def large():
+            def put(tx):
+                tx.bucket(b"b")[b"%d" % threading.get_ident()] = b"v" * 100_000
+
+            db.batch(put)
+
+        results = together([large] * 3)
+        assert [type(result) for result in results] == [MaxSizeReachedError] * 3
+        assert keys(db) == set()
+
+
+def test_an_interrupt_of_the_leader_leaves_nobody_waiting(counting):
+    db, _ = counting
+    db.max_batch_size, db.max_batch_delay = 3, 5
+    interrupted = []
+
+    def interrupt(tx):
+        if not interrupted:
+            interrupted.append(threading.get_ident())
+            raise KeyboardInterrupt
+        tx.bucket(b"b")[b"i"] = b"v"
+
+    results = together(
+        [lambda: db.batch(interrupt), putting(db, b"a"), putting(db, b"b")]
+    )
+    assert sum(isinstance(r, KeyboardInterrupt) for r in results) == 1
+    survivors = {b"a", b"b", None} - {r for r in results if not isinstance(r, bytes)}
+    assert keys(db) >= survivors - {None}
+    db.max_batch_delay = 0
+    putting(db, b"after")()
+
+
+def test_an_interrupt_while_waiting_for_company_lets_the_others_go(counting):
+    db, _ = counting
+    real = db._batcher._changed
+    leader = []
+
+    class Interrupting:
+        def __enter__(self):
+            return real.__enter__()
+
+        def __exit__(self, *error):
+            return real.__exit__(*error)
+
+        def wait(self, timeout=None):
+            result = real.wait(timeout)
+            if timeout is not None and not leader:
+                leader.append(threading.get_ident())
+                raise KeyboardInterrupt
+            return result
+
+        def notify_all(self):
+            real.notify_all()
+
+    db._batcher._changed = Interrupting()
+    db.max_batch_delay = 0.3
+    results = together([putting(db, b"a"), putting(db, b"b")])
+    assert sum(isinstance(r, KeyboardInterrupt) for r in results) == 1
+    assert len(keys(db)) == 1

@@ -1,0 +1,626 @@
+"""A disk that fails at every single operation, in every way, loses nothing promised.
+
+The machine is a small one in memory, with the property that hurts: after a failed
+sync the page cache shows what the disk does not have, and marks it clean, so that
+the next sync succeeds without writing it (ext4, XFS).
+
+    cache   what pread gives
+    disk    what is there after the power was off
+    dirty   sectors that the next sync will write
+
+A workload runs once for each operation it makes, and that operation fails. Then:
+
+* the commit raised a typed error, or was not affected and is there;
+* a reader opened before reads what it read;
+* the handle goes on soundly, or refuses with DatabaseFailedError until the disk
+  works again;
+* after losing the power everything acknowledged is there, and nothing mixed.
+"""
+
+import errno
+import os
+import threading
+
+import pytest
+
+import shearbolt
+from shearbolt import BoltError, DatabaseFailedError, StorageError
+from shearbolt.storage import OSStorage
+
+SECTOR = 512
+PATH = "/data/x.db"
+
+
+class Machine(OSStorage):
+    """Files in memory; `plan` decides what each operation does."""
+
+    __slots__ = ("__dict__",)
+
+    def __init__(self, disk=None) -> None:
+        self.disk = dict(disk or {})
+        self.cache = {name: bytearray(data) for name, data in self.disk.items()}
+        self.dirty = {name: set() for name in self.disk}
+        self.entries = dict.fromkeys(self.disk, True)
+        self.count = 0
+        self.log = []
+        self.plan = lambda _operation, _number: None
+        self.keep_on_failed_sync = False
+
+    def step(self, operation):
+        """Count an operation; raise what the plan wants, or return it."""
+        number, self.count = self.count, self.count + 1
+        self.log.append(operation)
+        wanted = self.plan(operation, number)
+        if isinstance(wanted, int):
+            raise OSError(wanted, os.strerror(wanted))
+        return wanted
+
+    def power_off(self):
+        """The machine after the power came back."""
+        return Machine({name: bytes(data) for name, data in self.disk.items()})
+
+    # -- the storage protocol --
+
+    def open(self, path, /, *, read_only=False, create=False, exclusive=False, perm=0):
+        self.step("open")
+        if path not in self.cache:
+            if not create:
+                raise FileNotFoundError(errno.ENOENT, "no such file", path)
+            self.cache[path] = bytearray()
+            self.dirty[path] = set()
+        elif create and exclusive:
+            raise FileExistsError(errno.EEXIST, "exists", path)
+        return MachineFile(self, path)
+
+    def exists(self, path, /):
+        return path in self.cache
+
+    def rename(self, source, target, /):
+        self.step("rename")
+        for store in (self.cache, self.dirty):
+            store[target] = store.pop(source)
+        if source in self.disk:
+            self.disk[target] = self.disk.pop(source)
+
+    def unlink(self, path, /):
+        self.step("unlink")
+        for store in (self.cache, self.dirty):
+            del store[path]
+        self.disk.pop(path, None)
+
+    def fsync_dir(self, path, /):
+        self.step("fsync_dir")
+
+
+class MachineFile:
+    """One open file of a `Machine`."""
+
+    def __init__(self, machine, path) -> None:
+        self.machine, self.path = machine, path
+        self.open = True
+
+    def pread(self, length, offset, /):
+        wanted = self.machine.step("pread")
+        data = bytes(self.machine.cache[self.path][offset : offset + length])
+        return data[: max(1, len(data) // 2)] if wanted == "short" else data
+
+    def pwritev(self, buffers, offset, /):
+        machine = self.machine
+        data = b"".join(buffers)
+        try:
+            wanted = machine.step("pwritev")
+        except OSError:
+            # What fails may have been done in part.
+            self._write(data[: len(data) // 3], offset)
+            raise
+        if wanted == "nothing":
+            return 0
+        if wanted == "short":
+            data = data[: max(1, len(data) // 2)]
+        self._write(data, offset)
+        return len(data)
+
+    def _write(self, data, offset):
+        cache = self.machine.cache[self.path]
+        if len(cache) < offset + len(data):
+            cache.extend(bytes(offset + len(data) - len(cache)))
+        cache[offset : offset + len(data)] = data
+        first, last = offset // SECTOR, (offset + len(data) - 1) // SECTOR
+        self.machine.dirty[self.path].update(range(first, last + 1) if data else ())
+
+    def ftruncate(self, size, /):
+        self.machine.step("ftruncate")
+        cache = self.machine.cache[self.path]
+        del cache[size:]
+        cache.extend(bytes(size - len(cache)))
+
+    def _sync(self, name):
+        machine = self.machine
+        dirty = machine.dirty[self.path]
+        try:
+            machine.step(name)
+        except InterruptedError:
+            raise
+        except OSError:
+            if not machine.keep_on_failed_sync:
+                dirty.clear()
+                raise
+            self._flush(dirty)
+            raise
+        self._flush(dirty)
+
+    def _flush(self, dirty):
+        cache = self.machine.cache[self.path]
+        disk = bytearray(self.machine.disk.get(self.path, b""))
+        disk.extend(bytes(max(0, len(cache) - len(disk))))
+        del disk[len(cache) :]
+        for sector in dirty:
+            at = sector * SECTOR
+            disk[at : at + SECTOR] = cache[at : at + SECTOR]
+        self.machine.disk[self.path] = disk
+        dirty.clear()
+
+    def fdatasync(self):
+        self._sync("fdatasync")
+
+    def fsync(self):
+        self._sync("fsync")
+
+    def size(self):
+        self.machine.step("size")
+        return len(self.machine.cache[self.path])
+
+    def lock(self, exclusive, /):
+        self.machine.step("lock")
+        return True
+
+    def unlock(self):
+        self.machine.step("unlock")
+
+    def identity(self):
+        self.machine.step("identity")
+        return 1, hash(self.path)
+
+    def close(self):
+        if self.open:
+            self.open = False
+            self.machine.step("close")
+
+
+def content(db):
+    with db.view() as tx:
+        assert tx.check() == []
+        return {
+            (name, key): value
+            for name, bucket in tx.buckets()
+            for key, value in bucket.items()
+        }
+
+
+def made():
+    """A machine with a database of several versions, and its content."""
+    machine = Machine()
+    with shearbolt.open(PATH, page_size=1024, storage=machine) as db:
+        for round_ in range(4):
+            with db.update() as tx:
+                bucket = tx.create_bucket_if_not_exists(b"a")
+                for i in range(20):
+                    bucket[b"%02d" % (i * (round_ + 1) % 40)] = b"%d" % round_ * 40
+        return machine.power_off(), content(db)
+
+
+READY, FIRST = made()
+
+
+def change(tx, number):
+    """One transaction of the workload; returns what it adds to the model."""
+    bucket = tx.create_bucket_if_not_exists(b"a")
+    change = {(b"a", b"%02d" % (7 * number % 40)): b"n%d" % number * 60}
+    for (_, key), value in change.items():
+        bucket[key] = value
+    if number == 2:
+        tx.create_bucket(b"big")[b"k"] = b"v" * 30_000
+        change[b"big", b"k"] = b"v" * 30_000
+    return change
+
+
+def workload(machine):
+    """Run it; the acknowledged content, and that with a commit in doubt added."""
+    acknowledged = possible = dict(FIRST)
+    failed = False
+    try:
+        db = shearbolt.open(PATH, storage=machine, cache_size=1)
+    except BoltError:
+        return acknowledged, possible
+    reader = db.begin()
+    before = dict(FIRST)
+    for number in range(5):
+        adds = {}
+        try:
+            with db.update() as tx:
+                adds = change(tx, number)
+        except DatabaseFailedError:
+            failed = True
+        except (BoltError, OSError) as error:
+            if not isinstance(error, BoltError):
+                pytest.fail(f"untyped: {error!r}")
+            possible = acknowledged | adds
+        else:
+            acknowledged = possible = acknowledged | adds
+            failed = False
+    machine.plan = lambda _operation, _number: None
+    assert dict(reader.bucket(b"a").items()) == {k: v for (_, k), v in before.items()}
+    reader.rollback()
+    assert content(db) == acknowledged
+    if failed:
+        machine_after = machine.power_off()
+        with shearbolt.open(PATH, storage=machine_after) as again:
+            assert content(again) in (acknowledged, possible)
+    # The disk works again, so the handle does.
+    with db.update() as tx:
+        acknowledged = acknowledged | change(tx, 9)
+    assert content(db) == acknowledged
+    db.close()
+    return acknowledged, acknowledged
+
+
+def operations():
+    machine = READY.power_off()
+    workload(machine)
+    return machine.log
+
+
+NUMBERED = list(enumerate(operations()))
+FAILURES = [errno.EIO, errno.ENOSPC, errno.EINTR]
+STRANGE = ["short", "nothing"]
+
+
+def survives(plan, *, keep=False):
+    machine = READY.power_off()
+    machine.plan = plan
+    machine.keep_on_failed_sync = keep
+    acknowledged, possible = workload(machine)
+    for after in (machine.power_off(), machine):
+        after.plan = lambda _operation, _number: None
+        with shearbolt.open(PATH, storage=after) as db:
+            assert content(db) in (acknowledged, possible)
+            with db.update() as tx:
+                tx.create_bucket_if_not_exists(b"later")[b"k"] = b"v"
+        with shearbolt.open(PATH, storage=after.power_off()) as db:
+            assert (b"later", b"k") in content(db)
+
+
+def test_the_workload_makes_every_kind_of_operation():
+    kinds = {operation for _, operation in NUMBERED}
+    assert kinds >= {"pread", "pwritev", "ftruncate", "fdatasync", "fsync", "size"}
+    assert len(NUMBERED) > 80
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["lost", "kept"])
+@pytest.mark.parametrize("failure", FAILURES, ids=errno.errorcode.get)
+def test_one_failure_at_any_operation_loses_nothing(failure, keep):
+    for at, _ in NUMBERED:
+        survives(lambda _, n, at=at: failure if n == at else None, keep=keep)
+
+
+@pytest.mark.parametrize("lasting", [2, 12, 10_000])
+def test_failures_that_last_lose_nothing(lasting):
+    for at, _ in NUMBERED:
+        survives(lambda _, n, at=at: errno.EIO if at <= n < at + lasting else None)
+
+
+@pytest.mark.parametrize("kind", ["fdatasync", "pwritev", "fsync", "pread"])
+def test_a_kind_of_operation_that_never_works_again_loses_nothing(kind):
+    for at, operation in NUMBERED:
+        if operation == kind:
+            survives(lambda op, n, at=at: errno.EIO if n >= at and op == kind else None)
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_short_reads_and_writes_change_nothing(strange):
+    for at, operation in NUMBERED:
+        if operation in {"pwritev", "pread"}:
+            survives(lambda _, n, at=at: strange if n == at else None)
+
+
+def test_every_read_and_write_short_gives_the_same_file():
+    machine = READY.power_off()
+    machine.plan = lambda operation, _: "short" if operation[0] == "p" else None
+    workload(machine)
+    plain = READY.power_off()
+    workload(plain)
+    assert machine.disk == plain.disk
+
+
+def test_interrupted_calls_are_made_again():
+    machine = READY.power_off()
+    machine.plan = lambda operation, n: (
+        errno.EINTR if n % 2 and operation not in {"open", "close", "unlock"} else None
+    )
+    acknowledged, _ = workload(machine)
+    assert (b"big", b"k") in acknowledged
+
+
+# -- the meta, in words --
+
+
+def opened(**options):
+    machine = READY.power_off()
+    db = shearbolt.open(PATH, storage=machine, **options)
+    with db.update() as tx:
+        change(tx, 0)
+    return machine, db
+
+
+def fail_sync(machine, number):
+    """The number-th fdatasync from now on fails."""
+    start = machine.log.count("fdatasync")
+
+    def plan(operation, _):
+        done = machine.log.count("fdatasync") - start
+        return errno.EIO if operation == "fdatasync" and done == number else None
+
+    machine.plan = plan
+
+
+def test_a_failed_meta_sync_shows_nothing_and_harms_nothing():
+    machine, db = opened()
+    known = content(db)
+    reader = db.begin()
+    fail_sync(machine, 2)
+    with pytest.raises(StorageError, match="fdatasync") as caught, db.update() as tx:
+        change(tx, 1)
+    assert caught.value.errno == errno.EIO
+    assert caught.value.path == PATH
+    assert content(db) == known
+    for number in (2, 3):
+        with db.update() as tx:
+            known |= change(tx, number)
+    assert (b"a", b"00") in known
+    assert len(list(reader.bucket(b"a"))) == len([k for n, k in known if n == b"a"])
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
+
+
+def test_while_the_meta_cannot_be_healed_reads_go_on_and_writes_are_refused():
+    machine, db = opened()
+    known = content(db)
+    start = machine.log.count("fdatasync")
+    machine.plan = lambda operation, _: (
+        errno.EIO
+        if operation == "fdatasync" and machine.log.count("fdatasync") > start + 1
+        else None
+    )
+    with pytest.raises(StorageError), db.update() as tx:
+        change(tx, 1)
+    with pytest.raises(DatabaseFailedError, match="refused until the disk accepts"):
+        db.begin(writable=True)
+    assert content(db) == known
+    machine.plan = lambda *_: None
+    with db.update() as tx:
+        known |= change(tx, 2)
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
+
+
+def test_a_later_handle_does_not_believe_the_slot_either():
+    machine, db = opened()
+    known = content(db)
+    start = machine.log.count("fdatasync")
+    machine.plan = lambda operation, _: (
+        errno.EIO
+        if operation == "fdatasync" and machine.log.count("fdatasync") > start + 1
+        else None
+    )
+    with pytest.raises(StorageError), db.update() as tx:
+        change(tx, 1)
+    db.close()
+    with shearbolt.open(PATH, storage=machine, read_only=True) as reader:
+        assert content(reader) == known
+    with pytest.raises(DatabaseFailedError):
+        shearbolt.open(PATH, storage=machine)
+    machine.plan = lambda *_: None
+    with shearbolt.open(PATH, storage=machine) as again:
+        assert content(again) == known
+        with again.update() as tx:
+            known |= change(tx, 2)
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
+
+
+def test_a_new_process_goes_on_soundly_after_a_failed_meta_sync():
+    # The process whose meta sync failed is gone, and with it what it knew.
+    machine, db = opened()
+    old = content(db)
+    start = machine.log.count("fdatasync")
+    machine.plan = lambda operation, _: (
+        errno.EIO
+        if operation == "fdatasync" and machine.log.count("fdatasync") > start + 1
+        else None
+    )
+    with pytest.raises(StorageError), db.update() as tx:
+        change(tx, 1)
+    machine.plan = lambda *_: None
+    later = Machine()
+    later.disk, later.cache = machine.disk, machine.cache
+    later.dirty = {name: set() for name in machine.dirty}
+    with shearbolt.open(PATH, storage=later) as again:
+        assert content(again) in (old, old | {(b"a", b"07"): b"n1" * 60})
+        known = content(again)
+        for number in (2, 3):
+            writes = later.log.count("pwritev")
+            with again.update() as tx:
+                adds = change(tx, number)
+            assert later.log.count("pwritev") > writes
+            known |= adds
+            assert content(shearbolt.open(PATH, storage=later.power_off())) == known
+
+
+def test_the_first_commit_syncs_what_is_live_before_it_writes_a_page():
+    machine = READY.power_off()
+    with shearbolt.open(PATH, storage=machine) as db:
+        start = len(machine.log)
+        with db.update() as tx:
+            change(tx, 0)
+    done = [op for op in machine.log[start:] if op in {"pwritev", "fdatasync"}]
+    assert done[0] == "fdatasync"
+    assert done.count("fdatasync") == 3
+
+
+def test_an_interrupt_behind_the_meta_sync_does_not_undo_the_commit(monkeypatch):
+    machine, db = opened()
+    real = type(db).publish
+
+    def publish(self, meta):
+        real(self, meta)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(db), "publish", publish)
+    known = content(db)
+    with pytest.raises(KeyboardInterrupt), db.update() as tx:
+        known |= change(tx, 1)
+    monkeypatch.undo()
+    assert content(db) == known
+    for number in (2, 3, 4):
+        with db.update() as tx:
+            known |= change(tx, number)
+    assert content(db) == known
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
+
+
+def test_an_interrupt_inside_the_meta_sync_undoes_the_commit():
+    machine, db = opened()
+    known = content(db)
+    start = machine.log.count("fdatasync")
+
+    def plan(operation, _):
+        if operation == "fdatasync" and machine.log.count("fdatasync") == start + 2:
+            raise KeyboardInterrupt
+
+    machine.plan = plan
+    with pytest.raises(KeyboardInterrupt), db.update() as tx:
+        change(tx, 1)
+    machine.plan = lambda *_: None
+    assert content(db) == known
+    with db.update() as tx:
+        known |= change(tx, 2)
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
+
+
+# -- commits without syncs --
+
+
+def test_a_failed_sync_of_unsynced_commits_is_final():
+    machine, db = opened(no_sync=True)
+    fail_sync(machine, 1)
+    with pytest.raises(StorageError):
+        db.sync()
+    machine.plan = lambda *_: None
+    for call in (db.sync, lambda: db.begin(writable=True)):
+        with pytest.raises(DatabaseFailedError, match="no_sync"):
+            call()
+    content(db)
+
+
+def test_a_sync_makes_unsynced_commits_durable():
+    machine, db = opened(no_sync=True)
+    known = content(db)
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == FIRST
+    db.sync()
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
+
+
+def test_a_synced_commit_after_unsynced_ones_carries_them():
+    machine, db = opened(no_sync=True)
+    db.no_sync = False
+    known = content(db)
+    with db.update() as tx:
+        known |= change(tx, 1)
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
+
+
+# -- creation, copies, closing --
+
+
+@pytest.mark.parametrize("failure", [errno.EIO, errno.ENOSPC])
+def test_creation_that_fails_anywhere_can_be_repeated(failure):
+    whole = Machine()
+    shearbolt.open(PATH, storage=whole).close()
+    for at in range(whole.count - 2):
+        machine = Machine()
+        machine.plan = lambda _, n, at=at: failure if n == at else None
+        with pytest.raises(StorageError):
+            shearbolt.open(PATH, storage=machine)
+        machine.plan = lambda *_: None
+        for after in (machine.power_off(), machine):
+            with shearbolt.open(PATH, storage=after) as db, db.update() as tx:
+                tx.create_bucket(b"b")
+            assert content(shearbolt.open(PATH, storage=after.power_off())) == {}
+
+
+def test_a_copy_is_whole_or_not_there():
+    machine, db = opened()
+    with db.view() as tx:
+        start = machine.count
+        tx.copy_file("/data/copy")
+        total = machine.count - start
+    whole = bytes(machine.cache["/data/copy"])
+    for at in range(total):
+        machine, db = opened()
+        machine.cache["/data/copy"] = bytearray(b"old")
+        machine.dirty["/data/copy"] = set()
+        start = machine.count
+        machine.plan = lambda _, n, at=at, start=start: (
+            errno.EIO if n == start + at else None
+        )
+        try:
+            with db.view() as tx:
+                tx.copy_file("/data/copy")
+        except StorageError:
+            machine.plan = lambda *_: None
+        left = {name for name in machine.cache if ".part-" in name}
+        assert bytes(machine.cache["/data/copy"]) in (b"old", whole)
+        assert not left or machine.log[-1] == "unlink"
+
+
+@pytest.mark.parametrize("operation", ["unlock", "close"])
+def test_a_database_is_closed_even_when_closing_fails(operation):
+    machine, db = opened()
+    machine.plan = lambda op, _: errno.EIO if op == operation else None
+    with pytest.raises(StorageError, match="close"):
+        db.close()
+    db.close()
+    with pytest.raises(shearbolt.DatabaseNotOpenError):
+        db.begin()
+    assert machine.log[-1] == "close"
+
+
+def test_errors_while_reading_are_typed_and_pass():
+    machine, db = opened(cache_size=1)
+    machine.plan = lambda operation, _: errno.EIO if operation == "pread" else None
+    with db.view() as tx:
+        with pytest.raises(StorageError, match="pread at offset") as caught:
+            list(tx.bucket(b"a"))
+        assert caught.value.offset >= 0
+        assert caught.value.operation == "pread"
+        machine.plan = lambda *_: None
+        assert len(tx.bucket(b"a")) > 10
+
+
+def test_a_change_that_stops_halfway_is_not_committed():
+    _, db = opened()
+    known = content(db)
+    with db.update() as tx:
+        tx.create_bucket(b"c").create_bucket(b"d")[b"k"] = b"v" * 5000
+    tx = db.begin(writable=True)
+    # Somebody else refers to a page of the bucket: it is free already.
+    db.freelist.free(tx.txid, tx.bucket(b"c").bucket(b"d").root, 0)
+    with pytest.raises(shearbolt.CorruptPageError, match="already freed"):
+        tx.delete_bucket(b"c")
+    with pytest.raises(shearbolt.CorruptPageError, match="already freed"):
+        tx.commit()
+    with db.update() as tx:
+        tx.delete_bucket(b"c")
+    assert content(db) == known
+
+
+def test_nobody_else_runs_during_these_tests():
+    # The machine counts operations: another thread would make that meaningless.
+    assert threading.active_count() < 3
