@@ -341,7 +341,7 @@ def leaf_cost(count: int, content: int) -> int:
 # the same table, and verifying it again costs more than looking it up: decoding 15
 # pairs of 16 and 100 bytes takes 3 us with this and 8 us without. A table is a
 # pure description, so what was right about its bytes once is right for ever.
-_Layout = tuple["Callable[[bytes], tuple[bytes, ...]]", int, tuple[int, ...]]
+_Layout = tuple["Callable[[bytes], tuple[bytes, ...]]", int, int, tuple[int, ...]]
 _layouts: Final[dict[bytes, _Layout]] = {}
 _MAX_LAYOUTS: Final = 512
 _MAX_LAYOUT_TABLE: Final = 4096
@@ -376,7 +376,7 @@ def decode_leaf(
     layout = _layouts.get(table)
     if layout is None:
         layout = _leaf_layout(count, table)
-    cut, length, buckets = layout
+    cut, start, length, buckets = layout
     _require_inside(start + length, limit)
     parts = cut(read(start, length))
     keys = list(parts[0::2])
@@ -391,14 +391,17 @@ def decode_leaf(
 
 
 def _leaf_layout(count: int, table: bytes) -> _Layout:
-    """What a leaf's element table says: how to cut the content, its length, buckets.
+    """What a leaf's element table says of its content.
+
+    Returns:
+        How to cut it, its place in the page, its length, which are buckets.
 
     Raises:
         FormatError: The elements are not packed.
     """
     fields = struct.unpack(f"<{4 * count}I", table)
     key_sizes, value_sizes = fields[2::4], fields[3::4]
-    length = _packed_length(fields[1::4], list(map(add, key_sizes, value_sizes)))
+    start, length = _content(fields[1::4], list(map(add, key_sizes, value_sizes)))
     sizes = [0] * (2 * count)
     sizes[0::2] = key_sizes
     sizes[1::2] = value_sizes
@@ -406,7 +409,7 @@ def _leaf_layout(count: int, table: bytes) -> _Layout:
     buckets: tuple[int, ...] = ()
     if any(flags):
         buckets = tuple(i for i, flag in enumerate(flags) if flag & BUCKET_LEAF)
-    layout = (_cutter(sizes), length, buckets)
+    layout = (_cutter(sizes), start, length, buckets)
     if len(table) <= _MAX_LAYOUT_TABLE:
         if len(_layouts) >= _MAX_LAYOUTS:
             _layouts.clear()
@@ -419,30 +422,37 @@ def _cutter(sizes: Sequence[int]) -> Callable[[bytes], tuple[bytes, ...]]:
     return struct.Struct("%ds" * len(sizes) % tuple(sizes)).unpack
 
 
-def _packed_length(positions: Sequence[int], sizes: Sequence[int]) -> int:
-    """Bytes of the content, which has to be without gaps and in order.
+def _content(positions: Sequence[int], sizes: Sequence[int]) -> tuple[int, int]:
+    """Where in the page the content of all elements is: start and length.
 
-    All writers pack it so (bbolt node.go write), which makes positions a second
-    copy of count and sizes. A page where the two differ is damaged: without
-    this check one flipped bit in a size or a count would be another value, or
-    fewer keys, without a word. It costs 70 ns an element and buys one unpack
-    for all of them.
+    All writers pack it without gaps and in order (bbolt node.go write), which
+    makes positions a second copy of the sizes. A page where the two differ is
+    damaged: without this check one flipped bit in a size would be another
+    value, without a word. It costs 70 ns an element and buys one unpack for
+    all of them.
+
+    Before the first element there may be a gap of whole table entries:
+    `bbolt surgery clear-page-elements` lowers the count and moves nothing.
 
     Raises:
-        FormatError: It is not.
+        FormatError: It is not packed.
     """
     table = ELEMENT_SIZE * len(positions)
-    ends = list(accumulate(sizes, initial=table))
-    length = ends.pop() - table
     begins = list(map(add, positions, range(0, table, ELEMENT_SIZE)))
+    start = begins[0]
+    ends = list(accumulate(sizes, initial=start))
+    end = ends.pop()
+    if start < table or start % ELEMENT_SIZE:
+        raise FormatError(
+            "element 0 does not begin where the element table ends", PAGE_HEADER_SIZE
+        )
     if begins != ends:
         index = next(i for i, begin in enumerate(begins) if begin != ends[i])
         raise FormatError(
-            f"element {index} does not begin where "
-            + ("the one before it ends" if index else "the element table ends"),
+            f"element {index} does not begin where the one before it ends",
             PAGE_HEADER_SIZE + ELEMENT_SIZE * index,
         )
-    return length
+    return PAGE_HEADER_SIZE + start, end - start
 
 
 def _require_inside(end: int, limit: int) -> None:
@@ -469,7 +479,7 @@ def decode_branch(
         raise FormatError(f"{count} elements do not fit the page", 10)
     fields = struct.unpack("<" + "IIQ" * count, read(PAGE_HEADER_SIZE, start - 16))
     sizes = fields[1::3]
-    length = _packed_length(fields[0::3], sizes)
+    start, length = _content(fields[0::3], sizes)
     _require_inside(start + length, limit)
     keys = list(_cutter(sizes)(read(start, length)))
     return Branch(pgid, overflow, keys, list(fields[2::3]))

@@ -1,0 +1,63 @@
+"""Pages that other programs write and this engine never would."""
+
+import pytest
+
+import shearbolt
+from shearbolt.format import FormatError, decode_leaf, encode_leaf
+
+
+def _page(count_written, count_stated):
+    keys = [b"k%02d" % i for i in range(count_written)]
+    values = [b"v" * i for i in range(count_written)]
+    page = bytearray(encode_leaf(7, 0, keys, values))
+    page[10:12] = count_stated.to_bytes(2, "little")
+    return bytes(page).ljust(4096, b"\0"), keys, values
+
+
+def _decode(page, count):
+    return decode_leaf(7, count, 0, lambda at, n: page[at : at + n], len(page))
+
+
+def test_elements_cleared_at_the_end_by_lowering_the_count_leave_the_others():
+    # bbolt surgery clear-page-elements --to-index -1 changes nothing but the count.
+    page, keys, values = _page(20, 12)
+    leaf = _decode(page, 12)
+    assert (leaf.keys, leaf.values) == (keys[:12], values[:12])
+
+
+def test_a_count_that_is_too_high_is_damage():
+    page, _, _ = _page(20, 21)
+    with pytest.raises(FormatError):
+        _decode(page, 21)
+
+
+def test_a_gap_that_is_no_whole_number_of_elements_is_damage():
+    page, _, _ = _page(3, 3)
+    torn = bytearray(page)
+    for index in range(3):
+        at = 16 + 16 * index + 4
+        position = int.from_bytes(torn[at : at + 4], "little") + 8
+        torn[at : at + 4] = position.to_bytes(4, "little")
+    with pytest.raises(FormatError):
+        _decode(bytes(torn), 3)
+
+
+def test_such_a_database_is_read_and_written(tmp_path):
+    path = tmp_path / "cleared.db"
+    with shearbolt.open(path) as db, db.update() as tx:
+        bucket = tx.create_bucket(b"b")
+        for i in range(20):
+            bucket.put(b"k%02d" % i, b"v" * 100)
+        root = None
+    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+        root = tx.bucket(b"b").root
+    data = bytearray(path.read_bytes())
+    data[root * 4096 + 10 : root * 4096 + 12] = (5).to_bytes(2, "little")
+    path.write_bytes(data)
+    with shearbolt.open(path) as db:
+        with db.update() as tx:
+            assert len(tx.bucket(b"b")) == 5
+            tx.bucket(b"b").put(b"new", b"1")
+        with db.view() as tx:
+            assert len(tx.bucket(b"b")) == 6
+            assert tx.check() == []
