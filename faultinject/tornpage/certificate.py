@@ -264,7 +264,7 @@ class ReportedViolation:
     def rank(self) -> tuple[bool, int, int, str]:
         """The lower, the rather this one is told when two have one cause."""
         seed = -1 if self.seed is None else self.seed
-        return not self.shrunk, self.shrunk_size, seed, self.replay
+        return not self.shrunk, self.shrunk_size * self.shrunk, seed, self.replay
 
     def order(self) -> tuple[int, str, str, str]:
         """By seed, those without one first."""

@@ -2,6 +2,8 @@
 
     tornpage run SUBJECT         run programs, close every crash, print a certificate
     tornpage run ... --replay T  see one failure again
+    tornpage fuzz SUBJECT        the same on several processes, with a corpus
+    tornpage verify CERTIFICATE  run a sample again and compare digests
     tornpage mutants SUBJECT     the planted bugs; --check: is each one caught?
     tornpage subjects            what is installed
 
@@ -19,14 +21,17 @@ import json
 import os
 import sys
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+from tornpage import fuzz_command
 from tornpage.certificate import tornpage_version
 from tornpage.certificate_text import headline, render
 from tornpage.choices import ReplayError
+from tornpage.corpus import CorpusError
 from tornpage.failure import Failure, TokenError, read_token, write_failure
 from tornpage.killrate import check_mutants, row
 from tornpage.model import CrashModel
+from tornpage.pool import PoolError
 from tornpage.progress import watching
 from tornpage.registry import (
     SubjectError,
@@ -40,6 +45,7 @@ from tornpage.registry import (
 )
 from tornpage.report import Gone, replay
 from tornpage.run import DEFAULT_CAP, Plan, run
+from tornpage.verify import DEFAULT_SAMPLE, VerifyError, verify_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +89,16 @@ class _UsageError(Exception):
     """The command cannot do what it was told; the message says why."""
 
 
+_REFUSALS: Final = (
+    _UsageError,
+    SubjectError,
+    TokenError,
+    CorpusError,
+    PoolError,
+    VerifyError,
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -100,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = options.handler(options)
         sys.stdout.flush()
-    except (_UsageError, SubjectError, TokenError) as error:
+    except _REFUSALS as error:
         options.parser.error(str(error))
     except BrokenPipeError:
         # Whoever read our output has seen enough. The interpreter would complain
@@ -141,14 +157,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TAPE",
         help="see one failure again: the token of its story, or its file",
     )
-    one.add_argument(
-        "--json", metavar="FILE", help="also write the certificate as JSON; - is stdout"
-    )
+    _add_json(one)
     one.add_argument(
         "--keep-going",
         action="store_true",
         help="do not stop at the first broken promise",
     )
+
+    _add_fuzz(commands.add_parser("fuzz", **_FUZZ))
+    _add_verify(commands.add_parser("verify", **_VERIFY))
 
     two = commands.add_parser(
         "mutants",
@@ -169,6 +186,54 @@ def _parser() -> argparse.ArgumentParser:
     )
     three.set_defaults(handler=_subjects, parser=three)
     return parser
+
+
+_FUZZ: Final[dict[str, Any]] = {
+    "help": "run programs on several processes, and keep what they find",
+    "description": "Fuzz on several processes, with a corpus that grows.",
+    "epilog": fuzz_command.EPILOG,
+    "formatter_class": argparse.RawDescriptionHelpFormatter,
+}
+_VERIFY: Final[dict[str, Any]] = {
+    "help": "run programs of a certificate again and compare",
+    "description": "Run a sample of a certificate's programs again and compare.",
+}
+
+
+def _add_fuzz(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(handler=_fuzz, parser=parser)
+    _add_subject(parser)
+    _add_work(parser)
+    parser.add_argument("--mutant", metavar="NAME", help="plant this bug first")
+    _add_json(parser)
+    fuzz_command.add_arguments(parser)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(handler=_verify, parser=parser)
+    parser.add_argument("certificate", metavar="CERTIFICATE", help="a file of --json")
+    parser.add_argument(
+        "--sample",
+        type=_positive,
+        default=DEFAULT_SAMPLE,
+        metavar="N",
+        help=f"programs to run again (default: {DEFAULT_SAMPLE})",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="which sample (default: 0)"
+    )
+    parser.add_argument(
+        "--database", metavar="FILE", help="the file the programs started from"
+    )
+    parser.add_argument(
+        "--corpus", metavar="DIR", help="where programs without a seed are kept"
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", metavar="FILE", help="also write the certificate as JSON; - is stdout"
+    )
 
 
 def _add_subject(parser: argparse.ArgumentParser) -> None:
@@ -296,6 +361,44 @@ def _run(options: argparse.Namespace) -> int:
         quiet=options.quiet,
     ) as watch:
         certificate = run(subject, plan, watch=watch)
+    return _conclude(certificate, options)
+
+
+def _fuzz(options: argparse.Namespace) -> int:
+    if options.minutes is not None and options.seconds is not None:
+        raise _UsageError("Give --minutes or --seconds, not both.")
+    if options.minutes is not None:
+        options.seconds = options.minutes * 60
+    bounds = (options.seconds, options.programs, options.seed)
+    if options.seeds is not None and any(bound is not None for bound in bounds):
+        raise _UsageError(
+            "--seeds says which programs; leave out --seed, --programs and the time."
+        )
+    subject, digest = _subject(options)
+    plan = _plan(options, subject, digest, options.mutant)
+    _check_writable(options.json)
+    try:
+        certificate = fuzz_command.fuzz(subject, plan, options)
+    except OSError as error:
+        raise _UsageError(f"--corpus: {error}") from error
+    return _conclude(certificate, options)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    report = verify_file(
+        options.certificate,
+        sample=options.sample,
+        seed=options.seed,
+        database=options.database,
+        corpus=options.corpus,
+    )
+    for line in report.lines():
+        _say(line)
+    return report.exit_status
+
+
+def _conclude(certificate: Certificate, options: argparse.Namespace) -> int:
+    """Keep the failures, write and print the certificate; the exit status."""
     kept = [_keep(violation) for violation in certificate.violations]
     _write_json(options.json, certificate)
     if options.json == "-":

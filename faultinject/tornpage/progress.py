@@ -2,6 +2,11 @@
 
     toy ━━━━━━━━╸━━━━━ 23/50 programs  1,204 crash points  4,310/s  2,877 executions
 
+A fuzzer has two lines, and what cannot wait is printed above them:
+
+    toy ━━━━━━━━╸━━━━━ 61 of 900 s  fuzzing  412 programs  3,011 executions/s
+    316 features, the newest 12 programs ago  41 kept  0 failures  2 x 61 MiB
+
 It appears on a terminal only. In pipes, in CI and with --quiet nothing is written,
 because a log full of carriage returns helps nobody, and rich is not even imported:
 its import costs more than a short run.
@@ -12,12 +17,22 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Counts", "Watch", "is_watched", "silent", "watching"]
+__all__ = [
+    "Board",
+    "Counts",
+    "FuzzCounts",
+    "Watch",
+    "fuzzing",
+    "is_watched",
+    "silent",
+    "watching",
+]
 
 # A look at the clock costs 50 ns, a redraw some milliseconds; ten a second look
 # smooth.
@@ -113,3 +128,102 @@ def watching(
             )
 
         yield watch
+
+
+class FuzzCounts(Protocol):
+    """What a watcher may look at while a fuzzer runs; see `fuzz.Status`."""
+
+    seconds: float
+    programs: int
+    executions: int
+    features: int
+    newest: int
+    failures: int
+    kept: int
+    running: int
+    peak_rss: int
+    replaced: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Where a fuzzer shows what it does.
+
+    Attributes:
+        show: Takes the counts, as often as it is called.
+        say: Takes a sentence that should not wait for the end.
+    """
+
+    show: Callable[[FuzzCounts], None]
+    say: Callable[[str], None]
+
+
+def _fuzz_lines(counts: FuzzCounts) -> tuple[str, str]:
+    rate = counts.executions / max(counts.seconds, 0.1)
+    first = f"{counts.phase}  {counts.programs:,} programs  {rate:,.0f} executions/s"
+    replaced = f"  {counts.replaced} replaced" if counts.replaced else ""
+    second = (
+        f"{counts.features:,} features, the newest"
+        f" {counts.programs - counts.newest:,} programs ago  {counts.kept:,} kept "
+        f" {counts.failures:,} failures  {counts.running} x"
+        f" {counts.peak_rss >> 20:,} MiB{replaced}"
+    )
+    return first, second
+
+
+@contextmanager
+def fuzzing(
+    name: str, stream: TextIO, seconds: float | None, *, quiet: bool = False
+) -> Iterator[Board]:
+    """A board on `stream`, live when that is a terminal.
+
+    Elsewhere only sentences are written, a line each; with `quiet` nothing is.
+
+    Args:
+        name: The subject's name.
+        stream: Where to show it.
+        seconds: How much time is given, when that limits the run.
+        quiet: Show nothing in any case.
+    """
+
+    def say(sentence: str) -> None:
+        stream.write(f"{sentence}\n")
+        stream.flush()
+
+    def ignore(_: object) -> None:
+        """Nobody watches."""
+
+    if quiet:
+        yield Board(ignore, ignore)
+        return
+    if not is_watched(stream):
+        yield Board(ignore, say)
+        return
+    # Not at the top: see the module's head.
+    from rich.console import Console, Group  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(file=stream)
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+
+        def show(counts: FuzzCounts) -> None:
+            first, second = _fuzz_lines(counts)
+            clock = f"{counts.seconds:,.0f} s"
+            row: list[Any] = [Text(name, style="bold")]
+            if seconds is not None:
+                done = min(counts.seconds, seconds)
+                row.append(ProgressBar(total=seconds, completed=done, width=12))
+                clock = f"{counts.seconds:,.0f} of {seconds:,.0f} s"
+            row += [clock, first]
+            table = Table.grid(padding=(0, 1))
+            table.add_row(*row)
+            live.update(Group(table, Text(second, no_wrap=True)), refresh=True)
+
+        def print_above(sentence: str) -> None:
+            live.console.print(sentence, markup=False, highlight=False)
+
+        yield Board(show, print_above)
