@@ -265,6 +265,7 @@ class Bucket(MutableMapping[bytes, bytes]):
         if key.__class__ is not bytes:
             key = _as_bytes(key, "a key")
         node = self._leaf_node(key)
+        # The page is looked at first: a key that is not there changes nothing.
         value = self._value(key) if node is None else node.items.get(key)
         if value is None:
             return

@@ -54,6 +54,13 @@ _ONE_BY_ONE: Final = 16
 insert into 100,000 keys moves 400 KB in 20 us, sorting them costs 2 ms."""
 
 
+# What a new node has none of, shared and never changed: most nodes are leaves of
+# which one pair changes, and empty containers would be most of what they hold.
+_NO_NODES: Final[list[Node]] = []
+_NONE_GONE: Final[set[bytes]] = set()
+_NO_CHILDREN: Final[list[int]] = []
+
+
 class Node:
     """The changed form of one page.
 
@@ -93,7 +100,7 @@ class Node:
         self.pgid = 0
         self.overflow = 0
         self.key: bytes | None = None
-        self.nodes: list[Node] = []
+        self.nodes: list[Node] = _NO_NODES if is_leaf else []
         self.unbalanced = False
         # A leaf: its pairs. A branch: empty.
         self.items: dict[bytes, bytes] = {}
@@ -102,8 +109,8 @@ class Node:
         # A branch: all its keys, with the child pages beside them.
         self._order: list[bytes] = []
         self._fresh: list[bytes] = []
-        self._gone: set[bytes] = set()
-        self.children: list[int] = []
+        self._gone: set[bytes] = _NONE_GONE
+        self.children: list[int] = _NO_CHILDREN if is_leaf else []
 
     @classmethod
     def of_page(
@@ -145,7 +152,7 @@ class Node:
             else:
                 items = self.items
                 order[:] = [key for key in order if key in items]
-            self._gone = set()
+            self._gone = _NONE_GONE
         return order
 
     @property
@@ -185,7 +192,10 @@ class Node:
         if self.items.pop(key, None) is None:
             return
         self.unbalanced = True
-        self._gone.add(key)
+        if self._gone:
+            self._gone.add(key)
+        else:
+            self._gone = {key}
 
     def _arrived(self, key: bytes) -> None:
         """Note a key that `items` did not have."""
@@ -308,7 +318,8 @@ class Node:
         """Remove this node from its parent and free its page."""
         self.unbalanced = False
         parent._delete_child(self.key)
-        parent.nodes = [node for node in parent.nodes if node is not self]
+        if self in parent.nodes:
+            parent.nodes.remove(self)
         self.bucket.drop_node(self)
         self.release()
 
@@ -347,7 +358,7 @@ class Node:
             sizes = list(map(add, map(len, keys), map(len, values)))
         else:
             sizes = list(map(len, keys))
-        cuts, ends = self._cuts(sizes)
+        cuts, totals = self._cuts(sizes)
         if len(cuts) > 1 and self.parent is None:
             self.parent = Node(self.bucket, None, is_leaf=False)
         parent = self.parent
@@ -356,9 +367,9 @@ class Node:
         # before the first allocation (bbolt spill).
         self.release()
         old, start, written = self.key, 0, 0
-        for end in cuts:
+        for end, total in zip(cuts, totals, strict=True):
             piece = keys[start:end]
-            content = (ends[end - 1] if end else 0) - written
+            content = total - written
             if self.is_leaf:
                 pgid = tx.write_leaf(piece, values[start:end], content)
             else:
@@ -368,13 +379,12 @@ class Node:
                 old = None
             if not start:
                 self.pgid = pgid
-            start = end
-            written += content
+            start, written = end, total
 
     def _cuts(self, sizes: list[int]) -> tuple[list[int], list[int]]:
         """Where the node is cut: the end index of every piece.
 
-        Also the running total of element sizes, headers included. The rules
+        Also what the pieces up to each cut take, headers included. The rules
         are bbolt's split and splitIndex (node.go): four elements are never
         cut, nor what is smaller than a page; a piece is filled up to the
         bucket's fill percentage and has two elements at least. The element
@@ -382,10 +392,16 @@ class Node:
         """
         page_size = self.bucket.tx.page_size
         count = len(sizes)
+        whole = sum(sizes) + ELEMENT_SIZE * count
+        if count <= 2 * MIN_KEYS_PER_PAGE or (
+            PAGE_HEADER_SIZE + whole < page_size and count < COUNT_OVERFLOW
+        ):
+            return [count], [whole]
         ends = list(accumulate(map(add, sizes, repeat(ELEMENT_SIZE, count))))
         fill = min(max(self.bucket.fill_percent, MIN_FILL), MAX_FILL)
         room = int(page_size * fill) - PAGE_HEADER_SIZE
         cuts: list[int] = []
+        totals: list[int] = []
         start = written = 0
         while count - start > 2 * MIN_KEYS_PER_PAGE:
             fits = PAGE_HEADER_SIZE + ends[-1] - written < page_size
@@ -394,10 +410,10 @@ class Node:
             cut = bisect_right(ends, written + room, start)
             cut = min(max(cut, start + MIN_KEYS_PER_PAGE), count - 3)
             cut = min(cut, start + COUNT_OVERFLOW - 1)
-            cuts.append(cut)
             start, written = cut, ends[cut - 1]
-        cuts.append(count)
-        return cuts, ends
+            cuts.append(cut)
+            totals.append(written)
+        return [*cuts, count], [*totals, whole]
 
 
 def _first_key(node: Node) -> bytes:

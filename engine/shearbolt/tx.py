@@ -82,6 +82,9 @@ __all__ = ["Tx"]
 
 T = TypeVar("T")
 
+_MAX_RUN: Final = 1024
+"""Pages handed to the system at once: as many as Linux takes in one call."""
+
 _COPY_CHUNK: Final = 1 << 20
 """Bytes of the database in memory at once while it is copied."""
 
@@ -443,7 +446,7 @@ class Tx:
 
     def _add_page(self, page: Page, data: bytes) -> None:
         self.work.spill += 1
-        self._bytes[page.pgid] = data.ljust((page.overflow + 1) * self.page_size, b"\0")
+        self._bytes[page.pgid] = data
         self._decoded.append(page)
 
     def _allocate(self, count: int) -> int:
@@ -589,16 +592,21 @@ class Tx:
         return pgid
 
     def _contiguous(self) -> Iterator[tuple[int, list[bytes]]]:
-        """New pages by address, neighbours together: one system call each."""
+        """New pages by address, neighbours together: one system call each.
+
+        Filled up with zeros only now: a large commit's pages are half empty.
+        """
+        page_size = self.page_size
         start, end, run = 0, -1, list[bytes]()
         for pgid in sorted(self._bytes):
             data = self._bytes[pgid]
-            if pgid != end:
+            if pgid != end or len(run) == _MAX_RUN:
                 if run:
                     yield start, run
                 start, run = pgid, []
-            run.append(data)
-            end = pgid + len(data) // self.page_size
+            count = -(-len(data) // page_size)
+            run.append(data.ljust(count * page_size, b"\0"))
+            end = pgid + count
         if run:
             yield start, run
 
