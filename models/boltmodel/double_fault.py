@@ -18,21 +18,22 @@ first), then everything that may come next (`under_errors.ENDINGS`), then a cras
 at every later point, closed exhaustively, under each of the four behaviours of a
 failed sync (`docs/crash-model.md`, parameter `fail`).
 
-`BBOLT_ROLLBACK` plants bbolt's way into the engine: it must be found.
+`bbolt_rollback` plants bbolt's way into the engine: it must be found.
 
 What no store can keep that syncs each page once is `fail=late`: the failed sync
 reports success, the error comes with the next sync. The commit in between has been
-acknowledged and is lost. `SYNC_TWICE` is what it takes: a second sync has nothing
+acknowledged and is lost. `sync_twice` is what it takes: a second sync has nothing
 to write and so nothing to hide, its success means that the first one worked.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from boltmodel.errors_sweep import Broken, Sweep, crash_after
-from boltmodel.mutants.plant import Mutant, Planter
+from boltmodel.mutants.plant import Planter
 from boltmodel.programs import Commit, Fill, Program, Put, Value
 from boltmodel.under_errors import run_under_errors
 from shearbolt import StorageError
@@ -49,12 +50,12 @@ if TYPE_CHECKING:
     from tornpage.model import CrashModel
 
 __all__ = [
-    "BBOLT_ROLLBACK",
     "PROGRAM",
-    "SYNC_TWICE",
+    "bbolt_rollback",
     "broken_by",
     "double_faults",
     "single_faults",
+    "sync_twice",
 ]
 
 _ROUNDS: Final = 4
@@ -118,7 +119,10 @@ def broken_by(
     return found
 
 
-def _believe_the_cache(planter: Planter) -> None:
+@contextmanager
+def bbolt_rollback() -> Iterator[None]:
+    """While entered, a failed meta sync is handled as bbolt does."""
+
     def store(self: DB, meta: Meta) -> None:
         try:
             self._write_meta(meta)
@@ -128,10 +132,15 @@ def _believe_the_cache(planter: Planter) -> None:
             raise
         self._meta = meta
 
-    planter.replace(DB, "_store", store)
+    with _planting() as planter:
+        planter.replace(DB, "_store", store)
+        yield
 
 
-def _sync_twice(planter: Planter) -> None:
+@contextmanager
+def sync_twice() -> Iterator[None]:
+    """While entered, every sync is made twice; no bug, but a remedy."""
+
     def twice(original: Callable[[Pager], None]) -> Callable[[Pager], None]:
         def sync(self: Pager) -> None:
             original(self)
@@ -139,20 +148,16 @@ def _sync_twice(planter: Planter) -> None:
 
         return sync
 
-    planter.wrap(Pager, "fdatasync", twice)
-    planter.wrap(Pager, "fsync", twice)
+    with _planting() as planter:
+        planter.wrap(Pager, "fdatasync", twice)
+        planter.wrap(Pager, "fsync", twice)
+        yield
 
 
-BBOLT_ROLLBACK: Final = Mutant(
-    "meta-believed",
-    "After a failed meta sync the page cache is believed (bbolt's rollback).",
-    "PA",
-    _believe_the_cache,
-)
-
-SYNC_TWICE: Final = Mutant(
-    "sync-twice",
-    "No bug: every sync is made twice, which unmasks errors reported late.",
-    "",
-    _sync_twice,
-)
+@contextmanager
+def _planting() -> Iterator[Planter]:
+    planter = Planter()
+    try:
+        yield planter
+    finally:
+        planter.restore()

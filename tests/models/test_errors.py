@@ -1,25 +1,25 @@
 """Property E: injected errors are typed, and nothing acknowledged is lost by them."""
 
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
 from boltmodel import errors_sweep
 from boltmodel.contract import Outcome
 from boltmodel.double_fault import (
-    BBOLT_ROLLBACK,
     PROGRAM,
-    SYNC_TWICE,
+    bbolt_rollback,
     broken_by,
     double_faults,
     single_faults,
+    sync_twice,
 )
 from boltmodel.error_contract import ErrorPromise, judge_errors, promise_under_errors
 from boltmodel.errors_sweep import Sweep, scripts_of, sweep_program
 from boltmodel.generate import generate
 from boltmodel.model import EMPTY, ModelTx
-from boltmodel.mutants.plant import Mutant
+from boltmodel.mutants.plant import Planter
 from boltmodel.programs import Commit, Program, Put, ReaderOpen, Value
 from boltmodel.under_errors import ENDINGS, Attempt, ErrorHistory, run_under_errors
 from shearbolt import doubt
@@ -82,9 +82,9 @@ def test_the_command_says_what_it_did_and_ends_with_a_verdict(capsys):
 # -- the double fault ----------------------------------------------------------
 
 
-def broken(scripts, fail, *, endings=ENDINGS[:1], plant=None):
+def broken(scripts, fail, *, endings=ENDINGS[:1], plant=nullcontext):
     found, sweep = [], Sweep()
-    with nullcontext() if plant is None else plant.plant():
+    with plant():
         for script in scripts:
             for ending in endings:
                 model = CrashModel.parse(f"fail={fail}")
@@ -108,12 +108,12 @@ def test_nor_when_the_process_is_restarted_in_between():
 
 
 def test_bbolts_rollback_shows_a_commit_that_failed():
-    found, _ = broken(list(single_faults()), "clean", plant=BBOLT_ROLLBACK)
+    found, _ = broken(list(single_faults()), "clean", plant=bbolt_rollback)
     assert any(one.violation.property == "M model" for one in found)
 
 
 def test_bbolts_rollback_then_a_crash_destroys_what_was_acknowledged():
-    found, _ = broken(list(single_faults()), "read-only", plant=BBOLT_ROLLBACK)
+    found, _ = broken(list(single_faults()), "read-only", plant=bbolt_rollback)
     assert any(one.point and one.violation.property[0] in "PA" for one in found)
 
 
@@ -124,7 +124,7 @@ def test_an_error_reported_one_sync_late_costs_acknowledged_data():
 
 
 def test_a_second_sync_unmasks_an_error_that_is_reported_late():
-    found, sweep = broken(list(single_faults())[::2], "late", plant=SYNC_TWICE)
+    found, sweep = broken(list(single_faults())[::2], "late", plant=sync_twice)
     assert not found, str(found[0])
     assert sweep.crash_points > 500
 
@@ -138,6 +138,16 @@ def test_a_process_that_dies_in_doubt_takes_its_knowledge_along():
 
 
 # -- planted violations: what the checks guard against -------------------------
+
+
+@contextmanager
+def planted(put):
+    planter = Planter()
+    try:
+        put(planter)
+        yield
+    finally:
+        planter.restore()
 
 
 def untyped(planter):
@@ -191,13 +201,12 @@ def acknowledges_failures(planter):
     [(untyped, "E"), (heal_forgotten, "PA"), (acknowledges_failures, "PA")],
 )
 def test_a_planted_fault_of_the_error_handling_is_found(plant, letters):
-    bug = Mutant(plant.__name__, "", letters, plant)
-    found, _ = broken(list(single_faults()), "clean", plant=bug)
+    found, _ = broken(list(single_faults()), "clean", plant=lambda: planted(plant))
     assert {one.violation.property[0] for one in found} & set(letters)
 
 
 def test_a_handle_may_refuse_for_ever_but_says_so():
-    with Mutant("refuses", "", "E", refuses_for_ever).plant():
+    with planted(refuses_for_ever):
         script = Script.parse("fdatasync#5=EIO")
         history, _ = run_under_errors(PROGRAM, Disk(), script)
     assert history.refused

@@ -1,0 +1,87 @@
+"""The detector on the engine: silent about it, loud about pages used too early."""
+
+import linecache
+import time
+
+import pytest
+
+from boltmodel.detector import BoltGuard, run_watched
+from boltmodel.generate import generate
+from boltmodel.interpret import run
+from boltmodel.mutants import mutant
+from shearbolt import tx as transaction
+from tornpage.disk import Disk
+
+SEEDS = range(40)
+
+
+def reports(seeds=SEEDS):
+    for seed in seeds:
+        history, detector = run_watched(generate(seed), Disk())
+        if detector.touched:
+            yield history, detector.touched[0]
+
+
+def test_the_engine_never_touches_what_is_needed():
+    checked = 0
+    for seed in SEEDS:
+        history, detector = run_watched(generate(seed), Disk())
+        assert not detector.touched, (seed, str(detector.touched[0]))
+        assert not history.live
+        checked += detector.checked
+    assert checked > 300
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "why"),
+    [
+        ("early-reuse", "tx.py", "which is the newest durable"),
+        ("readers-ignored", "tx.py", "which is read"),
+        ("no-meta-sync", "tx.py", "which is the newest durable"),
+        ("wrong-slot", "", "page 0 of transaction"),
+    ],
+)
+def test_a_page_used_too_early_is_reported_without_any_crash(name, file, why):
+    with mutant(name):
+        found = next(reports())[1]
+    assert found.site.startswith(file)
+    assert why in found.why
+
+
+def test_the_line_that_is_named_is_the_one_that_writes():
+    with mutant("early-reuse"):
+        found = next(reports())[1]
+    number = int(found.site.partition(":")[2])
+    assert "pager.write(" in linecache.getline(transaction.__file__, number)
+
+
+def test_a_guard_that_forgets_readers_misses_them(monkeypatch):
+    """What is read is protected by nothing but the readers' list."""
+    with mutant("readers-ignored"):
+        assert list(reports())
+        monkeypatch.setattr(BoltGuard, "synced", forgets_versions(BoltGuard.synced))
+        assert not list(reports())
+
+
+def forgets_versions(original):
+    def synced(self, path, disk):
+        readers, self.readers = self.readers, tuple
+        original(self, path, disk)
+        self.readers = readers
+
+    return synced
+
+
+def test_it_does_not_dominate_the_run():
+    """Measured: 60 us a write; 0.11 s become 0.18 s for 60 programs."""
+
+    def seconds(call):
+        best = float("inf")
+        for _ in range(3):
+            began = time.process_time()
+            for seed in range(20):
+                call(generate(seed), Disk())
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(run_watched) < 4 * seconds(run), "expected 1.7 times"
