@@ -223,6 +223,20 @@ class Tx:
         """Remove a top-level bucket; errors as `Bucket.delete_bucket`."""
         self._root.delete_bucket(name)
 
+    def move_bucket(
+        self,
+        name: bytes,
+        source: Bucket | None = None,
+        target: Bucket | None = None,
+    ) -> None:
+        """Move a bucket from one to another, None being the top level.
+
+        Raises:
+            BoltError: As `Bucket.move_bucket`.
+        """
+        source = self._root if source is None else source
+        source.move_bucket(name, self._root if target is None else target)
+
     def buckets(self) -> Iterator[tuple[bytes, Bucket]]:
         """The top-level buckets, (name, bucket), in name order, lazily."""
         return self._root.buckets()

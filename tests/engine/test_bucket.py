@@ -464,6 +464,18 @@ def test_buckets_of_all_sizes_move_between_levels(db, size, deep):
             tx.bucket(b"s").bucket(b"m")
 
 
+def test_a_transaction_moves_buckets_from_and_to_the_top(db):
+    with db.update() as tx:
+        tx.create_bucket(b"a").create_bucket(b"m")[b"k"] = b"v"
+        b = tx.create_bucket(b"b")
+        tx.move_bucket(b"m", tx.bucket(b"a"))
+        assert tx.bucket(b"m")[b"k"] == b"v"
+        tx.move_bucket(b"m", None, b)
+        assert b.bucket(b"m")[b"k"] == b"v"
+        with pytest.raises(SameBucketsError):
+            tx.move_bucket(b"a")
+
+
 def test_move_bucket_errors_in_bbolts_order(db, tmp_path):
     other_path = str(tmp_path / "other.db")
     with shearbolt.open(other_path, no_sync=True) as other, db.update() as tx:
