@@ -73,12 +73,21 @@ __all__ = ["Disk", "DiskFile"]
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
-def _site() -> str:
-    """The innermost line outside this package."""
-    frame = sys._getframe(2)
-    while frame.f_code.co_filename.startswith(_HERE) and frame.f_back is not None:
+def _site(plumbing: frozenset[str] = frozenset()) -> str:
+    """The innermost line outside this package and outside the plumbing."""
+    frame = innermost = sys._getframe(2)
+    while True:
+        place = frame.f_code.co_filename
+        name = place.rpartition(os.sep)[2]
+        if not place.startswith(_HERE):
+            if name not in plumbing:
+                return f"{name}:{frame.f_lineno}"
+            if innermost.f_code.co_filename.startswith(_HERE):
+                innermost = frame
+        if frame.f_back is None:
+            name = innermost.f_code.co_filename.rpartition(os.sep)[2]
+            return f"{name}:{innermost.f_lineno}"
         frame = frame.f_back
-    return f"{frame.f_code.co_filename.rpartition(os.sep)[2]}:{frame.f_lineno}"
 
 
 def _error(number: int, path: str) -> OSError:
@@ -167,7 +176,7 @@ class Disk:
                 raise _error(errno.ENOENT, path)
             self._writable(path)
             inode = life.create(path)
-            self.trace.data.append(Create(path, inode, _site()))
+            self.trace.data.append(Create(path, inode, _site(self.trace.plumbing)))
         elif create and exclusive:
             raise _error(errno.EEXIST, path)
         return DiskFile(life, self.trace, life.node(inode, path), path, read_only)
@@ -191,7 +200,7 @@ class Disk:
         self._writable(source)
         self._life.rename(target, inode)
         self._life.rename(source, None)
-        self.trace.data.append(Rename(source, target, _site()))
+        self.trace.data.append(Rename(source, target, _site(self.trace.plumbing)))
 
     def unlink(self, path: str, /) -> None:
         """Remove a name.
@@ -204,7 +213,7 @@ class Disk:
             raise _error(errno.ENOENT, path)
         self._writable(path)
         self._life.rename(path, None)
-        self.trace.data.append(Unlink(path, _site()))
+        self.trace.data.append(Unlink(path, _site(self.trace.plumbing)))
 
     def fsync_dir(self, path: str, /) -> None:
         """Make the entries of the directory that holds `path` durable.
@@ -216,7 +225,7 @@ class Disk:
         self._writable(path)
         number = self._life.sync_dir(path)
         result = "read-only" if number else "ok"
-        self.trace.data.append(SyncDir(path, _site(), result))
+        self.trace.data.append(SyncDir(path, _site(self.trace.plumbing), result))
         if number:
             raise _error(number, path)
 
@@ -230,7 +239,7 @@ class Disk:
             Mark(
                 label,
                 tuple(sorted((k, frozen(v)) for k, v in data.items())),
-                site=_site(),
+                site=_site(self.trace.plumbing),
             )
         )
 
@@ -346,7 +355,13 @@ class DiskFile:
         if data:
             self._life.write(self._node, offset, data)
             self._trace.data.append(
-                Write(self._path, self._node.inode, offset, data, _site())
+                Write(
+                    self._path,
+                    self._node.inode,
+                    offset,
+                    data,
+                    _site(self._trace.plumbing),
+                )
             )
         return len(data)
 
@@ -357,7 +372,9 @@ class DiskFile:
             raise _error(errno.EINVAL, self._path)
         self._writable()
         self._life.resize(self._node, size)
-        self._trace.data.append(Truncate(self._path, self._node.inode, size, _site()))
+        self._trace.data.append(
+            Truncate(self._path, self._node.inode, size, _site(self._trace.plumbing))
+        )
 
     def fdatasync(self) -> None:
         """Make the file's data, and the size needed to read it, durable.
@@ -381,7 +398,9 @@ class DiskFile:
         self._writable()
         node, path = self._node, self._path
         result, number = self._life.sync(node, kind, path)
-        self._trace.data.append(Sync(path, node.inode, kind, _site(), result))
+        self._trace.data.append(
+            Sync(path, node.inode, kind, _site(self._trace.plumbing), result)
+        )
         if number:
             raise _error(number, path)
 

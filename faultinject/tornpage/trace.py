@@ -196,7 +196,14 @@ _BY_NAME: Mapping[str, type[Record]] = {
 
 
 class Trace(UserList[Record]):
-    """Records in the order in which they happened."""
+    """Records in the order in which they happened.
+
+    Attributes:
+        plumbing: Names of source files that only pass operations on: the line
+            of an operation is the innermost one outside of them.
+    """
+
+    plumbing: frozenset[str] = frozenset()
 
     def operations(self) -> list[Operation]:
         """Everything but the marks."""
