@@ -3,28 +3,35 @@
 Theory
 ======
 This module says again, in the simplest way, what a crash model allows, and
-shares no code with `cell`, `image` and `life`. It keeps the whole page cache
-of every file, notes after each operation what each atom of it looked like, and
-at a crash takes the product of all possibilities. It is slow on purpose: two
-small programs that agree on thousands of random cases are worth more than one
-clever one.
+shares no code with `cell`, `image` and `life`, only what garbage looks like. It
+keeps the whole page cache of every file, notes after each operation what each
+atom of it looked like, and at a crash takes the product of all possibilities.
+It is slow on purpose: two small programs that agree on thousands of random
+cases are worth more than one clever one.
 
-    order=any        product over atoms of (versions and their mixtures),
-                     over sizes, over sets of changes of names
-    order=ordered    for each operation since the last sync: everything before
-                     it, and each of its own pieces or not
+    a crash        for each set of syncs that may have lied: a platter on which
+                   these did nothing
+    order=any      product over atoms of (versions, mixtures, garbage), over
+                   sizes, over sets of changes of names
+    order=append   the same for each position among the appends of each file
+    order=ordered  the same for each position among all operations
+
+A version has a level, the position from which on it is there. At position c the
+legal ones are those that c has reached and that nothing before c has replaced.
 
 What it is not: it has no place in a run. Beyond a limit it refuses.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import posixpath
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from tornpage.damage import garbage
 from tornpage.trace import Create, Rename, Sync, SyncDir, Truncate, Unlink, Write
 
 if TYPE_CHECKING:
@@ -33,30 +40,90 @@ if TYPE_CHECKING:
     from tornpage.model import CrashModel
     from tornpage.trace import Operation
 
-__all__ = ["Platter", "TooManyImages"]
+__all__ = ["Platter", "TooManyImages", "arrives_in_pieces", "platters"]
+
+_END = 1 << 60
 
 
 class TooManyImages(ValueError):  # noqa: N818 - a refusal, not a defect.
     """There are more images than the caller was ready to wait for."""
 
 
+class _Version(NamedTuple):
+    """One content of an atom: who made it, from where on it is there."""
+
+    stamp: int
+    level: int
+    content: bytes
+
+
+class _Change(NamedTuple):
+    """One change of names; stamp -1 once it is durable."""
+
+    stamp: int
+    number: int
+    changes: list[tuple[str, int | None]]
+
+
 @dataclass(slots=True)
 class _File:
     """The page cache of one file and what became of each atom.
 
-    `versions` has for each atom (stamp, content) pairs, durable first;
-    `sizes` the same for the size; `grown` has (stamp, first, last byte + 1).
+    `versions` has for each atom its contents, durable first; `sizes` has
+    (stamp, size); `grown` has (stamp, first, last byte + 1); `fresh` has for
+    atoms that a longer file brought the stamp of that write, -1 when its order
+    is lost; `stuck` are atoms that no sync writes.
     """
 
     cache: bytearray
-    versions: dict[int, list[tuple[int, bytes]]] = field(default_factory=dict)
+    versions: dict[int, list[_Version]] = field(default_factory=dict)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     grown: list[tuple[int, int, int]] = field(default_factory=list)
+    fresh: dict[int, int] = field(default_factory=dict)
+    stuck: set[int] = field(default_factory=set)
+    synced: int = -1
 
 
-_Change = tuple[int, list[tuple[str, int | None]]]
 _Files = dict[str, bytes]
 _T = TypeVar("_T")
+
+
+def platters(
+    files: Mapping[str, bytes],
+    model: CrashModel,
+    operations: Sequence[Operation],
+    lies: int | None = None,
+) -> Iterator[tuple[int, Platter]]:
+    """Every platter that lying syncs may leave, with the number of lies.
+
+    Args:
+        files: Durable files by name.
+        model: What a crash may do.
+        operations: What was done.
+        lies: How many syncs may lie; None: as many as the model says.
+    """
+    syncs = [
+        at
+        for at, one in enumerate(operations)
+        if isinstance(one, Sync | SyncDir) and one.result == "ok"
+    ]
+    for n in range((model.lies if lies is None else lies) + 1):
+        for lied in itertools.combinations(syncs, n):
+            platter = Platter(files, model, frozenset(lied))
+            for record in operations:
+                platter.apply(record)
+            yield n, platter
+
+
+def arrives_in_pieces(record: Operation) -> bool:
+    """Whether a crash inside leaves what one after it may leave.
+
+    Everything but a sync; of a sync that fails some pages may have failed
+    already and not others. Going read-only takes nothing back.
+    """
+    if isinstance(record, Sync):
+        return record.result in {"failed", "silent", "read-only"}
+    return not isinstance(record, SyncDir)
 
 
 class Platter:
@@ -65,10 +132,17 @@ class Platter:
     Args:
         files: Durable files by name.
         model: What a crash may do.
+        lied: Which operations are syncs that do nothing.
     """
 
-    def __init__(self, files: Mapping[str, bytes], model: CrashModel) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, bytes],
+        model: CrashModel,
+        lied: frozenset[int] = frozenset(),
+    ) -> None:
         self._model = model
+        self._lied = lied
         self._files: dict[int, _File] = {}
         self._names: dict[str, int] = {}
         self._changes: list[_Change] = []
@@ -82,15 +156,7 @@ class Platter:
         stamp = self._clock
         self._clock += 1
         if isinstance(record, Write):
-            file = self._files[record.inode]
-            end = record.offset + len(record.data)
-            old = len(file.cache)
-            if end > old:
-                file.cache.extend(bytes(end - old))
-                file.sizes.append((stamp, end))
-                file.grown.append((stamp, max(old, record.offset), end))
-            file.cache[record.offset : end] = record.data
-            self._note(file, min(old, record.offset), end, stamp)
+            self._write(self._files[record.inode], record, stamp)
         elif isinstance(record, Truncate):
             file = self._files[record.inode]
             old = len(file.cache)
@@ -101,18 +167,32 @@ class Platter:
             if record.size != old:
                 file.sizes.append((stamp, record.size))
         elif isinstance(record, Sync):
-            self._sync(self._files[record.inode])
+            self._sync(record, stamp)
         elif isinstance(record, SyncDir):
-            self._sync_names(posixpath.dirname(record.path))
+            if record.result == "ok" and stamp not in self._lied:
+                directory = posixpath.dirname(record.path)
+                self._sync_names(
+                    [
+                        one
+                        for one in self._changes
+                        if one.stamp >= 0
+                        and directory
+                        in {posixpath.dirname(name) for name, _ in one.changes}
+                    ]
+                )
         elif isinstance(record, Create):
             self._files[record.inode] = self._new_file(b"")
-            self._changes.append((stamp, [(record.path, record.inode)]))
+            self._rename(stamp, [(record.path, record.inode)])
         elif isinstance(record, Rename):
-            inode = self._present()[record.path]
-            change = [(record.target, inode), (record.path, None)]
-            self._changes.append((stamp, change))
+            inode = self._applied(self._changes)[record.path]
+            if self._model.rename == "split":
+                self._rename(stamp, [(record.target, None)])
+                self._rename(stamp, [(record.target, inode)])
+                self._rename(stamp, [(record.path, None)])
+            else:
+                self._rename(stamp, [(record.target, inode), (record.path, None)])
         elif isinstance(record, Unlink):
-            self._changes.append((stamp, [(record.path, None)]))
+            self._rename(stamp, [(record.path, None)])
 
     def images(self, limit: int) -> Iterator[_Files]:
         """The files of every image; some may come more than once.
@@ -120,207 +200,314 @@ class Platter:
         Raises:
             TooManyImages: There are more than `limit`.
         """
-        if self._model.order == "ordered":
-            yield from self._images_in_order(limit)
-        else:
-            yield from self._images_any(limit)
+        made = 0
+        in_order = self._model.order == "ordered"
+        for place in range(self._clock + 1) if in_order else (None,):
+            for names in self._name_states(place):
+                inodes = sorted(set(names.values()))
+                states = [
+                    self._file_states(self._files[inode], place, limit)
+                    for inode in inodes
+                ]
+                made = _within(limit, made, states)
+                for contents in itertools.product(*states):
+                    found = dict(zip(inodes, contents, strict=True))
+                    yield {name: found[inode] for name, inode in names.items()}
+
+    # -- what operations do --------------------------------------------------
 
     def _new_file(self, content: bytes) -> _File:
         file = _File(bytearray(content))
         file.sizes = [(-1, len(content))]
-        self._note(file, 0, len(content), -1)
+        atom = self._model.atom
+        for at in range(-(-len(content) // atom)):
+            file.versions[at] = [_Version(-1, -1, self._atom(file, at))]
         return file
 
     def _atom(self, file: _File, at: int) -> bytes:
         atom = self._model.atom
         return bytes(file.cache[at * atom : (at + 1) * atom]).ljust(atom, b"\0")
 
-    def _note(self, file: _File, start: int, end: int, stamp: int) -> None:
-        """Take a snapshot of the atoms that [start, end) touches."""
-        atom = self._model.atom
-        for at in range(start // atom, -(-end // atom)):
-            chain = file.versions.setdefault(at, [(-1, bytes(atom))])
-            now = self._atom(file, at)
-            if stamp < 0:
-                chain[:] = [(-1, now)]
-            elif chain[-1][1] != now:
-                chain.append((stamp, now))
+    def _chain(self, file: _File, at: int) -> list[_Version]:
+        zero = _Version(-1, -1, bytes(self._model.atom))
+        return file.versions.setdefault(at, [zero])
 
-    def _sync(self, file: _File) -> None:
-        if self._model.order == "ordered":
-            stamps = [chain[-1][0] for chain in file.versions.values()]
-            stamps.append(file.sizes[-1][0])
-            self._settle(max(stamps))
-        else:
-            self._settle_file(file, self._clock)
+    def _write(self, file: _File, record: Write, stamp: int) -> None:
+        atom = self._model.atom
+        end = record.offset + len(record.data)
+        old = len(file.cache)
+        longer = range(0)
+        if end > old:
+            file.cache.extend(bytes(end - old))
+            file.sizes.append((stamp, end))
+            begin = max(old, record.offset)
+            file.grown.append((stamp, begin, end))
+            longer = range(begin // atom, -(-end // atom))
+            if self._model.extend == "garbage":
+                file.fresh.update((at, stamp) for at in longer if at * atom >= old)
+        file.cache[record.offset : end] = record.data
+        self._note(file, min(old, record.offset), end, stamp, longer)
+
+    def _note(
+        self,
+        file: _File,
+        start: int,
+        end: int,
+        stamp: int,
+        longer: range = range(0),
+    ) -> None:
+        """Take a snapshot of the atoms that [start, end) touches."""
+        atom, order = self._model.atom, self._model.order
+        for at in range(start // atom, -(-end // atom)):
+            file.stuck.discard(at)
+            chain = self._chain(file, at)
+            now = self._atom(file, at)
+            if chain[-1].content != now:
+                own = order == "ordered" or (order == "append" and at in longer)
+                level = stamp if own else chain[-1].level
+                chain.append(_Version(stamp, level, now))
+
+    def _sync(self, record: Sync, stamp: int) -> None:
+        file = self._files[record.inode]
+        if record.result in {"failed", "silent", "read-only"}:
+            self._stick(file)
+        elif record.result == "reverted":
+            self._revert(file)
+        elif record.result == "ok":
+            file.synced = stamp
+            if stamp in self._lied:
+                longest = max(size for _, size in file.sizes)
+                if longest > len(file.cache):
+                    stuck = set(file.stuck)
+                    chains = {at: list(file.versions[at]) for at in stuck}
+                    self._note(file, len(file.cache), longest, stamp)
+                    file.versions.update(chains)
+                    file.stuck = stuck
+                return
+            mine = []
+            if self._model.names == "fsync" and record.kind == "fsync":
+                mine = [
+                    one
+                    for one in self._changes
+                    if one.stamp >= 0
+                    and record.inode in {inode for _, inode in one.changes}
+                ]
+            if self._model.order == "ordered":
+                stamps = [
+                    chain[-1].stamp
+                    for at, chain in file.versions.items()
+                    if at not in file.stuck
+                ]
+                stamps += [file.sizes[-1][0], *(one.stamp for one in mine)]
+                self._settle(max(stamps))
+            else:
+                self._settle_file(file, stamp)
+                self._sync_names(mine)
+
+    def _stick(self, file: _File) -> None:
+        """Some of it arrived, nothing of it will be tried again."""
+        for at, chain in file.versions.items():
+            if len(chain) > 1:
+                file.stuck.add(at)
+                chain[:] = [one._replace(level=-1) for one in chain]
+        file.stuck.update(file.fresh)
+        for at in file.fresh:
+            self._chain(file, at)
+            file.fresh[at] = -1
+        file.grown = []
+
+    def _revert(self, file: _File) -> None:
+        """Back to the last sync, in the cache and on the platter."""
+        since = file.synced
+        for chain in file.versions.values():
+            chain[1:] = [one for one in chain[1:] if one.stamp <= since]
+        file.sizes[1:] = [one for one in file.sizes[1:] if one[0] <= since]
+        file.grown = [one for one in file.grown if one[0] <= since]
+        file.fresh = {at: one for at, one in file.fresh.items() if one <= since}
+        size = file.sizes[-1][1]
+        atoms = range(-(-size // self._model.atom))
+        content = b"".join(self._chain(file, at)[-1].content for at in atoms)
+        file.cache = bytearray(content[:size])
 
     def _settle(self, stamp: int) -> None:
         if stamp < 0:
             return
         for file in self._files.values():
             self._settle_file(file, stamp)
-        self._settle_changes(stamp, None)
+        self._make_durable({one.number for one in self._changes if one.stamp <= stamp})
 
     def _settle_file(self, file: _File, stamp: int) -> None:
         """Everything up to `stamp` is durable; nothing is left behind the end."""
         size = [one for at, one in file.sizes if at <= stamp][-1]
         file.sizes = [(-1, size)] + [one for one in file.sizes if one[0] > stamp]
         file.grown = [one for one in file.grown if one[0] > stamp]
+        file.fresh = {
+            at: one for at, one in file.fresh.items() if at in file.stuck or one > stamp
+        }
         atom = self._model.atom
         for at, chain in file.versions.items():
-            durable = [one for since, one in chain if since <= stamp][-1]
+            if at in file.stuck:
+                continue
+            durable = [one.content for one in chain if one.stamp <= stamp][-1]
             durable = durable[: max(size - at * atom, 0)].ljust(atom, b"\0")
-            rest = [one for one in chain if one[0] > stamp]
-            if rest and rest[0][1] == durable:
+            rest = [one for one in chain if one.stamp > stamp]
+            if rest and rest[0].content == durable:
                 rest.pop(0)
-            chain[:] = [(-1, durable), *rest]
+            chain[:] = [_Version(-1, -1, durable), *rest]
 
-    def _sync_names(self, directory: str) -> None:
-        mine = [
-            stamp
-            for stamp, change in self._changes
-            if any(posixpath.dirname(name) == directory for name, _ in change)
-        ]
+    def _rename(self, stamp: int, changes: list[tuple[str, int | None]]) -> None:
+        self._changes.append(_Change(stamp, len(self._changes), changes))
+
+    def _sync_names(self, mine: list[_Change]) -> None:
         if not mine:
             return
         if self._model.order == "ordered":
-            self._settle(mine[-1])
+            self._settle(mine[-1].stamp)
         elif self._model.entries == "prefix":
-            self._settle_changes(mine[-1], None)
+            self._make_durable(set(range(mine[-1].number + 1)))
         else:
-            self._settle_changes(mine[-1], set(mine))
+            self._make_durable({one.number for one in mine})
 
-    def _settle_changes(self, upto: int, only: set[int] | None) -> None:
-        """Make changes durable; a durable one has stamp -1 from then on."""
+    def _make_durable(self, numbers: set[int]) -> None:
         self._changes = [
-            (-1, change)
-            if stamp <= upto and (only is None or stamp in only)
-            else (stamp, change)
-            for stamp, change in self._changes
+            one._replace(stamp=-1) if one.number in numbers else one
+            for one in self._changes
         ]
 
-    def _present(self) -> dict[str, int]:
-        return self._applied(self._changes)
+    # -- what a crash leaves -------------------------------------------------
 
-    def _applied(self, changes: list[_Change]) -> dict[str, int]:
+    def _applied(self, changes: Iterable[_Change]) -> dict[str, int]:
         names = dict(self._names)
-        for _, change in changes:
-            for name, inode in change:
+        for one in changes:
+            for name, inode in one.changes:
                 if inode is None:
                     names.pop(name, None)
                 else:
                     names[name] = inode
         return names
 
-    def _name_states(self) -> list[dict[str, int]]:
-        pending = [stamp for stamp, _ in self._changes if stamp >= 0]
-        if self._model.entries == "prefix":
-            kept = [set(pending[:n]) for n in range(len(pending) + 1)]
+    def _name_states(self, place: int | None) -> list[dict[str, int]]:
+        if place is not None:
+            open_ones = [one.number for one in self._changes if one.stamp == place]
+            there = {one.number for one in self._changes if one.stamp < place}
+        else:
+            open_ones = [one.number for one in self._changes if one.stamp >= 0]
+            there = {one.number for one in self._changes if one.stamp < 0}
+        if place is None and self._model.entries == "prefix":
+            kept = [set(open_ones[:n]) for n in range(len(open_ones) + 1)]
         else:
             kept = [
                 set(some)
-                for n in range(len(pending) + 1)
-                for some in itertools.combinations(pending, n)
+                for n in range(len(open_ones) + 1)
+                for some in itertools.combinations(open_ones, n)
             ]
         states = [
-            self._applied([one for one in self._changes if one[0] in {-1, *some}])
+            self._applied(one for one in self._changes if one.number in there | some)
             for some in kept
         ]
         return [one for at, one in enumerate(states) if one not in states[:at]]
 
-    def _images_any(self, limit: int) -> Iterator[_Files]:
-        made = 0
-        for names in self._name_states():
-            inodes = sorted(set(names.values()))
-            states = [self._file_states(self._files[inode], limit) for inode in inodes]
-            made = _within(limit, made, states)
-            for contents in itertools.product(*states):
-                found = dict(zip(inodes, contents, strict=True))
-                yield {name: found[inode] for name, inode in names.items()}
-
-    def _file_states(self, file: _File, limit: int) -> list[bytes]:
+    def _file_states(self, file: _File, place: int | None, limit: int) -> list[bytes]:
+        places: Sequence[int | None] = (place,)
+        if self._model.order == "append":
+            levels = {one.level for chain in file.versions.values() for one in chain}
+            places = [*sorted(levels), _END]
         made = 0
         states: list[bytes] = []
-        for stamp, size in file.sizes:
-            choices = [
-                self._atom_states(file, at, stamp)
-                for at in range(-(-size // self._model.atom))
-            ]
-            made = _within(limit, made, choices)
-            states += [b"".join(one)[:size] for one in itertools.product(*choices)]
+        for where in places:
+            for n, (stamp, size) in enumerate(file.sizes):
+                if place is not None and not self._size_is_there(file, n, place):
+                    continue
+                choices: list[list[bytes]] = []
+                for at in range(-(-size // self._model.atom)):
+                    choices.append(self._atom_states(file, at, stamp, where))
+                    _within(limit, made, choices)
+                made = _within(limit, made, choices)
+                states += [b"".join(one)[:size] for one in itertools.product(*choices)]
         return _distinct(states)
 
-    def _atom_states(self, file: _File, at: int, arrived: int) -> list[bytes]:
+    def _size_is_there(self, file: _File, n: int, place: int) -> bool:
+        begun = not n or file.sizes[n][0] <= place
+        return begun and (n + 1 == len(file.sizes) or file.sizes[n + 1][0] >= place)
+
+    def _there(self, chain: list[_Version], place: int | None) -> list[bool]:
+        """Which versions are legal at a position."""
+        if place is None:
+            return [True] * len(chain)
+        found = []
+        for n, one in enumerate(chain):
+            later = [other.level for other in chain if other.level > one.level]
+            begun = not n or one.level <= place
+            found.append(begun and place <= min(later, default=_END))
+        return found
+
+    def _in_flight(self, chain: list[_Version], place: int | None) -> bool:
+        there = self._there(chain, place)
+        return any(one and other for one, other in itertools.pairwise(there))
+
+    def _atom_states(
+        self, file: _File, at: int, arrived: int, place: int | None
+    ) -> list[bytes]:
         """Contents of an atom when the size of operation `arrived` is there."""
-        atom = self._model.atom
-        chain = file.versions.get(at, [(-1, bytes(atom))])
+        model, atom = self._model, self._model.atom
+        chain = self._chain(file, at)
         oldest = 0
-        if self._model.size == "with-data":
+        with_data = model.size == "with-data" and model.order != "ordered"
+        if with_data:
             for stamp, start, end in file.grown:
                 if stamp <= arrived and start < (at + 1) * atom and at * atom < end:
-                    oldest = max(n for n, one in enumerate(chain) if one[0] <= stamp)
-        contents = [content for _, content in chain[oldest:]]
-        if self._model.tear == "byte":
-            contents += [
-                left[:cut] + right[cut:]
-                for left, right in itertools.permutations(contents, 2)
-                for cut in range(1, atom)
-            ]
+                    oldest = max(n for n, one in enumerate(chain) if one.stamp <= stamp)
+        contents = [
+            one.content
+            for n, (one, there) in enumerate(
+                zip(chain, self._there(chain, place), strict=True)
+            )
+            if there and n >= oldest
+        ]
+        if model.tear in {"byte", "garbage"}:
+            contents = [*_with_mixtures(tuple(contents))]
+        if self._may_be_garbage(file, at, place):
+            contents.append(garbage(at, atom))
         return _distinct(contents)
 
-    def _images_in_order(self, limit: int) -> Iterator[_Files]:
-        made = 0
-        for flying in range(self._clock + 1):
-            pieces = self._pieces(flying)
-            made = _within(limit, made, [states for _, states in pieces])
-            for arrived in itertools.product(*(states for _, states in pieces)):
-                there = {
-                    key: state for (key, _), state in zip(pieces, arrived, strict=True)
-                }
-                yield self._assembled(flying, there)
+    def _may_be_garbage(self, file: _File, at: int, place: int | None) -> bool:
+        model, atom = self._model, self._model.atom
+        if model.tear == "garbage" and self._in_flight(file.versions[at], place):
+            return True
+        if model.unit != "none":
+            each = max(int(model.unit) // atom, 1)
+            for other in range(at // each * each, at // each * each + each):
+                if (
+                    other != at
+                    and other in file.versions
+                    and self._in_flight(file.versions[other], place)
+                ):
+                    return True
+        if at in file.fresh:
+            with_data = model.size == "with-data" and model.order != "ordered"
+            if with_data and any(
+                start < (at + 1) * atom and at * atom < end
+                for _, start, end in file.grown
+            ):
+                return False
+            stamp = file.fresh[at]
+            return model.order != "ordered" or stamp in {-1, place}
+        return False
 
-    def _pieces(self, flying: int) -> list[tuple[tuple[int, int], list[bytes | int]]]:
-        """What the operation in flight changes, each with its possible states.
 
-        Keys are (inode, atom); atom -1 is the size, inode -1 the names.
-        """
-        pieces: list[tuple[tuple[int, int], list[bytes | int]]] = []
-        for inode, file in self._files.items():
-            for at, chain in file.versions.items():
-                for (_, old), (stamp, new) in itertools.pairwise(chain):
-                    if stamp == flying:
-                        states: list[bytes | int] = [old, new]
-                        if self._model.tear == "byte":
-                            states += [
-                                left[:cut] + right[cut:]
-                                for left, right in ((old, new), (new, old))
-                                for cut in range(1, len(old))
-                            ]
-                        pieces.append(((inode, at), _distinct(states)))
-            for (_, was), (stamp, size) in itertools.pairwise(file.sizes):
-                if stamp == flying:
-                    pieces.append(((inode, -1), [was, size]))
-        if any(stamp == flying for stamp, _ in self._changes):
-            pieces.append(((-1, -1), [0, 1]))
-        return pieces
-
-    def _assembled(
-        self, flying: int, there: dict[tuple[int, int], bytes | int]
-    ) -> _Files:
-        reach = flying + bool(there.get((-1, -1), 0))
-        names = self._applied([one for one in self._changes if one[0] < reach])
-        found = {}
-        for name, inode in names.items():
-            file = self._files[inode]
-            size = [one for at, one in file.sizes if at < flying][-1]
-            size = int(there.get((inode, -1), size))
-            atoms = []
-            for at in range(-(-size // self._model.atom)):
-                chain = file.versions.get(at, [(-1, bytes(self._model.atom))])
-                content = [one for since, one in chain if since < flying][-1]
-                atoms.append(bytes(there.get((inode, at), content)))
-            found[name] = b"".join(atoms)[:size]
-        return found
+@functools.lru_cache(maxsize=256)
+def _with_mixtures(contents: tuple[bytes, ...]) -> list[bytes]:
+    """The contents, and each prefix of one with the rest of another."""
+    return _distinct(
+        itertools.chain(
+            contents,
+            (
+                left[:cut] + right[cut:]
+                for left, right in itertools.permutations(contents, 2)
+                for cut in range(1, len(left))
+            ),
+        )
+    )
 
 
 def _within(limit: int, made: int, choices: Sequence[Sequence[object]]) -> int:

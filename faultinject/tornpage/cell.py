@@ -28,16 +28,26 @@ return; each group carries the cell that is left when that answer is taken.
 Nothing about the other bytes of the atom is decided. Groups are remembered in
 the cell, so the next execution finds them ready.
 
-Under `order=ordered` a member also says for which crash positions it is legal.
-The position c is a stamp: operations before c have reached the platter, c is
-in flight, none after it has. Version i is legal for c from its own stamp
-(in flight, this atom arrived) to the next version's (in flight, this atom did
-not); a mixture only while its write is in flight.
+A member also says when it is legal.
 
-    stamps     -1 ......... 12 ......... 15 .........
+*Position.* Where writes have an order the crash has a position c, a stamp:
+operations before c have reached the platter, c is in flight, none after it
+has. Each content has a level: under `order=ordered` the stamp that made it,
+under `order=append` that of the newest append in it, otherwise ALWAYS. It is
+legal from its own level (in flight, this atom arrived) to the next higher one
+(in flight, this atom did not); a mixture where both of its contents are.
+
+    levels     -1 ......... 12 ......... 15 .........
     legal c    [-------------]
                              [------------]
                                           [----------
+
+*Lies.* Where syncs may lie, a content that a later one has replaced before a
+sync is legal only if that sync lied. `needs` has for each content the syncs
+(their stamps) that must all have lied.
+
+*Garbage* is one more content, which no program wrote; its members come from
+outside, see `spoil`.
 
 After a second crash the oldest content may itself be an undecided cell of the
 first crash: `inner`. It is decided first, on the bytes that are read, and then
@@ -56,7 +66,7 @@ if TYPE_CHECKING:
 
     from tornpage.model import CrashModel
 
-__all__ = ["ALWAYS", "NEVER", "Cell", "Group"]
+__all__ = ["ALWAYS", "NEVER", "NO_NEED", "Cell", "Flight", "Group", "Need"]
 
 ALWAYS = -1
 """A crash position before every operation."""
@@ -64,7 +74,16 @@ ALWAYS = -1
 NEVER = 1 << 62
 """A crash position after every operation."""
 
-_Member = tuple[int, int, int, int, int, int]  # i, j, low, high, first c, last c
+Need = frozenset[int]
+"""Syncs that must all have lied."""
+
+NO_NEED: Need = frozenset()
+
+Flight = tuple[int, int, Need]
+"""First and last crash position at which a write is under way, and its need."""
+
+# i, j, low, high, first c, last c, need
+_Member = tuple[int, int, int, int, int, int, Need]
 
 
 class Group:
@@ -75,15 +94,19 @@ class Group:
         cell: What the atom may hold once this answer was taken.
         first: First and
         last: last crash position for which the answer is legal.
+        need: Syncs that must have lied for it.
     """
 
-    __slots__ = ("cell", "first", "last", "value")
+    __slots__ = ("cell", "first", "last", "need", "value")
 
-    def __init__(self, value: bytes, cell: Cell, first: int, last: int) -> None:
+    def __init__(
+        self, value: bytes, cell: Cell, first: int, last: int, need: Need
+    ) -> None:
         self.value = value
         self.cell = cell
         self.first = first
         self.last = last
+        self.need = need
 
     def __str__(self) -> str:
         return self.cell.describe()
@@ -99,6 +122,9 @@ class Cell:
         life: Which crash the stamps belong to: each life of a disk has its
             own crash position.
         inner: The undecided cell that stands for `contents[0]`, if any.
+        levels: Where each content begins to be legal; None: anywhere.
+        needs: Which syncs must have lied for each content; None: none.
+        noise: What the atom holds when it is garbage, if it can be.
     """
 
     __slots__ = (
@@ -106,8 +132,11 @@ class Cell:
         "_members",
         "contents",
         "inner",
+        "levels",
         "life",
         "model",
+        "needs",
+        "noise",
         "stamps",
     )
 
@@ -120,12 +149,18 @@ class Cell:
         *,
         inner: Cell | None = None,
         members: tuple[_Member, ...] | None = None,
+        levels: tuple[int, ...] | None = None,
+        needs: tuple[Need, ...] | None = None,
+        noise: bytes = b"",
     ) -> None:
         self.contents = contents
         self.stamps = stamps
         self.model = model
         self.life = life
         self.inner = inner
+        self.levels = levels
+        self.needs = needs
+        self.noise = noise
         self._members = members
         self._groups: dict[tuple[int, int], tuple[Group, ...]] = {}
 
@@ -143,24 +178,93 @@ class Cell:
             not member[0] or not member[1] for member in self.members
         )
 
-    def written(self, content: bytes, stamp: int) -> Cell:
-        """The cell after operation `stamp` gave the atom a new content."""
+    def written(self, content: bytes, stamp: int, level: int | None = None) -> Cell:
+        """The cell after operation `stamp` gave the atom a new content.
+
+        Args:
+            content: All bytes of the atom.
+            stamp: The operation.
+            level: From which crash position on it is legal; None: as the
+                content before it.
+        """
         if content == self.contents[-1]:
             return self
+        levels = self.levels
+        if levels is not None or level is not None:
+            levels = levels or (ALWAYS,) * len(self.contents)
+            levels = (*levels, levels[-1] if level is None else level)
         return Cell(
             (*self.contents, content),
             (*self.stamps, stamp),
             self.model,
             self.life,
             inner=self.inner,
+            levels=levels,
+            needs=self.needs and (*self.needs, NO_NEED),
         )
 
     def settled(self, stamp: int) -> Cell:
         """The cell once everything up to operation `stamp` is durable."""
-        keep = self._index(stamp)
-        if not keep:
+        return self._from(self._index(stamp))
+
+    def doubted(self, sync: int, lies: int) -> Cell:
+        """The cell after a sync that may be one of `lies` that did nothing."""
+        more = frozenset((sync,))
+        needs = self.needs or (NO_NEED,) * len(self.contents)
+        needs = (*(one | more for one in needs[:-1]), needs[-1])
+        keep = next(at for at, one in enumerate(needs) if len(one) <= lies)
+        return self._from(keep, needs)
+
+    def reverted(self, stamp: int) -> Cell:
+        """The cell without what operations after `stamp` did."""
+        end = self._index(stamp) + 1
+        return Cell(
+            self.contents[:end],
+            self.stamps[:end],
+            self.model,
+            self.life,
+            inner=self.inner,
+            levels=self.levels and self.levels[:end],
+            needs=self.needs and self.needs[:end],
+        )
+
+    def freed(self) -> Cell:
+        """The cell once its contents may be on the platter in any order."""
+        if self.levels is None:
             return self
-        return Cell(self.contents[keep:], self.stamps[keep:], self.model, self.life)
+        return Cell(
+            self.contents,
+            self.stamps,
+            self.model,
+            self.life,
+            inner=self.inner,
+            needs=self.needs,
+        )
+
+    def flights(self) -> list[Flight]:
+        """When a content is replacing another on the platter."""
+        spans = self._spans()
+        found: list[Flight] = []
+        for at in range(len(spans) - 1):
+            first = max(spans[at][0], spans[at + 1][0])
+            last = min(spans[at][1], spans[at + 1][1])
+            if first <= last:
+                found.append((first, last, spans[at][2]))
+        return found
+
+    def spoiled(self, noise: bytes, flights: Sequence[Flight]) -> Cell:
+        """The cell when it may also be garbage, at certain times.
+
+        Args:
+            noise: What it holds then.
+            flights: The times.
+        """
+        n = len(self.contents)
+        made = self._narrowed(
+            (*self.members, *((n, n, 0, 0, *one) for one in flights)), self.inner
+        )
+        made.noise = noise
+        return made
 
     def at_least(self, stamp: int) -> Cell:
         """The cell without any content older than operation `stamp` left it."""
@@ -179,6 +283,9 @@ class Cell:
             self.life,
             inner=self.inner and self.inner.cut(keep),
             members=self.members,
+            levels=self.levels,
+            needs=self.needs,
+            noise=self.noise and self.noise[:keep].ljust(len(self.noise), b"\0"),
         )
 
     def groups(
@@ -213,14 +320,15 @@ class Cell:
         return self._narrowed(self.members, inner)
 
     def bits(self) -> float:
-        """log2 of the number of distinct legal contents."""
-        if self.inner is not None:
-            if len(self.contents) == 1:
-                return self.inner.bits()
+        """log2 of the number of distinct legal contents, if no sync lied."""
+        honest = self._honest()
+        if honest.inner is not None:
+            if len(honest.contents) == 1:
+                return honest.inner.bits()
             # Mixtures with an undecided content are not counted.
-            rest = Cell(self.contents[1:], self.stamps[1:], self.model, self.life)
-            return math.log2(2 ** self.inner.bits() + rest.count())
-        return math.log2(self.count())
+            rest = Cell(honest.contents[1:], honest.stamps[1:], self.model, self.life)
+            return math.log2(2 ** honest.inner.bits() + rest.count())
+        return math.log2(honest.count())
 
     def count(self) -> int:
         """How many distinct contents are legal, `inner` left out."""
@@ -228,23 +336,34 @@ class Cell:
         if self._members is None and len(contents) <= 2:
             if len(contents) == 1:
                 return 1
-            if self.model.tear != "byte":
+            if not self.model.mixes:
                 return 2
             # d bytes differ: each of the two orders has d - 1 proper mixtures
             # and they never coincide; with the two pure ones that is 2 d.
-            # At d = 1 it is 2 as well.
-            return 2 * _differing(contents[0], contents[1])
+            # At d = 1 it is 2 as well. Garbage is one more.
+            differ = 2 * _differing(contents[0], contents[1])
+            return differ + (self.model.tear == "garbage")
         # A stale content that is legal at two times counts once.
-        return len({group.value for group in self.groups(0, len(contents[-1]))})
+        found = len({group.value for group in self.groups(0, len(contents[-1]))})
+        own = self.model.tear == "garbage" and not self.noise and len(contents) > 1
+        return found + own
+
+    def _honest(self) -> Cell:
+        """The cell without contents for which a sync must have lied."""
+        if self.needs is None or self._members is not None:
+            return self
+        return self._from(next(at for at, one in enumerate(self.needs) if not one))
 
     def describe(self) -> str:
         """The first member in words."""
-        i, j, low, _, _, _ = self.members[0]
+        i, j, low, *_ = self.members[0]
         if i == j:
             return self._name(i)
         return f"torn at byte {low}: {self._name(i)}, then {self._name(j)}"
 
     def _name(self, index: int) -> str:
+        if index == len(self.contents):
+            return "garbage"
         if index == len(self.contents) - 1 and index:
             return "new content"
         if self.stamps[index] < 0 or not index:
@@ -258,6 +377,21 @@ class Cell:
             index -= 1
         return index
 
+    def _from(self, keep: int, needs: tuple[Need, ...] | None = None) -> Cell:
+        """The cell without its `keep` oldest contents."""
+        needs = needs or self.needs
+        if not keep and needs is self.needs:
+            return self
+        return Cell(
+            self.contents[keep:],
+            self.stamps[keep:],
+            self.model,
+            self.life,
+            inner=None if keep else self.inner,
+            levels=self.levels and self.levels[keep:],
+            needs=needs and needs[keep:],
+        )
+
     def _narrowed(self, members: tuple[_Member, ...], inner: Cell | None) -> Cell:
         return Cell(
             self.contents,
@@ -266,34 +400,44 @@ class Cell:
             self.life,
             inner=inner,
             members=members,
+            levels=self.levels,
+            needs=self.needs,
+            noise=self.noise,
         )
+
+    def _spans(self) -> list[Flight]:
+        """When each content is legal."""
+        n = len(self.contents)
+        needs = self.needs or (NO_NEED,) * n
+        levels = self.levels
+        if levels is None:
+            return [(ALWAYS, NEVER, need) for need in needs]
+        return [
+            (
+                levels[at] if at else ALWAYS,
+                min((one for one in levels[at:] if one > levels[at]), default=NEVER),
+                needs[at],
+            )
+            for at in range(n)
+        ]
 
     def _all_members(self) -> list[_Member]:
         n = len(self.contents)
-        in_order = self.model.order == "ordered"
-        pure: list[_Member] = []
-        for index in (n - 1, *range(n - 1)):
-            first, last = ALWAYS, NEVER
-            if in_order:
-                first = self.stamps[index] if index else ALWAYS
-                last = self.stamps[index + 1] if index + 1 < n else NEVER
-            pure.append((index, index, 0, 0, first, last))
-        if self.model.tear != "byte":
-            return pure
-        top = SECTOR - 1
-        if in_order:
-            steps = [(at, self.stamps[at]) for at in range(n - 1, 0, -1)]
-            return pure + [
-                (i, j, 1, top, at, at)
-                for new, at in steps
-                for i, j in ((new, new - 1), (new - 1, new))
-            ]
-        return pure + [
-            (i, j, 1, top, ALWAYS, NEVER)
-            for i in range(n - 1, -1, -1)
-            for j in range(n - 1, -1, -1)
-            if i != j
+        spans = self._spans()
+        members: list[_Member] = [
+            (at, at, 0, 0, *spans[at]) for at in (n - 1, *range(n - 1))
         ]
+        if not self.model.mixes:
+            return members
+        top = SECTOR - 1
+        for i in range(n - 1, -1, -1):
+            for j in range(n - 1, -1, -1):
+                first = max(spans[i][0], spans[j][0])
+                last = min(spans[i][1], spans[j][1])
+                if i != j and first <= last:
+                    need = spans[min(i, j)][2]
+                    members.append((i, j, 1, top, first, last, need))
+        return members
 
     def _partition(
         self, low: int, high: int, oldest: bytes | None
@@ -302,16 +446,19 @@ class Cell:
         parts = [content[low:high] for content in self.contents]
         if oldest is not None:
             parts[0] = oldest
+        if self.noise:
+            parts.append(self.noise[low:high])
         seen: dict[bytes, list[_Member]] = {}
         for member in members:
-            i, j, start, stop, first, last = member
+            i, j, start, stop, first, last, need = member
             if i == j or parts[i] == parts[j]:
                 seen.setdefault(parts[i], []).append(member)
                 continue
             left, right = parts[i], parts[j]
+            when = first, last, need
             if start <= low:
                 upto = min(stop, low)
-                seen.setdefault(right, []).append((i, j, start, upto, first, last))
+                seen.setdefault(right, []).append((i, j, start, upto, *when))
             at = max(start, low + 1)
             end = min(stop, high - 1)
             while at <= end:
@@ -321,34 +468,45 @@ class Cell:
                     upto += 1
                 cut = at - low
                 seen.setdefault(left[:cut] + right[cut:], []).append(
-                    (i, j, at, upto, first, last)
+                    (i, j, at, upto, *when)
                 )
                 at = upto + 1
             if stop >= high:
                 downto = max(start, high)
-                seen.setdefault(left, []).append((i, j, downto, stop, first, last))
+                seen.setdefault(left, []).append((i, j, downto, stop, *when))
         if len(seen) == 1:
             (value,) = seen
-            return (Group(value, self, ALWAYS, NEVER),)
+            return (Group(value, self, ALWAYS, NEVER, NO_NEED),)
         return tuple(
             Group(
                 value,
                 self._narrowed(tuple(run), self.inner),
                 min(one[4] for one in run),
                 max(one[5] for one in run),
+                min((one[6] for one in run), key=len),
             )
             for value, found in seen.items()
-            for run in _runs(found)
+            for run in _apart(found)
         )
 
 
-def _runs(members: list[_Member]) -> list[list[_Member]]:
-    """Members of one value, apart where no crash position joins them.
+def _apart(members: list[_Member]) -> list[list[_Member]]:
+    """Members of one value, apart where one answer would not do for them.
 
-    A value that was there, was overwritten and came back is legal for two
-    separate stretches of crash positions; a group must be one stretch.
+    An answer has one stretch of crash positions. A value that was there, was
+    overwritten and came back has two. An answer has one need. Where needs are
+    not nested in each other, or come together with positions, each member is
+    an answer of its own; that splits more than it must and is rare.
     """
-    if len(members) == 1 or all(one[4] == ALWAYS for one in members):
+    if len(members) == 1:
+        return [members]
+    free = all(one[4] == ALWAYS for one in members)
+    if any(one[6] for one in members):
+        least = min((one[6] for one in members), key=len)
+        nested = all(least <= one[6] for one in members)
+        whole = free and all(one[5] == NEVER for one in members)
+        return [members] if nested and whole else [[one] for one in members]
+    if free:
         return [members]
     place = {one: at for at, one in enumerate(members)}
     runs: list[list[_Member]] = []

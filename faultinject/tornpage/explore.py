@@ -36,7 +36,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tornpage.brute import Platter
+from tornpage.brute import arrives_in_pieces, platters
 from tornpage.choices import Choice, Chooser, Enumerator, Replay, Sampler, Tape
 from tornpage.disk import Disk
 from tornpage.image import Image, Watch
@@ -210,16 +210,17 @@ class Explorer:
         self._check(point)
         if self._start is not None:
             raise ValueError("eager needs files, not an undecided platter, to start on")
-        platter = Platter(self._files, self.model)
-        for record in self._operations[: point.index]:
-            platter.apply(record)
-        if point.inside:
-            record = self._operations[point.index]
-            if record.op not in {"sync", "syncdir"}:
-                platter.apply(record)
-        return frozenset(
-            self._recover(Disk(files, self.model)) for files in platter.images(limit)
-        )
+        ended = point.index
+        if point.inside and arrives_in_pieces(self._operations[ended]):
+            ended += 1
+        outcomes: set[Hashable] = set()
+        images = 0
+        done = self._operations[:ended]
+        for _, platter in platters(self._files, self.model, done):
+            for files in platter.images(limit - images):
+                images += 1
+                outcomes.add(self._recover(Disk(files, self.model)))
+        return frozenset(outcomes)
 
     def sample(self, point: CrashPoint, seed: int, n: int) -> list[Reached]:
         """`n` random executions; seeds seed .. seed + n - 1, one each."""
@@ -301,6 +302,7 @@ class Explorer:
         return isinstance(one, Sync | SyncDir) and one.result not in {
             "failed",
             "silent",
+            "read-only",
         }
 
     def _check(self, point: CrashPoint) -> None:

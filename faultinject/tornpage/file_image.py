@@ -24,10 +24,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tornpage.cell import ALWAYS, NEVER
+from tornpage.cell import ALWAYS, NEVER, NO_NEED
 
 if TYPE_CHECKING:
-    from tornpage.cell import Cell
+    from tornpage.cell import Cell, Need
 
 __all__ = ["FileImage", "Size", "zero_from"]
 
@@ -41,12 +41,14 @@ class Size:
         stamp: The operation that made it; -1 for a durable one.
         first: First and
         last: last crash position for which it is legal (`order=ordered`).
+        need: Syncs that must have lied for it.
     """
 
     size: int
     stamp: int
     first: int = ALWAYS
     last: int = NEVER
+    need: Need = NO_NEED
 
     def __str__(self) -> str:
         return f"size {self.size}"
@@ -66,8 +68,12 @@ class FileImage:
             them until they are written again.
         sizes: Legal sizes, oldest first; the last one is the present one.
         life: The life of the disk in which the sizes were made.
-        extensions: (stamp, first atom, behind the last atom) of writes that
-            made the file longer and are not durable.
+        extensions: (stamp, first atom, behind the last atom, need) of writes
+            that made the file longer and are not durable.
+        fresh: Atom -> (stamp, need) of the write that made the file longer by
+            it, as long as its data is not durable (extend=garbage). The stamp
+            is ALWAYS once a failed sync has taken it out of the order.
+        synced: Stamp of the last sync that returned 0.
     """
 
     __slots__ = (
@@ -76,12 +82,14 @@ class FileImage:
         "clean",
         "dirty",
         "extensions",
+        "fresh",
         "held",
         "inode",
         "life",
         "limit",
         "open",
         "sizes",
+        "synced",
     )
 
     def __init__(self, inode: int, base: bytes, atom: int) -> None:
@@ -95,7 +103,9 @@ class FileImage:
         self.clean: set[int] = set()
         self.sizes: tuple[Size, ...] = (Size(len(base), -1),)
         self.life = 0
-        self.extensions: list[tuple[int, int, int]] = []
+        self.extensions: list[tuple[int, int, int, Need]] = []
+        self.fresh: dict[int, tuple[int, Need]] = {}
+        self.synced = ALWAYS
 
     @property
     def size(self) -> int:
@@ -147,6 +157,8 @@ class FileImage:
         made.sizes = self.sizes
         made.life = self.life
         made.extensions = list(self.extensions)
+        made.fresh = dict(self.fresh)
+        made.synced = self.synced
         return made
 
 

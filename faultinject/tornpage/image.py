@@ -37,10 +37,11 @@ from __future__ import annotations
 import math
 import posixpath
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tornpage.cell import NEVER, Cell
+from tornpage.cell import ALWAYS, NEVER, NO_NEED, Cell
+from tornpage.damage import endangered, flights, garbage
 from tornpage.file_image import FileImage, Size, zero_from
 from tornpage.trace import (
     Create,
@@ -54,11 +55,13 @@ from tornpage.trace import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
+    from tornpage.cell import Need
     from tornpage.model import CrashModel
     from tornpage.trace import Operation
 
-__all__ = ["Image", "NameChange", "Watch", "directory_of"]
+__all__ = ["CutKey", "Image", "NameChange", "Watch", "directory_of"]
 
 
 def directory_of(path: str) -> str:
@@ -71,16 +74,20 @@ class NameChange:
     """One change of directory entries, all of it or nothing.
 
     Attributes:
+        key: Its own number, in the order of the changes.
         stamp: The operation that made it.
         life: The life of the disk in which it was made.
         changes: (name, inode or None) pairs.
         directories: The directories they are in.
+        need: Syncs that must have lied if it is lost.
     """
 
+    key: int
     stamp: int
     life: int
     changes: tuple[tuple[str, int | None], ...]
     directories: frozenset[str]
+    need: Need = NO_NEED
 
 
 @dataclass(slots=True)
@@ -100,6 +107,9 @@ class Watch:
     stale: bool = False
 
 
+CutKey = int | tuple[int, int]
+"""A life, or a life and an inode."""
+
 _NOBODY = Watch()
 _NO_ATOMS: frozenset[int] = frozenset()
 
@@ -115,19 +125,23 @@ class Image:
         files: By inode.
         names: Durable names.
         pending: Changes of names that are not durable, in order.
-        kept: Whether a pending change is on the platter, where that is known.
-        cuts: First and last crash position still possible, by life, as far
-            as a life after the crash has found out.
+        kept: Whether a pending change is on the platter, where that is known,
+            by key.
+        cuts: First and last crash position still possible, by life (and file,
+            under `order=append`), as far as a life after the crash found out.
+        lied: Syncs that turned out to have lied.
         life: How many crashes the disk has had.
         clock: Stamp of the next operation.
     """
 
     __slots__ = (
+        "_keys",
         "_reach",
         "clock",
         "cuts",
         "files",
         "kept",
+        "lied",
         "life",
         "model",
         "names",
@@ -141,13 +155,15 @@ class Image:
         self.names: dict[str, int] = {}
         self.pending: list[NameChange] = []
         self.kept: dict[int, bool] = {}
-        self.cuts: dict[int, tuple[int, int]] = {}
+        self.cuts: dict[CutKey, tuple[int, int]] = {}
+        self.lied = NO_NEED
         self.life = 0
         self.clock = 0
         # How many atoms and sizes have how many legal contents, as log2.
         self.tally: Counter[float] = Counter()
         # order=ordered: log2 of the images each pending operation adds.
         self._reach: dict[int, float] = {}
+        self._keys = 0
         for inode, path in enumerate(sorted(files), 1):
             self.files[inode] = FileImage(inode, files[path], model.atom)
             self.names[path] = inode
@@ -160,29 +176,57 @@ class Image:
         made.pending = list(self.pending)
         made.kept = dict(self.kept)
         made.cuts = dict(self.cuts)
+        made.lied = self.lied
         made.life = self.life
         made.clock = self.clock
         made.tally = Counter(self.tally)
         made._reach = dict(self._reach)
+        made._keys = self._keys
         return made
 
     def reborn(
-        self, kept: Mapping[int, bool], cuts: Mapping[int, tuple[int, int]]
+        self,
+        kept: Mapping[int, bool],
+        cuts: Mapping[CutKey, tuple[int, int]],
+        lied: Need,
     ) -> Image:
         """The same platter at the start of another life, with an empty cache.
 
         Args:
             kept: Which pending changes of names turned out to be there.
             cuts: Which crash positions turned out to be possible.
+            lied: Which syncs turned out to have lied.
         """
         made = self.fork()
         made.life += 1
         made.kept = dict(kept)
         made.cuts = dict(cuts)
-        for one in made.files.values():
+        made.lied = lied
+        for inode, one in made.files.items():
             one.open.update(one.dirty)
+            if self.model.spoils:
+                old = self.files[inode]
+                for at in endangered(old, self.model):
+                    cell = self.undecided(old, at)
+                    if cell is not None:
+                        one.open[at] = cell
             one.dirty.clear()
+            one.clean.clear()
+            one.fresh.clear()
         return made
+
+    def undecided(self, file: FileImage, at: int) -> Cell | None:
+        """What an atom may hold after a crash now; None when that is known."""
+        cell = file.cell(at)
+        if not self.model.spoils:
+            return cell
+        when = flights(file, at, self.model)
+        if not when:
+            return cell
+        if at not in file.dirty:
+            cell = self._clean_cell(file, at)
+        assert cell is not None
+        return cell.spoiled(garbage(at, self.model.atom), when)
 
     def begin(self) -> None:
         """Count what is undecided, after a new life was given its decisions."""
@@ -200,14 +244,19 @@ class Image:
 
         Two devices differ when an atom, a size or a pending change of names
         does. Under `order=ordered` an image is counted once for each
-        operation that may have been in flight.
+        operation that may have been in flight. Not counted: images for which a
+        sync must have lied, and garbage in other atoms than those being
+        written. Counted though not all legal: combinations of appends that
+        `order=append` forbids, and of sizes and data under `size=with-data`.
         """
         if self.model.order == "ordered":
             total = 0.0
             for bits in self._reach.values():
                 total = _log2_sum(total, bits)
             return total
-        names = sum(1.0 for one in self.pending if one.stamp not in self.kept)
+        names = sum(
+            1.0 for one in self.pending if one.key not in self.kept and not one.need
+        )
         if self.model.entries == "prefix":
             names = math.log2(names + 1.0)
         return names + sum(bits * n for bits, n in self.tally.items())
@@ -225,25 +274,30 @@ class Image:
         if isinstance(record, Write):
             self._write(record, stamp, watch)
         elif isinstance(record, Sync):
-            self._sync(record, watch)
+            self._sync(record, stamp, watch)
         elif isinstance(record, Truncate):
             self._resize(self.files[record.inode], record.size, stamp, watch)
         elif isinstance(record, SyncDir):
             if record.result == "ok":
-                self._sync_dir(directory_of(record.path), watch)
+                self._sync_dir(directory_of(record.path), stamp, watch)
         elif isinstance(record, Create):
             self.files[record.inode] = FileImage(record.inode, b"", self.model.atom)
             self._rename(stamp, watch, (record.path, record.inode))
         elif isinstance(record, Rename):
             inode = self.present(record.path)
-            self._rename(stamp, watch, (record.target, inode), (record.path, None))
+            if self.model.rename == "split":
+                self._rename(stamp, watch, (record.target, None))
+                self._rename(stamp, watch, (record.target, inode))
+                self._rename(stamp, watch, (record.path, None))
+            else:
+                self._rename(stamp, watch, (record.target, inode), (record.path, None))
         elif isinstance(record, Unlink):
             self._rename(stamp, watch, (record.path, None))
 
     def present(self, name: str) -> int | None:
         """The inode that the running program sees under a name."""
         for one in reversed(self.pending):
-            if self.kept.get(one.stamp, True):
+            if self.kept.get(one.key, True):
                 for path, inode in one.changes:
                     if path == name:
                         return inode
@@ -286,8 +340,16 @@ class Image:
         if grows:
             changed = [*self._bared(file, offset, skip=first), *changed]
             grown_from = file.size // atom
-            file.extensions.append((stamp, max(first, grown_from), behind))
+            longer = range(max(first, grown_from), behind)
+            file.extensions.append((stamp, longer.start, behind, NO_NEED))
+            if self.model.extend == "garbage":
+                whole = range(max(first, -(-file.size // atom)), behind)
+                consumed = watch.atoms.get(file.inode, _NO_ATOMS)
+                watch.stale = watch.stale or not consumed.isdisjoint(whole)
+                file.fresh.update((at, (stamp, NO_NEED)) for at in whole)
             self._set_size(file, end, stamp, watch)
+            self._set_atoms(file, changed, stamp, watch, longer)
+            return
         self._set_atoms(file, changed, stamp, watch)
 
     def _resize(self, file: FileImage, size: int, stamp: int, watch: Watch) -> None:
@@ -304,7 +366,7 @@ class Image:
         behind = -(-end // atom) if skip is None else skip
         touched = {
             at
-            for layer in (file.held, file.open, file.dirty)
+            for layer in (file.held, file.open, file.dirty, file.fresh)
             for at in layer
             if first <= at < behind
         }
@@ -317,10 +379,14 @@ class Image:
         changed: Iterable[tuple[int, bytes]],
         stamp: int,
         watch: Watch,
+        longer: range = range(0),
     ) -> None:
+        """Give atoms a new content; `longer` are those that an append adds to."""
         dirty = file.dirty
         consumed = watch.atoms.get(file.inode, _NO_ATOMS)
         in_order = self.model.order == "ordered"
+        appends = self.model.order == "append"
+        level: int | None = stamp if in_order else None
         fresh = 0.0
         for at, content in changed:
             cell = dirty.get(at)
@@ -330,11 +396,13 @@ class Image:
             else:
                 before = cell.bits()
             file.clean.discard(at)
-            new = cell.written(content, stamp)
+            if appends:
+                level = stamp if at in longer else None
+            new = cell.written(content, stamp, level)
             if new is cell:
                 continue
             dirty[at] = new
-            if at in consumed:
+            if consumed and self._concerns(consumed, at):
                 watch.stale = True
             bits = new.bits()
             if before:
@@ -346,6 +414,14 @@ class Image:
                 fresh += pair.bits() if pair.contents[0] else 1.0
         if fresh:
             self._reach[stamp] = self._reach.get(stamp, 0.0) + fresh
+
+    def _concerns(self, consumed: AbstractSet[int], at: int) -> bool:
+        """Whether a change of atom `at` changes what a consumed one may be."""
+        unit = self.model.unit_atoms
+        if unit == 1:
+            return at in consumed
+        begin = at - at % unit
+        return not consumed.isdisjoint(range(begin, begin + unit))
 
     def _clean_cell(self, file: FileImage, at: int) -> Cell:
         """The oldest content of an atom that is not dirty."""
@@ -367,7 +443,7 @@ class Image:
             file.life = self.life
         last = file.sizes[-1]
         if self.model.order == "ordered":
-            old = Size(last.size, last.stamp, last.first, stamp)
+            old = replace(last, last=stamp)
             file.sizes = (*file.sizes[:-1], old, Size(size, stamp, stamp))
             self._reach[stamp] = self._reach.get(stamp, 0.0) + 1.0
         else:
@@ -378,7 +454,7 @@ class Image:
         if file.inode in watch.sizes:
             watch.stale = True
 
-    def _sync(self, record: Sync, watch: Watch) -> None:
+    def _sync(self, record: Sync, stamp: int, watch: Watch) -> None:
         file = self.files[record.inode]
         if record.result == "reverted":
             self._revert(file, watch)
@@ -386,49 +462,139 @@ class Image:
             self._mark_clean(file, watch)
         if record.result != "ok":
             return
+        file.synced = stamp
+        called: list[NameChange] = []
+        if self.model.names == "fsync" and record.kind == "fsync":
+            called = [
+                one
+                for one in self.pending
+                if one.life == self.life
+                and any(inode == record.inode for _, inode in one.changes)
+            ]
         if self.model.order == "ordered":
-            stamps = [cell.stamps[-1] for cell in file.dirty.values()]
+            stamps = [
+                cell.stamps[-1]
+                for at, cell in file.dirty.items()
+                if at not in file.clean
+            ]
             if file.life == self.life:
                 stamps.append(file.sizes[-1].stamp)
+            stamps += [one.stamp for one in called]
             if stamps:
-                self._settle(max(stamps), watch)
+                self._settle(max(stamps), stamp, watch)
             return
-        self._settle_file(file, NEVER, watch)
+        if self.model.lies:
+            self._doubt(file, stamp, watch)
+        else:
+            self._settle_file(file, NEVER, watch)
+        if called:
+            self._settle_called(called, stamp, watch)
 
     def _mark_clean(self, file: FileImage, watch: Watch) -> None:
         """Every page was handed over, some arrived; none is tried again."""
-        file.clean.update(file.dirty)
-        if file.life == self.life:
-            # The size is metadata and stays pending; it may now come alone.
-            file.extensions = []
+        for at, cell in file.dirty.items():
+            file.dirty[at] = cell.freed()
+        for at, (_, need) in file.fresh.items():
+            file.fresh[at] = (ALWAYS, need)
+        file.clean.update(file.dirty, file.fresh)
+        # The size is metadata and stays pending; it may now come alone.
+        file.extensions = []
         watch.stale = True
 
     def _revert(self, file: FileImage, watch: Watch) -> None:
         """Give up everything since the last sync, in the cache and below."""
-        for at in [one for one in file.dirty if one not in file.clean]:
-            self._tally(file.dirty.pop(at).bits(), -1)
+        since = file.synced
+        for at, cell in list(file.dirty.items()):
+            self._tally(cell.bits(), -1)
+            kept = cell.reverted(since)
+            if len(kept.contents) > 1:
+                file.dirty[at] = kept
+                self._tally(kept.bits(), 1)
+                continue
+            del file.dirty[at]
             if at in file.open:
                 self._tally(file.open[at].bits(), 1)
         if file.life == self.life:
             self._tally(file.size_bits, -1)
-            file.sizes = file.sizes[:1]
-            file.extensions = []
+            first, *rest = file.sizes
+            file.sizes = (first, *(one for one in rest if one.stamp <= since))
+            if file.size_bits:
+                self._tally(file.size_bits, 1)
+        file.extensions = [one for one in file.extensions if one[0] <= since]
+        file.fresh = {at: one for at, one in file.fresh.items() if one[0] <= since}
         watch.stale = True
 
-    def _settle(self, stamp: int, watch: Watch) -> None:
+    def _doubt(self, file: FileImage, sync: int, watch: Watch) -> None:
+        """A sync that was ok, or else one of the few that lied."""
+        lies = self.model.lies
+        more = frozenset((sync,))
+        longest = max(one.size for one in file.sizes)
+        if longest > file.size:
+            # Behind a size that may be durable all is gone, if it is.
+            bared = self._bared(file, longest)
+            self._set_atoms(
+                file, [one for one in bared if one[0] not in file.clean], sync, watch
+            )
+        self._note_change(file, watch)
+        for at, cell in list(file.dirty.items()):
+            if at in file.clean:
+                continue
+            self._tally(cell.bits(), -1)
+            kept = cell.doubted(sync, lies)
+            if kept.inner is None:
+                file.open.pop(at, None)
+            if len(kept.contents) > 1:
+                file.dirty[at] = kept
+                self._tally(kept.bits(), 1)
+            else:
+                file.held[at] = kept.contents[0]
+                del file.dirty[at]
+        if file.life == self.life and len(file.sizes) > 1:
+            watch.stale = watch.stale or file.inode in watch.sizes
+            self._tally(file.size_bits, -1)
+            *old, last = file.sizes
+            old = [replace(one, need=one.need | more) for one in old]
+            file.sizes = (*(one for one in old if len(one.need) <= lies), last)
+            if file.size_bits:
+                self._tally(file.size_bits, 1)
+            if len(file.sizes) == 1:
+                self._forget_behind(file, last.size)
+        grown = [(*one[:3], one[3] | more) for one in file.extensions]
+        file.extensions = [one for one in grown if len(one[3]) <= lies]
+        file.fresh = {
+            at: (stamp, need if at in file.clean else need | more)
+            for at, (stamp, need) in file.fresh.items()
+            if at in file.clean or len(need | more) <= lies
+        }
+
+    def _note_change(self, file: FileImage, watch: Watch) -> None:
+        """The sync of a file changes what its pending atoms may be."""
+        consumed = watch.atoms.get(file.inode)
+        if consumed and not watch.stale:
+            watch.stale = not consumed.isdisjoint(file.fresh) or (
+                not consumed.isdisjoint(file.dirty)
+                if self.model.unit_atoms == 1
+                else any(self._concerns(consumed, at) for at in file.dirty)
+            )
+
+    def _settle(self, stamp: int, sync: int, watch: Watch) -> None:
         """Make everything up to operation `stamp` durable, everywhere."""
         for file in self.files.values():
             self._settle_file(file, stamp, watch)
-        self._settle_names([one for one in self.pending if one.stamp <= stamp], watch)
+        upto = [one for one in self.pending if one.stamp <= stamp]
+        self._settle_names(upto, sync, watch)
         for old in [one for one in self._reach if one <= stamp]:
             del self._reach[old]
 
     def _settle_file(self, file: FileImage, stamp: int, watch: Watch) -> None:
         dirty = file.dirty
-        if dirty:
-            consumed = watch.atoms.get(file.inode)
-            if consumed and not consumed.isdisjoint(dirty):
-                watch.stale = True
+        if dirty or file.fresh:
+            self._note_change(file, watch)
+            file.fresh = {
+                at: one
+                for at, one in file.fresh.items()
+                if at in file.clean or one[0] > stamp
+            }
             left: dict[int, Cell] = {}
             for at, cell in dirty.items():
                 if at in file.clean:
@@ -478,17 +644,25 @@ class Image:
                 del file.open[at]
             else:
                 file.open[at] = file.open[at].cut(keep)
-        # order=ordered: later versions may be pending over what is cut off.
+        if self.model.order != "ordered":
+            return
+        # Later versions may be pending over what is cut off.
         for at, cell in list(file.dirty.items()):
             keep = size - at * atom
-            if keep >= atom:
+            if keep >= atom or at in file.clean:
                 continue
             durable = zero_from(cell.contents[0], keep, atom)
             same = cell.contents[1] == durable
             rest, stamps = cell.contents[1 + same :], cell.stamps[1 + same :]
             self._tally(cell.bits(), -1)
             if rest:
-                cut = Cell((durable, *rest), (-1, *stamps), self.model, self.life)
+                cut = Cell(
+                    (durable, *rest),
+                    (-1, *stamps),
+                    self.model,
+                    self.life,
+                    levels=cell.levels and (ALWAYS, *cell.levels[1 + same :]),
+                )
                 file.dirty[at] = cut
                 self._tally(cut.bits(), 1)
             else:
@@ -499,13 +673,15 @@ class Image:
         self, stamp: int, watch: Watch, *changes: tuple[str, int | None]
     ) -> None:
         directories = frozenset(directory_of(name) for name, _ in changes)
-        self.pending.append(NameChange(stamp, self.life, changes, directories))
+        self._keys += 1
+        key = self._keys
+        self.pending.append(NameChange(key, stamp, self.life, changes, directories))
         if self.model.order == "ordered":
-            self._reach[stamp] = 1.0
+            self._reach[stamp] = self._reach.get(stamp, 0.0) + 1.0
         if any(name in watch.names for name, _ in changes):
             watch.stale = True
 
-    def _sync_dir(self, directory: str, watch: Watch) -> None:
+    def _sync_dir(self, directory: str, sync: int, watch: Watch) -> None:
         mine = [
             one
             for one in self.pending
@@ -514,28 +690,35 @@ class Image:
         if not mine:
             return
         if self.model.order == "ordered":
-            self._settle(mine[-1].stamp, watch)
-            return
-        if self.model.entries == "prefix":
-            mine = [
-                one
-                for one in self.pending
-                if one.life == self.life and one.stamp <= mine[-1].stamp
-            ]
-        self._settle_names(mine, watch)
+            self._settle(mine[-1].stamp, sync, watch)
+        else:
+            self._settle_called(mine, sync, watch)
 
-    def _settle_names(self, settled: list[NameChange], watch: Watch) -> None:
+    def _settle_called(self, called: list[NameChange], sync: int, watch: Watch) -> None:
+        """Make changes of names durable, and those before them if they have to."""
+        if self.model.entries == "prefix":
+            newest = called[-1].key
+            called = [one for one in self.pending if one.key <= newest]
+        self._settle_names(called, sync, watch)
+
+    def _settle_names(self, settled: list[NameChange], sync: int, watch: Watch) -> None:
+        lies = self.model.lies
+        place = {one.key: at for at, one in enumerate(self.pending)}
         for one in settled:
-            if one.life != self.life:
+            if one.life != self.life or one.key in self.kept:
                 continue
-            self.kept[one.stamp] = True
             if any(name in watch.names for name, _ in one.changes):
                 watch.stale = True
+            need = one.need | {sync}
+            if len(need) <= lies:
+                self.pending[place[one.key]] = replace(one, need=need)
+            else:
+                self.kept[one.key] = True
         # A durable change goes under the pending ones only when none of these
         # is older: they would otherwise cover it.
-        while self.pending and self.pending[0].stamp in self.kept:
+        while self.pending and self.pending[0].key in self.kept:
             one = self.pending.pop(0)
-            if self.kept.pop(one.stamp):
+            if self.kept.pop(one.key):
                 for name, inode in one.changes:
                     if inode is None:
                         self.names.pop(name, None)

@@ -23,7 +23,9 @@ the life ends; `image` hands them on to the next life.
 
 Under `order=ordered` (and for names under `entries=prefix`) the answers also
 narrow the stretch of crash positions that are still possible, one stretch for
-each earlier life. An answer outside it is not offered.
+each earlier life; under `order=append` one for each file of it. Where syncs may
+lie, an answer may need some of them to have lied; together they may be no more
+than the model allows. An answer outside that is not offered.
 
 What costs extra decisions, all of them sound because they only split what
 one execution would have covered: writing a part of an undecided atom decides the rest
@@ -46,10 +48,10 @@ from tornpage.file_image import FileImage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tornpage.cell import Cell, Group
+    from tornpage.cell import Cell, Group, Need
     from tornpage.choices import Chooser
     from tornpage.file_image import Size
-    from tornpage.image import Image, NameChange, Watch
+    from tornpage.image import CutKey, Image, NameChange, Watch
 
 __all__ = ["Life", "Node", "SyncFault"]
 
@@ -118,16 +120,21 @@ class Life:
     """
 
     __slots__ = (
+        "_appends",
         "_atom",
         "_chooser",
+        "_coupled",
         "_cuts",
         "_image",
         "_in_order",
         "_kept",
+        "_lied",
+        "_lies",
         "_names",
         "_next_inode",
         "_nodes",
         "_reverts",
+        "_spoils",
         "_syncs",
         "_watch",
         "_with_data",
@@ -154,8 +161,13 @@ class Life:
         # Names that were looked up or changed in this life.
         self._names: dict[str, int | None] = {}
         self._kept: dict[int, bool] = dict(image.kept)
-        # Crash positions still possible, by life: (first, last).
-        self._cuts: dict[int, tuple[int, int]] = dict(image.cuts)
+        # Crash positions still possible: (first, last).
+        self._cuts: dict[CutKey, tuple[int, int]] = dict(image.cuts)
+        self._lied = image.lied
+        self._lies = image.model.lies
+        self._appends = image.model.order == "append"
+        self._coupled = self._in_order or self._appends or self._lies > 0
+        self._spoils = image.model.spoils
         self._next_inode = max(image.files, default=0) + 1
 
     def kill(self) -> None:
@@ -169,8 +181,8 @@ class Life:
         for change in self._image.pending:
             kept = self._change_kept(change)
             if kept is not None:
-                self._kept[change.stamp] = kept
-        image = self._image.reborn(self._kept, self._cuts)
+                self._kept[change.key] = kept
+        image = self._image.reborn(self._kept, self._cuts, self._lied)
         for inode, node in self._nodes.items():
             file = image.files.get(inode)
             if file is None:
@@ -267,29 +279,40 @@ class Life:
                 answers = (f"{name} changed", f"{name} as before")
                 label = ("name", name, one.stamp, answers)
                 kept = self._chooser.choose(2, label) == 0
-                self._kept[one.stamp] = kept
+                self._kept[one.key] = kept
+                if not kept:
+                    self._lied |= one.need
                 if self.model.entries == "prefix" or self._in_order:
                     first, last = self._cut(one.life)
+                    place = one.stamp if self._in_order else one.key
                     if kept:
-                        self._cuts[one.life] = (max(first, one.stamp), last)
+                        self._cuts[one.life] = (max(first, place), last)
                     else:
-                        self._cuts[one.life] = (first, min(last, one.stamp))
+                        self._cuts[one.life] = (first, min(last, place))
             if kept:
                 return inode
         return settled
 
     def _change_kept(self, change: NameChange) -> bool | None:
         """Whether a pending change is on the platter; None: may be."""
-        kept = self._kept.get(change.stamp)
-        if kept is not None or (self.model.entries == "free" and not self._in_order):
+        kept = self._kept.get(change.key)
+        if kept is not None:
             return kept
-        first, last = self._cut(change.life)
-        if change.stamp < first:
-            return True
-        return False if change.stamp > last else None
+        if self.model.entries == "prefix" or self._in_order:
+            first, last = self._cut(change.life)
+            place = change.stamp if self._in_order else change.key
+            if place < first:
+                return True
+            if place > last:
+                return False
+        return None if self._believable(change.need) else True
 
-    def _cut(self, life: int) -> tuple[int, int]:
-        return self._cuts.get(life, (ALWAYS, NEVER))
+    def _cut(self, key: CutKey) -> tuple[int, int]:
+        return self._cuts.get(key, (ALWAYS, NEVER))
+
+    def _believable(self, need: Need) -> bool:
+        """Whether so many syncs may have lied."""
+        return not need or len(self._lied | need) <= self._lies
 
     # -- files ---------------------------------------------------------------
 
@@ -328,6 +351,8 @@ class Life:
             sizes = tuple(
                 one for one in sizes if one.first <= last and first <= one.last
             )
+        if self._lies:
+            sizes = tuple(one for one in sizes if self._believable(one.need))
         groups: dict[int, list[Size]] = {}
         # The newest size is the honest answer, then the oldest.
         for one in (sizes[-1], *sizes[:-1]):
@@ -344,6 +369,7 @@ class Life:
             picked = self._chooser.choose(len(runs), label)
             chosen = set(runs[picked])
             node.sizes = tuple(one for one in sizes if one in chosen)
+            self._lied |= min((one.need for one in chosen), key=len)
             if self._in_order:
                 first, last = self._cut(life)
                 only = runs[picked][0]
@@ -375,7 +401,12 @@ class Life:
             return own[low:high]
         node.atoms.add(at)
         image = node.image
-        cell = node.cells.get(at) or image.dirty.get(at) or image.open.get(at)
+        cell = node.cells.get(at)
+        if cell is None:
+            if self._spoils:
+                cell = self._image.undecided(image, at)
+            else:
+                cell = image.dirty.get(at) or image.open.get(at)
         if cell is None:
             found = image.durable(at, low, high)
         else:
@@ -404,10 +435,17 @@ class Life:
             if inner is not cell.inner:
                 cell = cell.with_inner(inner)
         groups: Sequence[Group] = cell.groups(low, high, oldest)
-        if self._in_order:
+        key: CutKey = (cell.life, node.inode) if self._appends else cell.life
+        if self._coupled:
             every = groups
-            first, last = self._cut(cell.life)
-            groups = [one for one in groups if one.first <= last and first <= one.last]
+            first, last = self._cut(key)
+            groups = [
+                one
+                for one in groups
+                if one.first <= last
+                and first <= one.last
+                and self._believable(one.need)
+            ]
             if len({one.value for one in groups}) == 1:
                 # Decided, though not asked: by what was decided elsewhere. The
                 # cell has to know, the next life sees only the cell.
@@ -419,15 +457,16 @@ class Life:
         place = at * self._atom + low
         label = ("data", node.path, place, high - low, tuple(groups))
         group = groups[self._chooser.choose(len(groups), label)]
-        if self._in_order:
-            self._cuts[cell.life] = (max(first, group.first), min(last, group.last))
+        if self._coupled:
+            self._cuts[key] = (max(first, group.first), min(last, group.last))
+            self._lied |= group.need
         return group.value, group.cell
 
     def _grown(self, node: Node, at: int, cell: Cell) -> Cell:
         """The cell without contents older than the size allows."""
         grown = [
             stamp
-            for stamp, first, behind in node.image.extensions
+            for stamp, first, behind, _ in node.image.extensions
             if first <= at < behind
         ]
         if not grown:
@@ -446,7 +485,8 @@ class Life:
             self.size(node)
         first, behind = offset // atom, -(-end // atom)
         if self._with_data and any(
-            begin < behind and first < over for _, begin, over in node.image.extensions
+            begin < behind and first < over
+            for _, begin, over, _ in node.image.extensions
         ):
             self.size(node)
         size = node.size

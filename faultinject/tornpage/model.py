@@ -7,33 +7,54 @@ the set of images that a crash may leave, and each has a litmus line: one
 history and the image that is legal under one value and not under another. The
 whole suite of lines is `tests/tornpage/test_model_litmus.py`.
 
-    stronger promise                              weaker promise
-    tear     page      <  sector     <  byte
-    order    ordered   <  any
+    stronger promise                                 weaker promise
+    tear     page      <  sector   <  byte   <  garbage
+    order    ordered   <  append   <  any
     size     with-data <  free
     entries  prefix    <  free
+    sync     honest    <  lying:1  <  lying:2 ...
+    unit     none      <  4096     <  8192 ...
+    extend   zero      <  garbage
+    rename   atomic    <  split
+    names    fsync     <  dirsync
+    fail     four behaviours that do not compare
 
 A weaker disk has every image that the stronger one has. The default is a
 plain drive under a journalling file system: sectors of 512 bytes are atomic,
 pages go out in any order, the size may arrive before the data, names change in
-the order in which they were changed.
+the order in which they were changed, syncs tell the truth.
 
-The parameters are independent, with one exception: `order=ordered` speaks of
+The parameters are independent, with these exceptions: `order=ordered` speaks of
 the whole disk, so size and names follow the order as well, whatever `size` and
-`entries` say.
+`entries` say, and it goes neither with lying syncs nor with fail=revert;
+`size=with-data` leaves `extend` nothing to say, until a sync fails.
+
+A *preset* is a named set of values: a file system, or a kind of drive.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
-__all__ = ["SECTOR", "CrashModel", "ModelError"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["PRESETS", "SECTOR", "CrashModel", "ModelError"]
 
 SECTOR = 512
 """Bytes of a sector: the least a drive writes at once."""
 
 _PAGE = 4096
 _ALWAYS_SHOWN = 4
+_LYING = re.compile(r"lying:[1-9]\d?", re.ASCII)
+_FAIL_AS_ON = {
+    "ext4-ordered": "clean",
+    "xfs": "clean",
+    "ext4-data": "late",
+    "btrfs": "revert",
+}
 
 
 class ModelError(ValueError):
@@ -51,7 +72,7 @@ class CrashModel:
     """How unsynced data may look after a crash.
 
     Litmus: `AA` durable, then `BB` written over it, no sync; A and B stand for
-    halves of the unit in question.
+    halves of the unit in question, `#` for garbage.
 
     Attributes:
         tear: What is written as one piece.
@@ -59,12 +80,15 @@ class CrashModel:
             "sector": 512 aligned bytes. `AB` inside a page, not in a sector.
             "byte": nothing. `AB` and `BA` at any byte of a sector, between
             any two contents the sector has had since the last sync.
+            "garbage": as "byte", and the sector being written may be `##`.
         order: In which order writes reach the platter between two syncs.
             "any": w1, w2 to different sectors: w2 there, w1 lost.
+            "append": the same for overwrites; of two writes that made the
+            file longer, the second there means the first there.
             "ordered": w2 there means w1 there; the write in flight may have
             reached any of its sectors.
         size: How a longer file comes to be durable.
-            "free": the new size without the data, which reads as zero.
+            "free": the new size without the data.
             "with-data": the new size only with the data that made it longer.
         entries: How names come to be durable without a directory sync.
             "prefix": create x, create y: y there means x there.
@@ -77,46 +101,108 @@ class CrashModel:
             one raises, writing nothing.
             "revert": the program reads `AA` again, and so does the platter.
             "read-only": as "clean"; every later change is refused.
+        sync: Whether a sync that returns 0 did its work.
+            "honest": `BB` after a sync.
+            "lying:n": up to n syncs of the run did nothing: one sync and `AA`
+            for n = 1, two syncs and `BB`.
+        unit: What a drive rewrites around a sector.
+            "none": w to one sector leaves its neighbour `A`.
+            "4096" and more: while any sector of the aligned unit is being
+            written, each other one may become `#`, durable or not.
+        extend: What the new bytes of a longer file hold without their data.
+            "zero": zeros. "garbage": also what the block held before.
+        rename: Whether a rename is one change of names.
+            "atomic": rename x to y: never neither, never both.
+            "split": delete y, create y, delete x are three changes.
+        names: What makes a name durable.
+            "dirsync": a sync of its directory only.
+            "fsync": fsync (not fdatasync) of the file as well.
     """
 
-    tear: str = _parameter("sector", "page", "byte")
-    order: str = _parameter("any", "ordered")
+    tear: str = _parameter("sector", "page", "byte", "garbage")
+    order: str = _parameter("any", "append", "ordered")
     size: str = _parameter("free", "with-data")
     entries: str = _parameter("prefix", "free")
     fail: str = _parameter("clean", "late", "revert", "read-only")
+    sync: str = _parameter("honest", "lying:n")
+    unit: str = _parameter("none", "4096", "8192", "16384", "65536")
+    extend: str = _parameter("zero", "garbage")
+    rename: str = _parameter("atomic", "split")
+    names: str = _parameter("dirsync", "fsync")
 
     def __post_init__(self) -> None:
         for one in fields(self):
             value, legal = getattr(self, one.name), one.metadata["values"]
-            if value not in legal:
+            if value not in legal and not (
+                one.name == "sync" and _LYING.fullmatch(value)
+            ):
                 raise ModelError(
                     f"{one.name}={value}: {one.name} is one of {', '.join(legal)}"
                 )
+        if self.order == "ordered" and self.lies:
+            raise ModelError(
+                f"order=ordered with sync={self.sync}: a sync that does nothing is "
+                "only modelled where syncs concern one file; say order=any"
+            )
+        if self.order == "ordered" and self.fail == "revert":
+            raise ModelError(
+                "order=ordered with fail=revert: what a file goes back to may be "
+                "older than what another file's sync made durable; say order=any"
+            )
 
     @property
     def atom(self) -> int:
         """Bytes of the unit whose versions are told apart."""
         return _PAGE if self.tear == "page" else SECTOR
 
+    @property
+    def lies(self) -> int:
+        """How many syncs may return 0 and do nothing."""
+        return 0 if self.sync == "honest" else int(self.sync.partition(":")[2])
+
+    @property
+    def unit_atoms(self) -> int:
+        """How many atoms a drive rewrites at once; 1 when that never shows."""
+        return 1 if self.unit == "none" else max(int(self.unit) // self.atom, 1)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a sector may hold two contents at a time."""
+        return self.tear in {"byte", "garbage"}
+
+    @property
+    def spoils(self) -> bool:
+        """Whether anything may turn into garbage."""
+        return self.tear == "garbage" or self.unit_atoms > 1 or self.extend == "garbage"
+
     @classmethod
     def parse(cls, text: str) -> CrashModel:
-        """A model from "tear=byte,order=any"; what is left out has its default.
+        """A model from "tear=byte,order=any" or "ext4-o,tear=byte".
+
+        What is left out is as in the preset, or else has its default. A preset
+        comes first; see `PRESETS`.
 
         Raises:
-            ModelError: No such parameter or value.
+            ModelError: No such preset, parameter or value.
         """
         given: dict[str, str] = {}
+        preset: Mapping[str, str] = {}
         names = [one.name for one in fields(cls)]
-        for part in filter(None, (piece.strip() for piece in text.split(","))):
+        parts = [piece.strip() for piece in text.split(",") if piece.strip()]
+        for at, part in enumerate(parts):
             name, equals, value = part.partition("=")
+            if not at and not equals and part in PRESETS:
+                preset = PRESETS[part]
+                continue
             if not equals or name not in names:
                 raise ModelError(
-                    f"{part!r}: write name=value, the names are {', '.join(names)}"
+                    f"{part!r}: write name=value, the names are {', '.join(names)}; "
+                    f"or begin with one of {', '.join(PRESETS)}"
                 )
             if name in given:
                 raise ModelError(f"{name} is given twice")
-            given[name] = value
-        return cls(**given)
+            given[name] = _FAIL_AS_ON.get(value, value) if name == "fail" else value
+        return cls(**{**preset, **given})
 
     def __str__(self) -> str:
         """The parameters that everybody looks for, and what differs otherwise."""
@@ -125,3 +211,38 @@ class CrashModel:
             for at, one in enumerate(fields(self))
             if at < _ALWAYS_SHOWN or getattr(self, one.name) != one.default
         )
+
+
+_EXT4: Mapping[str, str] = {"size": "with-data", "names": "fsync"}
+
+PRESETS: Mapping[str, Mapping[str, str]] = {
+    "ext3-w": {"extend": "garbage", "names": "fsync"},
+    "ext3-o": {"order": "append", "size": "with-data", "names": "fsync"},
+    "ext3-j": {
+        "tear": "page",
+        "order": "ordered",
+        "size": "with-data",
+        "fail": "late",
+        "names": "fsync",
+    },
+    "ext4-o": _EXT4,
+    "ext4-fast-commit": {**_EXT4, "sync": "lying:1"},
+    "xfs": {"size": "with-data", "names": "fsync"},
+    "btrfs": {
+        "tear": "page",
+        "size": "with-data",
+        "entries": "free",
+        "fail": "revert",
+        "names": "fsync",
+    },
+    "power-safe": {"tear": "page", "size": "with-data"},
+    "volatile-cache": {"tear": "garbage", "unit": "4096"},
+    "adversarial": {
+        "tear": "garbage",
+        "entries": "free",
+        "unit": "4096",
+        "extend": "garbage",
+        "rename": "split",
+    },
+}
+"""Named models. Where each assumption comes from: docs/crash-model.md."""

@@ -5,19 +5,21 @@ image. They share no code below the disk that recovery runs on. A fault planted
 in the explorer must make them differ.
 """
 
+import dataclasses
+import errno
 import itertools
 import random
 
 import pytest
 
-from tornpage.brute import Platter, TooManyImages
+from tornpage.brute import TooManyImages, platters
 from tornpage.cell import Cell
 from tornpage.choices import Enumerator
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.image import Image
 from tornpage.life import Life
-from tornpage.model import CrashModel
+from tornpage.model import PRESETS, CrashModel, ModelError
 
 MODELS = [
     CrashModel(*values)
@@ -28,6 +30,24 @@ MODELS = [
         ("prefix", "free"),
     )
 ]
+VALUES = {one.name: [*one.metadata["values"]] for one in dataclasses.fields(CrashModel)}
+VALUES["sync"] = ["honest", "honest", "lying:1", "lying:2"]
+
+
+def drawn_models(seed, n):
+    """`n` models with every parameter drawn; every value is drawn often."""
+    draw = random.Random(seed)
+    models = [CrashModel.parse(one) for one in PRESETS]
+    while len(models) < n:
+        values = {name: draw.choice(of) for name, of in VALUES.items()}
+        try:
+            models.append(CrashModel(**values))
+        except ModelError:
+            continue
+    return models
+
+
+DRAWN = drawn_models(1, 120)
 NAMES = ("a", "b", "d/c")
 IMAGES = 2_000  # More take longer than they teach.
 
@@ -35,7 +55,7 @@ IMAGES = 2_000  # More take longer than they teach.
 # -- random programs: every operation, overlapping, on three names -----------
 
 
-def random_run(seed, model, length):
+def random_run(seed, model, length, *, failing=0.0):
     """(files, trace) of a program that does anything a program may do."""
     draw = random.Random(seed)
     files = {}
@@ -44,36 +64,46 @@ def random_run(seed, model, length):
     if draw.random() < 0.3:
         files["b"] = b"\x02" * draw.choice((3, 600))
     disk = Disk(files, model)
+    if failing:
+        disk.fail_sync = lambda *_: errno.EIO if draw.random() < failing else 0
     handles = {}
-    lengths = (1, 2, 4) if model.tear == "byte" else (1, 3, 20, 520)
     for step in range(length):
-        name = draw.choice(NAMES)
-        what = draw.random()
-        if name not in handles:
-            handles[name] = disk.open(name, create=True)
-        elif what < 0.5:
-            at = draw.choice((0, 10, 500, 512, 1000, 1400))
-            if model.tear == "page" and draw.random() < 0.3:
-                at += 4000
-            handles[name].pwritev([bytes([10 + step]) * draw.choice(lengths)], at)
-        elif what < 0.62:
-            handles[name].ftruncate(draw.choice((0, 50, 600, 1200)))
-        elif what < 0.8:
-            handles[name].fdatasync()
-        elif what < 0.86:
-            disk.fsync_dir(name)
-        elif not disk.exists(name):
-            continue
-        elif what < 0.93:
-            target = draw.choice(NAMES)
-            if target != name:
-                disk.rename(name, target)
-                handles.pop(name, None)
-                handles.pop(target, None)
-        else:
-            disk.unlink(name)
-            handles.pop(name)
+        try:
+            random_step(disk, handles, draw, step)
+        except OSError as error:
+            assert error.errno in {errno.EIO, errno.EROFS}
     return files, disk.trace
+
+
+def random_step(disk, handles, draw, step):
+    model = disk.model
+    lengths = (1, 2, 4) if model.mixes else (1, 3, 20, 520)
+    name = draw.choice(NAMES)
+    what = draw.random()
+    if name not in handles:
+        handles[name] = disk.open(name, create=True)
+    elif what < 0.5:
+        at = draw.choice((0, 10, 500, 512, 1000, 1400))
+        if model.tear == "page" and draw.random() < 0.3:
+            at += 4000
+        handles[name].pwritev([bytes([10 + step]) * draw.choice(lengths)], at)
+    elif what < 0.62:
+        handles[name].ftruncate(draw.choice((0, 50, 600, 1200)))
+    elif what < 0.8:
+        draw.choice((handles[name].fdatasync, handles[name].fsync))()
+    elif what < 0.86:
+        disk.fsync_dir(name)
+    elif not disk.exists(name):
+        return
+    elif what < 0.93:
+        target = draw.choice(NAMES)
+        if target != name:
+            disk.rename(name, target)
+            handles.pop(name, None)
+            handles.pop(target, None)
+    else:
+        disk.unlink(name)
+        handles.pop(name)
 
 
 def random_recovery(seed):
@@ -239,10 +269,10 @@ def differences(explorer):
     return [], agreed
 
 
-def random_cases(seeds, length=9):
+def random_cases(seeds, length=9, models=MODELS, failing=0.0):
     for seed in seeds:
-        model = MODELS[seed % len(MODELS)]
-        files, trace = random_run(seed, model, length)
+        model = models[seed % len(models)]
+        files, trace = random_run(seed, model, length, failing=failing)
         yield Explorer(files, trace, random_recovery(seed), model)
 
 
@@ -335,7 +365,7 @@ def second_life(seed, model):
 
     def run(disk):
         draw = random.Random(seed * 7 + 1)
-        lengths = (1, 2, 512) if model.tear == "byte" else (1, 3, 20, 520, 1030)
+        lengths = (1, 2, 512) if model.mixes else (1, 3, 20, 520, 1030)
         for step in range(4):
             file = disk.open(draw.choice(("a", "b")), create=True)
             what, at = draw.random(), draw.choice((0, 10, 500, 512, 1000))
@@ -357,16 +387,9 @@ def second_life(seed, model):
     return run
 
 
-def platter_at(files, model, operations):
-    made = Platter(files, model)
-    for record in operations:
-        made.apply(record)
-    return made
-
-
-def second_crash(seed):
+def second_crash(seed, models=MODELS):
     """(outcomes by choices, outcomes of all pairs of images) of two crashes."""
-    model = MODELS[seed % len(MODELS)]
+    model = models[seed % len(models)]
     draw = random.Random(seed)
     files, trace = random_run(seed, model, 6)
     explorer = Explorer(files, trace, random_recovery(seed), model)
@@ -375,12 +398,16 @@ def second_crash(seed):
     again, recover = second_life(seed, model), random_recovery(seed + 1)
 
     every = set()
-    first = platter_at(files, model, trace.operations()[: point.index])
-    for image in {tuple(sorted(one.items())) for one in first.images(60)}:
+    lied = {}
+    for lies, first in platters(files, model, trace.operations()[: point.index]):
+        for one in first.images(60):
+            lied.setdefault(tuple(sorted(one.items())), lies)
+    for image, lies in lied.items():
         disk = Disk(dict(image), model)
         again(disk)
-        second = platter_at(dict(image), model, disk.trace.operations()[:ended])
-        every |= {recover(Disk(one, model)) for one in second.images(400)}
+        done = disk.trace.operations()[:ended]
+        for _, second in platters(dict(image), model, done, model.lies - lies):
+            every |= {recover(Disk(one, model)) for one in second.images(400)}
 
     reached = set()
     chooser = Enumerator()
@@ -431,8 +458,8 @@ def loses_the_last_torn_byte(patch):
 
     def members(self):
         return [
-            (i, j, low, high - (i != j) * 500, first, last)
-            for i, j, low, high, first, last in right(self)
+            (i, j, low, high - (i != j) * 500, *when)
+            for i, j, low, high, *when in right(self)
         ]
 
     patch.setattr(Cell, "_all_members", members)
@@ -461,9 +488,9 @@ def reuses_over_changed_sizes(patch):
 def reuses_over_changed_names(patch):
     right = Image._settle_names
 
-    def settle(self, settled, watch):
+    def settle(self, settled, sync, watch):
         was = watch.stale
-        right(self, settled, watch)
+        right(self, settled, sync, watch)
         watch.stale = was
 
     patch.setattr(Image, "_settle_names", settle)
@@ -500,7 +527,7 @@ def makes_names_independent(patch):
 
 
 def syncs_nothing(patch):
-    patch.setattr(Image, "_sync", lambda self, inode, watch: None)
+    patch.setattr(Image, "_sync", lambda self, record, stamp, watch: None)
 
 
 FAULTS = [
