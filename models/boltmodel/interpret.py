@@ -302,7 +302,8 @@ class Session:
     def _write(self, op: Operation) -> None:
         tx, model = self._write_tx()
         expected = _answer_of_model(op, model)
-        found = self._answer(lambda: _do_on_engine(op, tx), op)
+        fill = self._options.fill_percent / 100
+        found = self._answer(lambda: _do_on_engine(op, tx, fill), op)
         _agree(op, expected, found)
 
     def _read(self, op: Get | Scan) -> None:
@@ -510,12 +511,18 @@ def _thinned(bucket: Bucket, start: bytes, step: int, count: int) -> list[bytes]
     return plain[::step][:count]
 
 
-def _do_on_engine(op: Operation, tx: Tx) -> object:
+def _do_on_engine(op: Operation, tx: Tx, fill: float) -> object:
     match op:
         case Put(path, key, value):
-            _ensure(tx, path).put(key, value_bytes(value))
+            bucket = _ensure(tx, path)
+            bucket.fill_percent = fill
+            # The caller's buffer is the caller's: it may change it afterwards.
+            buffer = bytearray(value_bytes(value))
+            bucket.put(key, buffer)
+            buffer[:] = bytes(len(buffer))
         case Fill(path, first, count, step, value):
             bucket = _ensure(tx, path)
+            bucket.fill_percent = fill
             for number in range(first, first + count * step, step):
                 bucket.put(fill_key(number), value_bytes(value))
         case Thin(path, start, step, count):
@@ -577,18 +584,55 @@ def _read_model(op: Get | Scan, root: Bucket) -> object:
         return _Error(refused.error)
     if isinstance(op, Get):
         return bucket.get(op.key)
-    pairs = sorted(
-        (key, entry)
-        for key, entry in bucket.entries.items()
-        if isinstance(entry, bytes)
-        and (op.start is None or key >= op.start)
-        and (op.stop is None or key < op.stop)
+    keys = sorted(
+        key
+        for key in bucket.entries
+        if (op.start is None or key >= op.start) and (op.stop is None or key < op.stop)
     )
-    return pairs[::-1] if op.reverse else pairs
+    if op.reverse:
+        keys.reverse()
+    pairs = [
+        (key, entry) for key in keys if isinstance(entry := bucket.entries[key], bytes)
+    ]
+    # Where the walk comes to when it turns round at its end.
+    everything = sorted(bucket.entries, reverse=op.reverse)
+    turned = None
+    if keys and keys[-1] == everything[-1]:
+        turned = everything[-2] if len(everything) > 1 else None
+    return pairs, keys, turned
 
 
 def _read_engine(op: Get | Scan, tx: Tx) -> object:
     bucket = _bucket(tx, op.path)
     if isinstance(op, Get):
         return bucket.get(op.key)
-    return list(bucket.items(op.start, op.stop, reverse=op.reverse))
+    pairs = list(bucket.items(op.start, op.stop, reverse=op.reverse))
+    return pairs, *_walk_engine(op, bucket.cursor())
+
+
+def _walk_engine(
+    op: Scan, cursor: shearbolt.Cursor
+) -> tuple[list[bytes], bytes | None]:
+    """The keys a cursor meets, and where it gets to when it turns at the end."""
+    keys: list[bytes] = []
+    if op.reverse:
+        step, back = cursor.prev, cursor.next
+        if op.stop is None:
+            pair = cursor.last()
+        else:
+            cursor.seek(op.stop)
+            pair = cursor.prev()
+    else:
+        step, back = cursor.next, cursor.prev
+        pair = cursor.first() if op.start is None else cursor.seek(op.start)
+    while pair is not None and _is_within(op, pair[0]):
+        keys.append(pair[0])
+        pair = step()
+    turned = back() if keys and pair is None else None
+    return keys, None if turned is None else turned[0]
+
+
+def _is_within(op: Scan, key: bytes) -> bool:
+    if op.reverse:
+        return op.start is None or key >= op.start
+    return op.stop is None or key < op.stop

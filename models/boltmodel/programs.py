@@ -23,6 +23,10 @@ In JSON an operation is a list, its name first:
     ["put", ["a"], ["k", 991], [7, 1]]         a key padded with dots to 991
     ["commit"]
 
+A program may also say which calls to the system fail while it runs (`faults`, in
+the words of `tornpage.script`) and what is done afterwards (`ending`). It is then
+run by `under_errors`, which excuses just the errors that were injected.
+
 What it is not: it does not run anything (`interpret`) and draws nothing
 (`generate`).
 """
@@ -34,11 +38,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from boltmodel.model import Path, path_text
+from tornpage.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "ENDINGS",
     "FREELIST_TYPES",
     "PAGE_SIZES",
     "Commit",
@@ -71,6 +77,9 @@ __all__ = [
 # 1 KiB pages hold two or three entries of 300 bytes: deep trees, small files.
 PAGE_SIZES: Final = (1024, 2048, 4096, 8192, 16384)
 FREELIST_TYPES: Final = ("array", "hashmap")
+# After a program with faults: go on with the handle, with a new one, or as a
+# process that was killed and its successor.
+ENDINGS: Final = ("continue", "reopen", "kill")
 
 # The pad of long keys; runs of it at a key's end are stored as a length.
 _PAD: Final = b"."
@@ -247,12 +256,18 @@ class Program:
         page_size: Bytes a page, for a new database.
         freelist_type: "array" or "hashmap".
         no_freelist_sync: Keep the freelist off the disk.
+        fill_percent: How full pages are made when they are cut, 10 to 100.
+        faults: Which calls fail, as `tornpage.script.Script` reads it.
+        ending: What is done after a program with faults, one of `ENDINGS`.
     """
 
     operations: tuple[Operation, ...]
     page_size: int = 4096
     freelist_type: str = "array"
     no_freelist_sync: bool = False
+    fill_percent: int = 50
+    faults: str = ""
+    ending: str = "continue"
 
 
 @lru_cache(maxsize=4096)
@@ -313,18 +328,37 @@ def decode(data: Any) -> Program:
         isinstance(options["no_freelist_sync"], bool),
         "no_freelist_sync must be true or false",
     )
+    fill = options["fill_percent"]
+    _require(
+        isinstance(fill, int) and 10 <= fill <= 100, "fill_percent is from 10 to 100"
+    )
+    _require(isinstance(options["faults"], str), "faults are text")
+    Script.parse(options["faults"])
+    _require(options["ending"] in ENDINGS, f"ending must be one of {ENDINGS}")
     return Program(tuple(operations), **options)
 
 
 def describe(program: Program) -> list[str]:
-    """One line an operation, for people."""
-    return [_LINES[type(op)](op) for op in program.operations]
+    """One line an operation, for people; faults are one more."""
+    lines = [_LINES[type(op)](op) for op in program.operations]
+    if program.faults:
+        lines.append(f"{_ENDING_LINES[program.ending]}, while {program.faults}")
+    return lines
 
 
 _OPTION_DEFAULTS: Final[dict[str, Any]] = {
     "page_size": 4096,
     "freelist_type": "array",
     "no_freelist_sync": False,
+    "fill_percent": 50,
+    "faults": "",
+    "ending": "continue",
+}
+
+_ENDING_LINES: Final[dict[str, str]] = {
+    "continue": "go on with the same handle",
+    "reopen": "close and open again",
+    "kill": "the process is killed, another one goes on",
 }
 
 _NAMES: Final[dict[type, str]] = {

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from boltmodel.programs import Fill, Operation, Program, Put, SetSequence, Thin, Value
+from tornpage.script import Fault, Letters, Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,33 +32,76 @@ __all__ = ["simplify", "weight"]
 _SHORT = 5
 _NAME = b"a"
 _KEY = b"k"
+# Leaving out an operation makes at most so many calls come earlier, mostly.
+_MOST_EARLIER = 8
+_OPTIONS = (
+    "ending",
+    "fill_percent",
+    "no_freelist_sync",
+    "freelist_type",
+    "page_size",
+)
 
 
 def weight(program: Program) -> tuple[int, int, int]:
     """The order `simplify` descends in: operations, options, their size."""
     defaults = Program(())
     options = sum(
-        getattr(program, name) != getattr(defaults, name)
-        for name in ("page_size", "freelist_type", "no_freelist_sync")
+        getattr(program, name) != getattr(defaults, name) for name in _OPTIONS
     )
-    return len(program.operations), options, sum(map(_size, program.operations))
+    faults = Script.parse(program.faults).faults
+    size = sum(map(_size, program.operations)) + sum(map(_fault_size, faults))
+    return len(program.operations), options + len(faults), size
 
 
 def simplify(program: Program) -> Iterator[Program]:
     """Strictly smaller programs, the most drastic first."""
     operations = program.operations
-    yield from (replace(program, operations=kept) for kept in _shorter(operations))
-    if program.no_freelist_sync:
-        yield replace(program, no_freelist_sync=False)
-    if program.freelist_type != "array":
-        yield replace(program, freelist_type="array")
-    if program.page_size != 4096:
-        yield replace(program, page_size=4096)
+    for kept in _shorter(operations):
+        yield replace(program, operations=kept)
+        # Calls are counted: with fewer operations the same call comes earlier.
+        for earlier in _earlier(program.faults):
+            yield replace(program, operations=kept, faults=earlier)
+    script = Script.parse(program.faults)
+    for simpler_script in script.simpler():
+        if _script_size(simpler_script) < _script_size(script):
+            yield replace(program, faults=str(simpler_script))
+    for earlier in _earlier(program.faults):
+        yield replace(program, faults=earlier)
+    defaults = Program(())
+    for name in _OPTIONS:
+        default = getattr(defaults, name)
+        if getattr(program, name) != default:
+            yield replace(program, **{name: default})
     for position, op in enumerate(operations):
         for simpler in _simpler(op):
             if _size(simpler) < _size(op):
                 changed = (*operations[:position], simpler, *operations[position + 1 :])
                 yield replace(program, operations=changed)
+
+
+def _earlier(faults: str) -> Iterator[str]:
+    """The same faults, some calls earlier."""
+    script = Script.parse(faults)
+    counted = [one.nth for one in script.faults if isinstance(one, Fault)]
+    for by in range(1, min(counted, default=1)):
+        if by > _MOST_EARLIER:
+            return
+        moved = tuple(
+            replace(one, nth=one.nth - by) if isinstance(one, Fault) else one
+            for one in script.faults
+        )
+        yield str(Script(moved))
+
+
+def _fault_size(one: Fault | Letters) -> int:
+    if isinstance(one, Letters):
+        return len(one.letters)
+    return one.nth + one.amount + one.persistent
+
+
+def _script_size(script: Script) -> tuple[int, int]:
+    return len(script.faults), sum(map(_fault_size, script.faults))
 
 
 def _shorter(operations: tuple[Operation, ...]) -> Iterator[tuple[Operation, ...]]:

@@ -25,14 +25,18 @@ from typing import TYPE_CHECKING, Any, Final
 import shearbolt
 from boltmodel import programs
 from boltmodel.contract import Outcome, judge
+from boltmodel.error_contract import judge_errors
 from boltmodel.generate import generate, universe_of
+from boltmodel.detector import PLUMBING
 from boltmodel.interpret import DATABASE, History, run
 from boltmodel.model import Bucket, path_text, walk
 from boltmodel.mutants import MUTANTS, mutant
 from boltmodel.recovery import look, recover
 from boltmodel.simplify import simplify
+from boltmodel.under_errors import ErrorHistory, run_under_errors
 from shearbolt import format as layout
 from tornpage.disk import Disk
+from tornpage.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -148,10 +152,14 @@ class ShearboltSubject:
         del program
         return {} if self._file is None else {DATABASE: self._file}
 
-    def run(self, program: Program, disk: Disk) -> History:
-        """Run the program on engine and model."""
+    def run(self, program: Program, disk: Disk) -> History | ErrorHistory:
+        """Run the program on engine and model, with its faults if it has any."""
+        disk.trace.plumbing = PLUMBING
         if self._file is None:
             self._page_size = program.page_size
+            if program.faults:
+                script = Script.parse(program.faults)
+                return run_under_errors(program, disk, script, program.ending)[0]
         history = run(program, disk, mark=disk.mark, base=self._base)
         history.loose_txid = history.loose_txid or self._loose_txid
         return history
@@ -161,13 +169,15 @@ class ShearboltSubject:
         return recover(disk, forward=self._forward)
 
     def judge(
-        self, history: History, marks: Sequence[Mark], outcome: Any
+        self, history: History | ErrorHistory, marks: Sequence[Mark], outcome: Any
     ) -> Sequence[Violation]:
         """The promises that the outcome breaks."""
         assert isinstance(outcome, Outcome)
+        if isinstance(history, ErrorHistory):
+            return judge_errors(history, marks, outcome)
         return judge(history, marks, outcome)
 
-    def live_violations(self, history: History) -> Sequence[Violation]:
+    def live_violations(self, history: History | ErrorHistory) -> Sequence[Violation]:
         """Promises broken during the run."""
         return history.live
 

@@ -16,18 +16,32 @@ whatever happens inside. It is a bug of the engine only: the disk, the model
 and the contract are untouched.
 
     durability   what is synced, when, and in which order
+    failures     what is done when a call to the system fails
     space        which pages are written, and since when
     recovery     what is believed when a database is opened
-    trees        what stands in buckets and nodes
+    trees        how nodes are cut, merged and searched
+    buckets      what is in buckets, below them, and where they hang
+    cursors      walking, and what a transaction shows
 
-What it is not: random mutation of source code. Each of these has a history.
+What it is not: random mutation of source code. Each of these has a history, or
+is a mistake that this kind of code invites. Bugs that nothing can show, because
+the engine is safe against them in another place, are not here; they are argued
+in `docs/museum.md`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from boltmodel.mutants import durability, recovery, space, trees
+from boltmodel.mutants import (
+    buckets,
+    cursors,
+    durability,
+    failures,
+    recovery,
+    space,
+    trees,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +53,7 @@ __all__ = ["MUTANTS", "mutant"]
 
 MUTANTS: Final[Mapping[str, Mutant]] = {
     bug.name: bug
-    for module in (durability, space, recovery, trees)
+    for module in (durability, failures, space, recovery, trees, buckets, cursors)
     for bug in module.MUTANTS
 }
 

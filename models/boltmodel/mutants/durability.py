@@ -1,135 +1,271 @@
 """Planted bugs in what a commit syncs, when, and where it writes.
 
-right      pages  SYNC  meta  SYNC  acknowledged
-no-data-sync        -
-no-meta-sync                   -
-meta-first  meta  SYNC  pages SYNC
+right         pages  SYNC  meta  SYNC  acknowledged
+no-data-sync  pages        meta  SYNC  acknowledged     the merged sync
+early-sync    SYNC  pages  meta  SYNC  acknowledged
+no-meta-sync  pages  SYNC  meta        acknowledged
+meta-first    meta  SYNC  pages  SYNC  acknowledged
+write-behind  pages  SYNC  acknowledged ... meta  SYNC
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from boltmodel.mutants.plant import Mutant, Planter
+from boltmodel.mutants.plant import Gallery
 from shearbolt.db import DB
 from shearbolt.format import Meta
 from shearbolt.pager import Pager
 from shearbolt.tx import Tx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from boltmodel.mutants.plant import Call, Planter
 
 __all__ = ["MUTANTS"]
+
+_bugs = Gallery()
 
 
 def _without_sync_in(planter: Planter, owner: type, name: str) -> None:
     """`Pager.fdatasync` does nothing while this method runs."""
     depth = 0
 
-    def around_sync(original: Callable[..., Any]) -> Callable[..., Any]:
-        def fdatasync(self: Pager) -> None:
-            if not depth:
-                original(self)
+    def fdatasync(original: Call, self: Pager) -> None:
+        if not depth:
+            original(self)
 
-        return fdatasync
+    def method(original: Call, *arguments: Any, **options: Any) -> Any:
+        nonlocal depth
+        depth += 1
+        try:
+            return original(*arguments, **options)
+        finally:
+            depth -= 1
 
-    def around_method(original: Callable[..., Any]) -> Callable[..., Any]:
-        def method(*arguments: Any, **options: Any) -> Any:
-            nonlocal depth
-            depth += 1
-            try:
-                return original(*arguments, **options)
-            finally:
-                depth -= 1
-
-        return method
-
-    planter.wrap(Pager, "fdatasync", around_sync)
-    planter.wrap(owner, name, around_method)
+    planter.instead(Pager, "fdatasync", fdatasync)
+    planter.instead(owner, name, method)
 
 
+@_bugs.add(
+    "no-data-sync",
+    "Pages and meta share one sync, the one behind the meta.",
+    origin="boltdb 5ce378b (2014)",
+    breaks="PA",
+    needs="crash",
+)
 def _no_data_sync(planter: Planter) -> None:
     _without_sync_in(planter, Tx, "_write_pages")
 
 
+@_bugs.add(
+    "no-meta-sync",
+    "A commit returns before its meta is synced.",
+    origin="generic: missing sync",
+    breaks="P",
+    needs="crash",
+)
 def _no_meta_sync(planter: Planter) -> None:
     _without_sync_in(planter, DB, "publish")
 
 
+@_bugs.add(
+    "early-sync",
+    "The sync of the pages is called before they are written.",
+    origin="generic: early sync",
+    breaks="PA",
+    needs="crash",
+)
+def _early_sync(planter: Planter) -> None:
+    def write_out(_: Call, self: Tx) -> None:
+        self.db.flush()
+        for pgid, run in self._contiguous():
+            self.db.pager.write(pgid * self.page_size, run)
+
+    planter.instead(Tx, "_write_out", write_out)
+
+
+@_bugs.add(
+    "last-page-after-sync",
+    "The last run of pages is written behind the sync of the pages.",
+    origin="generic: early sync",
+    breaks="PA",
+    needs="crash",
+)
+def _last_page_after_sync(planter: Planter) -> None:
+    def write_out(_: Call, self: Tx) -> None:
+        *most, (pgid, run) = self._contiguous()
+        for start, pages in most:
+            self.db.pager.write(start * self.page_size, pages)
+        self.db.pager.write(pgid * self.page_size, run[:-1])
+        self.db.flush()
+        late = pgid * self.page_size + sum(map(len, run[:-1]))
+        self.db.pager.write(late, run[-1:])
+
+    planter.instead(Tx, "_write_out", write_out)
+
+
+@_bugs.add(
+    "sync-only-when-growing",
+    "Pages are synced when the file has grown, as if only its size mattered.",
+    origin="generic: missing sync",
+    breaks="PA",
+    needs="crash",
+)
+def _sync_only_when_growing(planter: Planter) -> None:
+    def write_out(original: Call, self: Tx) -> None:
+        if self._high_water_mark > self._meta.high_water_mark:
+            original(self)
+            return
+        for pgid, run in self._contiguous():
+            self.db.pager.write(pgid * self.page_size, run)
+
+    planter.instead(Tx, "_write_out", write_out)
+
+
+@_bugs.add(
+    "every-second-sync",
+    "Only every second commit waits for its meta, to save time.",
+    origin="generic: missing sync",
+    breaks="P",
+    needs="crash",
+)
+def _every_second_sync(planter: Planter) -> None:
+    def write_meta(original: Call, self: DB, meta: Meta) -> None:
+        if meta.txid % 2 or meta.txid <= self._meta.txid:
+            original(self, meta)
+            return
+        slot = meta.slot
+        self.pager.write(slot * self.page_size, [meta.encode_page(slot)])
+
+    planter.instead(DB, "_write_meta", write_meta)
+
+
+@_bugs.add(
+    "meta-first",
+    "The meta is written and synced before the pages it points to.",
+    origin="generic: data after meta",
+    breaks="PA",
+    needs="crash",
+)
 def _meta_first(planter: Planter) -> None:
     """Pages are held back until the meta is durable."""
     held: list[tuple[int, tuple[bytes, ...]]] = []
     holding = False
-    write, sync = Pager.write, Pager.fdatasync
+    really_write, really_sync = Pager.write, Pager.fdatasync
 
-    def hold_write(self: Pager, offset: int, buffers: Sequence[bytes]) -> None:
+    def write(original: Call, self: Pager, offset: int, data: Sequence[bytes]) -> None:
         if holding:
-            held.append((offset, tuple(buffers)))
+            held.append((offset, tuple(data)))
         else:
-            write(self, offset, buffers)
+            original(self, offset, data)
 
-    def hold_sync(self: Pager) -> None:
+    def sync(original: Call, self: Pager) -> None:
         if not holding:
-            sync(self)
+            original(self)
 
-    def around_pages(original: Callable[[Tx], Meta]) -> Callable[[Tx], Meta]:
-        def write_pages(self: Tx) -> Meta:
-            nonlocal holding
-            held.clear()
-            holding = True
-            try:
-                return original(self)
-            finally:
-                holding = False
+    def write_pages(original: Call, self: Tx) -> Any:
+        nonlocal holding
+        held.clear()
+        holding = True
+        try:
+            return original(self)
+        finally:
+            holding = False
 
-        return write_pages
+    def publish(original: Call, self: DB, meta: Meta) -> None:
+        original(self, meta)
+        for offset, buffers in held:
+            really_write(self.pager, offset, buffers)
+        really_sync(self.pager)
 
-    def around_publish(
-        original: Callable[[DB, Meta], None],
-    ) -> Callable[[DB, Meta], None]:
-        def publish(self: DB, meta: Meta) -> None:
-            original(self, meta)
-            for offset, buffers in held:
-                write(self.pager, offset, buffers)
-            sync(self.pager)
-
-        return publish
-
-    planter.replace(Pager, "write", hold_write)
-    planter.replace(Pager, "fdatasync", hold_sync)
-    planter.wrap(Tx, "_write_pages", around_pages)
-    planter.wrap(DB, "publish", around_publish)
+    planter.instead(Pager, "write", write)
+    planter.instead(Pager, "fdatasync", sync)
+    planter.instead(Tx, "_write_pages", write_pages)
+    planter.instead(DB, "publish", publish)
 
 
+@_bugs.add(
+    "freelist-after-meta",
+    "The freelist page follows when the commit is done: it is only bookkeeping.",
+    origin="generic: data after meta",
+    breaks="PA",
+    needs="crash",
+)
+def _freelist_after_meta(planter: Planter) -> None:
+    late: list[tuple[int, bytes]] = []
+
+    def write_freelist(original: Call, self: Tx) -> int:
+        pgid: int = original(self)
+        late.clear()
+        if pgid in self._bytes:
+            late.append((pgid * self.page_size, self._bytes.pop(pgid)))
+        return pgid
+
+    def publish(original: Call, self: DB, meta: Meta) -> None:
+        original(self, meta)
+        for offset, data in late:
+            self.pager.write(offset, [data])
+        self.flush()
+
+    planter.instead(Tx, "_write_freelist", write_freelist)
+    planter.instead(DB, "publish", publish)
+
+
+@_bugs.add(
+    "write-behind",
+    "A commit is acknowledged when its pages are durable; its meta follows later.",
+    origin="generic: acknowledged too early",
+    breaks="P",
+    needs="crash",
+)
+def _write_behind(planter: Planter) -> None:
+    # The commit before has to be complete when the next one writes pages.
+    def publish(_: Call, self: DB, meta: Meta) -> None:
+        self._meta = meta
+
+    def write_pages(original: Call, self: Tx) -> Any:
+        self.db._store(self.db._meta)
+        return original(self)
+
+    def close(original: Call, self: DB) -> None:
+        if self._open and not self.read_only:
+            self._store(self._meta)
+        original(self)
+
+    planter.instead(DB, "publish", publish)
+    planter.instead(Tx, "_write_pages", write_pages)
+    planter.instead(DB, "close", close)
+
+
+@_bugs.add(
+    "wrong-slot",
+    "Every meta goes to page 0, over the live one, instead of alternating.",
+    origin="generic: wrong slot",
+    breaks="P",
+    needs="torn",
+)
 def _wrong_slot(planter: Planter) -> None:
-    # Always page 0: from the second commit on it is the live meta itself that
-    # is written over, and a torn write leaves only a meta of long ago.
+    # From the second commit on it is the live meta itself that is written
+    # over, and a torn write leaves only a meta of long ago.
     planter.replace(Meta, "slot", property(lambda _: 0))
 
 
-MUTANTS = (
-    Mutant(
-        "no-data-sync",
-        "Pages are not synced before the meta is written (boltdb 5ce378b, 2014).",
-        "PA",
-        _no_data_sync,
-    ),
-    Mutant(
-        "no-meta-sync",
-        "A commit returns before its meta is synced (sync error ignored, bfb02ae).",
-        "P",
-        _no_meta_sync,
-    ),
-    Mutant(
-        "meta-first",
-        "The meta is written and synced before the pages it points to.",
-        "PA",
-        _meta_first,
-    ),
-    Mutant(
-        "wrong-slot",
-        "Every meta goes to page 0, over the live one, instead of alternating.",
-        "P",
-        _wrong_slot,
-    ),
+@_bugs.add(
+    "both-slots",
+    "Every meta goes to both slots, under one sync, so as to have a copy.",
+    origin="generic: wrong slot",
+    breaks="P",
+    needs="torn",
 )
+def _both_slots(planter: Planter) -> None:
+    def write_meta(_: Call, self: DB, meta: Meta) -> None:
+        for slot in (0, 1):
+            self.pager.write(slot * self.page_size, [meta.encode_page(slot)])
+        self.flush()
+
+    planter.instead(DB, "_write_meta", write_meta)
+
+
+MUTANTS = tuple(_bugs)

@@ -1,23 +1,31 @@
-"""Planted bugs in what is believed when a database is made or opened."""
+"""Planted bugs in what is believed when a database is made or opened.
+
+file --> meta 0, meta 1 --> valid? --> newer --> live --> freelist
+            |                 |          |
+       page size         checksum    which one, and what comes next
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from boltmodel.mutants.plant import Mutant, Planter
+from boltmodel.mutants.plant import Gallery
 from shearbolt import db as database
-from shearbolt.format import Meta, MetaError, fnv1a
+from shearbolt.format import META_SIZE, PAGE_HEADER_SIZE, Meta, MetaError, fnv1a
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from boltmodel.mutants.plant import Call, Planter
     from shearbolt.pager import Pager
     from shearbolt.storage import Storage
 
 __all__ = ["MUTANTS"]
 
-# The checksum follows the bytes that it covers (format module).
+_bugs = Gallery()
+
+# The checksum follows the bytes that it covers, the txid is the last of them
+# (format module).
 _CHECKED = 56
+_TXID = 48
 
 
 class _NoDirectorySync:
@@ -33,16 +41,47 @@ class _NoDirectorySync:
         """Not done: the bug."""
 
 
+@_bugs.add(
+    "no-dir-sync",
+    "A new file is not made durable in its directory.",
+    origin="generic: no directory sync",
+    breaks="P",
+    needs="crash",
+)
 def _no_dir_sync(planter: Planter) -> None:
-    def around(original: Callable[..., None]) -> Callable[..., None]:
-        def create(storage: Storage, *arguments: Any, **options: Any) -> None:
-            original(_NoDirectorySync(storage), *arguments, **options)
+    def create(
+        original: Call, storage: Storage, *arguments: Any, **options: Any
+    ) -> bool:
+        made: bool = original(_NoDirectorySync(storage), *arguments, **options)
+        return made
 
-        return create
-
-    planter.wrap(database, "_create", around)
+    planter.instead(database, "_create", create)
 
 
+@_bugs.add(
+    "creation-cut-short",
+    "A crash while the file is made leaves one that does not open.",
+    origin="bbolt #567, PR #1151, etcd#16596",
+    breaks="P",
+    needs="crash",
+)
+def _creation_not_finished(planter: Planter) -> None:
+    def new_page_size(
+        original: Call, pager: Pager, size: int, *rest: Any
+    ) -> int | None:
+        found: int | None = original(pager, size, *rest) if not size else None
+        return found
+
+    planter.instead(database, "_new_page_size", new_page_size)
+
+
+@_bugs.add(
+    "checksum-unverified",
+    "The meta's checksum is not compared.",
+    origin="bbolt ea42d39: a checksum of 0 was accepted",
+    breaks="AP",
+    needs="torn",
+)
 def _checksum_unverified(planter: Planter) -> None:
     original = Meta.decode
 
@@ -53,68 +92,150 @@ def _checksum_unverified(planter: Planter) -> None:
     planter.replace(Meta, "decode", classmethod(decode))
 
 
+@_bugs.add(
+    "checksum-too-short",
+    "The meta's checksum does not cover the transaction id.",
+    origin="generic: checksum skipped",
+    breaks="AP",
+    needs="torn",
+)
+def _checksum_too_short(planter: Planter) -> None:
+    original = Meta.decode
+
+    def encode(made: Call, self: Meta) -> bytes:
+        body: bytes = made(self)[:_CHECKED]
+        return body + fnv1a(body[:_TXID]).to_bytes(8, "little")
+
+    def decode(_: type[Meta], data: bytes) -> Meta:
+        body, stored = data[:_CHECKED], data[_CHECKED:]
+        if stored != fnv1a(body[:_TXID]).to_bytes(8, "little"):
+            return original(data)
+        return original(body + fnv1a(body).to_bytes(8, "little"))
+
+    planter.instead(Meta, "encode", encode)
+    planter.replace(Meta, "decode", classmethod(decode))
+
+
+@_bugs.add(
+    "no-fallback",
+    "One damaged meta is enough to refuse the file.",
+    origin="boltdb #548, PR #555",
+    breaks="P",
+    needs="torn",
+)
 def _no_fallback(planter: Planter) -> None:
-    def around(original: Callable[..., Meta]) -> Callable[..., Meta]:
-        def live_meta(metas: list[Meta | MetaError], path: str) -> Meta:
-            damaged = [meta for meta in metas if isinstance(meta, MetaError)]
-            return original(damaged or metas, path)
+    def live_meta(original: Call, metas: list[Meta | MetaError], path: str) -> Meta:
+        damaged = [meta for meta in metas if isinstance(meta, MetaError)]
+        live: Meta = original(damaged or metas, path)
+        return live
 
-        return live_meta
-
-    planter.wrap(database, "_live_meta", around)
+    planter.instead(database, "_live_meta", live_meta)
 
 
+@_bugs.add(
+    "newest-before-valid",
+    "The meta with the higher id is chosen first and verified afterwards.",
+    origin="boltdb #548, PR #555",
+    breaks="P",
+    needs="torn",
+)
+def _newest_before_valid(planter: Planter) -> None:
+    seen: dict[int, int] = {}
+
+    def read_meta(original: Call, pager: Pager, place: int) -> Any:
+        if not place:
+            seen.clear()
+        data = pager.read(place + PAGE_HEADER_SIZE, META_SIZE)
+        seen[place] = int.from_bytes(data[_TXID:_CHECKED], "little")
+        return original(pager, place)
+
+    def live_meta(original: Call, metas: list[Meta | MetaError], path: str) -> Meta:
+        if len(metas) == len(seen):
+            newest = max(range(len(metas)), key=list(seen.values()).__getitem__)
+            metas = metas[newest : newest + 1]
+        live: Meta = original(metas, path)
+        return live
+
+    planter.instead(database, "_read_meta", read_meta)
+    planter.instead(database, "_live_meta", live_meta)
+
+
+@_bugs.add(
+    "first-meta-only",
+    "The page size is known from meta 0 alone.",
+    origin="bbolt PR #294 (8e6a116, c19ea9b)",
+    breaks="P",
+    needs="torn",
+)
 def _first_meta_only(planter: Planter) -> None:
     read = database._read_meta
 
-    def read_metas(pager: Pager, size: int) -> list[Meta | MetaError]:
+    def read_metas(_: Call, pager: Pager, size: int) -> list[Meta | MetaError]:
         del size
         first = read(pager, 0)
         known = first.page_size if isinstance(first, Meta) else pager.page_size
         return [first, read(pager, known)]
 
-    planter.replace(database, "_read_metas", read_metas)
+    planter.instead(database, "_read_metas", read_metas)
 
 
-def _creation_not_finished(planter: Planter) -> None:
-    def around(original: Callable[..., int | None]) -> Callable[..., int | None]:
-        def new_page_size(pager: Pager, size: int, *rest: Any) -> int | None:
-            return original(pager, size, *rest) if not size else None
-
-        return new_page_size
-
-    planter.wrap(database, "_new_page_size", around)
-
-
-MUTANTS: tuple[Mutant, ...] = (
-    Mutant(
-        "no-dir-sync",
-        "A new file is not made durable in its directory.",
-        "P",
-        _no_dir_sync,
-    ),
-    Mutant(
-        "checksum-unverified",
-        "The meta's checksum is not compared (accepted as 0 until bbolt ea42d39).",
-        "AP",
-        _checksum_unverified,
-    ),
-    Mutant(
-        "no-fallback",
-        "One damaged meta is enough to refuse the file (boltdb #548).",
-        "P",
-        _no_fallback,
-    ),
-    Mutant(
-        "first-meta-only",
-        "The page size is known from meta 0 alone (bbolt PR #294).",
-        "P",
-        _first_meta_only,
-    ),
-    Mutant(
-        "creation-cut-short",
-        "A crash while the file is made leaves one that does not open (bbolt #567).",
-        "P",
-        _creation_not_finished,
-    ),
+@_bugs.add(
+    "meta-zero-preferred",
+    "Meta 0 is live whenever it is valid.",
+    origin="generic: wrong slot",
+    breaks="MP",
+    needs="run",
 )
+def _meta_zero_preferred(planter: Planter) -> None:
+    def live_meta(original: Call, metas: list[Meta | MetaError], path: str) -> Meta:
+        first = metas[0]
+        live: Meta = first if isinstance(first, Meta) else original(metas, path)
+        return live
+
+    planter.instead(database, "_live_meta", live_meta)
+
+
+@_bugs.add(
+    "damaged-made-anew",
+    "A small file with a damaged meta is taken for one whose creation was cut short.",
+    origin="generic: recovery that destroys",
+    breaks="PA",
+    needs="torn",
+)
+def _damaged_made_anew(planter: Planter) -> None:
+    def read_metas(original: Call, pager: Pager, size: int) -> list[Meta | MetaError]:
+        metas: list[Meta | MetaError] = original(pager, size)
+        damaged = [meta for meta in metas if isinstance(meta, MetaError)]
+        return damaged or metas
+
+    def new_page_size(
+        original: Call, pager: Pager, size: int, known: list[int], wanted: int
+    ) -> int | None:
+        found: int | None = original(pager, size, known, wanted)
+        return found or wanted
+
+    planter.instead(database, "_read_metas", read_metas)
+    planter.instead(database, "_new_page_size", new_page_size)
+
+
+@_bugs.add(
+    "id-from-damaged-meta",
+    "The next transaction id is taken from both metas, damaged or not.",
+    origin="generic: the live slot is overwritten after a fallback",
+    breaks="P",
+    needs="errors, torn",
+)
+def _id_from_damaged_meta(planter: Planter) -> None:
+    def live_meta(original: Call, metas: list[Meta | MetaError], path: str) -> Meta:
+        live: Meta = original(metas, path)
+        # One id further on, the next commit goes to the slot of the live meta.
+        return (
+            live.with_txid(live.txid + 1)
+            if len(metas) > 1 and any(isinstance(meta, MetaError) for meta in metas)
+            else live
+        )
+
+    planter.instead(database, "_live_meta", live_meta)
+
+
+MUTANTS: tuple[Any, ...] = tuple(_bugs)

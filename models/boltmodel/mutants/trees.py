@@ -1,67 +1,361 @@
-"""Planted bugs in what stands in buckets and nodes."""
+"""Planted bugs in how trees are cut, merged and searched.
+
+rebalance   merge small neighbours     root with one child: collapse
+spill       cut large nodes            root that was cut: new root
+search      separator <= key           keys in order
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any
 
-from boltmodel.mutants.plant import Mutant, Planter
+from boltmodel.mutants.plant import Gallery
+from shearbolt import tx as transaction
 from shearbolt.bucket import Bucket
-from shearbolt.cursor import Cursor
+from shearbolt.node import Node
+from shearbolt.pager import Pager
+from shearbolt.tx import Tx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from boltmodel.mutants.plant import Call, Planter
+    from shearbolt.format import Page
 
 __all__ = ["MUTANTS"]
 
+_bugs = Gallery()
 
-def _sequence_lost(planter: Planter) -> None:
-    def set_sequence(self: Bucket, value: int) -> None:
-        self._sequence = value
-
-    planter.replace(Bucket, "set_sequence", set_sequence)
+# -- cutting -----------------------------------------------------------------------
 
 
-def _move_forgets(planter: Planter) -> None:
-    def around(original: Callable[..., None]) -> Callable[..., None]:
-        def move_bucket(self: Bucket, name: bytes, target: Bucket) -> None:
-            original(self, name, target)
-            del target._children[name]
-
-        return move_bucket
-
-    planter.wrap(Bucket, "move_bucket", around)
-
-
-def _delete_skips(planter: Planter) -> None:
-    def around(original: Callable[[Cursor], None]) -> Callable[[Cursor], None]:
-        def delete(self: Cursor) -> None:
-            original(self)
-            # As if the path were still good: it points at the next element
-            # already, so that `next` steps over that one.
-            self._seen = self._bucket.changes
-
-        return delete
-
-    planter.wrap(Cursor, "delete", around)
-
-
-MUTANTS: tuple[Mutant, ...] = (
-    Mutant(
-        "sequence-lost",
-        "A change of the sequence alone is not written (bbolt #296).",
-        "M",
-        _sequence_lost,
-    ),
-    Mutant(
-        "move-forgets",
-        "A moved bucket loses its changes of this transaction (bbolt PR #1239).",
-        "M",
-        _move_forgets,
-    ),
-    Mutant(
-        "delete-skips",
-        "After a delete the cursor's next steps over an element (bbolt #146).",
-        "M",
-        _delete_skips,
-    ),
+@_bugs.add(
+    "split-drops-key",
+    "A leaf that is cut loses the key at the cut.",
+    origin="generic: split",
+    breaks="M",
+    needs="run",
 )
+def _split_drops_key(planter: Planter) -> None:
+    def write_leaf(
+        original: Call, self: Tx, keys: list[bytes], values: list[bytes], content: int
+    ) -> int:
+        if len(keys) > 3:
+            content -= 16 + len(keys[-1]) + len(values[-1])
+            keys, values = keys[:-1], values[:-1]
+        pgid: int = original(self, keys, values, content)
+        return pgid
+
+    def spill(original: Call, self: Node) -> None:
+        # Only nodes that are really cut: the others keep all they have.
+        cut = self.is_leaf and self.size() >= self.bucket.tx.page_size
+        if not cut:
+            planter_off.append(1)
+        try:
+            original(self)
+        finally:
+            if not cut:
+                planter_off.pop()
+
+    planter_off: list[int] = []
+
+    def guarded(original: Call, self: Tx, *arguments: Any) -> int:
+        if planter_off:
+            pgid: int = original(self, *arguments)
+            return pgid
+        return write_leaf(original, self, *arguments)
+
+    planter.instead(Tx, "write_leaf", guarded)
+    planter.instead(Node, "_spill_pieces", spill)
+
+
+@_bugs.add(
+    "split-keeps-both",
+    "Of a leaf that is cut, the left piece keeps what the right one got.",
+    origin="boltdb 54cad40",
+    breaks="SMPA",
+    needs="run",
+)
+def _split_keeps_both(planter: Planter) -> None:
+    pieces: list[tuple[list[bytes], list[bytes]]] = []
+
+    def spill(original: Call, self: Node) -> None:
+        keys = list(self.keys)
+        pieces.append((keys, [self.items[key] for key in keys] if self.is_leaf else []))
+        try:
+            original(self)
+        finally:
+            pieces.pop()
+
+    def write_leaf(
+        original: Call, self: Tx, keys: list[bytes], values: list[bytes], content: int
+    ) -> int:
+        all_keys, all_values = pieces[-1]
+        end = all_keys.index(keys[-1]) + 1 if keys else 0
+        if end < len(all_keys):
+            more, extra = all_keys[end], all_values[end]
+            keys, values = [*keys, more], [*values, extra]
+            content += 16 + len(more) + len(extra)
+        pgid: int = original(self, keys, values, content)
+        return pgid
+
+    planter.instead(Node, "_spill_pieces", spill)
+    planter.instead(Tx, "write_leaf", write_leaf)
+
+
+@_bugs.add(
+    "new-root-forgotten",
+    "A root that was cut stays the root: what was cut off is lost.",
+    origin="boltdb PR #228 (aa66291)",
+    breaks="MS",
+    needs="run",
+)
+def _new_root_forgotten(planter: Planter) -> None:
+    def spill(original: Call, self: Node) -> Node:
+        original(self)
+        return self
+
+    planter.instead(Node, "spill", spill)
+
+
+@_bugs.add(
+    "separator-kept",
+    "The parent keeps the old first key of a child that got a smaller one.",
+    origin="generic: branch keys",
+    breaks="S",
+    needs="run",
+)
+def _separator_kept(planter: Planter) -> None:
+    def put_child(
+        original: Call, self: Node, old: bytes, new: bytes, pgid: int
+    ) -> None:
+        known = old in self._order
+        original(self, old, old if known else new, pgid)
+
+    planter.instead(Node, "put_child", put_child)
+
+
+@_bugs.add(
+    "run-rounded-down",
+    "A page run has room for whole pages of content, not for the rest.",
+    origin="generic: overflow",
+    breaks="MSEPA",
+    needs="run",
+)
+def _run_rounded_down(planter: Planter) -> None:
+    def allocate_run(_: Call, self: Tx, size: int) -> tuple[int, int]:
+        count = max(size // self.page_size, 1)
+        return self._allocate(count), count - 1
+
+    planter.instead(Tx, "_allocate_run", allocate_run)
+
+
+@_bugs.add(
+    "overflow-unrecorded",
+    "The header of a page run does not say how long the run is.",
+    origin="generic: overflow",
+    breaks="SPMA",
+    needs="run",
+)
+def _overflow_unrecorded(planter: Planter) -> None:
+    def encode(original: Call, pgid: int, overflow: int, *content: Any) -> bytes:
+        del overflow
+        data: bytes = original(pgid, 0, *content)
+        return data
+
+    planter.instead(transaction, "encode_leaf", encode)
+
+
+# -- merging -----------------------------------------------------------------------
+
+
+@_bugs.add(
+    "merge-loses-right",
+    "Of two leaves that merge, the right one's pairs are lost.",
+    origin="generic: rebalance",
+    breaks="M",
+    needs="run",
+)
+def _merge_loses_right(planter: Planter) -> None:
+    def absorb(_: Call, self: Node, other: Node, parent: Node) -> None:
+        del self
+        other._leave(parent)
+
+    planter.instead(Node, "_absorb", absorb)
+
+
+@_bugs.add(
+    "merge-orphans",
+    "Branches that merge forget to tell their children who their parent is.",
+    origin="generic: rebalance",
+    breaks="MSE",
+    needs="run",
+)
+def _merge_orphans(planter: Planter) -> None:
+    def absorb(original: Call, self: Node, other: Node, parent: Node) -> None:
+        parents = [(node, node.parent) for node in other.nodes]
+        original(self, other, parent)
+        for node, old in parents:
+            node.parent = old
+
+    planter.instead(Node, "_absorb", absorb)
+
+
+@_bugs.add(
+    "merged-child-kept",
+    "A page that was merged into its neighbour is still its parent's child.",
+    origin="boltdb 2321036",
+    breaks="MSEA",
+    needs="run",
+)
+def _merged_child_kept(planter: Planter) -> None:
+    def delete_child(_: Call, self: Node, key: bytes | None) -> None:
+        del key
+        self.unbalanced = True
+
+    planter.instead(Node, "_delete_child", delete_child)
+
+
+@_bugs.add(
+    "merged-page-leaked",
+    "A page that was merged into its neighbour is not freed.",
+    origin="generic: rebalance",
+    breaks="S",
+    needs="run",
+)
+def _merged_page_leaked(planter: Planter) -> None:
+    def leave(original: Call, self: Node, parent: Node) -> None:
+        pgid = self.pgid
+        parent._delete_child(self.key)
+        parent.nodes = [node for node in parent.nodes if node is not self]
+        self.bucket.drop_node(self)
+        self.unbalanced = False
+        del original, pgid
+
+    planter.instead(Node, "_leave", leave)
+
+
+@_bugs.add(
+    "collapsed-page-leaked",
+    "The page of an only child that becomes the root is not freed.",
+    origin="generic: rebalance",
+    breaks="S",
+    needs="run",
+)
+def _collapsed_page_leaked(planter: Planter) -> None:
+    collapsing = False
+
+    def collapse(original: Call, self: Node) -> None:
+        nonlocal collapsing
+        collapsing = True
+        try:
+            original(self)
+        finally:
+            collapsing = False
+
+    def release(original: Call, self: Node) -> None:
+        if not collapsing:
+            original(self)
+
+    planter.instead(Node, "_collapse", collapse)
+    planter.instead(Node, "release", release)
+
+
+@_bugs.add(
+    "collapse-forgets-children",
+    "A root that becomes its only child does not become their parent.",
+    origin="boltdb PR #227 (fd3c1d4): nodes lost their place",
+    breaks="MSE",
+    needs="run",
+)
+def _collapse_forgets_children(planter: Planter) -> None:
+    def collapse(original: Call, self: Node) -> None:
+        below = [(node, node.nodes) for node in self.nodes]
+        original(self)
+        for _, nodes in below:
+            for node in nodes:
+                node.parent = below[0][0]
+
+    planter.instead(Node, "_collapse", collapse)
+
+
+@_bugs.add(
+    "never-rebalanced",
+    "Nodes that lost elements are not looked at again.",
+    origin="generic: rebalance",
+    breaks="EMS",
+    needs="run",
+)
+def _never_rebalanced(planter: Planter) -> None:
+    def rebalance(_: Call, self: Node) -> None:
+        del self
+
+    planter.instead(Node, "rebalance", rebalance)
+
+
+# -- searching ---------------------------------------------------------------------
+
+
+@_bugs.add(
+    "put-goes-left",
+    "A key that equals a separator is put into the leaf to the left of it.",
+    origin="generic: search",
+    breaks="SM",
+    needs="run",
+)
+def _put_goes_left(planter: Planter) -> None:
+    def child_index(_: Call, self: Node, key: bytes) -> int:
+        return max(bisect_left(self._order, key) - 1, 0)
+
+    planter.instead(Node, "child_index", child_index)
+
+
+@_bugs.add(
+    "get-goes-left",
+    "A key that equals a separator is looked for to the left of it.",
+    origin="generic: search",
+    breaks="M",
+    needs="run",
+)
+def _get_goes_left(planter: Planter) -> None:
+    def leaf(_: Call, self: Bucket, key: bytes) -> Page | Node:
+        element = self.root_element()
+        while not element.is_leaf:
+            index = max(bisect_left(element.keys, key) - 1, 0)
+            element = self.element(element.children[index])
+        return element
+
+    planter.instead(Bucket, "_leaf", leaf)
+
+
+@_bugs.add(
+    "insert-unsorted",
+    "New keys are put behind the others, whatever they are.",
+    origin="generic: order",
+    breaks="SMPA",
+    needs="run",
+)
+def _insert_unsorted(planter: Planter) -> None:
+    def keys(self: Node) -> list[bytes]:
+        self._order += self._fresh
+        self._fresh = []
+        return self._order
+
+    planter.replace(Node, "keys", property(keys))
+
+
+@_bugs.add(
+    "cache-stale",
+    "A page in the cache is not replaced when its number is used again.",
+    origin="boltdb #257 (a2cbaa0): stale reads beside writes",
+    breaks="MSR",
+    needs="run",
+)
+def _cache_stale(planter: Planter) -> None:
+    def keep(original: Call, self: Pager, page: Page) -> None:
+        if page.pgid not in self._young:
+            original(self, page)
+
+    planter.instead(Pager, "keep", keep)
+
+
+MUTANTS = tuple(_bugs)

@@ -1,0 +1,283 @@
+"""Planted bugs in what is done when a call to the system fails.
+
+    pwrite, fdatasync ... --error--> StorageError --> rollback --> heal the slot
+                             |             |             |            |
+                   believed, retried   swallowed     forgotten     skipped
+
+After a failed fdatasync the page cache shows what the disk does not have, and
+the next fdatasync reports success: all of "retried", "reloaded" and "skipped"
+come down to believing the page cache.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from boltmodel.mutants.plant import Gallery
+from shearbolt import db as database
+from shearbolt import doubt
+from shearbolt.check import free_ids
+from shearbolt.db import DB
+from shearbolt.errors import StorageError
+from shearbolt.pager import Pager
+from shearbolt.tx import Tx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from boltmodel.mutants.plant import Call, Planter
+    from shearbolt.format import Meta
+
+__all__ = ["MUTANTS"]
+
+_bugs = Gallery()
+
+
+@_bugs.add(
+    "meta-error-swallowed",
+    "A commit whose meta was not written or synced reports success.",
+    origin="boltdb bfb02ae (2014)",
+    breaks="PAME",
+    needs="errors",
+)
+def _meta_error_swallowed(planter: Planter) -> None:
+    def write_meta(original: Call, self: DB, meta: Meta) -> bool:
+        try:
+            original(self, meta)
+        except StorageError:
+            return False
+        return True
+
+    planter.instead(DB, "_write_meta", write_meta)
+
+
+@_bugs.add(
+    "data-error-swallowed",
+    "A commit whose pages were not written or synced reports success.",
+    origin="generic: error ignored",
+    breaks="PAMES",
+    needs="errors",
+)
+def _data_error_swallowed(planter: Planter) -> None:
+    def write_out(original: Call, self: Tx) -> bool:
+        try:
+            original(self)
+        except StorageError:
+            return False
+        return True
+
+    planter.instead(Tx, "_write_out", write_out)
+
+
+@_bugs.add(
+    "sync-retried",
+    "A sync that failed is called again, and its success is believed.",
+    origin="generic: the fsync mistake of PostgreSQL and others (2018)",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _sync_retried(planter: Planter) -> None:
+    def fdatasync(original: Call, self: Pager) -> None:
+        try:
+            original(self)
+        except StorageError:
+            original(self)
+
+    planter.instead(Pager, "fdatasync", fdatasync)
+
+
+@_bugs.add(
+    "heal-skipped",
+    "A meta slot in doubt is left as it is.",
+    origin="bbolt HEAD: failed meta sync",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _heal_skipped(planter: Planter) -> None:
+    def heal(_: Call, storage: Any, pager: Pager, identity: tuple[int, int]) -> None:
+        del pager
+        doubt.end(storage, identity)
+
+    planter.instead(doubt, "heal", heal)
+
+
+@_bugs.add(
+    "reloaded-after-error",
+    "After a failed meta sync, meta and freelist are read again, from the cache.",
+    origin="bbolt HEAD: tx.rollback, freelist.Reload",
+    breaks="MERPA",
+    needs="errors",
+)
+def _reloaded_after_error(planter: Planter) -> None:
+    def store(_: Call, self: DB, meta: Meta) -> None:
+        try:
+            self._write_meta(meta)
+            self._meta = meta
+        except StorageError:
+            metas = database._read_metas(self.pager, self.pager.file_size())
+            self._meta = database._live_meta(metas, self.path)
+            self.freelist = type(self.freelist)(free_ids(self.pager, self._meta))
+            raise
+
+    planter.instead(DB, "_store", store)
+
+
+@_bugs.add(
+    "failed-commit-shown",
+    "Readers see a commit that has reported an error.",
+    origin="bbolt HEAD: failed meta sync",
+    breaks="MERA",
+    needs="errors",
+)
+def _failed_commit_shown(planter: Planter) -> None:
+    def store(original: Call, self: DB, meta: Meta) -> None:
+        try:
+            original(self, meta)
+        except StorageError:
+            self._meta = meta
+            raise
+
+    planter.instead(DB, "_store", store)
+
+
+@_bugs.add(
+    "failed-commit-kept",
+    "Pages taken by a commit that failed are not given back.",
+    origin="boltdb 4db9964 (2014)",
+    breaks="SMEF",
+    needs="errors",
+)
+def _failed_commit_kept(planter: Planter) -> None:
+    def close(original: Call, self: Tx, *, rolled_back: bool) -> None:
+        original(self, rolled_back=rolled_back and not self._bytes)
+
+    planter.instead(Tx, "_close", close)
+
+
+@_bugs.add(
+    "doubt-dies-with-handle",
+    "A slot in doubt is believed again as soon as the file is opened anew.",
+    origin="generic: reload from the cache after EIO",
+    breaks="MEPA",
+    needs="errors",
+)
+def _doubt_dies_with_handle(planter: Planter) -> None:
+    opening = False
+
+    def load(original: Call, *arguments: Any, **options: Any) -> Any:
+        nonlocal opening
+        opening = True
+        try:
+            return original(*arguments, **options)
+        finally:
+            opening = False
+
+    def doubt_about(original: Call, storage: Any, identity: tuple[int, int]) -> Any:
+        return None if opening else original(storage, identity)
+
+    planter.instead(database, "_load", load)
+    planter.instead(doubt, "doubt_about", doubt_about)
+
+
+@_bugs.add(
+    "unsettled",
+    "The first commit of a handle trusts that what it found is durable.",
+    origin="generic: a killed process leaves its meta in the page cache",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _unsettled(planter: Planter) -> None:
+    def settle(_: Call, self: DB) -> None:
+        self._settled = True
+
+    planter.instead(DB, "settle", settle)
+
+
+@_bugs.add(
+    "short-write-ignored",
+    "How many bytes a write has written is not looked at.",
+    origin="generic: short write",
+    breaks="MESPA",
+    needs="errors",
+)
+def _short_write_ignored(planter: Planter) -> None:
+    def write(_: Call, self: Pager, offset: int, buffers: Sequence[bytes]) -> None:
+        try:
+            self.file.pwritev(buffers, offset)
+        except OSError as error:
+            raise StorageError.of(error, "pwrite", self.path, offset) from error
+
+    planter.instead(Pager, "write", write)
+
+
+@_bugs.add(
+    "short-read-believed",
+    "A read that returns less than asked for is taken for the end of the file.",
+    origin="generic: short read",
+    breaks="ME",
+    needs="errors",
+)
+def _short_read_believed(planter: Planter) -> None:
+    def read(_: Call, self: Pager, offset: int, length: int) -> bytes:
+        return self._pread(length, offset)
+
+    planter.instead(Pager, "read", read)
+
+
+@_bugs.add(
+    "read-error-is-end",
+    "A read that fails is taken for the end of the file.",
+    origin="generic: error ignored",
+    breaks="ME",
+    needs="errors",
+)
+def _read_error_is_end(planter: Planter) -> None:
+    def pread(original: Call, self: Pager, length: int, offset: int) -> bytes:
+        try:
+            data: bytes = original(self, length, offset)
+        except StorageError:
+            return b""
+        return data
+
+    planter.instead(Pager, "_pread", pread)
+
+
+@_bugs.add(
+    "interrupted-is-done",
+    "A sync that a signal has interrupted is taken for done.",
+    origin="generic: EINTR",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _interrupted_is_done(planter: Planter) -> None:
+    def retry(
+        _: Call, self: Pager, operation: str, call: Callable[[], None]
+    ) -> bool | None:
+        try:
+            call()
+        except InterruptedError:
+            return False
+        except OSError as error:
+            raise StorageError.of(error, operation, self.path) from error
+        return True
+
+    planter.instead(Pager, "_retry", retry)
+
+
+@_bugs.add(
+    "untyped-error",
+    "Growing the file lets the system's own exception through.",
+    origin="generic: untyped error",
+    breaks="E",
+    needs="errors",
+)
+def _untyped_error(planter: Planter) -> None:
+    def grow(_: Call, self: Pager, size: int, *, sync: bool) -> None:
+        self.file.ftruncate(size)
+        if sync:
+            self.fsync()
+
+    planter.instead(Pager, "grow", grow)
+
+
+MUTANTS = tuple(_bugs)
