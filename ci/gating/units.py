@@ -1,0 +1,355 @@
+"""The gate's work in units, each a pure function of its record and the code.
+
+    Cover    one program, every crash point          -> Certificate
+    Catch    one planted bug against many programs   -> Planted
+    Tell     one failure: shrink, unfold, draw from  -> ReportedViolation and Scene
+
+A unit knows nothing of the others, of workers or of the clock on the wall, so its
+result is the same wherever and whenever it runs; only seconds differ. A unit has a
+time limit of its own, kept with a timer signal: code under test that loops for ever
+has to end somewhere, and ends as "not covered", never as a pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tornpage.choices import ReplayError
+from tornpage.experiment import Experiment
+from tornpage.gate_result import Planted
+from tornpage.model import CrashModel
+from tornpage.registry import file_digest, load, with_database
+from tornpage.report import report
+from tornpage.run import Plan, cover
+from tornpage.scene import SceneError, scene_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from tornpage.certificate import Certificate, ReportedViolation
+    from tornpage.experiment import Finding
+    from tornpage.failure import Failure
+    from tornpage.scene import Scene
+    from tornpage.subject import Subject
+
+__all__ = [
+    "Catch",
+    "Cover",
+    "Lost",
+    "Stage",
+    "Tell",
+    "Told",
+    "Unit",
+    "begin_worker",
+    "do",
+]
+
+# Executions make few cycles and much garbage that needs no collector.
+_GC_THRESHOLD = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What programs run on.
+
+    Attributes:
+        spec: The name the subject is found by.
+        model: The crash model as text.
+        cap: Most executions for one crash point.
+        database: Path of the file they start from, or None.
+        mutant: Planted bug that the code has in everything, or None.
+    """
+
+    spec: str
+    model: str
+    cap: int
+    database: str | None = None
+    mutant: str | None = None
+
+    def subject(self) -> Subject:
+        """The code under test.
+
+        Raises:
+            SubjectError: It cannot be found, or does not start from that file.
+            OSError: The file cannot be read.
+        """
+        found = load(self.spec)
+        return found if self.database is None else with_database(found, self.database)
+
+    def plan(self, mutant: str | None = None) -> Plan:
+        """How one program is covered."""
+        return Plan(
+            spec=self.spec,
+            programs=1,
+            model=CrashModel.parse(self.model),
+            mutant=mutant or self.mutant,
+            database=self.database,
+            database_digest=self.database and file_digest(self.database),
+            cap=self.cap,
+            keep_going=True,
+            shrink=False,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """Visit every crash point of one program.
+
+    Attributes:
+        lane: The lane it belongs to.
+        stage: What it runs on.
+        name: What to call it when it is not covered.
+        seed: The seed it is generated from; None: `program` is given.
+        program: The program as JSON values.
+        limit: Seconds.
+    """
+
+    lane: str
+    stage: Stage
+    name: str
+    seed: int | None
+    program: Any
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Catch:
+    """Look for one planted bug until it is found.
+
+    Attributes:
+        stage: What programs run on.
+        name: The planted bug.
+        summary: One line about it.
+        corpus: Programs to try first.
+        seeds: Then programs of these seeds, (first, how many).
+        shrink: Whether to shrink what is found.
+        limit: Seconds.
+    """
+
+    stage: Stage
+    name: str
+    summary: str
+    corpus: tuple[Any, ...]
+    seeds: tuple[int, int]
+    shrink: bool
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Make a failure small and unfold it.
+
+    Attributes:
+        lane: The lane it was found in.
+        stage: What its program runs on.
+        violation: The failure as it was found.
+        limit: Seconds.
+    """
+
+    lane: str
+    stage: Stage
+    violation: ReportedViolation
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A failure, small, with its picture.
+
+    Attributes:
+        violation: The failure.
+        scene: Unfolded; None when that failed.
+        missing: Why it did.
+    """
+
+    violation: ReportedViolation
+    scene: Scene | None
+    missing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A unit that has no result.
+
+    Attributes:
+        reason: Why, as a clause.
+    """
+
+    reason: str
+
+
+Unit = Cover | Catch | Tell
+
+
+class _OverdueError(BaseException):
+    """Time is up. Not an Exception: code under test may catch all of those."""
+
+
+def begin_worker(path: tuple[str, ...]) -> None:
+    """Prepare a worker process.
+
+    Args:
+        path: Where its coordinator looks for modules.
+    """
+    # Ctrl-C reaches the whole process group; the coordinator decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.set_threshold(_GC_THRESHOLD)
+    sys.path[:] = path
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    def overdue(_number: int, _frame: FrameType | None) -> None:
+        raise _OverdueError
+
+    before = signal.signal(signal.SIGALRM, overdue)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def do(unit: Unit) -> Certificate | Planted | Told | Lost:
+    """Do one unit of work."""
+    try:
+        with _limited(unit.limit):
+            match unit:
+                case Cover():
+                    return _cover(unit)
+                case Catch():
+                    return _catch(unit)
+                case Tell():
+                    return _tell(unit)
+    except _OverdueError:
+        return _overdue(unit)
+
+
+def _overdue(unit: Unit) -> Planted | Told | Lost:
+    said = f"it took longer than {unit.limit:,.0f} s"
+    if isinstance(unit, Catch):
+        return Planted(unit.name, unit.summary, "not finished", reason=said)
+    if isinstance(unit, Tell):
+        # The failure as it was found is worth more than none.
+        return Told(unit.violation, None, f"shrinking and drawing: {said}")
+    return Lost(said)
+
+
+def _cover(unit: Cover) -> Certificate:
+    subject = unit.stage.subject()
+    if unit.seed is None:
+        program = subject.decode(unit.program)
+    else:
+        program = subject.generate(unit.seed)
+    return cover(subject, unit.stage.plan(), program, unit.seed)
+
+
+class _Hunt:
+    """The search for one planted bug, which is entered."""
+
+    def __init__(self, unit: Catch, subject: Subject) -> None:
+        self.unit = unit
+        self.subject = subject
+        self.plan = unit.stage.plan(unit.name)
+        self.programs = 0
+        self.executions = 0
+        self.found_by = ""
+        self.seed: int | None = None
+
+    def run(self) -> tuple[Experiment, Finding] | None:
+        for name, seed, program in self._candidates():
+            self.programs += 1
+            self.found_by, self.seed = name, seed
+            try:
+                plan = self.plan
+                experiment = Experiment(self.subject, program, plan.model, cap=plan.cap)
+                finding = next(experiment.sweep(self._count), None)
+            except ReplayError:
+                # The bug makes the code differ from run to run, which no tape
+                # can show. Another program may show it properly.
+                continue
+            if finding is not None:
+                return experiment, finding
+        return None
+
+    def _candidates(self) -> Iterator[tuple[str, int | None, Any]]:
+        for number, encoded in enumerate(self.unit.corpus, 1):
+            yield f"corpus {number}", None, self.subject.decode(encoded)
+        first, count = self.unit.seeds
+        for seed in range(first, first + count):
+            yield f"seed {seed}", seed, self.subject.generate(seed)
+
+    def _count(self, closure: Any) -> None:
+        self.executions += closure.executions
+
+
+def _catch(unit: Catch) -> Planted:
+    subject = unit.stage.subject()
+    begun = time.monotonic()
+    details = getattr(subject, "mutant_details", None)
+    told = details(unit.name) if details is not None else {}
+    blank = Planted(
+        unit.name,
+        unit.summary,
+        "survived",
+        origin=str(told.get("origin", "")),
+        needs=str(told.get("needs", "")),
+    )
+    with subject.mutant(unit.name):
+        hunt = _Hunt(unit, subject)
+        found = hunt.run()
+        seconds = time.monotonic() - begun
+        known = replace(
+            blank,
+            programs=hunt.programs,
+            executions=hunt.executions,
+            seconds=round(seconds, 3),
+        )
+        if found is None:
+            return replace(
+                known, reason=f"{hunt.programs} programs broke no promise with it"
+            )
+        told_as, _ = report(
+            hunt.plan.origin(), *found, seed=hunt.seed, shrink=unit.shrink
+        )
+    return replace(
+        known,
+        fate="caught",
+        property=told_as.property,
+        found_by=hunt.found_by,
+        size=told_as.shrunk_size,
+        dishonest=_dishonest(told_as.failure),
+        shrunk=told_as.shrunk,
+    )
+
+
+def _dishonest(failure: Failure) -> int:
+    """Dishonest choices of a schedule such as 37i:0.2.1."""
+    tape = failure.at.partition(":")[2]
+    return sum(answer not in {"", "0"} for answer in tape.split("."))
+
+
+def _tell(unit: Tell) -> Told:
+    subject = unit.stage.subject()
+    found = unit.violation
+    plan = unit.stage.plan()
+    with contextlib.ExitStack() as stack:
+        if found.failure.mutant is not None:
+            stack.enter_context(subject.mutant(found.failure.mutant))
+        program = subject.decode(found.failure.program)
+        experiment = Experiment(subject, program, plan.model, cap=plan.cap)
+        finding = experiment.first(found.property)
+        if finding is not None:
+            found, _ = report(plan.origin(), experiment, finding, seed=found.seed)
+    try:
+        return Told(found, scene_of(subject, found.failure), "")
+    except (SceneError, ReplayError, ValueError) as error:
+        return Told(found, None, str(error))
