@@ -590,13 +590,19 @@ def freelist_size(count: int) -> int:
 
 def encode_freelist(pgid: int, overflow: int, ids: Sequence[int]) -> bytes:
     """A freelist page without the zeros behind its content; `ids` are sorted."""
-    count = len(ids)
+    body = struct.pack(f"<{len(ids)}Q", *ids)
+    return encode_freelist_body(pgid, overflow, body)
+
+
+def encode_freelist_body(pgid: int, overflow: int, body: bytes) -> bytes:
+    """The same from ids that are bytes already."""
+    count = len(body) // 8
     if count < COUNT_OVERFLOW:
         head = HEADER.pack(pgid, FREELIST, count, overflow)
     else:
         head = HEADER.pack(pgid, FREELIST, COUNT_OVERFLOW, overflow)
         head += count.to_bytes(8, "little")
-    return head + struct.pack(f"<{count}Q", *ids)
+    return head + body
 
 
 # -- buckets ---------------------------------------------------------------------

@@ -31,9 +31,12 @@ Source: bbolt internal/freelist/{shared,array,hashmap}.go.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
-from itertools import chain
+import struct
+from heapq import heappop, heappush
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from shearbolt.pageset import PageSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["ArrayFreelist", "FreelistError", "HashmapFreelist", "make_freelist"]
 
 _FOREVER = 0xFFFF_FFFF_FFFF_FFFF
+_MAX_STALE = 1024
+"""Entries for runs that are gone: the heaps may hold this many, or twice the runs."""
 
 
 class FreelistError(Exception):
@@ -70,16 +75,33 @@ class ArrayFreelist:
     """Free pages; the lowest address that fits is allocated first."""
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
-        self._starts: list[int] = []
+        # Free runs: first page -> pages, and the page behind -> first page.
         self._lengths: dict[int, int] = {}
+        self._starts: dict[int, int] = {}
+        # Where runs begin, lowest first: heaps for all runs, and for those of
+        # each length. They may name runs that are gone; `_lengths` decides.
+        self._lowest: list[int] = []
+        self._of_length: dict[int, list[int]] = {}
+        self._noted = 0
         self._free_count = 0
+        # Free and pending pages together: what the file says.
+        self._listed = PageSet()
         self._pending: dict[int, _Pending] = {}
-        self._pending_ids: set[int] = set()
         # First page of a run -> the transaction that allocated it from here.
         self._allocated_by: dict[int, int] = {}
         # What the running transaction has taken: (start, length).
         self._taken: list[tuple[int, int]] = []
-        self._add_runs(sorted(set(ids)))
+        self._load(sorted(set(ids)))
+
+    def _load(self, ids: list[int]) -> None:
+        """Begin with these pages: all at once, because there may be millions."""
+        self._listed.update(ids)
+        self._free_count = len(ids)
+        self._lengths = dict(_runs(ids))
+        self._starts = {
+            start + length: start for start, length in self._lengths.items()
+        }
+        self._index()
 
     # -- counts --
 
@@ -91,34 +113,25 @@ class ArrayFreelist:
     @property
     def pending_count(self) -> int:
         """Pages that become free when nobody reads them any more."""
-        return len(self._pending_ids)
+        return len(self._listed) - self._free_count
 
     def __len__(self) -> int:
-        return self._free_count + len(self._pending_ids)
+        return len(self._listed)
 
     def __contains__(self, pgid: int) -> bool:
-        if pgid in self._pending_ids:
-            return True
-        index = bisect_right(self._starts, pgid) - 1
-        if index < 0:
-            return False
-        start = self._starts[index]
-        return pgid < start + self._lengths[start]
+        return pgid in self._listed
+
+    def encoded(self) -> bytes:
+        """Free and pending pages as they stand in a freelist page."""
+        return self._listed.encoded()
 
     def ids(self) -> list[int]:
         """Free and pending pages, sorted: what is written to disk."""
-        free = chain.from_iterable(
-            range(start, start + self._lengths[start]) for start in self._starts
-        )
-        if not self._pending_ids:
-            return list(free)
-        # Both are long sorted stretches, which timsort merges in linear time.
-        return sorted(chain(free, sorted(self._pending_ids)))
+        return list(struct.unpack(f"<{len(self)}Q", self.encoded()))
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """The free runs as (first page, pages), by address."""
-        for start in self._starts:
-            yield start, self._lengths[start]
+        return iter(sorted(self._lengths.items()))
 
     # -- a transaction's work --
 
@@ -134,6 +147,7 @@ class ArrayFreelist:
         if not start:
             return 0
         self._remove(start, count)
+        self._listed.remove(start, count)
         self._taken.append((start, count))
         self._allocated_by[start] = txid
         return start
@@ -148,7 +162,7 @@ class ArrayFreelist:
             raise FreelistError(f"cannot free page 0 or 1: {pgid}", pgid)
         ids = range(pgid, pgid + overflow + 1)
         for page in ids:
-            if page in self:
+            if page in self._listed:
                 raise FreelistError(f"page {page} already freed", page)
         pending = self._pending.get(txid)
         if pending is None:
@@ -156,7 +170,7 @@ class ArrayFreelist:
         by = self._allocated_by.pop(pgid, 0)
         pending.ids += ids
         pending.allocated_by += [by] * len(ids)
-        self._pending_ids.update(ids)
+        self._listed.add(pgid, overflow + 1)
 
     def commit(self) -> None:
         """The running transaction is durable: its work can't be undone now."""
@@ -166,13 +180,14 @@ class ArrayFreelist:
         """Undo the running transaction's allocations and frees."""
         pending = self._pending.pop(txid, None)
         if pending is not None:
-            self._pending_ids.difference_update(pending.ids)
             for page, by in zip(pending.ids, pending.allocated_by, strict=True):
+                self._listed.remove(page, 1)
                 if by:
                     self._allocated_by[page] = by
         for start, count in reversed(self._taken):
             self._allocated_by.pop(start, None)
-            self._add_runs(range(start, start + count))
+            self._listed.add(start, count)
+            self._add_run(start, count)
         self._taken.clear()
 
     # -- release --
@@ -225,126 +240,91 @@ class ArrayFreelist:
         self._release_ids(released)
 
     def _release_ids(self, released: list[int]) -> None:
-        if released:
-            self._pending_ids.difference_update(released)
-            self._add_runs(sorted(released))
+        for start, length in _runs(sorted(released)):
+            self._add_run(start, length)
 
     # -- runs --
 
     def _find(self, count: int) -> int:
-        lengths = self._lengths
-        for start in self._starts:
-            if lengths[start] >= count:
-                return start
+        if count == 1:
+            lowest, lengths = self._lowest, self._lengths
+            while lowest and lowest[0] not in lengths:
+                heappop(lowest)
+            return lowest[0] if lowest else 0
+        firsts = [
+            self._first_of(length)
+            for length in list(self._of_length)
+            if length >= count
+        ]
+        return min(filter(None, firsts), default=0)
+
+    def _first_of(self, length: int) -> int:
+        """The lowest run of exactly this length, 0 when there is none."""
+        heap = self._of_length.get(length, [])
+        while heap and self._lengths.get(heap[0]) != length:
+            heappop(heap)
+        if heap:
+            return heap[0]
+        self._of_length.pop(length, None)
         return 0
 
     def _remove(self, start: int, count: int) -> None:
         """Cut the first `count` pages off the run at `start`."""
         length = self._lengths.pop(start)
-        index = bisect_left(self._starts, start)
-        if length == count:
-            del self._starts[index]
-        else:
-            self._starts[index] = start + count
-            self._lengths[start + count] = length - count
+        del self._starts[start + length]
         self._free_count -= count
-
-    def _add_runs(self, ids: Sequence[int]) -> None:
-        """Add sorted ids that are not in the list."""
-        if not ids:
-            return
-        self._free_count += len(ids)
-        runs: list[tuple[int, int]] = []
-        first = last = ids[0]
-        for page in ids[1:]:
-            if page != last + 1:
-                runs.append((first, last - first + 1))
-                first = page
-            last = page
-        runs.append((first, last - first + 1))
-        if len(runs) > 64 and len(runs) * 8 > len(self._starts):
-            self._rebuild(runs)
-        else:
-            for start, length in runs:
-                self._add_run(start, length)
+        if length > count:
+            self._note(start + count, length - count)
 
     def _add_run(self, start: int, length: int) -> None:
-        starts, lengths = self._starts, self._lengths
-        index = bisect_left(starts, start)
-        if index and starts[index - 1] + lengths[starts[index - 1]] == start:
-            index -= 1
-            start = starts.pop(index)
-            length += lengths[start]
-        end = start + length
-        if index < len(starts) and starts[index] == end:
-            length += lengths.pop(end)
-            del starts[index]
-        starts.insert(index, start)
-        lengths[start] = length
+        """Add pages that are not free, joining the runs beside them."""
+        self._free_count += length
+        before = self._starts.pop(start, None)
+        if before is not None:
+            length += self._lengths.pop(before)
+            start = before
+        behind = self._lengths.pop(start + length, None)
+        if behind is not None:
+            del self._starts[start + length + behind]
+            length += behind
+        self._note(start, length)
 
-    def _rebuild(self, more: list[tuple[int, int]]) -> None:
-        """Merge many runs at once: linear, where one by one is quadratic."""
-        everything = sorted(chain(self.runs(), more))
-        self._starts = []
-        self._lengths = {}
-        end = -1
-        for start, length in everything:
-            if start == end:
-                self._lengths[self._starts[-1]] += length
-            else:
-                self._starts.append(start)
-                self._lengths[start] = length
-            end = start + length
+    def _note(self, start: int, length: int) -> None:
+        self._lengths[start] = length
+        self._starts[start + length] = start
+        self._noted += 1
+        if self._noted > 2 * len(self._lengths) + _MAX_STALE:
+            self._index()
+            return
+        heappush(self._lowest, start)
+        heap = self._of_length.get(length)
+        if heap is None:
+            self._of_length[length] = [start]
+        else:
+            heappush(heap, start)
+
+    def _index(self) -> None:
+        """Make the heaps anew, without runs that are gone. Sorted is a heap."""
+        self._noted = len(self._lengths)
+        self._lowest = sorted(self._lengths)
+        self._of_length = {}
+        for start in self._lowest:
+            self._of_length.setdefault(self._lengths[start], []).append(start)
 
 
 class HashmapFreelist(ArrayFreelist):
     """Free pages; a run of exactly the right length is allocated first."""
 
-    def __init__(self, ids: Iterable[int] = ()) -> None:
-        self._by_length: dict[int, list[int]] = {}
-        super().__init__(ids)
-
     def _find(self, count: int) -> int:
-        exact = self._by_length.get(count)
-        if exact:
-            return exact[0]
-        longer = [length for length in self._by_length if length > count]
-        return self._by_length[min(longer)][0] if longer else 0
+        longer = sorted(length for length in self._of_length if length > count)
+        return next(filter(None, map(self._first_of, (count, *longer))), 0)
 
-    def _remove(self, start: int, count: int) -> None:
-        self._forget(start, self._lengths[start])
-        rest = self._lengths[start] - count
-        super()._remove(start, count)
-        if rest:
-            self._note(start + count, rest)
 
-    def _add_run(self, start: int, length: int) -> None:
-        before = bisect_left(self._starts, start) - 1
-        if before >= 0:
-            neighbour = self._starts[before]
-            if neighbour + self._lengths[neighbour] == start:
-                self._forget(neighbour, self._lengths[neighbour])
-        after = self._lengths.get(start + length)
-        if after is not None:
-            self._forget(start + length, after)
-        super()._add_run(start, length)
-        begin = self._starts[bisect_right(self._starts, start) - 1]
-        self._note(begin, self._lengths[begin])
-
-    def _rebuild(self, more: list[tuple[int, int]]) -> None:
-        super()._rebuild(more)
-        self._by_length = {}
-        for start, length in self.runs():
-            self._by_length.setdefault(length, []).append(start)
-
-    def _note(self, start: int, length: int) -> None:
-        insort(self._by_length.setdefault(length, []), start)
-
-    def _forget(self, start: int, length: int) -> None:
-        starts = self._by_length[length]
-        del starts[bisect_left(starts, start)]
-        if not starts:
-            del self._by_length[length]
+def _runs(ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Sorted ids as runs of consecutive ones, (first, how many)."""
+    breaks = [at for at, (a, b) in enumerate(pairwise(ids), 1) if b - a != 1]
+    edges = [0, *breaks, len(ids)] if ids else [0]
+    return [(ids[low], high - low) for low, high in pairwise(edges)]
 
 
 FREELIST_TYPES = {"array": ArrayFreelist, "hashmap": HashmapFreelist}

@@ -56,7 +56,7 @@ from shearbolt.format import (
     Leaf,
     Meta,
     encode_branch,
-    encode_freelist,
+    encode_freelist_body,
     encode_leaf,
     freelist_size,
     leaf_cost,
@@ -601,7 +601,7 @@ class Tx:
         # It counts as allocated by this transaction, like any other page. When
         # the next one frees it, it must not count as allocated by that one: a
         # reader of this version would lose it (etcd#8813).
-        data = encode_freelist(pgid, count - 1, db.freelist.ids())
+        data = encode_freelist_body(pgid, count - 1, db.freelist.encoded())
         self._bytes[pgid] = data.ljust(count * self.page_size, b"\0")
         return pgid
 

@@ -522,7 +522,7 @@ def test_strict_mode_stops_a_commit_of_a_broken_tree(path, monkeypatch):
     with shearbolt.open(path, strict_mode=True) as db:
         put(db, b"a", b"v" * 3000)
         put(db, b"a", b"w" * 3000)
-        monkeypatch.setattr(ArrayFreelist, "ids", lambda _: [])
+        monkeypatch.setattr(ArrayFreelist, "encoded", lambda _: b"")
         with pytest.raises(StrictModeError, match="check fail: page"):
             put(db, b"b")
         monkeypatch.undo()

@@ -91,8 +91,8 @@ def test_real_bbolt_reports_a_page_that_we_lost(
     oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The fault the foreign check guards against.
-    whole = ArrayFreelist.ids
-    monkeypatch.setattr(ArrayFreelist, "ids", lambda self: whole(self)[:-1])
+    whole = ArrayFreelist.encoded
+    monkeypatch.setattr(ArrayFreelist, "encoded", lambda self: whole(self)[:-8])
     (first, *_) = nested(3)
     path = str(tmp_path / "leaky.db")
     engine.apply(path, first.transactions, no_sync=True)
