@@ -9,8 +9,8 @@ same when the same promise is broken and their causes are equal:
 
 Source lines name the place in the storage code and not the place in the file, so
 that programs of different sizes agree. Without a crash, or when the crash alone is
-enough, the sentence of the violation with its numbers and quotations left out has
-to do.
+enough, the beginning of the violation's sentence, up to the first comma or colon and
+without numbers and quotations, has to do.
 
 The price is known. One bug can have several causes (each of two writes that lack
 the same barrier), and two bugs one.
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["cause_of"]
 
 _VARIABLE = re.compile(r"b?'[^']*'|b?\"[^\"]*\"|\b0x[0-9a-f]+\b|\d+")
+_BREAK = re.compile(r"[:;,(]")
 
 
 def cause_of(operations: Sequence[Operation], finding: Finding) -> str:
@@ -43,7 +44,7 @@ def cause_of(operations: Sequence[Operation], finding: Finding) -> str:
         finding: The broken promise.
     """
     point, reached = finding.point, finding.reached
-    template = _VARIABLE.sub("#", finding.violation.message)
+    template = _beginning(finding.violation.message)
     if point is None or reached is None:
         return f"without a crash: {template}"
     if point.index < len(operations):
@@ -63,6 +64,14 @@ def cause_of(operations: Sequence[Operation], finding: Finding) -> str:
     if not lost:
         return f"{where}: {template}"
     return f"lost {', '.join(lost)}; {where}"
+
+
+def _beginning(message: str) -> str:
+    # A site such as store.py:12 is no end of a clause: it says which line raised.
+    raised = re.search(r"raised \w+ at [\w.]+:\d+", message)
+    if raised is not None:
+        return raised.group()
+    return _VARIABLE.sub("#", _BREAK.split(message, maxsplit=1)[0]).strip()
 
 
 def _lost(operations: Sequence[Operation], choice: Choice) -> Iterator[str]:

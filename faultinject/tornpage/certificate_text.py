@@ -7,6 +7,9 @@
       proven          whichever crash image the model allows ...
       not proven      anything about other programs, or about ...
 
+Below the verdict come the reasons to doubt it, and below these what the subject
+wants to see in every run and this one never showed: that makes a pass suspicious.
+
 The last paragraph is not a disclaimer in small print. Whoever reads "consistent" has
 to know what was taken for granted, and that is as much part of the result.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from tornpage.certificate import faults_with_zeros, log2_of
@@ -48,6 +52,8 @@ def headline(certificate: Certificate) -> str:
     programs = f"{count:,} program{'s' * (count != 1)}"
     if len(seeds) == 1:
         programs += f" from seed {seeds[0][0]}"
+    if kept := sum(record.seed is None for record in certificate.records):
+        programs += f", {kept:,} of the corpus"
     bug = f", planted bug {scope.mutant}" if scope.mutant else ""
     return f"{certificate.verdict.upper()}  {scope.subject}{bug}: {programs}"
 
@@ -58,6 +64,8 @@ def render(certificate: Certificate) -> str:
     if not certificate.violations:
         for doubt in certificate.doubts():
             lines += _wrapped("  because", f"{doubt}.")
+    for name in certificate.never_seen():
+        lines += _wrapped("  suspicious", f"never seen: {name}.")
     lines.append("")
     for name, text in _numbers(certificate):
         lines += _wrapped(f"  {name}", text)
@@ -78,6 +86,9 @@ def _numbers(certificate: Certificate) -> Iterable[tuple[str, str]]:
     yield "disk operations", _counts(_most_first(seen.operations))
     yield "crashes", _counts(_most_first(seen.points))
     yield "faults taken", _counts(faults_with_zeros(seen.faults))
+    if seen.features:
+        families = Counter(name.partition(" ")[0] for name in seen.features)
+        yield "behaviour seen", _counts(_most_first(families))
     if seen.violating:
         yield "broken promises", _counts(_most_first(seen.violating))
     rate = seen.crash_points * 1_000_000_000 // max(seen.nanoseconds, 1)

@@ -61,7 +61,7 @@ __all__ = ["GRACE", "MOST_CAUSES", "Fuzzer", "Status"]
 GRACE = 20.0
 """Seconds that programs in progress have after the first signal."""
 
-MOST_CAUSES = 6
+MOST_CAUSES = 3
 """Failures of one property that are shrunk and told."""
 
 _POLL = 0.25

@@ -374,8 +374,9 @@ def cover(
 
     Args:
         subject: The code under test.
-        plan: How; its seed, programs, seconds and keep_going do not count. Every
-            crash point is visited, whatever is found.
+        plan: How; its seed, programs, seconds and keep_going do not count. The
+            program ends at its first broken promise: recovery of a store that is
+            broken may branch without end, and another program will show the rest.
         program: What to run.
         seed: The seed it was generated from; None when it was not.
         clock: Nanoseconds; tests put their own here.
@@ -383,7 +384,7 @@ def cover(
     Raises:
         KeyError: The subject has no planted bug of the plan's name.
     """
-    plan = replace(plan, programs=1, seconds=None, keep_going=True)
+    plan = replace(plan, programs=1, seconds=None, keep_going=False)
     with ExitStack() as stack:
         if plan.mutant is not None:
             stack.enter_context(subject.mutant(plan.mutant))

@@ -76,7 +76,6 @@ def plan_from_json(data: dict[str, Any]) -> Plan:
         database=data["database"],
         database_digest=data["database_digest"],
         cap=data["cap"],
-        keep_going=True,
         shrink=False,
     )
 
