@@ -347,9 +347,7 @@ class Bucket(MutableMapping[bytes, bytes]):
         # All buckets below are listed before any is freed: bbolt deletes while
         # it iterates, skips one and leaks its pages. All pages are read before
         # any is freed, so that a damaged one leaves everything as it was.
-        doomed = [self.bucket(name)]
-        for bucket in doomed:
-            doomed += [child for _, child in bucket.buckets()]
+        doomed = self.bucket(name)._with_all_below()
         pages = [bucket._tree() for bucket in doomed]
         node = self._node_for(name)
         for bucket, elements in zip(doomed, pages, strict=True):
@@ -453,17 +451,30 @@ class Bucket(MutableMapping[bytes, bytes]):
             TxClosedError: The transaction has ended.
             CorruptPageError: A page is damaged.
         """
-        order: list[tuple[Bucket, bytes, int]] = [(self, self.name or b"root", -1)]
-        for place, (bucket, _, _) in enumerate(order):
-            order += [(child, name, place) for name, child in bucket.buckets()]
-        below: list[list[BucketStructure]] = [[] for _ in order]
+        buckets = self._with_all_below()
+        inside: dict[int, list[BucketStructure]] = {id(b): [] for b in buckets}
         # Backwards every bucket comes after those in it, and siblings reversed.
-        for place in range(len(order) - 1, 0, -1):
-            bucket, name, above = order[place]
-            inside = tuple(reversed(below[place]))
-            below[above].append(BucketStructure(name, len(bucket), inside))
-        inside = tuple(reversed(below[0]))
-        return BucketStructure(order[0][1], len(self), inside)
+        for bucket in reversed(buckets):
+            below = tuple(reversed(inside[id(bucket)]))
+            made = BucketStructure(bucket.name or b"root", len(bucket), below)
+            if bucket is not self:
+                inside[id(bucket.parent)].append(made)
+        return made
+
+    def _with_all_below(self) -> list[Bucket]:
+        """This bucket and all in it, parents first, siblings by name.
+
+        Raises:
+            CorruptPageError: A page is damaged, or a bucket lies in itself.
+        """
+        found = [self]
+        trees = 0
+        for bucket in found:
+            trees += bucket._root > 0
+            if trees > self.tx.high_water_mark:
+                raise self.tx.corrupt(bucket._root, "a bucket lies in itself")
+            found += [child for _, child in bucket.buckets()]
+        return found
 
     # -- order --
 

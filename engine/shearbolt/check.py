@@ -236,12 +236,6 @@ class _Checker:
                 continue
             inside = _Visit(visit.pgid, path, visit.stack, None, None)
             yield from self._keys(visit.pgid, inline, inside)
-            if inline.has_buckets:
-                yield self._problem(
-                    visit.pgid,
-                    f"page {visit.pgid}: inline bucket {name!r} holds a bucket",
-                    path,
-                )
 
 
 def check(
