@@ -71,6 +71,7 @@ class Injected:
         index: Which of all calls that was, from 1 on.
         site: The source line that made the call.
         operations: How many operations the trace had before it.
+        offset: The byte that the call was about; -1 where there is none.
     """
 
     fault: str
@@ -78,6 +79,7 @@ class Injected:
     index: int
     site: str
     operations: int
+    offset: int = -1
 
 
 def under_script(disk: Disk, script: Script) -> Disk:
@@ -169,18 +171,18 @@ class FaultyDisk:
 
     # -- what the script says ------------------------------------------------
 
-    def _meet(self, call: str, path: str) -> Fault | None:
+    def _meet(self, call: str, path: str, offset: int = -1) -> Fault | None:
         """Count a call; the silent fault that it meets, if any.
 
         Raises:
             OSError: The fault is an error.
         """
-        fault = self._fault(call)
+        fault = self._fault(call, offset)
         if fault is not None and fault.error:
             raise _error(fault.error, path)
         return fault
 
-    def _fault(self, call: str) -> Fault | None:
+    def _fault(self, call: str, offset: int = -1) -> Fault | None:
         if self._lifted:
             return None
         self.calls.append(call)
@@ -193,13 +195,13 @@ class FaultyDisk:
             if found is None and one.hits(self._counted[one]):
                 found = one
         if found is not None:
-            self._note(found, call)
+            self._note(found, call, offset)
         return found
 
-    def _note(self, fault: Fault | Letters | str, call: str) -> None:
+    def _note(self, fault: Fault | Letters | str, call: str, offset: int = -1) -> None:
         operations = len(self.disk.trace.operations())
         self.injected.append(
-            Injected(str(fault), call, len(self.calls), _site(), operations)
+            Injected(str(fault), call, len(self.calls), _site(), operations, offset)
         )
 
     def _writes_back(self, path: str) -> Letters | None:
@@ -236,7 +238,7 @@ class FaultyFile:
 
     def pread(self, length: int, offset: int, /) -> bytes:
         """As `DiskFile.pread`."""
-        fault = self._disk._meet("pread", self._path)
+        fault = self._disk._meet("pread", self._path, offset)
         if fault is None:
             return self._file.pread(length, offset)
         if fault.effect == "short":
@@ -251,7 +253,7 @@ class FaultyFile:
 
     def pwritev(self, buffers: Sequence[bytes], offset: int, /) -> int:
         """As `DiskFile.pwritev`."""
-        fault = self._disk._meet("pwrite", self._path)
+        fault = self._disk._meet("pwrite", self._path, offset)
         if fault is None:
             return self._write(buffers, offset)
         data = b"".join(buffers)
