@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from boltmodel.mutants.plant import Gallery
 from shearbolt import bucket as buckets
 from shearbolt.bucket import Bucket
-from shearbolt.errors import SameBucketsError
+from shearbolt.errors import IncompatibleValueError, SameBucketsError
 from shearbolt.format import BucketValue, encode_inline_bucket
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def _empty_is_missing(planter: Planter) -> None:
     needs="run",
 )
 def _put_over_bucket(planter: Planter) -> None:
-    def node_for(
-        original: Call, self: Bucket, key: bytes, *, refuse_bucket: bool = False
-    ) -> Node:
-        del refuse_bucket
-        node: Node = original(self, key)
-        return node
+    def put(original: Call, self: Bucket, key: bytes, value: bytes) -> None:
+        try:
+            original(self, key, value)
+        except IncompatibleValueError:
+            self._node_for(key).put(key, bytes(value))
+            self.changes += 1
 
-    planter.instead(Bucket, "_node_for", node_for)
+    planter.instead(Bucket, "put", put)
 
 
 @_bugs.add(

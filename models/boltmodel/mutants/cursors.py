@@ -6,8 +6,6 @@ seek --> leaf [k] --next--> end of leaf --climb--> next leaf, perhaps empty
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from boltmodel.mutants.plant import Gallery
@@ -15,6 +13,7 @@ from shearbolt import ranges
 from shearbolt.bucket import Bucket
 from shearbolt.cursor import Cursor
 from shearbolt.db import DB
+from shearbolt.ranges import Range
 from shearbolt.tx import Tx
 
 if TYPE_CHECKING:
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from weakref import ref
 
     from boltmodel.mutants.plant import Call, Planter
-    from shearbolt.format import Page
-    from shearbolt.node import Node
-    from shearbolt.ranges import Range
 
 __all__ = ["MUTANTS"]
 
@@ -43,9 +39,9 @@ _Pair = tuple[bytes, bytes | None]
 def _delete_skips(planter: Planter) -> None:
     def delete(original: Call, self: Cursor) -> None:
         original(self)
-        # As if the path were still good: it points at the next element
-        # already, so that `next` steps over that one.
-        self._seen = self._bucket.changes
+        # The next element has moved to where the cursor stands, and counts as
+        # passed.
+        self.next()
 
     planter.instead(Cursor, "delete", delete)
 
@@ -121,14 +117,16 @@ def _prev_loses_its_place(planter: Planter) -> None:
     needs="run",
 )
 def _range_includes_stop(planter: Planter) -> None:
-    def leaves(
-        original: Call, bucket: Bucket, keys: Range
-    ) -> Iterator[tuple[Page | Node, int, int]]:
-        for leaf, low, high in original(bucket, keys):
-            stop = keys.stop
-            yield leaf, low, high if stop is None else bisect_right(leaf.keys, stop)
+    def pairs(
+        original: Call, bucket: Bucket, keys: Range, *, reverse: bool
+    ) -> Iterator[_Pair]:
+        stop = None if keys.stop is None else keys.stop + b"\0"
+        found: Iterator[_Pair] = original(
+            bucket, Range(keys.start, stop), reverse=reverse
+        )
+        return found
 
-    planter.instead(ranges, "_leaves", leaves)
+    planter.instead(ranges, "_pairs", pairs)
 
 
 @_bugs.add(
@@ -139,12 +137,16 @@ def _range_includes_stop(planter: Planter) -> None:
     needs="run",
 )
 def _backwards_one_leaf(planter: Planter) -> None:
-    def leaves(
-        original: Call, bucket: Bucket, keys: Range
-    ) -> Iterator[tuple[Page | Node, int, int]]:
-        return islice(original(bucket, keys), 1)
+    def pairs(
+        original: Call, bucket: Bucket, keys: Range, *, reverse: bool
+    ) -> Iterator[_Pair]:
+        found = list(original(bucket, keys, reverse=reverse))
+        if reverse and found:
+            leaf = bucket._leaf(found[0][0])
+            found = [pair for pair in found if pair[0] in leaf.keys]
+        return iter(found)
 
-    planter.instead(ranges, "_leaves_reversed", leaves)
+    planter.instead(ranges, "_pairs", pairs)
 
 
 @_bugs.add(

@@ -180,20 +180,6 @@ def _doubt_dies_with_handle(planter: Planter) -> None:
 
 
 @_bugs.add(
-    "unsettled",
-    "The first commit of a handle trusts that what it found is durable.",
-    origin="generic: a killed process leaves its meta in the page cache",
-    breaks="PA",
-    needs="errors, crash",
-)
-def _unsettled(planter: Planter) -> None:
-    def settle(_: Call, self: DB) -> None:
-        self._settled = True
-
-    planter.instead(DB, "settle", settle)
-
-
-@_bugs.add(
     "short-write-ignored",
     "How many bytes a write has written is not looked at.",
     origin="generic: short write",
@@ -232,14 +218,14 @@ def _short_read_believed(planter: Planter) -> None:
     needs="errors",
 )
 def _read_error_is_end(planter: Planter) -> None:
-    def pread(original: Call, self: Pager, length: int, offset: int) -> bytes:
+    def read(original: Call, self: Pager, offset: int, length: int) -> bytes:
         try:
-            data: bytes = original(self, length, offset)
+            data: bytes = original(self, offset, length)
         except StorageError:
             return b""
         return data
 
-    planter.instead(Pager, "_pread", pread)
+    planter.instead(Pager, "read", read)
 
 
 @_bugs.add(
@@ -251,15 +237,16 @@ def _read_error_is_end(planter: Planter) -> None:
 )
 def _interrupted_is_done(planter: Planter) -> None:
     def retry(
-        _: Call, self: Pager, operation: str, call: Callable[[], None]
-    ) -> bool | None:
+        original: Call, self: Pager, operation: str, call: Callable[[], Any]
+    ) -> Any:
+        if operation != "fdatasync":
+            return original(self, operation, call)
         try:
-            call()
+            return call()
         except InterruptedError:
-            return False
+            return None
         except OSError as error:
             raise StorageError.of(error, operation, self.path) from error
-        return True
 
     planter.instead(Pager, "_retry", retry)
 

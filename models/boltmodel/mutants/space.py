@@ -35,17 +35,18 @@ _bugs = Gallery()
     "early-reuse",
     "A page is free for the transaction that frees it, before its commit.",
     origin="generic: freelist released early",
-    breaks="PA",
-    needs="crash",
+    breaks="RPA",
+    needs="readers",
 )
 def _early_reuse(planter: Planter) -> None:
-    def free(
-        original: Call, self: ArrayFreelist, txid: int, pgid: int, overflow: int
-    ) -> None:
-        original(self, txid, pgid, overflow)
-        self._release_ids(self._pending.pop(txid).ids)
+    def allocate(original: Call, self: ArrayFreelist, txid: int, count: int) -> int:
+        mine = self._pending.pop(txid, None)
+        if mine is not None:
+            self._release_ids(mine.ids)
+        pgid: int = original(self, txid, count)
+        return pgid
 
-    planter.instead(ArrayFreelist, "free", free)
+    planter.instead(ArrayFreelist, "allocate", allocate)
 
 
 @_bugs.add(

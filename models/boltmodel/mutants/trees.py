@@ -36,36 +36,28 @@ _bugs = Gallery()
     needs="run",
 )
 def _split_drops_key(planter: Planter) -> None:
+    cutting = False
+
+    def spill(original: Call, self: Node) -> None:
+        nonlocal cutting
+        before = cutting
+        cutting = self.count > 4 and self.size() >= self.bucket.tx.page_size
+        try:
+            original(self)
+        finally:
+            cutting = before
+
     def write_leaf(
         original: Call, self: Tx, keys: list[bytes], values: list[bytes], content: int
     ) -> int:
-        if len(keys) > 3:
+        if cutting:
             content -= 16 + len(keys[-1]) + len(values[-1])
             keys, values = keys[:-1], values[:-1]
         pgid: int = original(self, keys, values, content)
         return pgid
 
-    def spill(original: Call, self: Node) -> None:
-        # Only nodes that are really cut: the others keep all they have.
-        cut = self.is_leaf and self.size() >= self.bucket.tx.page_size
-        if not cut:
-            planter_off.append(1)
-        try:
-            original(self)
-        finally:
-            if not cut:
-                planter_off.pop()
-
-    planter_off: list[int] = []
-
-    def guarded(original: Call, self: Tx, *arguments: Any) -> int:
-        if planter_off:
-            pgid: int = original(self, *arguments)
-            return pgid
-        return write_leaf(original, self, *arguments)
-
-    planter.instead(Tx, "write_leaf", guarded)
     planter.instead(Node, "_spill_pieces", spill)
+    planter.instead(Tx, "write_leaf", write_leaf)
 
 
 @_bugs.add(
@@ -223,13 +215,11 @@ def _merged_child_kept(planter: Planter) -> None:
     needs="run",
 )
 def _merged_page_leaked(planter: Planter) -> None:
-    def leave(original: Call, self: Node, parent: Node) -> None:
-        pgid = self.pgid
+    def leave(_: Call, self: Node, parent: Node) -> None:
+        self.unbalanced = False
         parent._delete_child(self.key)
         parent.nodes = [node for node in parent.nodes if node is not self]
         self.bucket.drop_node(self)
-        self.unbalanced = False
-        del original, pgid
 
     planter.instead(Node, "_leave", leave)
 
@@ -317,14 +307,13 @@ def _put_goes_left(planter: Planter) -> None:
     needs="run",
 )
 def _get_goes_left(planter: Planter) -> None:
-    def leaf(_: Call, self: Bucket, key: bytes) -> Page | Node:
-        element = self.root_element()
-        while not element.is_leaf:
-            index = max(bisect_left(element.keys, key) - 1, 0)
-            element = self.element(element.children[index])
-        return element
+    def get(original: Call, self: Bucket, key: bytes, default: object = None) -> object:
+        root = self.root_element()
+        if not root.is_leaf and key in root.keys[1:]:
+            return default
+        return original(self, key, default)
 
-    planter.instead(Bucket, "_leaf", leaf)
+    planter.instead(Bucket, "get", get)
 
 
 @_bugs.add(
@@ -352,7 +341,7 @@ def _insert_unsorted(planter: Planter) -> None:
 )
 def _cache_stale(planter: Planter) -> None:
     def keep(original: Call, self: Pager, page: Page) -> None:
-        if page.pgid not in self._young:
+        if page.pgid not in self.young:
             original(self, page)
 
     planter.instead(Pager, "keep", keep)
