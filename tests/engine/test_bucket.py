@@ -303,6 +303,18 @@ def test_the_same_name_gives_the_same_object_in_a_write_transaction(db):
         assert tx.bucket(b"b") is made
 
 
+def test_a_name_may_be_any_kind_of_bytes(db):
+    with db.update() as tx:
+        made = tx.create_bucket(bytearray(b"a"))
+        made.create_bucket_if_not_exists(memoryview(b"m"))
+        made.move_bucket(bytearray(b"m"), tx.create_bucket(b"b"))
+        tx.bucket(b"b").delete_bucket(bytearray(b"m"))
+        assert made.name.__class__ is bytes
+    with db.view() as tx:
+        assert [name for name, _ in tx.buckets()] == [b"a", b"b"]
+        assert list(tx.bucket(b"b").buckets()) == []
+
+
 def test_create_bucket_errors(db):
     with db.update() as tx:
         tx.create_bucket(b"b")[b"key"] = b"v"

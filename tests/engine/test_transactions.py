@@ -490,16 +490,20 @@ def test_no_growth_passes_max_size_even_where_bbolts_does(path):
     # bbolt compares with the limit only when its map grows; with a large map
     # the file grows by alloc_size past any limit.
     limit = 3 << 20
-    with shearbolt.open(
-        path, max_size=limit, initial_mmap_size=1 << 30, alloc_size=1 << 20
-    ) as db:
-        for i in range(40):
+    options = {"initial_mmap_size": 1 << 30, "alloc_size": 1 << 20}
+    with shearbolt.open(path, max_size=limit, no_sync=True, **options) as db:
+        refused = 0
+        for i in range(100):
             try:
-                put(db, b"%d" % i, b"v" * 200_000)
+                with db.update() as tx:
+                    tx.create_bucket(b"%d" % i)[b"k"] = b"v" * 40_000
             except MaxSizeReachedError:
-                break
-        assert len(keys(db)) > 3
-        assert os.path.getsize(path) <= limit
+                refused += 1
+        assert refused
+        # It was used up to the last page, and not one page further.
+        assert os.path.getsize(path) == limit
+        with db.view() as tx:
+            assert limit - 50_000 < tx.size <= limit
 
 
 def test_a_file_larger_than_max_size_opens_and_works(path):
