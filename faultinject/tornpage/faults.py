@@ -199,9 +199,10 @@ class FaultyDisk:
         return found
 
     def _note(self, fault: Fault | Letters | str, call: str, offset: int = -1) -> None:
-        operations = len(self.disk.trace.operations())
+        trace = self.disk.trace
+        operations, site = len(trace.operations()), _site(trace.plumbing)
         self.injected.append(
-            Injected(str(fault), call, len(self.calls), _site(), operations, offset)
+            Injected(str(fault), call, len(self.calls), site, operations, offset)
         )
 
     def _writes_back(self, path: str) -> Letters | None:

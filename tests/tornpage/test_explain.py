@@ -1,0 +1,190 @@
+"""Explanations: the one order that is missing, by source line, and nothing else."""
+
+from tornpage.corruption import Span
+from tornpage.disk import Disk
+from tornpage.explain import changes, explain, strip
+from tornpage.explore import Explorer
+from tornpage.subject import Violation
+
+START = {"/db": b"old." * 256 + b"A" * 512}
+
+
+def in_two_steps(disk):
+    """1,024 bytes of data in place, then the letter that makes them count."""
+    file = disk.open("/db")
+    file.pwritev([b"new." * 256], 0)
+    file.fdatasync()
+    file.pwritev([b"B" * 512], 1024)
+    file.fdatasync()
+    disk.mark("acked", version=2)
+
+
+def in_one_write(disk):
+    file = disk.open("/db")
+    file.pwritev([b"new." * 256 + b"B" * 512], 0)
+    file.fdatasync()
+
+
+def recover(disk):
+    file = disk.open("/db")
+    letter = file.pread(1, 1024)
+    return letter, file.pread(4, 0), file.pread(4, 512)
+
+
+def judge(marks, outcome):
+    letter, low, high = outcome
+    wanted = {b"A": b"old.", b"B": b"new."}[letter]
+    if (low, high) != (wanted, wanted):
+        return [Violation("A atomicity", f"{letter!r} with {low!r} and {high!r}")]
+    if marks and letter == b"A":
+        return [Violation("P persistence", "lost")]
+    return []
+
+
+def violated(disk):
+    explorer = Explorer(START, disk.trace, recover)
+    for closure in explorer.sweep():
+        marks = explorer.marks(closure.point)
+        if any(judge(marks, one.outcome) for one in closure.outcomes):
+            yield closure.point
+
+
+def cause(run):
+    disk = Disk(START)
+    run(disk)
+    point = next(violated(disk))
+    return explain(START, disk.trace, recover, judge, point)
+
+
+def test_data_written_in_place_comes_too_early():
+    found = cause(in_two_steps)
+    assert found.early
+    assert found.lost_index == 0
+    assert "comes too early: nothing has to be lost" in found.sentence
+
+
+def test_one_write_over_everything_is_not_atomic():
+    found = cause(in_one_write)
+    assert not found.early
+    assert found.torn is not None
+    assert found.violation.property == "A atomicity"
+
+
+class Shadow:
+    """A store that keeps the old version: data in one of two slots."""
+
+    def __init__(self, *, sync=True, letter_sync=True):
+        self.sync = sync
+        self.letter_sync = letter_sync
+
+    def run(self, disk):
+        file = disk.open("/s")
+        for slot, content in ((1, b"two!"), (0, b"tri!")):
+            file.pwritev([content * 256], 1024 * (1 + slot))
+            if self.sync:
+                file.fdatasync()
+            file.pwritev([b"%d%s" % (slot, content)], 0)
+            if self.letter_sync:
+                file.fdatasync()
+            disk.mark("acked", content=content.decode())
+
+
+SHADOW = {"/s": b"0one!".ljust(1024, b"\0") + b"one!" * 256 + bytes(1024)}
+
+
+def shadow_recover(disk):
+    file = disk.open("/s")
+    head = file.pread(5, 0)
+    at = 1024 * (1 + int(head[:1]))
+    return head[1:], file.pread(4, at), file.pread(4, at + 512)
+
+
+def shadow_judge(marks, outcome):
+    named, low, high = outcome
+    if not named == low == high:
+        return [Violation("A atomicity", "mixed")]
+    acked = marks[-1]["content"].encode() if marks else b"one!"
+    order = [b"one!", b"two!", b"tri!"]
+    if order.index(named) < order.index(acked):
+        return [Violation("P persistence", "lost")]
+    return []
+
+
+def shadow_cause(**options):
+    disk = Disk(SHADOW)
+    Shadow(**options).run(disk)
+    explorer = Explorer(SHADOW, disk.trace, shadow_recover)
+    for closure in explorer.sweep():
+        marks = explorer.marks(closure.point)
+        if any(shadow_judge(marks, one.outcome) for one in closure.outcomes):
+            return explain(
+                SHADOW, disk.trace, shadow_recover, shadow_judge, closure.point,
+                locate=lambda path, offset, data: f"byte {offset}",
+            )  # fmt: skip
+    return None
+
+
+def test_nothing_is_explained_where_nothing_breaks():
+    assert shadow_cause() is None
+
+
+def test_a_missing_data_sync_is_named_by_both_lines():
+    found = shadow_cause(sync=False)
+    assert (found.lost_index, found.kept_index) == (0, 1)
+    assert found.lost.site != found.kept.site
+    assert found.sentence == (
+        f"the write at {found.lost.site} (byte 2048) must be durable before "
+        f"the write at {found.kept.site} (byte 0)"
+    )
+    assert found.lost.site.startswith("test_explain.py:")
+
+
+def test_a_missing_last_sync_is_named_with_the_promise():
+    found = shadow_cause(letter_sync=False)
+    assert found.kept_index == -1
+    assert found.sentence.endswith(
+        "must be durable before the promise acked content=two!"
+    )
+
+
+def test_a_write_that_is_taken_to_be_atomic_is_named():
+    def run(disk):
+        # Two sectors in one write; only together are they right.
+        disk.open("/t").pwritev([b"2" * 1024], 0)
+
+    disk = Disk({"/t": b"1" * 1024})
+    run(disk)
+
+    def look(crashed):
+        file = crashed.open("/t")
+        return file.pread(1, 0), file.pread(1, 512)
+
+    def same(_, outcome):
+        return [] if len(set(outcome)) == 1 else [Violation("A atomicity", "mixed")]
+
+    explorer = Explorer({"/t": b"1" * 1024}, disk.trace, look)
+    point = next(
+        one.point for one in explorer.sweep()
+        if any(same((), reached.outcome) for reached in one.outcomes)
+    )  # fmt: skip
+    found = explain({"/t": b"1" * 1024}, disk.trace, look, same, point)
+    assert found.torn == (0, 512)
+    assert "is not atomic: only bytes 0 to 512 of it may arrive" in found.sentence
+
+
+def test_a_strip_has_one_character_for_each_crash_point():
+    points = [(False, True)] * 4 + [(True, True)] * 2 + [(False, False), (True, False)]
+    assert strip(points) == ["....XX?X"]
+    assert strip(points, width=5) == ["....X", "X?X"]
+    assert strip([]) == []
+
+
+def test_changes_are_told_by_the_names_of_fields():
+    spans = [Span(0, 4, "magic"), Span(4, 8, "txid"), Span(8, 40, "data")]
+    good = b"BOLT" + (7).to_bytes(4, "little") + b"x" * 32
+    bad = b"BOLT" + (6).to_bytes(4, "little") + b"x" * 20
+    found = list(changes(good, bad, spans))
+    assert [one.place for one in found] == ["txid", "data"]
+    assert str(found[0]) == "txid at 4: 7 -> 6"
+    assert found[1].found == b"x" * 20 + bytes(12)
+    assert not list(changes(good, good, spans))
