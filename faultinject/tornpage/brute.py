@@ -36,6 +36,7 @@ from tornpage.trace import Create, Rename, Sync, SyncDir, Truncate, Unlink, Writ
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from tornpage.model import CrashModel
     from tornpage.trace import Operation
@@ -162,7 +163,8 @@ class Platter:
             old = len(file.cache)
             if record.size > old:
                 file.cache.extend(bytes(record.size - old))
-                self._note(file, old, record.size, stamp)
+                tail = {old // self._model.atom} if old % self._model.atom else set()
+                self._note(file, old, record.size, stamp, handed=tail)
             del file.cache[record.size :]
             if record.size != old:
                 file.sizes.append((stamp, record.size))
@@ -246,7 +248,10 @@ class Platter:
             if self._model.extend == "garbage":
                 file.fresh.update((at, stamp) for at in longer if at * atom >= old)
         file.cache[record.offset : end] = record.data
-        self._note(file, min(old, record.offset), end, stamp, longer)
+        handed = {*range(record.offset // atom, -(-end // atom))}
+        if end > old and old % atom:
+            handed.add(old // atom)
+        self._note(file, min(old, record.offset), end, stamp, longer, handed)
 
     def _note(
         self,
@@ -255,14 +260,18 @@ class Platter:
         end: int,
         stamp: int,
         longer: range = range(0),
+        handed: AbstractSet[int] = frozenset(),
     ) -> None:
-        """Take a snapshot of the atoms that [start, end) touches."""
+        """Take a snapshot of the atoms that [start, end) touches.
+
+        `handed` are those that go to the drive even with the bytes they have.
+        """
         atom, order = self._model.atom, self._model.order
         for at in range(start // atom, -(-end // atom)):
             file.stuck.discard(at)
             chain = self._chain(file, at)
             now = self._atom(file, at)
-            if chain[-1].content != now:
+            if chain[-1].content != now or (self._model.spoils and at in handed):
                 own = order == "ordered" or (order == "append" and at in longer)
                 level = stamp if own else chain[-1].level
                 chain.append(_Version(stamp, level, now))
@@ -348,10 +357,10 @@ class Platter:
         for at, chain in file.versions.items():
             if at in file.stuck:
                 continue
-            durable = [one.content for one in chain if one.stamp <= stamp][-1]
-            durable = durable[: max(size - at * atom, 0)].ljust(atom, b"\0")
+            whole = [one.content for one in chain if one.stamp <= stamp][-1]
+            durable = whole[: max(size - at * atom, 0)].ljust(atom, b"\0")
             rest = [one for one in chain if one.stamp > stamp]
-            if rest and rest[0].content == durable:
+            if rest and whole != durable == rest[0].content:
                 rest.pop(0)
             chain[:] = [_Version(-1, -1, durable), *rest]
 

@@ -116,7 +116,7 @@ class Cell:
     """The legal contents of one atom.
 
     Args:
-        contents: Oldest first; neighbours differ.
+        contents: Oldest first.
         stamps: The operation that made each content; -1 for a durable one.
         model: Decides about mixtures and about order.
         life: Which crash the stamps belong to: each life of a disk has its
@@ -178,7 +178,14 @@ class Cell:
             not member[0] or not member[1] for member in self.members
         )
 
-    def written(self, content: bytes, stamp: int, level: int | None = None) -> Cell:
+    def written(
+        self,
+        content: bytes,
+        stamp: int,
+        level: int | None = None,
+        *,
+        always: bool = False,
+    ) -> Cell:
         """The cell after operation `stamp` gave the atom a new content.
 
         Args:
@@ -186,8 +193,9 @@ class Cell:
             stamp: The operation.
             level: From which crash position on it is legal; None: as the
                 content before it.
+            always: Make a version even of the bytes that are there already.
         """
-        if content == self.contents[-1]:
+        if content == self.contents[-1] and not always:
             return self
         levels = self.levels
         if levels is not None or level is not None:
@@ -274,6 +282,10 @@ class Cell:
         )
         return self._narrowed(members, self.inner)
 
+    def level_after(self, stamp: int) -> int:
+        """From where on the content is legal that operation `stamp` left."""
+        return self.levels[self._index(stamp)] if self.levels else ALWAYS
+
     def cut(self, keep: int) -> Cell:
         """The cell with zeros from byte `keep` on, whichever content it holds."""
         return Cell(
@@ -337,11 +349,11 @@ class Cell:
             if len(contents) == 1:
                 return 1
             if not self.model.mixes:
-                return 2
+                return 1 + (contents[0] != contents[1])
             # d bytes differ: each of the two orders has d - 1 proper mixtures
             # and they never coincide; with the two pure ones that is 2 d.
             # At d = 1 it is 2 as well. Garbage is one more.
-            differ = 2 * _differing(contents[0], contents[1])
+            differ = max(2 * _differing(contents[0], contents[1]), 1)
             return differ + (self.model.tear == "garbage")
         # A stale content that is legal at two times counts once.
         found = len({group.value for group in self.groups(0, len(contents[-1]))})

@@ -54,7 +54,7 @@ from tornpage.trace import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from tornpage.cell import Need
@@ -137,6 +137,7 @@ class Image:
     __slots__ = (
         "_keys",
         "_reach",
+        "_undecided",
         "clock",
         "cuts",
         "files",
@@ -164,6 +165,8 @@ class Image:
         # order=ordered: log2 of the images each pending operation adds.
         self._reach: dict[int, float] = {}
         self._keys = 0
+        # Atoms that may be garbage, as asked for since the last operation.
+        self._undecided: dict[tuple[int, int], Cell] = {}
         for inode, path in enumerate(sorted(files), 1):
             self.files[inode] = FileImage(inode, files[path], model.atom)
             self.names[path] = inode
@@ -220,13 +223,19 @@ class Image:
         cell = file.cell(at)
         if not self.model.spoils:
             return cell
+        known = self._undecided.get((file.inode, at))
+        if known is not None:
+            return known
         when = flights(file, at, self.model)
         if not when:
             return cell
         if at not in file.dirty:
             cell = self._clean_cell(file, at)
         assert cell is not None
-        return cell.spoiled(garbage(at, self.model.atom), when)
+        # Kept, because a cell remembers what its reads may return.
+        cell = cell.spoiled(garbage(at, self.model.atom), when)
+        self._undecided[file.inode, at] = cell
+        return cell
 
     def begin(self) -> None:
         """Count what is undecided, after a new life was given its decisions."""
@@ -271,6 +280,8 @@ class Image:
         """
         stamp = self.clock
         self.clock += 1
+        if self._undecided:
+            self._undecided = {}
         if isinstance(record, Write):
             self._write(record, stamp, watch)
         elif isinstance(record, Sync):
@@ -347,14 +358,18 @@ class Image:
                 consumed = watch.atoms.get(file.inode, _NO_ATOMS)
                 watch.stale = watch.stale or not consumed.isdisjoint(whole)
                 file.fresh.update((at, (stamp, NO_NEED)) for at in whole)
+            handed = self._handed(file, range(first, behind))
             self._set_size(file, end, stamp, watch)
-            self._set_atoms(file, changed, stamp, watch, longer)
+            self._set_atoms(file, changed, stamp, watch, longer, handed)
             return
-        self._set_atoms(file, changed, stamp, watch)
+        handed = range(first, behind) if self.model.spoils else ()
+        self._set_atoms(file, changed, stamp, watch, handed=handed)
 
     def _resize(self, file: FileImage, size: int, stamp: int, watch: Watch) -> None:
         if size > file.size:
-            self._set_atoms(file, self._bared(file, size), stamp, watch)
+            bared = self._bared(file, size)
+            handed = self._handed(file, range(0))
+            self._set_atoms(file, bared, stamp, watch, handed=handed)
         self._set_size(file, size, stamp, watch)
 
     def _bared(
@@ -371,7 +386,17 @@ class Image:
             if first <= at < behind
         }
         touched.update(range(first, min(behind, -(-file.limit // atom))))
+        if size % atom and first < behind:
+            # The end of the last atom is zeroed in any case.
+            touched.add(first)
         return [(at, file.newest(at)) for at in sorted(touched)]
+
+    def _handed(self, file: FileImage, written: range) -> Container[int]:
+        """Atoms that growing a file hands to the drive, with what is written."""
+        if not self.model.spoils:
+            return ()
+        tail, inside = divmod(file.size, self.model.atom)
+        return {*written, tail} if inside else written
 
     def _set_atoms(
         self,
@@ -380,8 +405,19 @@ class Image:
         stamp: int,
         watch: Watch,
         longer: range = range(0),
+        handed: Container[int] = (),
     ) -> None:
-        """Give atoms a new content; `longer` are those that an append adds to."""
+        """Give atoms a new content.
+
+        Args:
+            file: Their file.
+            changed: Number and content of each.
+            stamp: The operation that does it.
+            watch: Made stale if it has one of them.
+            longer: Those that an append adds to.
+            handed: Those that go out to the platter even when they hold these
+                bytes already; it matters where that may spoil something.
+        """
         dirty = file.dirty
         consumed = watch.atoms.get(file.inode, _NO_ATOMS)
         in_order = self.model.order == "ordered"
@@ -398,7 +434,7 @@ class Image:
             file.clean.discard(at)
             if appends:
                 level = stamp if at in longer else None
-            new = cell.written(content, stamp, level)
+            new = cell.written(content, stamp, level, always=at in handed)
             if new is cell:
                 continue
             dirty[at] = new
@@ -652,7 +688,7 @@ class Image:
             if keep >= atom or at in file.clean:
                 continue
             durable = zero_from(cell.contents[0], keep, atom)
-            same = cell.contents[1] == durable
+            same = cell.contents[0] != durable == cell.contents[1]
             rest, stamps = cell.contents[1 + same :], cell.stamps[1 + same :]
             self._tally(cell.bits(), -1)
             if rest:

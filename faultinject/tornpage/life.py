@@ -182,6 +182,10 @@ class Life:
             kept = self._change_kept(change)
             if kept is not None:
                 self._kept[change.key] = kept
+        if self._appends and self._with_data:
+            for node in self._nodes.values():
+                if node.size is not None and node.image.extensions:
+                    self._bound(node)
         image = self._image.reborn(self._kept, self._cuts, self._lied)
         for inode, node in self._nodes.items():
             file = image.files.get(inode)
@@ -469,12 +473,33 @@ class Life:
             for stamp, first, behind, _ in node.image.extensions
             if first <= at < behind
         ]
+        if self._appends:
+            # Any atom may tell the position, as a neighbour of one that grew.
+            self.size(node)
+            self._bound(node)
         if not grown:
             return cell
         self.size(node)
         arrived = min(one.stamp for one in node.sizes)
         floor = max((stamp for stamp in grown if stamp <= arrived), default=ALWAYS)
         return cell if floor == ALWAYS else cell.at_least(floor)
+
+    def _bound(self, node: Node) -> None:
+        """A size that came with its data has come after these appends."""
+        file = node.image
+        arrived = min(one.stamp for one in node.sizes)
+        behind = -(-node.sizes[0].size // self._atom)
+        low = ALWAYS
+        for stamp, first, over, _ in file.extensions:
+            if stamp > arrived:
+                continue
+            for at in range(first, min(over, behind)):
+                cell = file.cell(at)
+                if cell is not None:
+                    low = max(low, cell.level_after(stamp))
+        key = file.life, node.inode
+        first, last = self._cut(key)
+        self._cuts[key] = (max(first, low), last)
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Put bytes into the page cache."""
