@@ -23,6 +23,10 @@ anybody can observe is wrong. Those are not counted but argued, in
 
     python -m boltmodel.museum              hunt all; status 1 when one survives
     python -m boltmodel.museum --markdown   the same as the table of the docs
+    python -m boltmodel.museum --record F   keep which program showed which bug
+
+What was recorded (`SHOWN`) lets a test look at each bug in milliseconds: the one
+lane, the one program.
 
 What it is not: it knows no fault and no promise. `Experiment` crashes, the
 subject judges.
@@ -31,14 +35,16 @@ subject judges.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import multiprocessing
 import sys
 import time
 from dataclasses import dataclass
+from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-from boltmodel.corpus import CORPUS
+from boltmodel.corpus import BY_NAME, CORPUS
 from boltmodel.mutants import MUTANTS, mutant
 from boltmodel.programs import ReaderOpen, describe, encode
 from boltmodel.subject import ShearboltSubject
@@ -47,22 +53,44 @@ from tornpage.model import CrashModel
 from tornpage.shrink import Budget, shrink_program, shrink_tape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from boltmodel.programs import Program
     from tornpage.experiment import Finding
     from tornpage.subject import Violation
 
-__all__ = ["Exhibit", "Hit", "Story", "hunt", "main", "shrink", "survey"]
+__all__ = [
+    "SHOWN",
+    "Exhibit",
+    "Hit",
+    "Story",
+    "exhibit",
+    "hunt",
+    "main",
+    "shown",
+    "shrink",
+    "survey",
+]
 
 _SUBJECT: Final = ShearboltSubject()
 _WHOLE: Final = CrashModel()
 _TORN: Final = CrashModel(tear="byte")
 
+# Lanes without a crash.
+_LIVE: Final = frozenset({"run", "readers", "errors"})
+
 # Executions for one crash point. A sound engine needs 41 at most for a corpus
 # program; a bug can make it need very many, and shows in the first ones.
 _CAP: Final = 300
 _ATTEMPTS: Final = 400
+
+SHOWN: Final[Mapping[str, tuple[str, str]]] = {
+    name: (lane, program)
+    for name, (lane, program) in json.loads(
+        resources.files(__package__).joinpath("museum.json").read_text("utf-8")
+    ).items()
+}
+"""By planted bug: the lane and the program of the corpus that show it first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +203,24 @@ def hunt(programs: Sequence[Program] = CORPUS) -> Hit | None:
             seconds = time.monotonic() - began
             return Hit(lane, place, program, found, executions, seconds)
     return None
+
+
+def shown(name: str) -> Violation | None:
+    """What the recorded lane and program of a bug find on the engine as it is.
+
+    Raises:
+        KeyError: Nothing was recorded for this bug.
+    """
+    lane, program = SHOWN[name]
+    return _look(BY_NAME[program], lane)
+
+
+def _look(program: Program, lane: str) -> Violation | None:
+    if lane in _LIVE:
+        return _live(program)
+    model = _TORN if "torn" in lane else _WHOLE
+    made = Experiment(_SUBJECT, program, model, cap=_CAP)
+    return next((finding.violation for finding in made.sweep()), None)
 
 
 def _counting(made: Experiment, counted: list[int]) -> Iterator[Finding]:
@@ -308,6 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="bugs; default: all")
     parser.add_argument("-n", type=int, default=1, help="worker processes")
     parser.add_argument("--markdown", action="store_true", help="print a table")
+    parser.add_argument("--record", metavar="FILE", help="keep what showed what")
     given = parser.parse_args(arguments)
     names = given.names or list(MUTANTS)
     unknown = [name for name in names if name not in MUTANTS]
@@ -323,12 +370,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for one in survey(names, given.n):
         found.append(one)
         print(layout.format(between.join(_cells(one))), flush=True)  # noqa: T201
+    if given.record:
+        _record(given.record, found)
     killed = sum(one.killed for one in found)
     seconds = time.monotonic() - began
     print(f"\n{killed} of {len(found)} found, {seconds:.0f} s")  # noqa: T201
     for name, values in _sizes(found):
         print(f"{name}: median {values[len(values) // 2]}, worst {values[-1]}")  # noqa: T201
     return 0 if killed == len(found) else 1
+
+
+def _record(path: str, found: list[Exhibit]) -> None:
+    names = list(BY_NAME)
+    known = {
+        one.name: [one.hit.lane, names[one.hit.place]]
+        for one in found
+        if one.hit is not None and one.killed
+    }
+    lines = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in known.items())
+    with open(path, "w", encoding="utf-8") as target:
+        target.write("{\n" + lines + "\n}\n")
 
 
 def _sizes(found: list[Exhibit]) -> Iterator[tuple[str, list[int]]]:

@@ -25,9 +25,11 @@ from typing import TYPE_CHECKING, Any, Final
 import shearbolt
 from boltmodel import programs
 from boltmodel.contract import Outcome, judge
-from boltmodel.error_contract import judge_errors
-from boltmodel.generate import generate, universe_of
+from boltmodel.corpus import CORPUS
 from boltmodel.detector import PLUMBING
+from boltmodel.error_contract import judge_errors
+from boltmodel.features import SOMETIMES, features
+from boltmodel.generate import generate, universe_of
 from boltmodel.interpret import DATABASE, History, run
 from boltmodel.model import Bucket, path_text, walk
 from boltmodel.mutants import MUTANTS, mutant
@@ -39,12 +41,12 @@ from tornpage.disk import Disk
 from tornpage.script import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from boltmodel.programs import Program
     from tornpage.subject import Violation
-    from tornpage.trace import Mark
+    from tornpage.trace import Mark, Record
 
 __all__ = ["ShearboltSubject"]
 
@@ -75,13 +77,18 @@ class ShearboltSubject:
     Attributes:
         name: "shearbolt".
         default_programs: Programs of a run that names no number.
+        sometimes: Features that a long run must have seen.
+        packages: Code under test outside this package, for certificates.
         default_model: Crash model of a run that names none. Bolt tears its
             meta page by checksum, which only a byte-granular tear exercises.
     """
 
     name = "shearbolt"
-    default_programs = 25
+    # The corpus, and some that a seed has drawn.
+    default_programs = len(CORPUS) + 16
     default_model = "tear=byte"
+    sometimes = SOMETIMES
+    packages = ("shearbolt",)
 
     def __init__(self) -> None:
         self._file: bytes | None = None
@@ -90,6 +97,8 @@ class ShearboltSubject:
         self._forward = True
         # For `locate` only: how large the pages of the last program are.
         self._page_size = 4096
+        # For `features` only: the last history and the trace it comes from.
+        self._last: tuple[History | ErrorHistory | None, Iterable[Record]] = (None, ())
 
     def with_database(self, path: str) -> ShearboltSubject:
         """The same subject, its programs starting from a copy of a bolt file.
@@ -120,8 +129,14 @@ class ShearboltSubject:
     # -- programs -----------------------------------------------------------------
 
     def generate(self, seed: int) -> Program:
-        """The program of this seed; always the same one."""
+        """The program of this seed; always the same one.
+
+        The first seeds are the corpus, so that every run from seed 0 on replays
+        it first, whoever runs it.
+        """
         if self._base is None:
+            if 0 <= seed < len(CORPUS):
+                return CORPUS[seed]
             return generate(seed)
         return generate(seed, universe_of(self._base, seed))
 
@@ -157,9 +172,14 @@ class ShearboltSubject:
         disk.trace.plumbing = PLUMBING
         if self._file is None:
             self._page_size = program.page_size
-            if program.faults:
-                script = Script.parse(program.faults)
-                return run_under_errors(program, disk, script, program.ending)[0]
+        history = self._run(program, disk)
+        self._last = history, disk.trace
+        return history
+
+    def _run(self, program: Program, disk: Disk) -> History | ErrorHistory:
+        if self._file is None and program.faults:
+            script = Script.parse(program.faults)
+            return run_under_errors(program, disk, script, program.ending)[0]
         history = run(program, disk, mark=disk.mark, base=self._base)
         history.loose_txid = history.loose_txid or self._loose_txid
         return history
@@ -180,6 +200,11 @@ class ShearboltSubject:
     def live_violations(self, history: History | ErrorHistory) -> Sequence[Violation]:
         """Promises broken during the run."""
         return history.live
+
+    def features(self, history: History | ErrorHistory) -> frozenset[str]:
+        """Shapes that the last run went through; nothing for an older one."""
+        last, trace = self._last
+        return features(trace) if last is history else frozenset()
 
     # -- for people -----------------------------------------------------------------
 

@@ -7,6 +7,7 @@ reachable --free--> pending --release--> free --allocate--> reachable
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from boltmodel.mutants.plant import Gallery
@@ -14,7 +15,7 @@ from shearbolt import db as database
 from shearbolt import tx as transaction
 from shearbolt.db import DB
 from shearbolt.format import NO_FREELIST, Meta
-from shearbolt.freelist import ArrayFreelist, HashmapFreelist
+from shearbolt.freelist import ArrayFreelist
 from shearbolt.node import Node
 from shearbolt.tx import Tx
 
@@ -160,7 +161,7 @@ def _run_cut_one_short(planter: Planter) -> None:
     def remove(original: Call, self: ArrayFreelist, start: int, count: int) -> None:
         original(self, start, count)
         if count > 1:
-            self._add_runs([start + count - 1])
+            self._add_run(start + count - 1, 1)
 
     planter.instead(ArrayFreelist, "_remove", remove)
 
@@ -185,16 +186,17 @@ def _run_counts_as_one(planter: Planter) -> None:
 
 @_bugs.add(
     "hashmap-stale-run",
-    "A run that has grown is still offered under its old length.",
+    "A run that is gone is still offered under its length.",
     origin="bbolt #791, PR #794",
     breaks="SMEPA",
     needs="run",
 )
 def _hashmap_stale_run(planter: Planter) -> None:
-    def forget(_: Call, self: HashmapFreelist, start: int, length: int) -> None:
-        del self, start, length
+    def first_of(_: Call, self: ArrayFreelist, length: int) -> int:
+        heap = self._of_length.get(length)
+        return heap[0] if heap else 0
 
-    planter.instead(HashmapFreelist, "_forget", forget)
+    planter.instead(ArrayFreelist, "_first_of", first_of)
 
 
 @_bugs.add(
@@ -269,10 +271,11 @@ def _freelist_not_loaded(planter: Planter) -> None:
     needs="run",
 )
 def _pending_not_written(planter: Planter) -> None:
-    def ids(original: Call, self: ArrayFreelist) -> list[int]:
-        return [pgid for pgid in original(self) if pgid not in self._pending_ids]
+    def encoded(_: Call, self: ArrayFreelist) -> bytes:
+        free = [page for start, n in self.runs() for page in range(start, start + n)]
+        return struct.pack(f"<{len(free)}Q", *free)
 
-    planter.instead(ArrayFreelist, "ids", ids)
+    planter.instead(ArrayFreelist, "encoded", encoded)
 
 
 @_bugs.add(
@@ -283,12 +286,11 @@ def _pending_not_written(planter: Planter) -> None:
     needs="run",
 )
 def _last_free_page_lost(planter: Planter) -> None:
-    def encode(original: Call, pgid: int, overflow: int, ids: list[int]) -> bytes:
-        kept = ids[:-1] if overflow else ids
-        data: bytes = original(pgid, overflow, kept)
+    def encode(original: Call, pgid: int, overflow: int, body: bytes) -> bytes:
+        data: bytes = original(pgid, overflow, body[:-8] if overflow else body)
         return data
 
-    planter.instead(transaction, "encode_freelist", encode)
+    planter.instead(transaction, "encode_freelist_body", encode)
 
 
 @_bugs.add(
