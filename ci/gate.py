@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -68,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     except OSError as error:
         parser.error(f"{error.filename}: {error.strerror}")
+    # A CI system that cancels a job says so with SIGTERM, and reports are written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     result = gate.run()
     _clear()
     write_outcome(result, options.out)

@@ -45,6 +45,8 @@ _SAID: Final[Mapping[Verdict, str]] = {
     ),
 }
 _SHOWN_BYTES: Final = 24
+# So many planted bugs are listed without being asked for.
+_FEW: Final = 12
 _INTEGERS: Final = (1, 2, 4, 8)
 
 
@@ -127,7 +129,9 @@ def _percent(share: float) -> str:
 
 def _meaningful(result: GateResult) -> Iterator[str]:
     total = result.total()
-    yield "<h2>Is this pass meaningful?</h2>"
+    passed = result.verdict == "consistent"
+    title = "Is this pass meaningful?" if passed else "What was looked at?"
+    yield f"<h2>{title}</h2>"
     yield '<div class="grid">'
     yield from _kill_rate(result)
     yield from _behaviour(result)
@@ -142,19 +146,22 @@ def _kill_rate(result: GateResult) -> Iterator[str]:
     count, caught = len(result.planted), result.caught
     yield '<section class="card"><h3>Would it notice a bug?</h3>'
     if not count:
-        what = "were tried" if result.tried else "were to be tried in this tier"
+        what = "were tried" if result.tried else "were to be tried"
         yield f'<p class="warn">No planted bugs {what}: nothing shows it.</p>'
     else:
         tone = "good" if caught == count else "bad"
         short = "" if caught == count else " short"
         yield f'<div class="big {tone}">{caught} of {count}</div>'
+        # Caught means little where the code is called broken without the bug, too.
+        clean = all(one.certificate.verdict == "consistent" for one in result.lanes)
+        without = " The same programs pass without them." if clean else ""
         yield (
             f'<div class="meter{short}"><i style="width:{100 * caught / count:.1f}%">'
             "</i></div>"
         )
         yield (
             '<p class="soft">bugs that were planted into the code under test, one at'
-            " a time, were caught. The same programs pass without them.</p>"
+            f" a time, were caught.{without}</p>"
         )
         if median := _median([one.size for one in result.planted if one.shrunk]):
             dishonest = _median([one.dishonest for one in result.planted if one.shrunk])
@@ -210,12 +217,12 @@ def _curve(curve: Sequence[tuple[int, int]]) -> str:
         x = left + (width - left - 8) * point[0] / most_x
         return f"{x:.1f} {low - (low - 10) * point[1] / most_y:.1f}"
 
-    line = "L".join(map(place, curve))
+    line = "L".join(map(place, ((0, 0), *curve)))
     end = place((most_x, 0))
     return (
         f'<svg viewBox="0 0 {width} {height}" width="100%" role="img"'
         ' aria-label="Different behaviours over programs">'
-        f'<path class="area" d="M{left} {low}L{line}L{end}z"/>'
+        f'<path class="area" d="M{line}L{end}z"/>'
         f'<path class="curve" d="M{line}"/>'
         f'<line class="rule" x1="{left}" x2="{width - 8}" y1="{low}" y2="{low}"/>'
         f'<text class="axis" x="{left - 6}" y="16" text-anchor="end">{most_y}</text>'
@@ -301,7 +308,8 @@ def _planted_table(result: GateResult) -> Iterator[str]:
             )
         yield "</table></div>"
     caught = [one for one in result.planted if one.fate == "caught"]
-    yield f"<details{'' if missed else ' open'}>"
+    few = not missed and len(caught) <= _FEW
+    yield f"<details{' open' if few else ''}>"
     yield f"<summary>All {len(caught)} planted bugs that were caught</summary>"
     yield '<div class="scroll"><table><tr><th>bug</th><th>what is wrong</th>'
     yield "<th>promise broken</th><th>found by</th>"

@@ -31,7 +31,7 @@ font-size:13px;margin:4px 0 14px}
 h2{font-size:19px;margin:38px 0 12px;letter-spacing:-.01em}
 h3{font-size:16px;margin:0 0 8px}
 h4{font-size:13px;margin:22px 0 6px;color:var(--soft);font-weight:600}
-p{margin:0 0 10px}a{color:var(--blue)}
+sup{line-height:0}p{margin:0 0 10px}a{color:var(--blue)}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;
 padding:18px 20px;min-width:0}
 .grid{display:grid;grid-template-columns:1fr 1fr;gap:14px}.wide{grid-column:1/-1}

@@ -121,7 +121,8 @@ def _rows(steps: Sequence[Step]) -> list[_Row]:
         elif step.kind == "truncate":
             label = f"size {name}"
         else:
-            label = step.place.partition(",")[0]
+            # What comes behind is how long it is or what it says: in the tooltip.
+            label = step.place.partition(",")[0].partition(" + ")[0]
             if len(paths) > 1:
                 label = f"{name} {label}"
         labels[_key(step)] = label

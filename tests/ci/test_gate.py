@@ -1,0 +1,428 @@
+"""The gate says what it found, and does not say more."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CI = ROOT / "ci"
+EXAMPLES = CI / "examples"
+TOYS = ROOT / "tests" / "tornpage"
+for place in (CI, TOYS):
+    if str(place) not in sys.path:
+        sys.path.insert(0, str(place))
+
+from gating import policy as policies  # noqa: E402
+from gating import units, workers  # noqa: E402
+from gating.lanes import Gate, read_corpus  # noqa: E402
+from gating.outcome import render_terminal, write_outcome  # noqa: E402
+from gating.policy import Policy, PolicyError, read_policy  # noqa: E402
+from toy_store import MUTANTS  # noqa: E402
+
+SMALL = {"workers": 1, "programs": 3, "planted_programs": 3, "seconds": 60.0}
+
+
+def a_policy(subject="toy_store:Toy", **changes):
+    return Policy(subject=subject, tier="pr", **{**SMALL, **changes})
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Units are done in this process: starting one takes as long as most tests."""
+
+    class Crew:
+        late = False
+        broken = ""
+
+        def __init__(self, size, deadline, clock=time.monotonic):
+            self._late = lambda: clock() >= deadline
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def results(self, given, more=None):
+            for unit in given:
+                late = units.Lost("the time was up before it was begun")
+                yield unit, late if self._late() else units.do(unit)
+            while not self._late() and (unit := next(more or iter(()), None)):
+                yield unit, units.do(unit)
+
+    monkeypatch.setattr("gating.lanes.Crew", Crew)
+
+
+def gate(*arguments, cwd, timeout=60):
+    return subprocess.run(
+        [sys.executable, str(CI / "gate.py"), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={key: value for key, value in os.environ.items() if key != "CI"},
+    )
+
+
+# -- verdicts --
+
+
+def test_a_correct_store_is_consistent_and_every_planted_bug_is_caught(here):
+    result = Gate(a_policy(planted_programs=24, programs=24)).run()
+    assert (result.verdict, result.exit_status) == ("consistent", 0)
+    assert result.caught == len(result.planted) == len(MUTANTS)
+    assert not result.doubts()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_broken_store_is_violated_and_each_failure_is_kept(here, mutant):
+    result = Gate(a_policy(programs=6), mutant=mutant).run()
+    assert (result.verdict, result.exit_status) == ("violated", 1)
+    assert result.exhibits
+    assert all(one.violation.shrunk for one in result.exhibits)
+    assert all(one.scene is not None for one in result.exhibits)
+
+
+def test_a_sabotaged_checker_is_noticed_by_the_bugs_that_survive_it(here):
+    result = Gate(a_policy("toy_store:Blind")).run()
+    assert (result.verdict, result.exit_status) == ("unverifiable", 3)
+    assert all(lane.certificate.verdict == "consistent" for lane in result.lanes)
+    assert "planted bugs were not caught" in result.doubts()[0]
+
+
+def test_a_store_that_does_nothing_is_not_called_consistent(here):
+    result = Gate(a_policy("toy_store:Idle", planted=False)).run()
+    assert result.verdict == "unverifiable"
+    assert any("nothing was exercised" in doubt for doubt in result.doubts())
+
+
+def test_work_that_was_not_begun_in_time_makes_it_unverifiable(here):
+    moments = iter(range(10_000))
+    policy = a_policy(seconds=10.0, programs=9)
+    result = Gate(policy, clock=lambda: float(next(moments))).run()
+    assert result.verdict == "unverifiable"
+    assert result.lanes[0].certificate.verdict == "consistent"
+    assert any("time was up" in doubt for doubt in result.doubts())
+    assert {one.fate for one in result.planted} == {"not finished"}
+
+
+def test_a_crash_model_that_is_too_much_for_the_cap_is_unverifiable(here):
+    policy = a_policy(models=("tear=byte",), model_programs=1, cap=50, planted=False)
+    result = Gate(policy).run()
+    assert [lane.certificate.verdict for lane in result.lanes] == [
+        "consistent",
+        "unverifiable",
+    ]
+    assert result.verdict == "unverifiable"
+
+
+def test_a_kill_rate_below_one_forgives_only_so_many(here):
+    # With one program some planted bugs survive; how many is counted, not assumed.
+    policy = a_policy(programs=1, planted_programs=1, kill_rate=0.0)
+    lenient = Gate(policy).run()
+    share = lenient.caught / len(lenient.planted)
+    assert share > 0
+    strict = Gate(a_policy(programs=1, planted_programs=1, kill_rate=1.0)).run()
+    assert lenient.verdict == "consistent"
+    assert strict.verdict == ("consistent" if share == 1 else "unverifiable")
+
+
+def test_seeds_fill_the_time_only_when_the_policy_says_so(here):
+    moments = iter(range(10_000))
+    policy = a_policy(planted=False, fill=True, seconds=100.0)
+    result = Gate(policy, clock=lambda: float(next(moments))).run()
+    assert result.lanes[0].certificate.coverage.programs > policy.programs
+    assert result.verdict == "consistent"
+
+
+def test_planted_bugs_are_hunted_with_programs_that_are_proven_without_them(here):
+    policy = a_policy(programs=2, planted_programs=50)
+    hunts = Gate(policy)._catches
+    assert {hunt.seeds for hunt in hunts} == {(0, 2)}
+
+
+# -- workers --
+
+
+def test_two_workers_give_the_same_result_as_one(tmp_path):
+    made = {}
+    for count in (1, 2):
+        policy = a_policy(workers=count, programs=5, models=("ext4-o",))
+        data = json.loads(json.dumps(Gate(policy).run().to_json()))
+        made[count] = [_timeless(data)]
+    assert made[1] == made[2]
+
+
+def _timeless(data):
+    if isinstance(data, dict):
+        clocks = {"seconds", "workers", "nanoseconds"}
+        return {k: _timeless(v) for k, v in data.items() if k not in clocks}
+    return [_timeless(one) for one in data] if isinstance(data, list) else data
+
+
+def test_a_unit_without_end_is_ended_and_not_covered(monkeypatch):
+    def forever(*_):
+        while True:
+            pass
+
+    monkeypatch.setattr(units, "cover", forever)
+    stage = units.Stage("toy_store:Toy", "", 10)
+    done = units.do(units.Cover("programs", stage, "seed 0", 0, None, 0.2))
+    assert isinstance(done, units.Lost)
+    assert "longer than" in done.reason
+
+
+def test_a_worker_that_dies_takes_no_unit_into_a_pass(tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text(
+        "import os\n"
+        "from toy_store import Toy\n"
+        "class Deadly(Toy):\n"
+        "    def run(self, program, disk):\n"
+        "        os._exit(9)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = Gate(a_policy("deadly:Deadly", planted=False)).run()
+    assert result.verdict == "unverifiable"
+    assert any("a worker process died" in doubt for doubt in result.doubts())
+
+
+def test_what_a_unit_raises_is_reported_as_not_covered():
+    stage = units.Stage("toy_store:Nowhere", "", 10)
+    with workers.Crew(1, time.monotonic() + 60) as crew:
+        ((_, lost),) = crew.results([units.Cover("x", stage, "seed 0", 0, None, 9.0)])
+    assert isinstance(lost, units.Lost)
+    assert "SubjectError" in lost.reason
+
+
+# -- policy --
+
+
+def written(folder, text):
+    path = folder / "pyproject.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_tier_overrides_the_table_and_the_command_line_both(tmp_path):
+    path = written(
+        tmp_path,
+        "[tool.tornpage.gate]\nsubject='s'\nprograms=5\nseed=3\n"
+        "[tool.tornpage.gate.pr]\nprograms=7\n",
+    )
+    policy = read_policy(path, "pr", changes={"seed": 9})
+    assert (policy.subject, policy.programs, policy.seed) == ("s", 7, 9)
+    assert read_policy(path, "nightly").programs == 5
+    assert read_policy(path, "nightly").fill
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("kill_rat = 1.0", "no key 'kill_rat'"),
+        ("kill_rate = 2.0", "share"),
+        ("programs = '5'", "of type int"),
+        ("fill = 1", "of type bool"),
+        ("models = 'ext4-o'", "list of texts"),
+        ("models = ['ext5']", "ext5"),
+        ("seconds = 0", "more than 0"),
+        ("root = '/'", "no key 'root'"),
+    ],
+)
+def test_a_wrong_key_is_refused_by_name(tmp_path, line, said):
+    path = written(tmp_path, f"[tool.tornpage.gate]\nsubject='s'\n{line}\n")
+    with pytest.raises(PolicyError, match=said):
+        read_policy(path, "pr")
+
+
+def test_no_subject_and_no_such_tier_say_what_to_do(tmp_path):
+    path = written(tmp_path, "[tool.other]\n")
+    with pytest.raises(PolicyError, match="--subject"):
+        read_policy(path, "pr")
+    with pytest.raises(PolicyError, match="nightly, pr"):
+        read_policy(path, "hourly", subject="s")
+
+
+def test_every_key_of_a_policy_is_documented():
+    text = (ROOT / "docs" / "gate.md").read_text()
+    names = set(policies.Policy.__slots__) - {"tier", "root"}
+    assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_a_corpus_runs_first_and_a_damaged_one_is_refused(here, tmp_path):
+    (tmp_path / "one.json").write_text('{"program": [["put", "a", "v"], ["commit"]]}')
+    result = Gate(a_policy(corpus=(str(tmp_path),))).run()
+    assert [lane.name for lane in result.lanes] == ["corpus", "programs"]
+    assert result.lanes[0].certificate.coverage.programs == 1
+    (tmp_path / "two.json").write_text("[]")
+    with pytest.raises(PolicyError, match=r"two\.json"):
+        read_corpus([str(tmp_path)])
+
+
+# -- files and commands --
+
+
+def test_the_regression_test_fails_on_the_bug_and_passes_without_it(here, tmp_path):
+    result = Gate(a_policy(), mutant="no-sync").run()
+    write_outcome(result, str(tmp_path))
+    one = result.exhibits[0]
+    path = tmp_path / "tests" / one.test_name
+    # Seconds of work: a busy machine is no news.
+    begun = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = _pytest(path)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - begun < 5
+    assert done.returncode == 1
+    assert "BROKEN: P persistence" in done.stdout
+    # The planted bug is what has to be repaired: without it the test passes.
+    token = one.violation.failure.token()
+    sound = type(one.violation.failure)(
+        **{
+            name: None if name == "mutant" else getattr(one.violation.failure, name)
+            for name in type(one.violation.failure).__slots__
+        }
+    ).token()
+    joined = "".join(path.read_text().split('"\n    "'))
+    assert token in joined
+    path.write_text(joined.replace(token, sound))
+    assert _pytest(path).returncode == 0
+
+
+def _pytest(path):
+    env = {**os.environ, "PYTHONPATH": str(TOYS)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", path]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=env, check=False, cwd=path.parent
+    )
+
+
+def test_files_of_an_earlier_run_do_not_stay_beside_the_new_report(here, tmp_path):
+    write_outcome(Gate(a_policy(), mutant="no-sync").run(), str(tmp_path))
+    assert list((tmp_path / "tests").iterdir())
+    (tmp_path / "tests" / "mine.py").write_text("")
+    write_outcome(Gate(a_policy(programs=24)).run(), str(tmp_path))
+    assert [one.name for one in (tmp_path / "tests").iterdir()] == ["mine.py"]
+
+
+def test_the_terminal_shows_no_line_beyond_eighty_columns_but_commands(here):
+    for mutant in (None, "no-checksum"):
+        text = render_terminal(Gate(a_policy(), mutant=mutant).run(), "out")
+        lines = [one for one in text.splitlines() if not one.startswith("tornpage run")]
+        assert max(map(len, lines)) <= 80
+
+
+def test_the_copy_paste_example_is_consistent_and_catches_its_bugs(tmp_path):
+    done = gate("--out", str(tmp_path), "--workers", "1", cwd=EXAMPLES)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["verdict"] == "consistent"
+    assert report["planted_bugs_caught"] == report["planted_bugs"] == 3
+    assert report["closed"] == 1.0
+
+
+def test_a_broken_example_exits_with_1_and_writes_every_report(tmp_path, monkeypatch):
+    summary = tmp_path / "step.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    out = tmp_path / "out"
+    arguments = ("--out", str(out), "--workers", "1", "--programs", "6")
+    done = gate(*arguments, "--mutant", "no-sync", cwd=EXAMPLES)
+    assert done.returncode == 1
+    assert done.stdout.startswith("VIOLATED")
+    assert summary.read_text() == (out / "summary.md").read_text()
+    suites = ET.parse(out / "junit.xml").getroot()
+    assert int(suites.get("failures")) >= 1
+    assert (out / "report.html").stat().st_size > 10_000
+    assert len(list((out / "tests").iterdir())) == done.stdout.count("keep it away")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--tier", "hourly"), "no tier 'hourly'"),
+        (("--policy", "nothing.toml"), "nothing.toml"),
+        (("--subject", "nowhere"), "nowhere"),
+        (("--mutant", "nothing"), "no planted bug 'nothing'"),
+    ],
+)
+def test_what_cannot_be_run_exits_with_2_and_says_why(tmp_path, arguments, said):
+    done = gate("--out", str(tmp_path / "out"), *arguments, cwd=EXAMPLES)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_a_cancelled_gate_writes_its_reports_and_is_unverifiable(tmp_path):
+    process = subprocess.Popen(
+        [
+            *(sys.executable, str(CI / "gate.py"), "--tier", "nightly"),
+            *("--out", str(tmp_path), "--workers", "1"),
+        ],
+        cwd=EXAMPLES,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(2.5)
+    process.send_signal(signal.SIGTERM)
+    text, _ = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert "interrupted" in text
+    assert json.loads((tmp_path / "report.json").read_text())["verdict"] == (
+        "unverifiable"
+    )
+
+
+def the_shell_step_of_the_action():
+    lines = (CI / "action.yml").read_text().splitlines()
+    begin = lines.index("      run: |") + 1
+    body = []
+    for line in lines[begin:]:
+        if line and not line.startswith(" " * 8):
+            break
+        body.append(line[8:])
+    return "\n".join(body)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "status", "verdict"),
+    [("", 0, "consistent"), ("--mutant=no-sync", 1, "violated")],
+)
+def test_the_action_passes_status_and_verdict_on(tmp_path, mutant, status, verdict):
+    action = tmp_path / "ci"
+    action.mkdir()
+    # The action calls `python`; the gate behind it gets the arguments it was given.
+    (action / "gate.py").write_text(
+        "import runpy, sys\n"
+        f"sys.path.insert(0, {str(CI)!r})\n"
+        f"sys.argv += ['--workers=1', '--programs=4', *{mutant!r}.split()]\n"
+        f"runpy.run_path({str(CI / 'gate.py')!r}, run_name='__main__')\n"
+    )
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "GITHUB_ACTION_PATH": str(action),
+        "GITHUB_OUTPUT": str(tmp_path / "outputs"),
+        "TIER": "pr",
+        "BUDGET": "",
+        "POLICY": "pyproject.toml",
+        "OUT": str(tmp_path / "reports"),
+    }
+    done = subprocess.run(
+        ["bash", "-e", "-c", the_shell_step_of_the_action()],
+        cwd=EXAMPLES,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert (tmp_path / "outputs").read_text() == f"verdict={verdict}\n"
