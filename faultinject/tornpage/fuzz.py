@@ -39,6 +39,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tornpage.certificate import Certificate, merge_all
@@ -153,7 +154,6 @@ class Fuzzer:
         self._resumed = resume
         self._queue: deque[_Task] = deque()
         self._source = self._programs()
-        self._begun_seeds = 0
         self._replayed = 0
         self._attempts: dict[str, int] = {}
         self._cut: list[str] = []
@@ -248,12 +248,10 @@ class Fuzzer:
     def _programs(self) -> Iterator[_Task]:
         for entry in self._corpus.kept:
             yield {"task": "program", "program": entry.program}
-        for seed in self._stream():
-            limit = self._plan.programs
-            if self._seeds is None and limit is not None:
-                if self._begun_seeds >= limit:
-                    return
-                self._begun_seeds += 1
+        # A range of seeds is its own limit. islice does not draw the seed behind
+        # the last: a seed that is drawn is gone.
+        limit = self._plan.programs if self._seeds is None else None
+        for seed in islice(self._stream(), limit):
             yield {"task": "seed", "seed": seed}
 
     def _stream(self) -> Iterator[int]:

@@ -43,6 +43,7 @@ __all__ = ["Answer", "Limits", "Lost", "Pool", "PoolError"]
 _CHUNK = 1 << 16
 _WATCH_SECONDS = 0.5
 _STARTS_SECONDS = 60.0
+_ENDS_SECONDS = 2.0
 # A worker that cannot even start will not start the tenth time either.
 _MOST_FAILED_STARTS = 3
 _COMPLAINT_BYTES = 4_000
@@ -295,7 +296,10 @@ class Pool:
     def _buried(self, worker: _Worker) -> list[Lost]:
         """Replace a worker that is gone; its task, when it had one, is lost."""
         self._selector.unregister(worker.output)
-        # A process can close its output and live on.
+        # A process can close its output and live on; one that ends by itself must
+        # have the time to say why.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(_ENDS_SECONDS)
         worker.process.kill()
         status = worker.end()
         reason = worker.killed_for or _fate(status, worker.complaint())

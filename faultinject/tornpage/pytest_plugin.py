@@ -1,4 +1,4 @@
-"""tornpage inside pytest: one fixture, one marker, four options.
+"""tornpage inside pytest: one fixture, one marker, five options.
 
     def test_my_store_survives_every_crash(tornpage):
         tornpage.check(MySubject())
@@ -6,6 +6,15 @@
 `check` fails the test with the whole story, replay command included, when a promise
 is broken, and also when the result is unverifiable: a test that passes because
 nothing was exercised is worse than one that fails.
+
+    pytest -n 2 --tornpage-shards 8
+
+makes eight tests of each one that uses the fixture, test_x[shard-1-of-8] and so on.
+Each checks seeds that no other one checks: the programs are split among them, and
+when only time is given each shard has a stream of its own, `SHARD_STRIDE` seeds from
+the next. Which seeds a shard has does not depend on which process runs it. A plain
+property-based test under pytest-xdist runs on one worker, however many there are;
+the same test in N copies would run the same examples N times.
 
 pytest loads this module in every run of every project it is installed beside, so
 it imports nothing until a test asks for the fixture. Certificates travel as
@@ -22,9 +31,12 @@ if TYPE_CHECKING:
     from tornpage.certificate import Certificate
     from tornpage.subject import Subject
 
-__all__ = ["TornpageFixture"]
+__all__ = ["SHARD_STRIDE", "TornpageFixture"]
 
 _PROPERTY = "tornpage"
+
+SHARD_STRIDE = 1 << 32
+"""Seeds from one shard's stream to the next one's."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +52,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--tornpage-seconds", type=float, metavar="S", help="time for each check"
     )
     group.addoption("--tornpage-model", metavar="SPEC", help="what a crash may do")
+    group.addoption(
+        "--tornpage-shards",
+        type=int,
+        default=1,
+        metavar="N",
+        help="make N tests of each that uses the fixture, with disjoint seeds",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make the shards."""
+    shards = metafunc.config.getoption("tornpage_shards", 1)
+    if shards > 1 and "tornpage" in metafunc.fixturenames:
+        ids = [f"shard-{one}-of-{shards}" for one in range(1, shards + 1)]
+        metafunc.parametrize("tornpage", range(shards), ids=ids, indirect=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,6 +97,20 @@ class TornpageFixture:
             return option
         marker = self._request.node.get_closest_marker("tornpage")
         return marker.kwargs.get(name) if marker else None
+
+    def _share(self, seed: int, programs: int | None) -> tuple[int, int | None]:
+        """The first seed, and how many programs, of this shard."""
+        shards = self._request.config.getoption("tornpage_shards", 1)
+        if shards <= 1:
+            return seed, programs
+        shard = self._request.param
+        if programs is None:
+            return seed + shard * SHARD_STRIDE, None
+        begin, end = (programs * at // shards for at in (shard, shard + 1))
+        if begin == end:
+            # Not a pass: a shard without a program has shown nothing.
+            pytest.skip(f"{programs} programs are too few for {shards} shards")
+        return seed + begin, end - begin
 
     def check(
         self,
@@ -115,9 +156,10 @@ class TornpageFixture:
         programs = self._setting("programs", programs)
         if programs is None and seconds is None:
             programs = default_programs(subject)
+        first, programs = self._share(self._setting("seed", seed) or 0, programs)
         plan = Plan(
             spec=spec_of(subject),
-            seed=self._setting("seed", seed) or 0,
+            seed=first,
             programs=programs,
             seconds=seconds,
             model=CrashModel.parse(

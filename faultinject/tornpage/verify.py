@@ -83,7 +83,8 @@ class Report:
         certificate: What was verified.
         same_code: Whether it is about the code that is here.
         ran: Programs that were run again.
-        missing: Programs of the sample that are not to be had.
+        missing: Programs of the sample that came from a corpus and are not to be
+            had: no folder was given, or the corpus has smaller ones by now.
         differences: Those that did something else.
     """
 
@@ -123,7 +124,7 @@ class Report:
             )
         if self.missing:
             lines.append(
-                f"  {self.missing} came from a corpus; give its folder with --corpus"
+                f"  {self.missing} came from a corpus and are not at hand (--corpus)"
             )
         if not self.ran:
             lines.append("  nothing was compared")

@@ -118,3 +118,59 @@ def test_loading_the_plugin_imports_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+SHARDED = """
+    from toy_store import Toy
+
+    def test_it(tornpage):
+        seeds = tornpage.check(Toy(), programs=7, seed=100).seeds
+        print("SEEDS", *seeds[0])
+
+    def test_without():
+        pass
+"""
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_shards_cover_all_seeds_once_whoever_runs_them(inner, workers):
+    result = inner(SHARDED, "--tornpage-shards=3", "-rP", workers)
+    # Three shards and the test that does not use the fixture.
+    result.assert_outcomes(passed=4)
+    found = [
+        tuple(map(int, line.split()[1:]))
+        for line in result.outlines
+        if line.startswith("SEEDS")
+    ]
+    assert sorted(found) == [(100, 2), (102, 2), (104, 3)]
+    result.stdout.fnmatch_lines(["*shard-2-of-3*"])
+
+
+def test_shards_that_have_only_time_are_streams_of_their_own(inner):
+    result = inner(
+        """
+        from toy_store import Toy
+        from tornpage.pytest_plugin import SHARD_STRIDE
+
+        def test_it(tornpage):
+            (first, _), = tornpage.check(Toy(), seconds=0.01, seed=3).seeds
+            print("FIRST", (first - 3) // SHARD_STRIDE, (first - 3) % SHARD_STRIDE)
+        """,
+        "--tornpage-shards=2",
+        "-rP",
+    )
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["FIRST 0 0", "FIRST 1 0"])
+
+
+def test_a_shard_without_programs_does_not_pass(inner):
+    result = inner(
+        """
+        from toy_store import Toy
+
+        def test_it(tornpage):
+            tornpage.check(Toy(), programs=2)
+        """,
+        "--tornpage-shards=3",
+    )
+    result.assert_outcomes(passed=2, skipped=1)

@@ -1,0 +1,74 @@
+"""Killing real processes: what the lane finds, and what it cannot find."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from boltmodel.kill_lane import Lane, run
+from boltmodel.subject import ShearboltSubject
+from tornpage.model import CrashModel
+from tornpage.run import Plan
+from tornpage.run import run as explore
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="forks, and kills with SIGKILL"
+)
+
+
+def lane(*options):
+    """The lane in a process of its own: it forks, and pytest has threads."""
+    return subprocess.run(
+        [sys.executable, "-m", "boltmodel.kill_lane", *options],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def numbers(done, what):
+    return [
+        int(n.replace(",", "")) for n in re.findall(rf"([\d,]+) {what}", done.stdout)
+    ]
+
+
+def test_no_acknowledged_commit_is_lost_growing_or_not_with_readers_or_without():
+    done = lane("--cycles", "60")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert numbers(done, "processes killed") == [15, 15, 15, 15]
+    assert numbers(done, "losses") == [0, 0, 0, 0]
+    # A lane whose children never commit would pass, too.
+    assert min(numbers(done, "commits acknowledged")) > 10
+
+
+def test_a_commit_acknowledged_too_early_is_noticed():
+    done = lane("--cycles", "60", "--hasty")
+    assert done.returncode == 1
+    assert re.search(r"commit \d+ was acknowledged, \d+ is there", done.stdout)
+
+
+def test_pages_given_out_too_early_are_noticed():
+    done = lane("--cycles", "120", "--mutant", "early-reuse")
+    assert done.returncode == 1
+    assert "a reader saw a later commit" in done.stdout
+
+
+def test_the_lane_does_not_see_a_missing_sync_and_the_simulated_disk_does():
+    done = lane("--cycles", "40", "--mutant", "no-data-sync")
+    assert done.returncode == 0, done.stdout
+    plan = Plan(
+        spec="shearbolt",
+        programs=3,
+        model=CrashModel.parse("tear=byte"),
+        mutant="no-data-sync",
+        shrink=False,
+    )
+    assert explore(ShearboltSubject(), plan).verdict == "violated"
+
+
+def test_a_process_with_threads_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("threading.active_count", lambda: 2)
+    with pytest.raises(RuntimeError, match="one thread"):
+        run(Lane(cycles=1), str(tmp_path))

@@ -1,0 +1,280 @@
+"""Fuzzing on several processes: nothing repeated, nothing lost, all declared."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tornpage.certificate import Certificate
+from tornpage.command import main
+from tornpage.corpus import Corpus
+from tornpage.fuzz import Fuzzer
+from tornpage.pool import Limits
+from tornpage.registry import load
+from tornpage.run import Plan
+
+pytestmark = [
+    pytest.mark.usefixtures("elsewhere"),
+    pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals"),
+]
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOY = "toy_store:Toy"
+
+
+def fuzz(subject=TOY, *options):
+    """A run in this process; its workers are processes of their own."""
+    status = main(["fuzz", subject, "--json", "out.json", "--quiet", *options])
+    with open("out.json", encoding="utf-8") as file:
+        data = json.load(file)
+    return status, data
+
+
+def started(subject, *options):
+    """A run in another process, which signals can be sent to."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tornpage", "fuzz", subject, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": HERE},
+    )
+
+
+def workers_of(process, wanted=1):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        children = psutil.Process(process.pid).children()
+        if len(children) >= wanted:
+            return children
+        time.sleep(0.02)
+    raise AssertionError("no workers were started")
+
+
+def timeless(data):
+    data = dict(data, seconds=0)
+    data["exact"] = dict(data["exact"], nanoseconds=0)
+    return data
+
+
+def test_the_certificate_of_some_seeds_is_the_same_for_any_number_of_workers():
+    alone, together = (fuzz(TOY, "--seeds", "5..16", "-n", n)[1] for n in "13")
+    assert timeless(alone) == timeless(together)
+    assert alone["seeds"] == [[5, 12]]
+    assert alone["verdict"] == "consistent"
+    assert len(alone["program_digests"]) == 12
+
+
+def test_failures_too_are_the_same_for_any_number_of_workers():
+    options = ("--seeds", "0..9", "--mutant", "no-checksum")
+    (status, alone), (_, together) = (fuzz(TOY, *options, "-n", n) for n in "12")
+    assert status == 1
+    assert timeless(alone) == timeless(together)
+    assert all(violation["shrunk"] for violation in alone["violations"])
+
+
+def test_failures_are_told_once_for_each_property_and_cause():
+    _, data = fuzz(TOY, "--seeds", "0..19", "--mutant", "no-sync")
+    told = [(one["property"], one["cause"]) for one in data["violations"]]
+    assert len(told) == len(set(told)) <= 3
+    assert data["violating_programs"]["P persistence"] > len(told)
+    assert all(one["shrunk_size"] <= 4 for one in data["violations"])
+    assert "toy_store.py:" in told[0][1]
+
+
+def seeds_of(data):
+    return {seed for a, n in data["seeds"] for seed in range(a, a + n)}
+
+
+def test_two_runs_in_a_row_repeat_no_program_and_replay_the_corpus():
+    _, first = fuzz(TOY, "--programs", "9", "-n", "2")
+    kept = len(os.listdir(".tornpage/corpus/toy_store-Toy/programs"))
+    assert 0 < kept < 9
+    _, second = fuzz(TOY, "--programs", "9", "-n", "1")
+    assert seeds_of(first) == set(range(9))
+    assert seeds_of(second) == set(range(9, 18))
+    replayed = [row for row in second["program_digests"] if row[0] is None]
+    assert len(replayed) == kept
+    # What the corpus shows, all the programs before it showed.
+    assert set(first["features"]) <= set(second["features"])
+
+
+def test_resuming_continues_the_certificate():
+    fuzz(TOY, "--programs", "5")
+    _, both = fuzz(TOY, "--programs", "4", "--resume")
+    assert both["seeds"] == [[0, 9]]
+    assert both["verdict"] == "consistent"
+
+
+def test_resuming_makes_up_for_what_a_killed_run_had_begun():
+    fuzz(TOY, "--programs", "4")
+    folder = ".tornpage/corpus/toy_store-Toy"
+    with open(f"{folder}/state.json", encoding="utf-8") as file:
+        state = json.load(file)
+    # As if seeds up to 7 had been handed out and the run was then killed.
+    with open(f"{folder}/state.json", "w", encoding="utf-8") as file:
+        json.dump(dict(state, next_seed=8), file)
+    _, both = fuzz(TOY, "--programs", "6", "--resume")
+    assert both["seeds"] == [[0, 10]]
+
+
+def test_there_must_be_something_to_resume(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["fuzz", TOY, "--resume", "--programs", "1"])
+    assert caught.value.code == 2
+    assert "no certificate to go on with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_with_everything_that_was_covered(number, tmp_path):
+    process = started(
+        "toy_fuzz:Slow", "-n", "2", "--minutes", "5", "--json", "out.json"
+    )
+    workers = workers_of(process, 2)
+    while not os.path.exists(".tornpage/corpus/toy_fuzz-Slow/state.json"):
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, out + err
+    assert out.startswith("CONSISTENT")
+    with open("out.json", encoding="utf-8") as file:
+        certificate = Certificate.from_json(json.load(file))
+    with open(".tornpage/corpus/toy_fuzz-Slow/certificate.json") as file:
+        assert Certificate.from_json(json.load(file)) == certificate
+    assert certificate.coverage.programs == len(certificate.records) > 0
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_a_signal_leaves_no_seed_of_an_explicit_range_undeclared():
+    process = started("toy_fuzz:Slow", "--seeds", "0..500", "-n", "1")
+    workers_of(process)
+    time.sleep(0.7)
+    process.terminate()
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert out.startswith("UNVERIFIABLE")
+    assert "of 501 programs from seed 0 are not covered" in " ".join(out.split())
+
+
+def test_a_second_signal_does_not_wait_and_declares_what_was_begun(tmp_path):
+    note = tmp_path / "notes"
+    os.environ["TOY_NOTES"] = str(note)
+    try:
+        process = started("toy_fuzz:Stuck", "-n", "1", "--minutes", "5")
+    finally:
+        del os.environ["TOY_NOTES"]
+    workers = workers_of(process)
+    while not note.exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 3
+    assert "interrupted in the program of seed 0" in " ".join(out.split())
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_a_killed_worker_loses_nothing_because_its_program_is_run_again(tmp_path):
+    process = started(
+        "toy_fuzz:Slow", "-n", "2", "--seeds", "0..29", "--json", "out.json"
+    )
+    victim = workers_of(process, 2)[0]
+    time.sleep(0.6)
+    victim.kill()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    with open("out.json", encoding="utf-8") as file:
+        data = json.load(file)
+    assert data["seeds"] == [[0, 30]]
+    assert len(data["program_digests"]) == 30
+    # And what came of the program is what comes of it anyway.
+    _, undisturbed = fuzz("toy_fuzz:Slow", "--seeds", "0..29", "-n", "2")
+    assert timeless(data) == timeless(undisturbed)
+
+
+def test_a_program_that_kills_its_worker_once_is_run_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("TOY_NOTES", str(tmp_path / "killed"))
+    status, data = fuzz("toy_fuzz:DeadlyOnce", "--seeds", "0..5")
+    assert (tmp_path / "killed").exists()
+    assert status == 0
+    assert data["seeds"] == [[0, 6]]
+
+
+def test_a_program_that_always_kills_its_worker_is_declared():
+    status, data = fuzz("toy_fuzz:Deadly", "--seeds", "0..5")
+    assert status == 3
+    assert data["seeds"] == [[0, 3], [4, 2]]
+    assert any("seed 3 is not covered" in d and "SIGKILL" in d for d in data["doubts"])
+
+
+LIMITS = {
+    "toy_fuzz:Hog": ("MiB of memory", Limits(rss=400 << 20)),
+    "toy_fuzz:Leaky": ("open files", Limits(files=200)),
+    "toy_fuzz:Sleepy": ("s for one program", Limits(seconds=1.5)),
+}
+
+
+@pytest.mark.parametrize("spec", LIMITS)
+def test_a_worker_that_runs_away_is_replaced_and_its_program_declared(spec):
+    words, limits = LIMITS[spec]
+    said = []
+    plan = Plan(spec=spec, programs=6)
+    with Corpus(None, plan) as corpus:
+        certificate = Fuzzer(
+            load(spec),
+            plan,
+            corpus,
+            workers=2,
+            seeds=(0, 6),
+            limits=limits,
+            say=said.append,
+        ).run()
+    assert certificate.verdict == "unverifiable"
+    assert certificate.coverage.programs == 5
+    assert certificate.seeds == ((0, 3), (4, 2))
+    assert any("ran away" in clause and words in clause for clause in certificate.cut)
+    assert any("ran away" in sentence for sentence in said)
+
+
+def test_code_under_test_may_print():
+    status, data = fuzz("toy_fuzz:Chatty", "--seeds", "0..3")
+    assert status == 0
+    assert data["programs"] == 4
+
+
+def test_workers_that_cannot_start_are_one_clear_line(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["fuzz", "toy_fuzz:Broken", "--seeds", "0..3"])
+    assert caught.value.code == 2
+    assert "no luck" in capsys.readouterr().err
+
+
+def test_what_was_never_seen_is_said_right_below_the_verdict(capsys):
+    main(["fuzz", "toy_fuzz:Wishful", "--seeds", "0..3"])
+    verdict, second, *_ = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("CONSISTENT")
+    assert " ".join(second.split()) == "suspicious never seen: subject a unicorn."
+
+
+def test_seeds_and_bounds_are_not_both_given(capsys):
+    for extra in (["--minutes", "1"], ["--seed", "3"], ["--programs", "2"]):
+        with pytest.raises(SystemExit) as caught:
+            main(["fuzz", TOY, "--seeds", "0..3", *extra])
+        assert caught.value.code == 2
+    assert "--seeds says which programs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["3", "5..1", "a..b", "-1..4", ""])
+def test_a_range_that_is_none_is_refused(text, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["fuzz", TOY, f"--seeds={text}"])
+    assert caught.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err

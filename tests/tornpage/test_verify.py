@@ -1,0 +1,227 @@
+"""Certificates that verify, and those that must not."""
+
+import dataclasses
+import glob
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from toy_store import Toy
+
+from tornpage.certificate import Certificate
+from tornpage.certificate_json import CertificateError
+from tornpage.command import main
+from tornpage.run import Plan, run
+from tornpage.verify import VerifyError, verify_file
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+PLAN = Plan(spec="toy_store:Toy", programs=6)
+
+
+@pytest.fixture
+def written(elsewhere):
+    """A certificate on paper, and how to change it."""
+    data = run(Toy(), PLAN).to_json()
+
+    def write(**changes):
+        (elsewhere / "c.json").write_text(json.dumps(data | changes))
+        return "c.json"
+
+    write.data = data
+    return write
+
+
+def test_what_was_written_is_read_back():
+    for mutant in (None, "no-sync"):
+        certificate = run(Toy(), dataclasses.replace(PLAN, mutant=mutant))
+        assert Certificate.from_json(certificate.to_json()) == certificate
+
+
+def test_images_of_any_size_are_read_back():
+    certificate = run(Toy(), PLAN)
+    large = dataclasses.replace(certificate.coverage, images=3**40_000)
+    certificate = dataclasses.replace(certificate, coverage=large)
+    text = json.dumps(certificate.to_json())
+    assert Certificate.from_json(json.loads(text)) == certificate
+
+
+def test_an_honest_certificate_verifies(written, capsys):
+    assert main(["verify", written(), "--sample", "4"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("VERIFIED")
+    assert "4 of 6 programs run again, 0 did something else" in out
+
+
+@pytest.mark.parametrize("column", [2, 3])
+def test_a_forged_digest_is_refuted(written, column, capsys):
+    rows = [list(row) for row in written.data["program_digests"]]
+    rows[2][column] = "0" * 16
+    assert main(["verify", written(program_digests=rows)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("REFUTED")
+    assert f"seed {rows[2][0]}: " in out
+
+
+def test_a_certificate_of_a_planted_bug_does_not_pass_as_one_without(written, capsys):
+    bug = run(Toy(), dataclasses.replace(PLAN, mutant="no-sync", keep_going=True))
+    claimed = [list(row) for row in bug.to_json()["program_digests"]]
+    assert main(["verify", written(program_digests=claimed)]) == 1
+
+
+def test_other_code_is_said_and_never_verified(written, capsys):
+    assert main(["verify", written(code_sha256="0" * 64)]) == 3
+    out = capsys.readouterr().out
+    assert out.startswith("UNVERIFIABLE")
+    assert "other code" in out
+
+
+def test_a_certificate_that_lists_no_programs_is_not_verified(written):
+    report = verify_file(written(program_digests=[]))
+    assert report.verdict == "unverifiable"
+    assert "nothing was compared" in report.lines()[-1]
+
+
+def test_a_verdict_that_the_numbers_do_not_give_is_refused(written):
+    with pytest.raises(VerifyError, match="verdict is not unverifiable"):
+        verify_file(written(exact=written.data["exact"] | {"closed": 1}))
+    with pytest.raises(VerifyError, match="verdict is not consistent"):
+        verify_file(written(verdict="violated"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 1},
+        {"seeds": [[0]]},
+        {"seeds": 3},
+        {"crash_points": "9"},
+        {"crash_points": -1},
+        {"crash_points": True},
+        {"faults": {"torn": "x"}},
+        {"exact": None},
+        {"cut": [1]},
+        {"program_digests": [[None, 1, "", ""]]},
+        {"violations": [{}]},
+        {"violations": [{"token": "tp1.x.y"}]},
+        {"unclosed": [3]},
+        {"versions": []},
+    ],
+)
+def test_values_of_no_certificate_are_refused_with_their_name(written, changes):
+    data = json.loads(json.dumps(written.data | changes))
+    with pytest.raises(CertificateError) as caught:
+        Certificate.from_json(data)
+    name = next(iter(changes))
+    assert name.rstrip("s") in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "nothing", "[" * 100_000])
+def test_a_file_that_is_no_certificate_is_one_clear_line(elsewhere, text, capsys):
+    (elsewhere / "c.json").write_text(text)
+    with pytest.raises(SystemExit) as caught:
+        main(["verify", "c.json"])
+    assert caught.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_programs_of_a_corpus_are_verified_from_its_folder():
+    for _ in range(2):
+        main(
+            ["fuzz", "toy_store:Toy", "--programs", "3", "-n", "1", "--json", "c.json"]
+        )
+    kept = len(os.listdir(".tornpage/corpus/toy_store-Toy/programs"))
+    without = verify_file("c.json")
+    assert without.verdict == "verified"
+    assert (without.ran, without.missing > 0) == (3, True)
+    assert "not at hand" in without.lines()[-1]
+    report = verify_file("c.json", corpus=".tornpage/corpus/toy_store-Toy")
+    assert report.verdict == "verified"
+    # The last programs of the run may have taken the place of older ones.
+    assert 3 < report.ran <= 3 + kept
+
+
+class Whimsical(Toy):
+    """Recovery says something of its own each time."""
+
+    said = 0
+
+    def describe_outcome(self, outcome):
+        type(self).said += 1
+        return [str(self.said)]
+
+
+def test_outcomes_that_differ_each_time_do_not_verify(tmp_path):
+    plan = Plan(spec=f"{__name__}:Whimsical", programs=2)
+    first, second = (run(Whimsical(), plan).records for _ in range(2))
+    assert [one.trace for one in first] == [one.trace for one in second]
+    assert [one.outcomes for one in first] != [one.outcomes for one in second]
+
+
+# -- the same on every interpreter --------------------------------------------------
+
+RUN = """
+import sys
+from tornpage.model import CrashModel
+from tornpage.registry import load
+from tornpage.run import Plan, run
+
+spec, programs = sys.argv[1:]
+model = CrashModel.parse("tear=byte")
+plan = Plan(spec=spec, programs=int(programs), model=model)
+for one in run(load(spec), plan).records:
+    print(one.seed, one.program, one.trace, one.outcomes)
+"""
+
+
+def interpreters():
+    """Every Python from 3.11 on that can be found, by version."""
+    found = {}
+    pattern = os.path.expanduser("~/.pyenv/versions/3.1[1-9]*/bin/python")
+    for path in sorted(glob.glob(pattern)):
+        version = path.split(os.sep)[-3]
+        found[version.rpartition(".")[0]] = path
+    return found
+
+
+def digests_of(python, subject, programs, hash_seed):
+    sources = [os.path.join(ROOT, one) for one in ("engine", "faultinject", "models")]
+    done = subprocess.run(
+        [python, "-c", RUN, subject, str(programs)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join((*sources, HERE)),
+            "PYTHONHASHSEED": hash_seed,
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "subject", ["toy_store:Toy", "boltmodel.subject:ShearboltSubject"]
+)
+def test_traces_and_outcomes_are_the_same_under_every_hash_seed(subject):
+    one, other = (digests_of(sys.executable, subject, 3, seed) for seed in "17")
+    assert one == other
+    assert len(one) == 3
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize(
+    "subject", ["toy_store:Toy", "boltmodel.subject:ShearboltSubject"]
+)
+def test_traces_and_outcomes_are_the_same_on_every_python(subject, version):
+    python = interpreters().get(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version} under ~/.pyenv/versions")
+    here = digests_of(sys.executable, subject, 3, "0")
+    assert digests_of(python, subject, 3, "5") == here
