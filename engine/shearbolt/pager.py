@@ -11,8 +11,11 @@ no reader that can still reach the old content exists by then, see `freelist`.
 
 The cache has two generations instead of an LRU order. A hit in the young one
 costs a single dict lookup and changes nothing, which also makes it safe between
-threads. When the young generation holds half the budget it becomes the old one
-and the former old one is dropped.
+threads. As long as all pages fit the bound nothing else happens. When they do not,
+what is still old is dropped; if that was nothing, the earlier half of the young
+generation is dropped and the later half becomes old. (Generations of half the
+bound each, rotated when the young one is full, lose pages from 50 % on: random
+gets in a million pairs, 210 MB of 256, took six times as long.)
 
 Reads ask for exactly the bytes that are used: a header, the element table, the
 content behind it. See `shearbolt.storage` for the reasons and the price.
@@ -90,7 +93,7 @@ class Pager:
         self.file = file
         self.path = path
         self.page_size = page_size
-        self._budget = max(cache_size // 2, 1)
+        self._budget = max(cache_size, 1)
         self._spent = 0
         self.young: dict[int, Page] = {}
         self._old: dict[int, Page] = {}
@@ -112,11 +115,13 @@ class Pager:
         """
         page = self.young.get(pgid)
         if page is None:
-            page = self._old.get(pgid)
+            page = self._old.pop(pgid, None)
             if page is None:
                 page = self.read_page(pgid, high_water_mark)
                 self._require_order(page)
-            self.keep(page)
+                self.keep(page)
+            else:
+                self.young[pgid] = page
         return page
 
     def _require_order(self, page: Page) -> None:
@@ -215,9 +220,22 @@ class Pager:
         self.young[page.pgid] = page
         self._spent += page.cost
         if self._spent > self._budget:
-            self._old = self.young
-            self.young = {}
-            self._spent = 0
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Drop pages that were not used lately until the rest fits the bound."""
+        # Other threads may read meanwhile: only whole dicts are exchanged, and
+        # making a list of one is a single step.
+        if self._old:
+            self._old = {}
+            self._spent = sum(page.cost for page in list(self.young.values()))
+            if self._spent <= self._budget:
+                return
+        kept = list(self.young.values())
+        kept = kept[len(kept) // 2 :]
+        self._old = {page.pgid: page for page in kept}
+        self.young = {}
+        self._spent = sum(page.cost for page in kept)
 
     def forget(self, pgid: int) -> None:
         """Drop a page from the cache: its bytes in the file have changed."""
