@@ -102,7 +102,8 @@ class Broken(Toy):
     """Cannot be made in a worker."""
 
     def __init__(self):
-        if "tornpage.worker" in sys.modules["__main__"].__spec__.name:
+        spec = sys.modules["__main__"].__spec__
+        if spec is not None and spec.name == "tornpage.worker":
             raise RuntimeError("no luck")
         super().__init__()
 
