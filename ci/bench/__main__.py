@@ -17,7 +17,7 @@ import argparse
 import os
 import sys
 
-from ci.bench import engine
+from ci.bench import engine, freelist
 from ci.bench.charts import ratio_chart
 from ci.bench.peers import PEERS
 from ci.bench.report import Report
@@ -39,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--seed", type=int, default=1)
     one.add_argument("--folder", help="where the stores are made (default: temporary)")
     one.add_argument("--json", metavar="FILE", help="write all samples there")
+    free = commands.add_parser("freelist", help="what a large freelist costs")
+    free.add_argument("--pages", type=int, action="append", help="free pages")
+    free.add_argument("--folder", help="where the files are made")
     show = commands.add_parser("show", help="tables of an earlier run's JSON")
     show.add_argument("file")
     for command in (one, show):
@@ -60,6 +63,13 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.benchmark == "freelist":
+        costs = []
+        for pages in options.pages or (10_000, 1_000_000):
+            with engine.folder(options.folder) as place:
+                costs += freelist.measure(place, pages)
+        print(freelist.table(costs))
+        return 0
     if options.benchmark == "show":
         with open(options.file, encoding="utf-8") as file:
             report = Report.from_json(file.read())

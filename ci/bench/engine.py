@@ -32,7 +32,7 @@ from ci.bench.workloads import WORKLOADS, Sizes, make_dataset
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["MODES", "Mode", "WorkerFailedError", "run"]
+__all__ = ["MODES", "Mode", "WorkerFailedError", "folder", "run"]
 
 GO_BBOLT: Final = "bbolt (Go)"
 _HERE: Final = os.path.dirname(os.path.abspath(__file__))
@@ -68,12 +68,13 @@ MODES: Final = {
 
 
 @contextmanager
-def _folder(parent: str | None) -> Iterator[str]:
-    folder = tempfile.mkdtemp(prefix="shearbolt-bench-", dir=parent)
+def folder(parent: str | None) -> Iterator[str]:
+    """A folder for stores, removed at the end; `parent` None: the system's place."""
+    made = tempfile.mkdtemp(prefix="shearbolt-bench-", dir=parent)
     try:
-        yield folder
+        yield made
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(made)
 
 
 def run(
@@ -99,11 +100,11 @@ def run(
     Raises:
         WorkerFailedError: A peer crashed, or gave a wrong answer.
     """
-    with _folder(parent) as folder:
-        report = Report(command, describe(folder).to_json())
-        commands = _find_peers(peers, folder, report)
+    with folder(parent) as place:
+        report = Report(command, describe(place).to_json())
+        commands = _find_peers(peers, place, report)
         for sizes in mode.plan:
-            data = os.path.join(folder, f"data-{sizes.pairs}")
+            data = os.path.join(place, f"data-{sizes.pairs}")
             os.mkdir(data)
             make_dataset(data, sizes, seed)
             names = list(commands)
@@ -112,7 +113,7 @@ def run(
                     skip = _skipped(name, sizes.pairs)
                     if len(skip) == len(WORKLOADS):
                         continue
-                    answer = _work(commands[name], data, folder, sizes, skip)
+                    answer = _work(commands[name], data, place, sizes, skip)
                     _note(report, name, sizes.pairs, number, answer)
                     say(_progress(name, sizes.pairs, number, mode.rounds, answer))
             shutil.rmtree(data)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["OURS", "TARGETS", "Fact", "Judged", "Report", "Sample", "Target"]
 
 OURS: Final = "shearbolt"
+_JUDGED_PAIRS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,11 @@ class Target:
         peer: Against whom.
         workloads: One workload, or several of which the geometric mean counts.
         least: The ratio.
-        pairs: At this size; 0: at the largest one measured up to 100,000.
     """
 
     peer: str
     workloads: tuple[str, ...]
     least: float
-    pairs: int = 0
 
 
 _SEVEN: Final = (
@@ -188,21 +187,18 @@ class Report:
         return int(median(found)) if found else None
 
     def judged(self) -> list[Judged]:
-        """All targets against peers that ran."""
-        return [self._judge(one) for one in TARGETS if one.peer in self.versions]
-
-    def _judge(self, target: Target) -> Judged:
-        sizes = [
-            pairs
-            for pairs in self.sizes()
-            if pairs <= (target.pairs or 100_000) and target.peer in self.peers(pairs)
-        ]
-        best = None
-        for pairs in sizes:
-            ratio = self.mean_ratio(target.peer, pairs, target.workloads)
-            if ratio is not None:
-                best = Judged(target, pairs, ratio)
-        return best or Judged(target, max(sizes, default=0), None)
+        """All targets against peers that ran, at the largest size up to 100,000."""
+        judged = []
+        for target in TARGETS:
+            sizes = [
+                pairs
+                for pairs in self.sizes()
+                if pairs <= _JUDGED_PAIRS and target.peer in self.peers(pairs)
+            ]
+            if sizes:
+                ratio = self.mean_ratio(target.peer, sizes[-1], target.workloads)
+                judged.append(Judged(target, sizes[-1], ratio))
+        return judged
 
     def _costs(self, peer: str, pairs: int, workload: str) -> dict[int, float]:
         return {

@@ -17,12 +17,14 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from ci.bench import engine, report, tables  # noqa: E402
+from ci.bench import engine, freelist, report, tables  # noqa: E402
 from ci.bench.charts import ratio_chart  # noqa: E402
 from ci.bench.machine import describe  # noqa: E402
 from ci.bench.peers import PEERS, PeerMissingError, Shearbolt, Sqlite  # noqa: E402
 from ci.bench.worker import WrongAnswerError, measure  # noqa: E402
 from ci.bench.workloads import WORKLOADS, Dataset, Sizes, make_dataset  # noqa: E402
+
+import shearbolt  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -242,6 +244,15 @@ def test_a_missed_target_and_an_unmeasured_one_are_not_met() -> None:
     assert unmet[0].ratio is None
 
 
+def test_targets_are_judged_at_the_largest_size_up_to_100_000() -> None:
+    made = a_report({"shearbolt": [1.0], "sqlite3": [10.0]}, pairs=20_000)
+    assert {one.pairs for one in made.judged()} == {20_000}
+    made.samples += [replace(one, pairs=100_000) for one in made.samples]
+    made.samples += [replace(one, pairs=1_000_000) for one in made.samples]
+    assert {one.pairs for one in made.judged()} == {100_000}
+    assert not a_report({"shearbolt": [1.0], "lmdb": [2.0]}, pairs=10**6).judged()
+
+
 def test_targets_against_absent_peers_are_not_judged() -> None:
     made = a_report({"shearbolt": [1.0], "sqlite3": [10.0]})
     assert {one.target.peer for one in made.judged()} == {"sqlite3"}
@@ -304,6 +315,32 @@ def test_a_chart_is_xml_with_a_mark_for_every_ratio() -> None:
     assert all(0 < float(mark.attrib["cx"]) < width for mark in marks)
     with pytest.raises(ValueError, match="nothing to compare"):
         ratio_chart(a_report({"shearbolt": [1.0]}), 100_000)
+
+
+# -- the freelist benchmark --
+
+
+@pytest.mark.parametrize("kind", ["run", "fragments"])
+@pytest.mark.parametrize("pages", [3, 600, 70_000])
+def test_a_database_made_for_the_freelist_benchmark_has_these_free_pages(
+    kind: str, pages: int, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "free.db")
+    freelist.make_database(path, kind, pages)
+    with shearbolt.open(path) as db:
+        assert db.freelist.free_count == pages
+        runs = list(db.freelist.runs())
+        assert len(runs) == (1 if kind == "run" else pages)
+        if kind == "run":
+            assert db.begin().check() == []
+
+
+def test_the_freelist_benchmark_measures_every_combination(tmp_path: Path) -> None:
+    costs = freelist.measure(str(tmp_path), 600)
+    assert len({(one.kind, one.freelist_type, one.synced) for one in costs}) == 8
+    assert all(one.commit > 0 and one.opening > 0 for one in costs)
+    assert list(tmp_path.iterdir()) == []
+    assert len(freelist.table(costs).splitlines()) == 2 + 8
 
 
 # -- the command --
