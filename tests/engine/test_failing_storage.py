@@ -504,6 +504,30 @@ def test_an_interrupt_inside_the_meta_sync_undoes_the_commit():
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
 
 
+def test_an_interrupt_between_the_swap_and_the_end_undoes_both(monkeypatch):
+    machine, db = opened()
+    known = content(db)
+    real, interrupted = shearbolt.doubt.end, []
+
+    def end(*arguments):
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    tx = db.begin(writable=True)
+    change(tx, 1)
+    monkeypatch.setattr(shearbolt.doubt, "end", end)
+    with pytest.raises(KeyboardInterrupt):
+        tx.commit()
+    assert content(db) == known
+    for number in (2, 3):
+        with db.update() as tx:
+            known |= change(tx, number)
+    assert content(db) == known
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
+
+
 # -- commits without syncs --
 
 

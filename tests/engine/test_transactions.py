@@ -302,6 +302,19 @@ def test_a_lost_reader_gives_its_pages_back(db):
     assert db.stats().pending_page_n < 8
 
 
+def test_a_lost_reader_does_not_end_the_writer(db):
+    put(db, b"a")
+    reader, writer = db.begin(), db.begin(writable=True)
+    del reader
+    for _ in range(2):
+        with pytest.raises(WouldDeadlockError):
+            db.begin(writable=True)
+    assert not writer.closed
+    writer.bucket(b"b")[b"b"] = b"v"
+    writer.commit()
+    assert keys(db) == [b"a", b"b"]
+
+
 def test_ended_readers_are_not_taken_for_lost_ones(db, caplog):
     for _ in range(100):
         with db.view():
