@@ -5,11 +5,109 @@ can show. Each litmus test names an outcome that one value allows and another
 forbids.
 """
 
+import contextlib
+import dataclasses
+import itertools
+
 import pytest
 
+from tornpage.brute import TooManyImages
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
-from tornpage.model import CrashModel, ModelError
+from tornpage.litmus import LITMUS, Litmus, OnDisk, look, perform
+from tornpage.model import PRESETS, CrashModel, ModelError
+
+
+def outcomes(litmus, text):
+    """What the program of a line may leave under a model, closed."""
+    model, files = CrashModel.parse(text), dict(litmus.files)
+    disk = Disk(files, model)
+    assert list(perform(litmus.program, OnDisk(disk)))
+
+    def recover(crashed):
+        return look(crashed, litmus.look)
+
+    explorer = Explorer(files, disk.trace, recover, model)
+    closure = explorer.close(max(explorer.points()))
+    assert closure.closed
+    found = frozenset(one.outcome for one in closure.outcomes)
+    with contextlib.suppress(TooManyImages):
+        assert found == explorer.eager(closure.point, 20_000)
+    return found
+
+
+@pytest.mark.parametrize("litmus", LITMUS, ids=str)
+def test_the_model_allows_what_the_line_says_and_nothing_else(litmus):
+    assert outcomes(litmus, litmus.model) == litmus.allowed
+    assert not litmus.allowed & litmus.forbidden
+
+
+def test_every_value_of_every_parameter_has_a_line():
+    lines = {one.model for one in LITMUS}
+    for one in dataclasses.fields(CrashModel):
+        for value in one.metadata["values"]:
+            if value in {"lying:n", "16384", "65536"}:
+                continue
+            assert f"{one.name}={value}" in lines
+
+
+def test_lines_tell_the_values_of_a_parameter_apart():
+    for one in dataclasses.fields(CrashModel):
+        mine = [line for line in LITMUS if line.model.startswith(f"{one.name}=")]
+        values = [v for v in one.metadata["values"] if v not in {"16384", "65536"}]
+        values = ["lying:1" if v == "lying:n" else v for v in values]
+        seen = {
+            value: tuple(
+                tuple(sorted(outcomes(line, f"{one.name}={value}"))) for line in mine
+            )
+            for value in values
+        }
+        assert len(set(seen.values())) == len(values), seen
+
+
+WEAKER = [
+    ["tear=page", "tear=sector", "tear=byte", "tear=garbage"],
+    ["order=ordered", "order=append", "order=any"],
+    ["size=with-data", "size=free"],
+    ["entries=prefix", "entries=free"],
+    ["sync=honest", "sync=lying:1", "sync=lying:2"],
+    ["unit=none", "unit=4096", "unit=8192", "unit=16384", "unit=65536"],
+    ["extend=zero", "extend=garbage"],
+    ["rename=atomic", "rename=split"],
+    ["names=fsync", "names=dirsync"],
+]
+
+
+@pytest.mark.parametrize("chain", WEAKER, ids=lambda chain: chain[0].split("=")[0])
+def test_a_weaker_value_allows_all_that_a_stronger_one_allows_on_every_line(chain):
+    for litmus in LITMUS:
+        sets = [outcomes(litmus, text) for text in chain]
+        for stronger, weaker in itertools.pairwise(sets):
+            assert stronger <= weaker, litmus
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_is_parsed_with_changes_and_says_what_it_is(preset):
+    model = CrashModel.parse(preset)
+    assert CrashModel.parse(str(model)) == model
+    assert CrashModel.parse(f"{preset},tear=byte").tear == "byte"
+    for name, value in PRESETS[preset].items():
+        assert getattr(model, name) == value
+    for litmus in LITMUS:
+        assert outcomes(litmus, preset)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ext4-ordered", "clean"), ("xfs", "clean"), ("ext4-data", "late")],
+)
+def test_a_failing_sync_can_be_named_after_the_file_system(name, value):
+    assert CrashModel.parse(f"fail={name}").fail == value
+
+
+def test_a_line_with_a_column_missing_is_refused():
+    with pytest.raises(ValueError, match="unpack"):
+        Litmus.parse("tear=page|f=A1|write f 0 B1|f@0|A B")
 
 
 def images(text, files, history, look):
@@ -212,6 +310,11 @@ def test_a_model_and_its_text_are_the_same():
         ("tear=word", "tear is one of sector, page, byte"),
         ("colour=red", "the names are tear, order, size, entries"),
         ("tear", "write name=value"),
+        ("tear=byte,ext4-o", "write name=value"),
+        ("ext9", "begin with one of ext3-w"),
+        ("sync=lying:0", "honest, lying:n"),
+        ("order=ordered,sync=lying:1", "say order=any"),
+        ("order=ordered,fail=revert", "say order=any"),
         ("tear=byte,tear=page", "given twice"),
     ],
 )

@@ -1,0 +1,249 @@
+"""One history for each value of each parameter, and all it may leave.
+
+Theory
+======
+A litmus test is a line: under this model, from these durable files, this
+program, then a crash, and these are the outcomes that a look at the disk may
+have; and these are some that it may not have.
+
+    model   |files  |program                         |look    |allowed|forbidden
+    tear=...|f=A4096|write f 0 B4096; fsync f; fail; |f@0 x?  |AA BB  |AB
+
+    A4096       the letter A, 4,096 times
+    write f 0 B12, truncate f 600, create x, unlink x, rename x y
+    fsync f, fdatasync f, syncdir x (of the directory that holds x)
+    fail        the next sync fails
+    f@600       one letter: the byte there; `0` for zero, `#` for garbage,
+                `.` behind the end, `-` when there is no such file
+    x?          `+` when there is such a name, else `-`
+
+The lines are the definition of the parameters that a person can check; they run
+on the model (exhaustively) and on real file systems (where they can only fail
+to show something). An allowed set is complete: the model gives exactly it.
+
+What it is not: the look reads single bytes, so a line says nothing about which
+reads recovery may combine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tornpage.model import CrashModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tornpage.disk import Disk
+
+__all__ = ["LITMUS", "Litmus", "Machine", "OnDisk", "letter", "look", "perform"]
+
+_LINES = """
+tear=page       |f=A4096  |write f 0 B4096|f@0 f@4095|AA BB|AB BA
+tear=sector     |f=A4096  |write f 0 B4096|f@0 f@4095|AA AB BA BB|
+tear=sector     |f=A512   |write f 0 B512 |f@0 f@511 |AA BB|AB BA
+tear=byte       |f=A512   |write f 0 B512 |f@0 f@511 |AA AB BA BB|##
+tear=byte       |f=A512   |write f 0 B512 |f@0 f@9 f@99|AAA BBB BAA BBA AAB ABB|ABA BAB
+tear=garbage    |f=A512   |write f 0 B512 |f@0 f@511 |AA AB BA BB ##|A# #B
+order=any       |f=A1024  |write f 0 B1; write f 512 B1|f@0 f@512|AA AB BA BB|
+order=any       |f=A1     |write f 512 B1; write f 1024 C1|f@512 f@1024|.. 0. B. 00 B0 0C BC|
+order=append    |f=A1     |write f 512 B1; write f 1024 C1|f@512 f@1024|.. 0. B. 00 B0 BC|0C
+order=append    |f=A1024  |write f 0 B1; write f 512 B1|f@0 f@512|AA AB BA BB|
+order=ordered   |f=A1024  |write f 0 B1; write f 512 B1|f@0 f@512|AA BA BB|AB
+order=ordered   |f=A1024  |write f 0 B1024|f@0 f@512|AA AB BA BB|
+size=free       |f=A512   |write f 600 B1|f@0 f@600|A. A0 AB|
+size=with-data  |f=A512   |write f 600 B1|f@0 f@600|A. AB|A0
+entries=prefix  |         |create x; create y|x? y?|-- +- ++|-+
+entries=free    |         |create x; create y|x? y?|-- +- ++ -+|
+fail=clean      |f=A1024  |write f 0 B1024; fail; fsync f; fsync f|f@0 f@512|AA AB BA BB|
+fail=clean      |f=A1024  |write f 0 B1024; fail; fsync f; write f 0 B1024; fsync f|f@0 f@512|BB|AA AB BA
+fail=clean      |f=A1024  |write f 0 B512; fail; fsync f; write f 512 B512; fsync f|f@0 f@512|AB BB|AA BA
+fail=late       |f=A1024  |write f 0 B512; fail; fsync f; write f 512 B512; fsync f|f@0 f@512|AA AB BA BB|
+fail=late       |f=A1024  |write f 0 B512; fail; fsync f; fsync f; write f 512 B512; fsync f|f@0 f@512|AB BB|AA BA
+fail=revert     |f=A1024  |write f 0 B1024; fail; fsync f; fsync f|f@0 f@512|AA|AB BA BB
+fail=revert     |f=A512   |write f 600 B1; fail; fsync f; write f 0 C1; fsync f|f@0 f@600|C.|A. AB C0 CB
+fail=read-only  |f=A1024  |write f 0 B512; fail; fsync f; write f 512 B512|f@0 f@512|AA BA|AB BB
+fail=clean      |         |create x; fail; syncdir x; create y; syncdir y|x? y?|-- +-|-+ ++
+sync=honest     |f=A1     |write f 0 B1; fsync f|f@0|B|A
+sync=lying:1    |f=A1     |write f 0 B1; fsync f|f@0|A B|
+sync=lying:1    |f=A1     |write f 0 B1; fsync f; fsync f|f@0|B|A
+sync=lying:1    |f=A1 g=A1|write f 0 B1; fsync f; write g 0 B1; fsync g|f@0 g@0|AB BA BB|AA
+sync=lying:2    |f=A1 g=A1|write f 0 B1; fsync f; write g 0 B1; fsync g|f@0 g@0|AA AB BA BB|
+sync=lying:1    |         |create x; syncdir x; syncdir x|x?|+|-
+unit=none       |f=A1024  |write f 0 B512|f@0 f@512|AA BA|A# B#
+unit=4096       |f=A8192  |write f 0 B512|f@0 f@512 f@4096|AAA BAA A#A B#A|AA# #AA
+unit=8192       |f=A8192  |write f 0 B512|f@0 f@4096|AA BA A# B#|#A ##
+unit=4096       |f=A1024  |write f 0 B512; fsync f|f@0 f@512|BA|B# AA
+extend=zero     |f=A512   |write f 512 B512|f@0 f@512|A. A0 AB|A#
+extend=garbage  |f=A512   |write f 512 B512|f@0 f@512|A. A0 AB A#|
+extend=garbage  |f=A512   |truncate f 1024|f@0 f@512|A. A0|A#
+rename=atomic   |x=X1 y=Y1|rename x y|x@0 y@0|XY -X|X- XX -Y --
+rename=split    |x=X1 y=Y1|rename x y|x@0 y@0|XY X- XX -X|-Y --
+names=dirsync   |         |create x; write x 0 X1; fsync x|x@0|- X|
+names=fsync     |         |create x; write x 0 X1; fsync x|x@0|X|-
+names=fsync     |         |create x; write x 0 X1; fdatasync x|x@0|- X|
+names=fsync     |f=A1     |create x; rename f g; fsync x|x? f? g?|++- +-+|-+- --+
+"""  # noqa: E501 - a line is a line.
+
+
+@dataclass(frozen=True, slots=True)
+class Litmus:
+    """One line.
+
+    Attributes:
+        model: The parameter and its value.
+        files: Durable files, as (name, content).
+        program: Its steps, each a tuple of words.
+        look: What is looked at, in order.
+        allowed: Every outcome that the model allows.
+        forbidden: Some that it does not.
+    """
+
+    model: str
+    files: tuple[tuple[str, bytes], ...]
+    program: tuple[tuple[str, ...], ...]
+    look: tuple[str, ...]
+    allowed: frozenset[str]
+    forbidden: frozenset[str]
+
+    @classmethod
+    def parse(cls, line: str) -> Litmus:
+        """The record of a line.
+
+        Raises:
+            ValueError: It has not six columns.
+        """
+        model, files, program, looks, allowed, forbidden = map(
+            str.strip, line.split("|")
+        )
+        CrashModel.parse(model)
+        named = (one.partition("=") for one in files.split())
+        return cls(
+            model,
+            tuple((name, letters(content)) for name, _, content in named),
+            tuple(tuple(one.split()) for one in program.split(";")),
+            tuple(looks.split()),
+            frozenset(allowed.split()),
+            frozenset(forbidden.split()),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.model}: {'; '.join(map(' '.join, self.program))}"
+
+
+class Machine(Protocol):
+    """What a litmus program runs on: a simulated disk, or a real directory."""
+
+    def write(self, name: str, offset: int, data: bytes) -> None:
+        """Write to a file."""
+        ...
+
+    def truncate(self, name: str, size: int) -> None:
+        """Set a file's size."""
+        ...
+
+    def sync(self, kind: str, name: str) -> None:
+        """Sync a file ("fsync", "fdatasync") or its directory ("syncdir")."""
+        ...
+
+    def change(self, kind: str, names: Sequence[str]) -> None:
+        """Do "create", "unlink" or "rename"."""
+        ...
+
+    def fail(self) -> None:
+        """Let the next sync fail."""
+        ...
+
+
+def letters(text: str) -> bytes:
+    """The bytes of "A4096"."""
+    return text[:1].encode() * int(text[1:])
+
+
+def perform(program: Sequence[Sequence[str]], machine: Machine) -> Iterator[int]:
+    """Run a program, yielding after each step how many were done."""
+    for number, (verb, *words) in enumerate(program, 1):
+        # A refused step is part of the story: nobody corrects it.
+        with contextlib.suppress(OSError):
+            if verb == "write":
+                machine.write(words[0], int(words[1]), letters(words[2]))
+            elif verb == "truncate":
+                machine.truncate(words[0], int(words[1]))
+            elif verb == "fail":
+                machine.fail()
+            elif verb in {"fsync", "fdatasync", "syncdir"}:
+                machine.sync(verb, words[0])
+            else:
+                machine.change(verb, words)
+        yield number
+
+
+def letter(found: bytes | None, known: str) -> str:
+    """One byte of a look: None for no file, b"" for behind its end."""
+    if found is None:
+        return "-"
+    if not found:
+        return "."
+    return chr(found[0]) if chr(found[0]) in known else "0" if found == b"\0" else "#"
+
+
+def look(disk: Disk, probes: Sequence[str]) -> str:
+    """What is on a simulated disk."""
+    seen = ""
+    for probe in probes:
+        name, at, offset = probe.partition("@")
+        if not at:
+            seen += "+" if disk.exists(name.rstrip("?")) else "-"
+            continue
+        found = None
+        if disk.exists(name):
+            found = disk.open(name, read_only=True).pread(1, int(offset))
+        seen += letter(found, "ABCXY")
+    return seen
+
+
+class OnDisk:
+    """A litmus program's machine: a simulated disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def write(self, name: str, offset: int, data: bytes) -> None:
+        """Write to a file."""
+        self._disk.open(name).pwritev([data], offset)
+
+    def truncate(self, name: str, size: int) -> None:
+        """Set a file's size."""
+        self._disk.open(name).ftruncate(size)
+
+    def sync(self, kind: str, name: str) -> None:
+        """Sync a file or its directory."""
+        try:
+            if kind == "syncdir":
+                self._disk.fsync_dir(name)
+            elif kind == "fsync":
+                self._disk.open(name).fsync()
+            else:
+                self._disk.open(name).fdatasync()
+        finally:
+            self._disk.fail_sync = None
+
+    def change(self, kind: str, names: Sequence[str]) -> None:
+        """Do "create", "unlink" or "rename"."""
+        if kind == "create":
+            self._disk.open(names[0], create=True)
+        elif kind == "unlink":
+            self._disk.unlink(names[0])
+        else:
+            self._disk.rename(names[0], names[1])
+
+    def fail(self) -> None:
+        """Let the next sync fail."""
+        self._disk.fail_sync = lambda *_: errno.EIO
+
+
+LITMUS: tuple[Litmus, ...] = tuple(map(Litmus.parse, _LINES.strip().splitlines()))
+"""Every line."""
