@@ -200,7 +200,9 @@ class _Pages:
 
     def _header(self, pgid: int) -> Header:
         at = pgid * self._size
-        return Header.decode(bytes(self._bytes[at : at + PAGE_HEADER_SIZE]))
+        data = bytes(self._bytes[at : at + PAGE_HEADER_SIZE])
+        # A page that has not been written is all zeros.
+        return Header.decode(data.ljust(PAGE_HEADER_SIZE, b"\0"))
 
     def _page(self, pgid: int) -> Page:
         at, head = pgid * self._size, self._header(pgid)

@@ -7,7 +7,7 @@ testing draws the mixture first: each program has its own weights, and several
 kinds of operation have weight zero in it. A program without reads between
 deletes, or without reopening, reaches states the average program never does.
 
-    seed -> page size, freelist, universe, weights -> operations
+    seed -> page size, freelist, universe, weights, faults -> operations
 
 What is drawn small on purpose: few bucket paths and few keys, so that
 operations meet. What is drawn at borders on purpose: sizes. A bucket is inline
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Final
 
 from boltmodel.model import MAX_KEY_SIZE, Bucket, Path, walk
 from boltmodel.programs import (
+    ENDINGS,
     FREELIST_TYPES,
     Commit,
     CreateBucket,
@@ -71,6 +72,18 @@ _LONG: Final = (2000, 4000, 4064, 4080, 4096, 5000, 9000, 20_000)
 # Commits a program aims at, and operations a transaction.
 _COMMITS: Final = (2, 3, 4, 5, 6, 8)
 _READER_SLOTS: Final = 3
+# Half full is the default of the engine; the others make other trees.
+_FILL_PERCENTS: Final = (50, 50, 50, 10, 30, 80, 100)
+# Programs in which a call to the system fails.
+_FAULTY_SHARE: Final = 0.15
+# What can go wrong with which call. A read of no bytes is the end of the file.
+_EFFECTS: Final = {
+    "pwrite": ("EIO", "ENOSPC", "EINTR", "short"),
+    "fdatasync": ("EIO", "EIO", "EINTR"),
+    "fsync": ("EIO", "EINTR"),
+    "ftruncate": ("ENOSPC", "EIO"),
+    "pread": ("EIO", "EINTR"),
+}
 # How often a transaction is preceded by an idiom.
 _IDIOM_SHARE: Final = 0.2
 # At most this many existing buckets and keys of a given database are drawn
@@ -134,7 +147,32 @@ def generate(seed: int, universe: Universe | None = None) -> Program:
         operations.append(Commit())
         if draw.random() < weights["reopen"] / 40:
             operations.append(Reopen())
-    return Program(tuple(operations), page_size, freelist_type, no_freelist_sync)
+    fill_percent = draw.choice(_FILL_PERCENTS)
+    faults, ending = "", "continue"
+    # On a given file nothing is injected: what it holds must be known afterwards.
+    if universe is None and draw.random() < _FAULTY_SHARE:
+        faults, ending = _draw_faults(draw), draw.choice(ENDINGS)
+    return Program(
+        tuple(operations),
+        page_size,
+        freelist_type,
+        no_freelist_sync,
+        fill_percent,
+        faults,
+        ending,
+    )
+
+
+def _draw_faults(draw: random.Random) -> str:
+    """One call that fails, perhaps for good: two hide each other."""
+    call = draw.choice(list(_EFFECTS))
+    effect = draw.choice(_EFFECTS[call])
+    if effect == "short":
+        effect = f"short:{draw.choice((0, 7, 100, 512, 600))}"
+    elif effect != "EINTR" and draw.random() < 0.2:
+        effect += "!"
+    # Making the database takes the first calls; most faults come after that.
+    return f"{call}#{draw.choice((1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20))}={effect}"
 
 
 class _Source:
