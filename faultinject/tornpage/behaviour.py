@@ -9,7 +9,7 @@ it. So coverage here is a set of *features*, short strings, of four families:
     crash    inside fdatasync      a crash point that was closed
     fault    torn inside fdatasync a dishonest choice some execution made there
     size     2^6 crash points      how large it was, in powers of two
-    subject  (its own words)       what `features(disk)` of the subject
+    subject  (its own words)       what `features(history)` of the subject
                                    says, when it has that method: page shapes
 
 A program is worth keeping when it shows a feature that no smaller program shows
@@ -82,5 +82,5 @@ def _program(experiment: Experiment) -> Iterable[str]:
         yield "disk " + ">".join(kinds[at : at + 3])
     own = getattr(experiment.subject, "features", None)
     if own is not None and experiment.explorer is not None:
-        for name in own(experiment.disk):
+        for name in own(experiment.history):
             yield f"subject {name}"

@@ -14,9 +14,10 @@ from tornpage.certificate import Certificate
 from tornpage.command import main
 from tornpage.corpus import Corpus
 from tornpage.fuzz import Fuzzer
+from tornpage.model import CrashModel
 from tornpage.pool import Limits
 from tornpage.registry import load
-from tornpage.run import Plan
+from tornpage.run import Plan, run
 
 pytestmark = [
     pytest.mark.usefixtures("elsewhere"),
@@ -262,6 +263,15 @@ def test_what_was_never_seen_is_said_right_below_the_verdict(capsys):
     verdict, second, *_ = capsys.readouterr().out.splitlines()
     assert verdict.startswith("CONSISTENT")
     assert " ".join(second.split()) == "suspicious never seen: subject a unicorn."
+
+
+def test_a_subject_sees_its_own_features_counted():
+    plan = Plan(spec="shearbolt", programs=3, model=CrashModel.parse("tear=byte"))
+    certificate = run(load("shearbolt"), plan)
+    own = set(certificate.scope.sometimes)
+    seen = own & set(certificate.coverage.features)
+    assert seen
+    assert set(certificate.never_seen()) == own - seen
 
 
 def test_seeds_and_bounds_are_not_both_given(capsys):

@@ -113,6 +113,6 @@ class Wishful(Toy):
 
     sometimes = ("a unicorn", "two slots")
 
-    def features(self, disk):
-        offsets = {one.offset for one in disk.trace if one.op == "write"}
-        return {"two slots"} if len(offsets) > 1 else set()
+    def features(self, history):
+        states, _ = history
+        return {"two slots"} if len(states) > 1 else set()
