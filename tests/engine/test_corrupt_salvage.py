@@ -421,3 +421,12 @@ def test_without_the_freelist_old_pages_would_return(monkeypatch) -> None:
     monkeypatch.setattr(salvage.Report, "_freelist", nothing_is_free)
     with pytest.raises(AssertionError):
         test_free_pages_are_not_mistaken_for_lost_ones()
+
+
+def test_a_meta_that_cannot_be_says_the_page_size_where_it_stands() -> None:
+    # Of four pages only page 3 says its number: too few to guess from.
+    data = bytearray(make.root_is_meta())
+    data[0:80] = bytes(80)
+    data[2 * PAGE : 3 * PAGE] = bytes(PAGE)
+    with salvage.scan("db", storage=MemoryStorage({"db": bytes(data)})) as report:
+        assert (report.page_size, report.meta) == (PAGE, None)

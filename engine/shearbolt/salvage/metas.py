@@ -72,6 +72,7 @@ def find_metas(
     """
     found = [_read(probe, 0)]
     first = found[0]
+    hint = first.page_size_hint
     if page_size is not None:
         found.append(_read(probe, page_size))
     elif isinstance(first.meta, Meta):
@@ -85,9 +86,12 @@ def find_metas(
                 page_size = second.meta.page_size
                 found.append(second)
                 break
+            if second.page_size_hint == place:
+                # It stands where it says it does.
+                hint = place
             place *= 2
     if page_size is None:
-        page_size = guess_page_size(probe, size) or first.page_size_hint
+        page_size = guess_page_size(probe, size) or hint
         if page_size is None:
             raise InvalidDatabaseError(
                 "neither meta page can be read and no page size makes its pages "
