@@ -71,7 +71,7 @@ def _numbers(result: GateResult) -> Iterator[str]:
             f" {seen.executions:,} |"
         )
     yield ""
-    said = [f"{result.tier} tier, {result.seconds:,.0f} s"]
+    said = [f"{_plain(result.tier)} tier, {result.seconds:,.0f} s"]
     if result.planted:
         count = len(result.planted)
         said.insert(0, f"planted bugs caught: **{result.caught} of {count}**")
