@@ -426,3 +426,24 @@ def test_the_action_passes_status_and_verdict_on(tmp_path, mutant, status, verdi
     )
     assert done.returncode == status, done.stderr
     assert (tmp_path / "outputs").read_text() == f"verdict={verdict}\n"
+
+
+def test_a_bug_that_needs_no_crash_is_found_without_one(here):
+    planted = {one.name: one for one in Gate(a_policy()).run().planted}
+    assert planted["forgetful"].executions == planted["run-raises"].executions == 0
+    assert planted["no-sync"].executions > 0
+
+
+def test_what_a_subject_tells_of_its_bugs_is_shown(here, monkeypatch):
+    told = {"origin": "a book", "needs": "a crash"}
+    monkeypatch.setattr("toy_store.Toy.mutant_details", lambda *_: told, raising=False)
+    planted = Gate(a_policy()).run().planted
+    assert {(one.origin, one.needs) for one in planted} == {("a book", "a crash")}
+
+
+def test_a_lower_cap_in_the_hunt_invents_no_bug(here, monkeypatch):
+    # A planted bug that changes nothing has to survive, however hard one looks.
+    monkeypatch.setattr(units, "_HUNTING_CAP", 2)
+    monkeypatch.setattr("toy_store.MUTANTS", {"nothing": "changes nothing"})
+    (one,) = Gate(a_policy()).run().planted
+    assert (one.fate, one.reason) == ("survived", "3 programs broke no promise with it")
