@@ -22,7 +22,6 @@ from __future__ import annotations
 from shearbolt.bucket import DEFAULT_FILL_PERCENT, Bucket
 from shearbolt.check import Problem
 from shearbolt.cursor import Cursor
-from shearbolt.db import DB
 from shearbolt.db import open_database as open  # noqa: A004
 from shearbolt.errors import (
     BoltError,
@@ -57,6 +56,7 @@ from shearbolt.errors import (
     WouldDeadlockError,
 )
 from shearbolt.format import MAX_KEY_SIZE, MAX_VALUE_SIZE
+from shearbolt.handle import DB
 from shearbolt.stats import (
     BucketStats,
     BucketStructure,
