@@ -662,7 +662,12 @@ class Bucket(MutableMapping[bytes, bytes]):
         node = self._root_node
         while node is not None and not node.is_leaf:
             pgid = node.children[bisect_right(node._order, key, 1) - 1]
-            node = self._nodes.get(pgid)
+            child = self._nodes.get(pgid)
+            if child is not None and child.parent is not node:
+                # A damaged branch leads back to a page above it, or to another
+                # branch's child: `_node_for` says so.
+                return None
+            node = child
         return node
 
     def _node_for(self, key: bytes) -> Node:

@@ -190,6 +190,13 @@ class _Checker:
         text = self._text
         stack = [*visit.stack, pgid]
         if not keys:
+            # A root may be empty. Below a branch no writer leaves one behind:
+            # the keys of a whole range are gone.
+            if visit.stack and page.pgid:
+                yield self._problem(
+                    pgid, f"page {pgid}: empty leaf in a tree (stack: {stack})",
+                    visit.path,
+                )  # fmt: skip
             return
         if visit.low is not None and keys[0] < visit.low:
             yield self._problem(

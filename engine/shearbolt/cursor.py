@@ -96,7 +96,7 @@ class Cursor:
             return self._arrive(found=True)
         before = path.copy()
         if self._climb_forward() and self._skip_forward():
-            return self._arrive(found=True)
+            return self._arrive_behind(self._key)
         self._path = before
         return None
 
@@ -114,7 +114,7 @@ class Cursor:
             return self._arrive(found=True)
         before = path.copy()
         if self._climb_backward() and self._skip_backward():
-            return self._arrive(found=True)
+            return self._arrive_before(self._key)
         self._path = before
         return None
 
@@ -130,7 +130,7 @@ class Cursor:
             return self._arrive(found=True)
         before = self._path.copy()
         if self._climb_forward() and self._skip_forward():
-            return self._arrive(found=True)
+            return self._arrive_behind(key)
         self._path = before
         return None
 
@@ -183,6 +183,27 @@ class Cursor:
         key = self._key = element.keys[index]
         value = element.value_at(index)
         return key, (None if value.__class__ is BucketValue else value)
+
+    def _arrive_behind(self, key: bytes) -> Pair | None:
+        """On a leaf's first element; it must come behind `key`.
+
+        In a damaged tree that leads to a page twice it does not: this ends
+        every iteration, however the branches point.
+        """
+        element, index = self._path[-1]
+        if element.keys[index] <= key:
+            raise self._bucket.tx.corrupt(
+                element.pgid, "its first key is not behind the leaf before it"
+            )
+        return self._arrive(found=True)
+
+    def _arrive_before(self, key: bytes) -> Pair | None:
+        element, index = self._path[-1]
+        if element.keys[index] >= key:
+            raise self._bucket.tx.corrupt(
+                element.pgid, "its last key is not before the leaf behind it"
+            )
+        return self._arrive(found=True)
 
     def _descend(self, key: bytes) -> None:
         element = self._bucket.root_element()
@@ -238,14 +259,28 @@ class Cursor:
         return False
 
     def _skip_forward(self) -> bool:
-        """Leave leaves that this transaction has emptied behind."""
+        """Leave leaves that this transaction has emptied behind.
+
+        No more than there are pages: a damaged tree may lead to one for ever.
+        """
+        left = self._bucket.tx.high_water_mark
         while not self._path[-1][0].keys:
+            left = self._one_less(left)
             if not self._climb_forward():
                 return False
         return True
 
+    def _one_less(self, left: int) -> int:
+        if not left:
+            raise self._bucket.tx.corrupt(
+                self._path[-1][0].pgid, "the tree contains a cycle"
+            )
+        return left - 1
+
     def _skip_backward(self) -> bool:
+        left = self._bucket.tx.high_water_mark
         while not self._path[-1][0].keys:
+            left = self._one_less(left)
             if not self._climb_backward():
                 return False
         return True
@@ -260,7 +295,7 @@ class Cursor:
         if index < len(element.keys):
             return self._arrive(found=True)
         if self._climb_forward() and self._skip_forward():
-            return self._arrive(found=True)
+            return self._arrive_behind(key)
         self._force_stale()
         return None
 
@@ -272,7 +307,7 @@ class Cursor:
             self._path[-1] = (element, index - 1)
             return self._arrive(found=True)
         if self._climb_backward() and self._skip_backward():
-            return self._arrive(found=True)
+            return self._arrive_before(key)
         self._force_stale()
         return None
 

@@ -337,7 +337,10 @@ def _new_page_size(
     the four pages may have been torn anywhere. There can be nothing in it.
     """
     sizes = known or [wanted, *(1 << shift for shift in range(10, 17))]
-    if size > _NEW_PAGES * max(sizes):
+    # Nobody makes databases with larger pages, and `empty_database` would take
+    # four times whatever a damaged meta says.
+    sizes = [each for each in sizes if each <= MAX_PAGE_SIZE]
+    if not sizes or size > _NEW_PAGES * max(sizes):
         return None
     content = pager.read(0, size)
     for page_size in sizes:

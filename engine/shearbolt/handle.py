@@ -62,11 +62,12 @@ from shearbolt.errors import (
     DatabaseNotOpenError,
     DatabaseReadOnlyError,
     ForkedError,
+    InvalidDatabaseError,
     MaxSizeReachedError,
     StorageError,
     WouldDeadlockError,
 )
-from shearbolt.format import freelist_size
+from shearbolt.format import MAX_TXID, freelist_size
 from shearbolt.freelist import ArrayFreelist
 from shearbolt.pager import Pager
 from shearbolt.stats import Info, Stats, Work
@@ -281,6 +282,12 @@ class DB:
             self._collect_lost()
             self.require_open()
             self._require_healthy()
+            if self._meta.txid >= MAX_TXID:
+                raise InvalidDatabaseError(
+                    "the last transaction id is used up, so the meta page is "
+                    "damaged: 'shearbolt repair' makes a new file",
+                    path=self.path,
+                )
             with self._state:
                 self.require_open()
                 txid = self._meta.txid + 1

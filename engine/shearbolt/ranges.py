@@ -73,8 +73,10 @@ def _leaves(bucket: Bucket, keys: Range) -> Iterator[tuple[Page | Node, int, int
     leaf = _descend(bucket, path, keys.start)
     low = bisect_left(leaf.keys, keys.start)
     stop = keys.stop
+    order = _Order(bucket)
     while True:
         names = leaf.keys
+        order.forward(leaf)
         ends = stop is not None and bool(names) and names[-1] >= stop
         high = bisect_left(names, stop) if ends and stop is not None else len(names)
         if low < high:
@@ -96,8 +98,10 @@ def _leaves_reversed(
     path: Path = []
     leaf = _descend(bucket, path, keys.stop)
     start = keys.start
+    order = _Order(bucket)
     while True:
         names = leaf.keys
+        order.backward(leaf)
         high = len(names) if keys.stop is None else bisect_left(names, keys.stop)
         begins = bool(names) and names[0] <= start
         low = bisect_left(names, start) if begins else 0
@@ -109,6 +113,49 @@ def _leaves_reversed(
         if before is None:
             return
         leaf = before
+
+
+class _Order:
+    """Leaves must come in key order; that also ends every walk.
+
+    A damaged tree may lead to a page twice, by a cycle or because two branches
+    share it. Its keys are then not behind those before. Only leaves without keys
+    could be met again, and there are not more of them than pages.
+    """
+
+    __slots__ = ("_bucket", "_empty", "_last")
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._last: bytes | None = None
+        self._empty = 0
+
+    def forward(self, leaf: Page | Node) -> None:
+        names = leaf.keys
+        if not names:
+            self._skip(leaf)
+            return
+        if self._last is not None and names[0] <= self._last:
+            raise self._bucket.tx.corrupt(
+                leaf.pgid, "its first key is not behind the leaf before it"
+            )
+        self._last = names[-1]
+
+    def backward(self, leaf: Page | Node) -> None:
+        names = leaf.keys
+        if not names:
+            self._skip(leaf)
+            return
+        if self._last is not None and names[-1] >= self._last:
+            raise self._bucket.tx.corrupt(
+                leaf.pgid, "its last key is not before the leaf behind it"
+            )
+        self._last = names[0]
+
+    def _skip(self, leaf: Page | Node) -> None:
+        self._empty += 1
+        if self._empty > self._bucket.tx.high_water_mark:
+            raise self._bucket.tx.corrupt(leaf.pgid, "the tree contains a cycle")
 
 
 def _descend(bucket: Bucket, path: Path, key: bytes | None) -> Page | Node:
@@ -170,7 +217,10 @@ def _committed(
     path: Path = []
     first = _descend(bucket, path, stop if reverse else start)
     assert isinstance(first, Page)
+    order = _Order(bucket)
+    follow = order.backward if reverse else order.forward
     for leaf in chain((first,), _following(bucket, path, -1 if reverse else 1)):
+        follow(leaf)
         names, values = leaf.keys, leaf.values
         if not names:
             continue
