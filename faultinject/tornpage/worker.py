@@ -26,7 +26,6 @@ coordinator is gone, its input ends, and so does the worker after the unit at ha
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -48,10 +47,6 @@ if TYPE_CHECKING:
     from tornpage.subject import Subject
 
 __all__ = ["main", "plan_from_json", "plan_to_json", "serve", "work"]
-
-# Executions make few cycles and much garbage that needs no collector. Collecting
-# every 700 allocations walked the caches again and again: 9 % of the time.
-_GC_THRESHOLD = 50_000
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -151,7 +146,6 @@ def serve(lines: Iterable[str], answers: TextIO) -> None:
 def main() -> None:
     """Serve the process's standard input and output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.set_threshold(_GC_THRESHOLD)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     # A coordinator that is gone needs no traceback of ours.

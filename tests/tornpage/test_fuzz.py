@@ -183,6 +183,24 @@ def test_a_second_signal_does_not_wait_and_declares_what_was_begun(tmp_path):
     assert not any(worker.is_running() for worker in workers)
 
 
+def test_a_killed_coordinator_takes_its_workers_along_and_can_be_resumed():
+    process = started("toy_fuzz:Slow", "-n", "2", "--minutes", "5")
+    workers = workers_of(process, 2)
+    folder = ".tornpage/corpus/toy_fuzz-Slow"
+    while not os.path.exists(f"{folder}/state.json"):
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.kill()
+    process.communicate(timeout=10)
+    gone, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive, gone
+    # It died before it saved a certificate: new programs, none of them twice.
+    with open(f"{folder}/state.json", encoding="utf-8") as file:
+        position = json.load(file)["next_seed"]
+    _, data = fuzz("toy_fuzz:Slow", "--programs", "2")
+    assert data["seeds"] == [[position, 2]]
+
+
 def test_a_killed_worker_loses_nothing_because_its_program_is_run_again(tmp_path):
     process = started(
         "toy_fuzz:Slow", "-n", "2", "--seeds", "0..29", "--json", "out.json"

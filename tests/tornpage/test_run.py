@@ -102,6 +102,21 @@ def test_a_crash_point_that_hits_the_cap_is_unverifiable():
     assert "not closed" in certificate.doubts()[0]
 
 
+def test_an_unclosed_point_is_named_with_the_reads_it_branched_on():
+    certificate = run(Toy(), dataclasses.replace(PLAN, cap=2))
+    missing = certificate.coverage.crash_points - certificate.coverage.closed
+    assert 0 < len(certificate.unclosed) <= missing
+    first = certificate.unclosed[0]
+    assert (first.seed, first.executions) == (0, 2)
+    assert first.where.startswith(("inside", "before", "at the end"))
+    assert any("toy.db" in read for read in first.reads)
+    assert str(first) in certificate.doubts()[1]
+
+
+def test_a_closed_run_names_no_unclosed_point():
+    assert run(Toy(), PLAN).unclosed == ()
+
+
 class Clock:
     """A clock that goes on by so many seconds each time it is read."""
 
