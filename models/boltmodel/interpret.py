@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import shearbolt
 from boltmodel.model import (
@@ -518,7 +518,7 @@ def _do_on_engine(op: Operation, tx: Tx, fill: float) -> object:
             bucket.fill_percent = fill
             # The caller's buffer is the caller's: it may change it afterwards.
             buffer = bytearray(value_bytes(value))
-            bucket.put(key, buffer)
+            bucket.put(key, cast("bytes", buffer))
             buffer[:] = bytes(len(buffer))
         case Fill(path, first, count, step, value):
             bucket = _ensure(tx, path)

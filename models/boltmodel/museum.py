@@ -48,7 +48,7 @@ from boltmodel.corpus import BY_NAME, CORPUS
 from boltmodel.mutants import MUTANTS, mutant
 from boltmodel.programs import ReaderOpen, describe, encode
 from boltmodel.subject import ShearboltSubject
-from tornpage.experiment import Experiment
+from tornpage.experiment import Experiment, Finding
 from tornpage.model import CrashModel
 from tornpage.shrink import Budget, shrink_program, shrink_tape
 
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from boltmodel.programs import Program
-    from tornpage.experiment import Finding
     from tornpage.subject import Violation
 
 __all__ = [
@@ -237,6 +236,9 @@ def _live(program: Program) -> Violation | None:
 
 def _finding(program: Program, lane: str, wanted: str) -> Finding | None:
     """What this lane finds of this property, or None."""
+    if lane in _LIVE:
+        seen = _live(program)
+        return Finding(seen) if seen and seen.property == wanted else None
     model = _TORN if "torn" in lane else _WHOLE
     made = Experiment(_SUBJECT, program, model, cap=_CAP)
     return made.first(wanted)

@@ -46,5 +46,9 @@ def register(directory: str = ".tornpage/hypothesis") -> None:
     kept = DirectoryBasedExampleDatabase(directory)
     for name in ("fuzz", "nightly"):
         settings.register_profile(
-            name, plain, database=kept, max_examples=EXAMPLES[name]
+            name,
+            plain,
+            derandomize=False,
+            database=kept,
+            max_examples=EXAMPLES[name],
         )

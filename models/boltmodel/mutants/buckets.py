@@ -90,7 +90,7 @@ def _put_over_bucket(planter: Planter) -> None:
     needs="run",
 )
 def _callers_buffer_kept(planter: Planter) -> None:
-    def as_bytes(original: Call, data: bytes, what: str) -> object:
+    def as_bytes(original: Call, data: object, what: str) -> object:
         return data if isinstance(data, bytearray) else original(data, what)
 
     planter.instead(buckets, "_as_bytes", as_bytes)

@@ -206,7 +206,8 @@ def _meta_zero_preferred(planter: Planter) -> None:
 def _damaged_made_anew(planter: Planter) -> None:
     def read_metas(original: Call, pager: Pager, size: int) -> list[Meta | MetaError]:
         metas: list[Meta | MetaError] = original(pager, size)
-        damaged = [meta for meta in metas if isinstance(meta, MetaError)]
+        damaged: list[Meta | MetaError] = []
+        damaged += [meta for meta in metas if isinstance(meta, MetaError)]
         return damaged or metas
 
     def new_page_size(
