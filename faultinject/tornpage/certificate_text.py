@@ -64,8 +64,8 @@ def render(certificate: Certificate) -> str:
     if not certificate.violations:
         for doubt in certificate.doubts():
             lines += _wrapped("  because", f"{doubt}.")
-    for name in certificate.never_seen():
-        lines += _wrapped("  suspicious", f"never seen: {name}.")
+    if missing := certificate.never_seen():
+        lines += _wrapped("  suspicious", f"never seen: {', '.join(missing)}.")
     lines.append("")
     for name, text in _numbers(certificate):
         lines += _wrapped(f"  {name}", text)

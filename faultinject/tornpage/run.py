@@ -247,13 +247,14 @@ class _Runner:
         plan = self.plan
         experiment = Experiment(self.subject, program, plan.model, cap=plan.cap)
         self.tally.program(experiment)
+        # Before the program is run again: a subject may remember its last run only.
+        fingerprint, behaviour = Fingerprint(experiment), Behaviour(experiment)
         if self.started == 1 and not experiment.repeats():
             self.cut.append(
                 f"the program of {_named(seed)} did other things when it was run"
                 " again: what one run shows of its crashes does not hold for the next"
             )
             return
-        fingerprint, behaviour = Fingerprint(experiment), Behaviour(experiment)
 
         def visit(closure: Closure) -> None:
             faults = experiment.take_faults()

@@ -283,8 +283,11 @@ def test_what_was_never_seen_is_said_right_below_the_verdict(capsys):
     assert " ".join(second.split()) == "suspicious never seen: subject a unicorn."
 
 
-def test_a_subject_sees_its_own_features_counted():
-    plan = Plan(spec="shearbolt", programs=3, model=CrashModel.parse("tear=byte"))
+@pytest.mark.parametrize("programs", [1, 3])
+def test_a_subject_sees_its_own_features_counted(programs):
+    # With one program: features are asked for before the program is run again.
+    model = CrashModel.parse("tear=byte")
+    plan = Plan(spec="shearbolt", programs=programs, seed=1, model=model)
     certificate = run(load("shearbolt"), plan)
     own = set(certificate.scope.sometimes)
     seen = own & set(certificate.coverage.features)
