@@ -64,13 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         gate = Gate(
             policy, watch=_watcher(), mutant=options.mutant, commit=_commit(root)
         )
+        # A CI system that cancels a job says so with SIGTERM; reports are written.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         os.makedirs(options.out, exist_ok=True)
     except (PolicyError, SubjectError) as error:
         parser.error(str(error))
     except OSError as error:
         parser.error(f"{error.filename}: {error.strerror}")
-    # A CI system that cancels a job says so with SIGTERM, and reports are written.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     result = gate.run()
     _clear()
     write_outcome(result, options.out)

@@ -157,7 +157,8 @@ class Gate:
         self._catches = tuple(self._hunts())
         self._certificates: dict[str, list[Certificate]] = defaultdict(list)
         self._planted: dict[str, Planted] = {}
-        self._left_out: list[str] = []
+        self._lost: dict[tuple[str, str], str] = {}
+        self._interrupted: tuple[str, ...] = ()
 
     @property
     def _tried(self) -> bool:
@@ -261,7 +262,7 @@ class Gate:
                 told = tuple(self._tell(crew, lanes))
         except KeyboardInterrupt:
             done = f"{self._progress.done} of {len(units)} units"
-            self._left_out.insert(0, f"interrupted after {done}")
+            self._interrupted = (f"interrupted after {done}",)
             lanes = self._merged()
         return GateResult(
             subject=policy.subject,
@@ -272,7 +273,7 @@ class Gate:
             tried=self._tried,
             exhibits=tuple(self._exhibits(told)),
             curve=tuple(self._curve()),
-            left_out=_bounded(self._left_out),
+            left_out=(*self._interrupted, *_bounded(tuple(self._left_out()))),
             seconds=self._clock() - begun,
             budget=policy.seconds,
             workers=policy.processes,
@@ -297,9 +298,7 @@ class Gate:
             progress.caught += result.fate == "caught"
         elif isinstance(unit, Cover):
             if isinstance(result, Lost):
-                self._left_out.append(
-                    f"{unit.lane}: {unit.name} is not covered: {result.reason}"
-                )
+                self._lost[unit.lane, unit.name] = result.reason
                 return
             self._certificates[unit.lane].append(result)
             progress.crash_points += result.coverage.crash_points
@@ -356,6 +355,13 @@ class Gate:
                 regression_file_name(found),
                 regression_test(found, paths[lane]),
             )
+
+    def _left_out(self) -> Iterator[str]:
+        """What was not covered, in the order of the plan, not of the clock."""
+        planned = [(u.lane, u.name) for lane in self._lanes for u in lane.units]
+        for lane, name in (*planned, *(self._lost.keys() - set(planned))):
+            if reason := self._lost.get((lane, name)):
+                yield f"{lane}: {name} is not covered: {reason}"
 
     def _fates(self) -> Iterator[Planted]:
         for catch in self._catches:

@@ -109,7 +109,8 @@ def _verdict(result: GateResult) -> Iterator[str]:
     yield _figure("time", f"{result.seconds:,.0f} s")
     yield "</div></section>"
     if missing := result.never_seen():
-        rows = "".join(f"<li><code>{escape(name)}</code></li>" for name in missing)
+        names = (name.removeprefix("subject ") for name in missing)
+        rows = "".join(f"<li><code>{escape(name)}</code></li>" for name in names)
         yield (
             '<div class="note"><b>Suspicious:</b> every run should show these'
             f" behaviours, and this one did not:<ul>{rows}</ul></div>"
@@ -153,7 +154,12 @@ def _kill_rate(result: GateResult) -> Iterator[str]:
         short = "" if caught == count else " short"
         yield f'<div class="big {tone}">{caught} of {count}</div>'
         # Caught means little where the code is called broken without the bug, too.
-        clean = all(one.certificate.verdict == "consistent" for one in result.lanes)
+        scope = result.lanes[0].certificate.scope if result.lanes else None
+        clean = all(
+            one.certificate.verdict == "consistent"
+            for one in result.lanes
+            if one.certificate.scope == scope
+        )
         without = " The same programs pass without them." if clean else ""
         yield (
             f'<div class="meter{short}"><i style="width:{100 * caught / count:.1f}%">'
@@ -373,7 +379,8 @@ def _scene(scene: Scene, name: str) -> Iterator[str]:
     lines = "".join(f"<li><code>{escape(line)}</code></li>" for line in scene.program)
     yield f'<h4>Program</h4><ol class="program">{lines}</ol>'
     yield "<h4>What happened on the disk</h4>"
-    yield f'<div class="scroll">{draw(scene, name)}</div>'
+    # Where it does not fit it begins at its right end: the crash is there.
+    yield f'<div class="scroll ends">{draw(scene, name)}</div>'
     yield from _legend(scene)
     if scene.crash is None:
         yield '<p class="soft">No crash and no fault: it happens on an honest disk.</p>'
@@ -480,7 +487,7 @@ def _what_was_run(result: GateResult) -> Iterator[str]:
         yield (
             f'<tr><td class="tight"><b>{escape(lane.name)}</b></td>'
             f'<td><span class="tag {verdict}">{verdict}</span></td>'
-            f'<td>{escape(lane.what)}</td><td class="n">{seen.programs:,}</td>'
+            f'<td>{_breakable(lane.what)}</td><td class="n">{seen.programs:,}</td>'
             f'<td class="n">{seen.crash_points:,}</td>'
             f'<td class="n">{_percent(seen.closed_share)}</td>'
             f'<td class="n">{seen.executions:,}</td>'
@@ -492,8 +499,13 @@ def _what_was_run(result: GateResult) -> Iterator[str]:
     yield "<ul>"
     for model, left_out in _models(result).items():
         said = "; ".join(left_out)
-        yield f'<li><code class="cells">{escape(model)}</code>: {escape(said)}</li>'
+        yield f"<li><code>{_breakable(model)}</code>: {escape(said)}</li>"
     yield "</ul></section>"
+
+
+def _breakable(text: str) -> str:
+    """Text that may be broken behind a comma: crash models are long words."""
+    return escape(text).replace(",", ",<wbr>")
 
 
 def _models(result: GateResult) -> dict[str, Sequence[str]]:

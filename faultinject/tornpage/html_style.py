@@ -49,7 +49,8 @@ color:var(--tone)}
 letter-spacing:-.01em}
 .note{border-radius:8px;padding:10px 14px;margin:14px 0 0;background:var(--warn-bg);
 border:1px solid var(--warn)}
-.note b{color:var(--warn)}.note ul{margin:4px 0 0;padding-left:20px}
+.note b{color:var(--warn)}.note ul{margin:6px 0 0;padding:0;list-style:none;
+display:flex;flex-wrap:wrap;gap:2px 18px}
 .big{font-size:28px;font-weight:680;line-height:1.1;font-variant-numeric:tabular-nums}
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
 .soft{color:var(--soft);font-size:13.5px}
@@ -76,7 +77,7 @@ pre{background:var(--code);border:1px solid var(--line);border-radius:8px;
 padding:11px 13px;margin:0;overflow-x:auto;line-height:1.45}
 pre.one{user-select:all;white-space:pre-wrap;word-break:break-all}
 ol.program{margin:0;padding-left:26px}ol.program li{padding-left:4px}
-details{margin-top:12px}summary{cursor:pointer;color:var(--blue);font-size:13.5px}
+details{margin-top:12px}.card>details:first-child{margin-top:0}summary{cursor:pointer;color:var(--blue);font-size:13.5px}
 details[open] summary{margin-bottom:8px}
 .failure{margin-bottom:16px;border-left:6px solid var(--bad)}
 .failure>h3{font-size:18px;margin-bottom:2px}
@@ -118,7 +119,8 @@ svg .curve{fill:none;stroke:var(--blue);stroke-width:2}
 svg .area{fill:var(--blue-bg)}
 @media(max-width:760px){main{padding:12px 12px 48px}.grid{grid-template-columns:1fr}
 .card{padding:14px}.verdict h1{font-size:25px}.figures{gap:10px 24px}
-.figures .v{font-size:18px}}
+.figures .v{font-size:18px}
+.ends{direction:rtl}.ends svg{direction:ltr;display:block}}
 @media print{body{background:#fff}.card{break-inside:avoid}}
 """.strip()
 """CSS of the report."""

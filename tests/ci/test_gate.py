@@ -63,7 +63,7 @@ def here(monkeypatch):
     monkeypatch.setattr("gating.lanes.Crew", Crew)
 
 
-def gate(*arguments, cwd, timeout=60):
+def gate(*arguments, cwd, timeout=200):
     return subprocess.run(
         [sys.executable, str(CI / "gate.py"), *arguments],
         cwd=cwd,
@@ -363,21 +363,23 @@ def test_a_cancelled_gate_writes_its_reports_and_is_unverifiable(tmp_path):
     process = subprocess.Popen(
         [
             *(sys.executable, str(CI / "gate.py"), "--tier", "nightly"),
-            *("--out", str(tmp_path), "--workers", "1"),
+            *("--out", str(tmp_path / "out"), "--workers", "1"),
         ],
         cwd=EXAMPLES,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(2.5)
+    patience = time.monotonic() + 60
+    while not (tmp_path / "out").exists() and time.monotonic() < patience:
+        time.sleep(0.05)
+    time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    text, _ = process.communicate(timeout=30)
+    text, _ = process.communicate(timeout=90)
     assert process.returncode == 3
     assert "interrupted" in text
-    assert json.loads((tmp_path / "report.json").read_text())["verdict"] == (
-        "unverifiable"
-    )
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["verdict"] == "unverifiable"
 
 
 def the_shell_step_of_the_action():
@@ -421,7 +423,7 @@ def test_the_action_passes_status_and_verdict_on(tmp_path, mutant, status, verdi
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )
     assert done.returncode == status, done.stderr
