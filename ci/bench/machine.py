@@ -61,10 +61,16 @@ def describe(folder: str) -> Machine:
 
 
 def _build() -> str:
-    arguments = str(sysconfig.get_config_var("CONFIG_ARGS") or "")
-    optimised = "--enable-optimizations" in arguments
-    words = ["profile-guided" if optimised else "not profile-guided"]
-    if "--with-lto" in arguments:
+    variables = sysconfig.get_config_vars()
+    arguments = str(variables.get("CONFIG_ARGS") or "")
+    compiled = str(variables.get("PY_CORE_CFLAGS") or "") + str(
+        variables.get("PY_CORE_LDFLAGS") or ""
+    )
+    # Distributions train the compiler by other means than configure's option;
+    # then the flags say so.
+    trained = "--enable-optimizations" in arguments or "-fprofile-use" in compiled
+    words = ["profile-guided" if trained else "not known to be profile-guided"]
+    if "--with-lto" in arguments or "-flto" in compiled:
         words.append("LTO")
     if hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled():
         words.append("free-threaded")
