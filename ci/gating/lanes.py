@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from gating.policy import PolicyError
 from gating.units import Catch, Cover, Lost, Stage, Tell, Told
 from gating.workers import Crew
-from tornpage.certificate import Certificate, merge_all
+from tornpage.certificate import Certificate, MergeError, merge_all
 from tornpage.gate_result import Exhibit, GateResult, Lane, Planted
 from tornpage.model import CrashModel
 from tornpage.registry import default_model, load
@@ -158,7 +158,7 @@ class Gate:
         self._certificates: dict[str, list[Certificate]] = defaultdict(list)
         self._planted: dict[str, Planted] = {}
         self._lost: dict[tuple[str, str], str] = {}
-        self._interrupted: tuple[str, ...] = ()
+        self._odd: list[str] = []
 
     @property
     def _tried(self) -> bool:
@@ -262,7 +262,7 @@ class Gate:
                 told = tuple(self._tell(crew, lanes))
         except KeyboardInterrupt:
             done = f"{self._progress.done} of {len(units)} units"
-            self._interrupted = (f"interrupted after {done}",)
+            self._odd.append(f"interrupted after {done}")
             lanes = self._merged()
         return GateResult(
             subject=policy.subject,
@@ -273,7 +273,7 @@ class Gate:
             tried=self._tried,
             exhibits=tuple(self._exhibits(told)),
             curve=tuple(self._curve()),
-            left_out=(*self._interrupted, *_bounded(tuple(self._left_out()))),
+            left_out=(*self._odd, *_bounded(tuple(self._left_out()))),
             seconds=self._clock() - begun,
             budget=policy.seconds,
             workers=policy.processes,
@@ -308,11 +308,13 @@ class Gate:
         lanes = []
         for lane in self._lanes:
             parts = self._certificates[lane.name]
-            if parts:
-                whole = merge_all(parts)
-            else:
-                plan = lane.stage.plan()
-                whole = Certificate(scope=plan.scope(lane.stage.subject()))
+            plan = lane.stage.plan()
+            whole = Certificate(scope=plan.scope(lane.stage.subject()))
+            try:
+                whole = merge_all(parts) if parts else whole
+            except MergeError as error:
+                # Somebody edited the code while it was being tested.
+                self._odd.append(f"{lane.name}: {error}".rstrip("."))
             lanes.append(Lane(lane.name, lane.what, whole))
         return lanes
 

@@ -206,7 +206,7 @@ def begin_worker(path: tuple[str, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.set_threshold(_GC_THRESHOLD)
     # Code under test warns of the faults that it is given, thousands of times.
-    logging.lastResort = None
+    logging.getLogger().addHandler(logging.NullHandler())
     sys.path[:] = path
 
 

@@ -443,6 +443,14 @@ def test_what_a_subject_tells_of_its_bugs_is_shown(here, monkeypatch):
     assert {(one.origin, one.needs) for one in planted} == {("a book", "a crash")}
 
 
+def test_code_that_is_edited_meanwhile_makes_it_unverifiable(here, monkeypatch):
+    digests = iter(range(100))
+    monkeypatch.setattr("tornpage.run.code_digest", lambda _: f"{next(digests):064}")
+    result = Gate(a_policy(planted=False)).run()
+    assert result.verdict == "unverifiable"
+    assert "do not merge: they differ in code" in result.doubts()[0]
+
+
 def test_a_lower_cap_in_the_hunt_invents_no_bug(here, monkeypatch):
     # A planted bug that changes nothing has to survive, however hard one looks.
     monkeypatch.setattr(units, "_HUNTING_CAP", 2)
