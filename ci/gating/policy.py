@@ -50,12 +50,12 @@ class Policy:
         database_programs: Programs on each of those.
         planted: Whether planted bugs are tried.
         planted_programs: Programs, after the corpus, to catch one with.
-        planted_seconds: Time for one; one that takes longer is not caught.
+        planted_seconds: Processor time for one; one that takes longer is not caught.
         shrink_planted: Whether their stories are shrunk.
         kill_rate: The least share of them to be caught, 0 to 1.
         failures: Most failures that are shrunk and drawn.
         cap: Most executions for one crash point.
-        unit_seconds: Time for one program.
+        unit_seconds: Processor time for one program.
         root: Folder that paths are relative to.
     """
 

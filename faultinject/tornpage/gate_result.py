@@ -66,7 +66,7 @@ class Planted:
         found_by: The program that caught it: "corpus 3" or "seed 17".
         programs: Programs tried, that one included.
         executions: Recoveries until it was caught, shrinking not included.
-        seconds: Time until it was caught, shrinking not included.
+        seconds: Processor time until it was caught, shrinking not included.
         size: Operations of the program in its story.
         dishonest: Dishonest choices of the disk in its story.
         shrunk: Whether the story was shrunk.

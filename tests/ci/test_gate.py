@@ -183,6 +183,13 @@ def test_a_unit_without_end_is_ended_and_not_covered(monkeypatch):
     assert "longer than" in done.reason
 
 
+def test_a_unit_that_stands_still_is_ended_too(monkeypatch):
+    monkeypatch.setattr(units, "cover", lambda *_: time.sleep(60))
+    stage = units.Stage("toy_store:Toy", "", 10)
+    done = units.do(units.Cover("programs", stage, "seed 0", 0, None, 0.05))
+    assert isinstance(done, units.Lost)
+
+
 def test_a_worker_that_dies_takes_no_unit_into_a_pass(tmp_path, monkeypatch):
     (tmp_path / "deadly.py").write_text(
         "import os\n"
