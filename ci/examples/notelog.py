@@ -1,4 +1,4 @@
-"""A store of 60 lines: notes appended to one file, each with its checksum.
+"""A small store: notes appended to one file, each with its checksum.
 
     notes.log    | length 4 | crc32 4 | text | length 4 | crc32 4 | text | ...
 
