@@ -139,7 +139,9 @@ class Pager:
         flags, count, overflow = self._fields(pgid, high_water_mark)
         read, limit = self._reader(pgid, overflow)
         try:
-            if flags == LEAF:
+            # bbolt can leave a root branch without elements (bbolt #1170): an
+            # empty tree, which a leaf without elements is too.
+            if flags == LEAF or (flags == BRANCH and not count):
                 return decode_leaf(pgid, count, overflow, read, limit)
             if flags == BRANCH:
                 return decode_branch(pgid, count, overflow, read, limit)

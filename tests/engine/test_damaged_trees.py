@@ -120,6 +120,8 @@ HARMLESS_TO_READ = {
     "keys before their place",
     "overflow into the next",
     "children swapped",
+    # As a root it is bbolt's way to say empty (bbolt #1170).
+    "no elements",
 }
 
 

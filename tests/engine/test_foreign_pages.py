@@ -61,3 +61,24 @@ def test_such_a_database_is_read_and_written(tmp_path):
         with db.view() as tx:
             assert len(tx.bucket(b"b")) == 6
             assert tx.check() == []
+
+
+def test_a_root_branch_without_elements_is_an_empty_bucket(tmp_path):
+    # bbolt #1170: it can leave one behind.
+    path = tmp_path / "emptied.db"
+    with shearbolt.open(path) as db, db.update() as tx:
+        bucket = tx.create_bucket(b"b")
+        for i in range(500):
+            bucket.put(b"k%03d" % i, b"v" * 100)
+    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+        root = tx.bucket(b"b").root
+    data = bytearray(path.read_bytes())
+    data[root * 4096 + 10 : root * 4096 + 12] = bytes(2)
+    path.write_bytes(data)
+    with shearbolt.open(path) as db:
+        with db.view() as tx:
+            assert dict(tx.bucket(b"b")) == {}
+        with db.update() as tx:
+            tx.bucket(b"b").put(b"k", b"v")
+        with db.view() as tx:
+            assert dict(tx.bucket(b"b")) == {b"k": b"v"}
