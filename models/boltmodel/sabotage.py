@@ -159,7 +159,13 @@ def _tail_ignored(planter: Planter) -> None:
 def _oldest_dropped(planter: Planter) -> None:
     def groups(original: Call, self: Cell, *where: Any) -> Any:
         found = original(self, *where)
-        return found[:-1] if len(found) > 1 else found
+        # Members are (content, content behind the tear, ...); 0 is the oldest.
+        without = [
+            group
+            for group in found
+            if any(one[0] and one[1] for one in group.cell.members)
+        ]
+        return tuple(without) or found
 
     planter.instead(Cell, "groups", groups)
 
@@ -254,7 +260,7 @@ SABOTAGES: Final[Mapping[str, Sabotage]] = {
         ),
         Sabotage(
             "oldest-dropped",
-            "The explorer never leaves a piece at its oldest content.",
+            "The explorer never leaves a piece, or part of it, at its oldest content.",
             "no-meta-sync",
             _oldest_dropped,
         ),

@@ -8,6 +8,7 @@ import pytest
 from boltmodel.generate import Universe, generate, universe_of
 from boltmodel.model import Bucket
 from boltmodel.programs import (
+    ENDINGS,
     PAGE_SIZES,
     Commit,
     Fill,
@@ -25,6 +26,8 @@ from boltmodel.programs import (
     value_bytes,
 )
 from boltmodel.simplify import simplify, weight
+from boltmodel.subject import ShearboltSubject
+from tornpage.disk import Disk
 
 SEEDS = range(200)
 PROGRAMS = [generate(seed) for seed in SEEDS]
@@ -61,6 +64,10 @@ def test_a_long_padded_key_is_short_in_json():
         ({"ops": [], "freelist_type": "tree"}, "freelist_type"),
         ({"ops": [], "no_freelist_sync": 1}, "no_freelist_sync"),
         ({"ops": ["commit"]}, "operation 0: an operation is a list"),
+        ({"ops": [], "fill_percent": 5}, "from 10 to 100"),
+        ({"ops": [], "faults": 3}, "faults are text"),
+        ({"ops": [], "faults": "pwrite"}, "no fault"),
+        ({"ops": [], "ending": "weep"}, "ending must be one of"),
     ],
 )
 def test_what_is_no_program_is_refused_with_the_place(data, message):
@@ -87,7 +94,7 @@ def test_fill_keys_ascend_with_their_numbers():
 def test_there_is_one_line_for_people_per_operation():
     for program in PROGRAMS:
         lines = describe(program)
-        assert len(lines) == len(program.operations)
+        assert len(lines) == len(program.operations) + bool(program.faults)
         assert all(line and "\n" not in line for line in lines)
 
 
@@ -101,6 +108,10 @@ def test_the_generator_uses_every_operation_and_option():
     assert {1024, 4096} <= {program.page_size for program in PROGRAMS}
     assert {program.freelist_type for program in PROGRAMS} == {"array", "hashmap"}
     assert {program.no_freelist_sync for program in PROGRAMS} == {True, False}
+    assert {10, 50, 100} <= {program.fill_percent for program in PROGRAMS}
+    faulty = [program for program in PROGRAMS if program.faults]
+    assert 0 < len(faulty) < len(PROGRAMS) / 3
+    assert {program.ending for program in faulty} == set(ENDINGS)
 
 
 def test_the_generator_goes_to_the_borders():
@@ -182,6 +193,29 @@ def test_simplify_reaches_a_single_small_operation():
     while (smaller := next(filter(fails, simplify(program)), None)) is not None:
         program = smaller
     assert program == Program((Put((b"b",), b"k", Value(2, 5)),))
+
+
+def test_a_fault_moves_with_the_operations_before_it():
+    """The call that has to fail comes earlier when less is done before it."""
+
+    def fails(program):
+        # As if every operation made one call, and the last one's had to fail.
+        return program.faults == f"pwrite#{len(program.operations)}=EIO"
+
+    program = Program((Commit(),) * 5, faults="pwrite#5=EIO", ending="kill")
+    while (smaller := next(filter(fails, simplify(program)), None)) is not None:
+        program = smaller
+    assert program == Program((Commit(),), faults="pwrite#1=EIO")
+
+
+def test_a_program_with_faults_is_run_with_them_and_judged_with_them():
+    subject = ShearboltSubject()
+    put = Put((b"a",), b"k", Value(1, 5))
+    faulty = Program((put, Commit()), faults="fdatasync#4=EIO", ending="reopen")
+    history = subject.run(faulty, Disk())
+    assert history.errors == ["StorageError"]
+    assert subject.live_violations(history) == ()
+    assert "while fdatasync#4=EIO" in subject.describe(faulty)[-1]
 
 
 def test_page_sizes_are_powers_of_two():

@@ -256,8 +256,8 @@ def _wrong_slot(planter: Planter) -> None:
     "both-slots",
     "Every meta goes to both slots, under one sync, so as to have a copy.",
     origin="generic: wrong slot",
-    breaks="P",
-    needs="torn",
+    breaks="PA",
+    needs="errors, crash",
 )
 def _both_slots(planter: Planter) -> None:
     def write_meta(_: Call, self: DB, meta: Meta) -> None:

@@ -38,7 +38,7 @@ _bugs = Gallery()
     "A commit whose meta was not written or synced reports success.",
     origin="boltdb bfb02ae (2014)",
     breaks="PAME",
-    needs="errors",
+    needs="errors, crash",
 )
 def _meta_error_swallowed(planter: Planter) -> None:
     def write_meta(original: Call, self: DB, meta: Meta) -> bool:
@@ -56,7 +56,7 @@ def _meta_error_swallowed(planter: Planter) -> None:
     "A commit whose pages were not written or synced reports success.",
     origin="generic: error ignored",
     breaks="PAMES",
-    needs="errors",
+    needs="errors, crash",
 )
 def _data_error_swallowed(planter: Planter) -> None:
     def write_out(original: Call, self: Tx) -> bool:
@@ -90,8 +90,8 @@ def _sync_retried(planter: Planter) -> None:
     "heal-skipped",
     "A meta slot in doubt is left as it is.",
     origin="bbolt HEAD: failed meta sync",
-    breaks="PA",
-    needs="errors, crash",
+    breaks="MPA",
+    needs="errors",
 )
 def _heal_skipped(planter: Planter) -> None:
     def heal(_: Call, storage: Any, pager: Pager, identity: tuple[int, int]) -> None:
