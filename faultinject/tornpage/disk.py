@@ -45,9 +45,10 @@ from typing import TYPE_CHECKING, Any
 
 from tornpage.choices import Replay
 from tornpage.clock import Clock, ClockCondition
-from tornpage.image import Image, Watch
+from tornpage.image import Image
 from tornpage.life import Life
 from tornpage.model import CrashModel
+from tornpage.pieces import Watch
 from tornpage.trace import (
     Create,
     Mark,

@@ -39,8 +39,9 @@ from typing import TYPE_CHECKING
 from tornpage.brute import arrives_in_pieces, platters
 from tornpage.choices import Choice, Chooser, Enumerator, Replay, Sampler, Tape
 from tornpage.disk import Disk
-from tornpage.image import Image, Watch
+from tornpage.image import Image
 from tornpage.model import CrashModel
+from tornpage.pieces import Watch
 from tornpage.schedule import CrashPoint, format_schedule, parse_schedule
 from tornpage.trace import Mark, Sync, SyncDir, Trace
 

@@ -146,6 +146,43 @@ class FileImage:
         keep = self.size - atom * self.atom
         return content if keep >= self.atom else zero_from(content, keep, self.atom)
 
+    def bared(self, end: int, skip: int | None = None) -> list[tuple[int, bytes]]:
+        """What growing to `end` makes zero: number and content of each atom.
+
+        `skip` is an atom to stop before, because somebody writes from there on.
+        """
+        atom, size = self.atom, self.size
+        first = size // atom
+        behind = -(-end // atom) if skip is None else skip
+        touched = {
+            at
+            for layer in (self.held, self.open, self.dirty, self.fresh)
+            for at in layer
+            if first <= at < behind
+        }
+        touched.update(range(first, min(behind, -(-self.limit // atom))))
+        if size % atom and first < behind:
+            # The end of the last atom is zeroed in any case.
+            touched.add(first)
+        return [(at, self.newest(at)) for at in sorted(touched)]
+
+    def forget_behind(self, size: int) -> None:
+        """What is not pending and lies behind a durable size is gone."""
+        self.limit = min(self.limit, size)
+        atom = self.atom
+        for at in [one for one in self.held if (one + 1) * atom > size]:
+            keep = size - at * atom
+            if keep <= 0:
+                del self.held[at]
+            else:
+                self.held[at] = zero_from(self.held[at], keep, atom)
+        for at in [one for one in self.open if (one + 1) * atom > size]:
+            keep = size - at * atom
+            if keep <= 0:
+                del self.open[at]
+            else:
+                self.open[at] = self.open[at].cut(keep)
+
     def fork(self) -> FileImage:
         """A copy that shares the base."""
         made = FileImage(self.inode, self.base, self.atom)

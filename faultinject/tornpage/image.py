@@ -24,34 +24,19 @@ A crash inside a write, a truncate or a directory change leaves one of the
 images of the point after it: each of its pieces has arrived or not. A crash
 inside a sync leaves one of the images of the point before it. So an image
 between two operations is all that the explorer needs.
-
-Watching
---------
-`watch` is a set of pieces that somebody consumed. An operation that changes
-what one of them may be makes it stale; all others leave it alone. That is what
-lets the explorer reuse an answer.
 """
 
 from __future__ import annotations
 
 import math
-import posixpath
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tornpage.cell import ALWAYS, NEVER, NO_NEED, Cell
 from tornpage.damage import endangered, flights, garbage
 from tornpage.file_image import FileImage, Size, zero_from
-from tornpage.trace import (
-    Create,
-    Rename,
-    Sync,
-    SyncDir,
-    Truncate,
-    Unlink,
-    Write,
-)
+from tornpage.pieces import CutKey, NameChange, Tally, Watch, directory_of
+from tornpage.trace import Create, Rename, Sync, SyncDir, Truncate, Unlink, Write
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
@@ -61,54 +46,7 @@ if TYPE_CHECKING:
     from tornpage.model import CrashModel
     from tornpage.trace import Operation
 
-__all__ = ["CutKey", "Image", "NameChange", "Watch", "directory_of"]
-
-
-def directory_of(path: str) -> str:
-    """The directory whose entry `path` is."""
-    return posixpath.dirname(posixpath.normpath(path))
-
-
-@dataclass(frozen=True, slots=True)
-class NameChange:
-    """One change of directory entries, all of it or nothing.
-
-    Attributes:
-        key: Its own number, in the order of the changes.
-        stamp: The operation that made it.
-        life: The life of the disk in which it was made.
-        changes: (name, inode or None) pairs.
-        directories: The directories they are in.
-        need: Syncs that must have lied if it is lost.
-    """
-
-    key: int
-    stamp: int
-    life: int
-    changes: tuple[tuple[str, int | None], ...]
-    directories: frozenset[str]
-    need: Need = NO_NEED
-
-
-@dataclass(slots=True)
-class Watch:
-    """Pieces of a disk that somebody consumed.
-
-    Attributes:
-        atoms: Atom numbers by inode.
-        sizes: Inodes whose size mattered.
-        names: Names that were looked up.
-        stale: Set when what one of these may be has changed.
-    """
-
-    atoms: dict[int, set[int]] = field(default_factory=dict)
-    sizes: set[int] = field(default_factory=set)
-    names: set[str] = field(default_factory=set)
-    stale: bool = False
-
-
-CutKey = int | tuple[int, int]
-"""A life, or a life and an inode."""
+__all__ = ["Image"]
 
 _NOBODY = Watch()
 _NO_ATOMS: frozenset[int] = frozenset()
@@ -132,11 +70,11 @@ class Image:
         lied: Syncs that turned out to have lied.
         life: How many crashes the disk has had.
         clock: Stamp of the next operation.
+        tally: How many images there are.
     """
 
     __slots__ = (
         "_keys",
-        "_reach",
         "_undecided",
         "clock",
         "cuts",
@@ -160,10 +98,7 @@ class Image:
         self.lied = NO_NEED
         self.life = 0
         self.clock = 0
-        # How many atoms and sizes have how many legal contents, as log2.
-        self.tally: Counter[float] = Counter()
-        # order=ordered: log2 of the images each pending operation adds.
-        self._reach: dict[int, float] = {}
+        self.tally = Tally()
         self._keys = 0
         # Atoms that may be garbage, as asked for since the last operation.
         self._undecided: dict[tuple[int, int], Cell] = {}
@@ -182,8 +117,7 @@ class Image:
         made.lied = self.lied
         made.life = self.life
         made.clock = self.clock
-        made.tally = Counter(self.tally)
-        made._reach = dict(self._reach)
+        made.tally = self.tally.fork()
         made._keys = self._keys
         return made
 
@@ -240,13 +174,12 @@ class Image:
     def begin(self) -> None:
         """Count what is undecided, after a new life was given its decisions."""
         self.tally.clear()
-        self._reach.clear()
         for file in self.files.values():
             if len({one.size for one in file.sizes}) == 1:
                 self._forget_behind(file, file.size)
             for cell in file.open.values():
-                self._tally(cell.bits(), 1)
-            self._tally(file.size_bits, 1)
+                self.tally.add(cell.bits())
+            self.tally.add(file.size_bits)
 
     def images_log2(self) -> float:
         """log2 of the number of distinct devices that a crash now may leave.
@@ -259,16 +192,13 @@ class Image:
         `order=append` forbids, and of sizes and data under `size=with-data`.
         """
         if self.model.order == "ordered":
-            total = 0.0
-            for bits in self._reach.values():
-                total = _log2_sum(total, bits)
-            return total
+            return self.tally.positions()
         names = sum(
             1.0 for one in self.pending if one.key not in self.kept and not one.need
         )
         if self.model.entries == "prefix":
             names = math.log2(names + 1.0)
-        return names + sum(bits * n for bits, n in self.tally.items())
+        return names + self.tally.product()
 
     def apply(self, record: Operation, watch: Watch = _NOBODY) -> None:
         """Advance by one operation.
@@ -314,13 +244,6 @@ class Image:
                         return inode
         return self.names.get(name)
 
-    def _tally(self, bits: float, by: int) -> None:
-        left = self.tally.get(bits, 0) + by
-        if left:
-            self.tally[bits] = left
-        else:
-            self.tally.pop(bits, None)
-
     def _write(self, record: Write, stamp: int, watch: Watch) -> None:
         file = self.files[record.inode]
         offset, data = record.offset, record.data
@@ -349,7 +272,7 @@ class Image:
                 )
             )
         if grows:
-            changed = [*self._bared(file, offset, skip=first), *changed]
+            changed = [*file.bared(offset, skip=first), *changed]
             grown_from = file.size // atom
             longer = range(max(first, grown_from), behind)
             file.extensions.append((stamp, longer.start, behind, NO_NEED))
@@ -367,29 +290,10 @@ class Image:
 
     def _resize(self, file: FileImage, size: int, stamp: int, watch: Watch) -> None:
         if size > file.size:
-            bared = self._bared(file, size)
+            bared = file.bared(size)
             handed = self._handed(file, range(0))
             self._set_atoms(file, bared, stamp, watch, handed=handed)
         self._set_size(file, size, stamp, watch)
-
-    def _bared(
-        self, file: FileImage, end: int, skip: int | None = None
-    ) -> list[tuple[int, bytes]]:
-        """Atoms between the present size and `end` that have to become zero."""
-        atom, size = self.model.atom, file.size
-        first = size // atom
-        behind = -(-end // atom) if skip is None else skip
-        touched = {
-            at
-            for layer in (file.held, file.open, file.dirty, file.fresh)
-            for at in layer
-            if first <= at < behind
-        }
-        touched.update(range(first, min(behind, -(-file.limit // atom))))
-        if size % atom and first < behind:
-            # The end of the last atom is zeroed in any case.
-            touched.add(first)
-        return [(at, file.newest(at)) for at in sorted(touched)]
 
     def _handed(self, file: FileImage, written: range) -> Container[int]:
         """Atoms that growing a file hands to the drive, with what is written."""
@@ -442,14 +346,14 @@ class Image:
                 watch.stale = True
             bits = new.bits()
             if before:
-                self._tally(before, -1)
-            self._tally(bits, 1)
+                self.tally.add(before, -1)
+            self.tally.add(bits)
             if in_order:
                 pair = Cell(new.contents[-2:], new.stamps[-2:], self.model)
                 # Over an undecided content: it arrived or it did not.
                 fresh += pair.bits() if pair.contents[0] else 1.0
         if fresh:
-            self._reach[stamp] = self._reach.get(stamp, 0.0) + fresh
+            self.tally.reaches(stamp, fresh)
 
     def _concerns(self, consumed: AbstractSet[int], at: int) -> bool:
         """Whether a change of atom `at` changes what a consumed one may be."""
@@ -481,12 +385,12 @@ class Image:
         if self.model.order == "ordered":
             old = replace(last, last=stamp)
             file.sizes = (*file.sizes[:-1], old, Size(size, stamp, stamp))
-            self._reach[stamp] = self._reach.get(stamp, 0.0) + 1.0
+            self.tally.reaches(stamp, 1.0)
         else:
             file.sizes = (*file.sizes, Size(size, stamp))
         if before:
-            self._tally(before, -1)
-        self._tally(file.size_bits, 1)
+            self.tally.add(before, -1)
+        self.tally.add(file.size_bits)
         if file.inode in watch.sizes:
             watch.stale = True
 
@@ -541,21 +445,21 @@ class Image:
         """Give up everything since the last sync, in the cache and below."""
         since = file.synced
         for at, cell in list(file.dirty.items()):
-            self._tally(cell.bits(), -1)
+            self.tally.add(cell.bits(), -1)
             kept = cell.reverted(since)
             if len(kept.contents) > 1:
                 file.dirty[at] = kept
-                self._tally(kept.bits(), 1)
+                self.tally.add(kept.bits())
                 continue
             del file.dirty[at]
             if at in file.open:
-                self._tally(file.open[at].bits(), 1)
+                self.tally.add(file.open[at].bits())
         if file.life == self.life:
-            self._tally(file.size_bits, -1)
+            self.tally.add(file.size_bits, -1)
             first, *rest = file.sizes
             file.sizes = (first, *(one for one in rest if one.stamp <= since))
             if file.size_bits:
-                self._tally(file.size_bits, 1)
+                self.tally.add(file.size_bits)
         file.extensions = [one for one in file.extensions if one[0] <= since]
         file.fresh = {at: one for at, one in file.fresh.items() if one[0] <= since}
         watch.stale = True
@@ -567,7 +471,7 @@ class Image:
         longest = max(one.size for one in file.sizes)
         if longest > file.size:
             # Behind a size that may be durable all is gone, if it is.
-            bared = self._bared(file, longest)
+            bared = file.bared(longest)
             self._set_atoms(
                 file, [one for one in bared if one[0] not in file.clean], sync, watch
             )
@@ -575,24 +479,24 @@ class Image:
         for at, cell in list(file.dirty.items()):
             if at in file.clean:
                 continue
-            self._tally(cell.bits(), -1)
+            self.tally.add(cell.bits(), -1)
             kept = cell.doubted(sync, lies)
             if kept.inner is None:
                 file.open.pop(at, None)
             if len(kept.contents) > 1:
                 file.dirty[at] = kept
-                self._tally(kept.bits(), 1)
+                self.tally.add(kept.bits())
             else:
                 file.held[at] = kept.contents[0]
                 del file.dirty[at]
         if file.life == self.life and len(file.sizes) > 1:
             watch.stale = watch.stale or file.inode in watch.sizes
-            self._tally(file.size_bits, -1)
+            self.tally.add(file.size_bits, -1)
             *old, last = file.sizes
             old = [replace(one, need=one.need | more) for one in old]
             file.sizes = (*(one for one in old if len(one.need) <= lies), last)
             if file.size_bits:
-                self._tally(file.size_bits, 1)
+                self.tally.add(file.size_bits)
             if len(file.sizes) == 1:
                 self._forget_behind(file, last.size)
         grown = [(*one[:3], one[3] | more) for one in file.extensions]
@@ -619,8 +523,8 @@ class Image:
             self._settle_file(file, stamp, watch)
         upto = [one for one in self.pending if one.stamp <= stamp]
         self._settle_names(upto, sync, watch)
-        for old in [one for one in self._reach if one <= stamp]:
-            del self._reach[old]
+        for old in [one for one in self.tally.reach if one <= stamp]:
+            del self.tally.reach[old]
 
     def _settle_file(self, file: FileImage, stamp: int, watch: Watch) -> None:
         dirty = file.dirty
@@ -636,21 +540,21 @@ class Image:
                 if at in file.clean:
                     left[at] = cell
                     continue
-                self._tally(cell.bits(), -1)
+                self.tally.add(cell.bits(), -1)
                 kept = cell.settled(stamp)
                 if len(kept.contents) == 1:
                     file.held[at] = kept.contents[0]
                     file.open.pop(at, None)
                 else:
                     left[at] = kept
-                    self._tally(kept.bits(), 1)
+                    self.tally.add(kept.bits())
                     if kept.inner is None:
                         file.open.pop(at, None)
             file.dirty = left
         if file.life == self.life and len(file.sizes) > 1:
             if file.inode in watch.sizes:
                 watch.stale = True
-            self._tally(file.size_bits, -1)
+            self.tally.add(file.size_bits, -1)
             keep = max(
                 (at for at, one in enumerate(file.sizes) if one.stamp <= stamp),
                 default=0,
@@ -658,7 +562,7 @@ class Image:
             file.sizes = file.sizes[keep:]
             bits = file.size_bits
             if bits:
-                self._tally(bits, 1)
+                self.tally.add(bits)
             if keep:
                 self._forget_behind(file, file.sizes[0].size)
         if file.life == self.life:
@@ -666,20 +570,8 @@ class Image:
 
     def _forget_behind(self, file: FileImage, size: int) -> None:
         """A durable size: what the platter has behind it cannot come back."""
-        file.limit = min(file.limit, size)
+        file.forget_behind(size)
         atom = self.model.atom
-        for at in [one for one in file.held if (one + 1) * atom > size]:
-            keep = size - at * atom
-            if keep <= 0:
-                del file.held[at]
-            else:
-                file.held[at] = zero_from(file.held[at], keep, atom)
-        for at in [one for one in file.open if (one + 1) * atom > size]:
-            keep = size - at * atom
-            if keep <= 0:
-                del file.open[at]
-            else:
-                file.open[at] = file.open[at].cut(keep)
         if self.model.order != "ordered":
             return
         # Later versions may be pending over what is cut off.
@@ -690,7 +582,7 @@ class Image:
             durable = zero_from(cell.contents[0], keep, atom)
             same = cell.contents[0] != durable == cell.contents[1]
             rest, stamps = cell.contents[1 + same :], cell.stamps[1 + same :]
-            self._tally(cell.bits(), -1)
+            self.tally.add(cell.bits(), -1)
             if rest:
                 cut = Cell(
                     (durable, *rest),
@@ -700,7 +592,7 @@ class Image:
                     levels=cell.levels and (ALWAYS, *cell.levels[1 + same :]),
                 )
                 file.dirty[at] = cut
-                self._tally(cut.bits(), 1)
+                self.tally.add(cut.bits())
             else:
                 file.held[at] = durable
                 del file.dirty[at]
@@ -713,7 +605,7 @@ class Image:
         key = self._keys
         self.pending.append(NameChange(key, stamp, self.life, changes, directories))
         if self.model.order == "ordered":
-            self._reach[stamp] = self._reach.get(stamp, 0.0) + 1.0
+            self.tally.reaches(stamp, 1.0)
         if any(name in watch.names for name, _ in changes):
             watch.stale = True
 
@@ -760,9 +652,3 @@ class Image:
                         self.names.pop(name, None)
                     else:
                         self.names[name] = inode
-
-
-def _log2_sum(total: float, bits: float) -> float:
-    """log2 of 2**total + 2**bits - 1."""
-    high, low = max(total, bits), min(total, bits)
-    return high + math.log2(1.0 + 2.0 ** (low - high) - 2.0**-high)

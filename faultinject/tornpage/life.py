@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from tornpage.cell import Cell, Group, Need
     from tornpage.choices import Chooser
     from tornpage.file_image import Size
-    from tornpage.image import CutKey, Image, NameChange, Watch
+    from tornpage.image import Image
+    from tornpage.pieces import CutKey, NameChange, Watch
 
 __all__ = ["Life", "Node", "SyncFault"]
 

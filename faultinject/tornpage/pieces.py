@@ -1,0 +1,125 @@
+"""The records that an image is kept in, besides files: names, watches, counts.
+
+Theory
+======
+A *change of names* is pending until a sync of its directory. A *watch* is a set
+of pieces that somebody consumed: an operation that changes what one of them may
+be makes it stale, all others leave it alone. That is what lets the explorer
+reuse an answer. A *tally* knows how many images there are without making one:
+pieces are independent, so it counts how many pieces have how many contents.
+
+    images    2 ** sum(log2(contents) * pieces)
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tornpage.cell import NO_NEED
+
+if TYPE_CHECKING:
+    from tornpage.cell import Need
+
+__all__ = ["CutKey", "NameChange", "Tally", "Watch", "directory_of"]
+
+CutKey = int | tuple[int, int]
+"""A life, or a life and an inode."""
+
+
+def directory_of(path: str) -> str:
+    """The directory whose entry `path` is."""
+    return posixpath.dirname(posixpath.normpath(path))
+
+
+@dataclass(frozen=True, slots=True)
+class NameChange:
+    """One change of directory entries, all of it or nothing.
+
+    Attributes:
+        key: Its own number, in the order of the changes.
+        stamp: The operation that made it.
+        life: The life of the disk in which it was made.
+        changes: (name, inode or None) pairs.
+        directories: The directories they are in.
+        need: Syncs that must have lied if it is lost.
+    """
+
+    key: int
+    stamp: int
+    life: int
+    changes: tuple[tuple[str, int | None], ...]
+    directories: frozenset[str]
+    need: Need = NO_NEED
+
+
+@dataclass(slots=True)
+class Watch:
+    """Pieces of a disk that somebody consumed.
+
+    Attributes:
+        atoms: Atom numbers by inode.
+        sizes: Inodes whose size mattered.
+        names: Names that were looked up.
+        stale: Set when what one of these may be has changed.
+    """
+
+    atoms: dict[int, set[int]] = field(default_factory=dict)
+    sizes: set[int] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    stale: bool = False
+
+
+class Tally:
+    """How many atoms and sizes have how many legal contents, as log2.
+
+    Attributes:
+        reach: For each pending operation, log2 of the images that it adds by
+            being in flight (`order=ordered`).
+    """
+
+    __slots__ = ("_pieces", "reach")
+
+    def __init__(self) -> None:
+        self._pieces: Counter[float] = Counter()
+        self.reach: dict[int, float] = {}
+
+    def add(self, bits: float, by: int = 1) -> None:
+        """One more, or with `by` = -1 one less, piece of so many contents."""
+        left = self._pieces.get(bits, 0) + by
+        if left:
+            self._pieces[bits] = left
+        else:
+            self._pieces.pop(bits, None)
+
+    def reaches(self, stamp: int, bits: float) -> None:
+        """Operation `stamp` may leave so many more images while in flight."""
+        self.reach[stamp] = self.reach.get(stamp, 0.0) + bits
+
+    def product(self) -> float:
+        """log2 of the number of combinations of all pieces."""
+        return sum(bits * n for bits, n in self._pieces.items())
+
+    def positions(self) -> float:
+        """log2 of the number of images, each for one operation in flight."""
+        total = 0.0
+        for bits in self.reach.values():
+            high, low = max(total, bits), min(total, bits)
+            # log2 of 2**total + 2**bits - 1: having nothing of it is shared.
+            total = high + math.log2(1.0 + 2.0 ** (low - high) - 2.0**-high)
+        return total
+
+    def clear(self) -> None:
+        """Nothing is counted."""
+        self._pieces.clear()
+        self.reach.clear()
+
+    def fork(self) -> Tally:
+        """A copy."""
+        made = Tally()
+        made._pieces = Counter(self._pieces)
+        made.reach = dict(self.reach)
+        return made
