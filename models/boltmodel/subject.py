@@ -19,6 +19,7 @@ the programs change and delete inside its buckets and add new ones.
 
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -91,6 +92,9 @@ class ShearboltSubject:
     packages = ("shearbolt",)
 
     def __init__(self) -> None:
+        # Injected errors make the engine warn, and without any handler Python
+        # prints warnings between the lines of a story.
+        logging.getLogger("shearbolt").addHandler(logging.NullHandler())
         self._file: bytes | None = None
         self._base: Bucket | None = None
         self._loose_txid = False
