@@ -73,7 +73,7 @@ class Policy:
     databases: tuple[str, ...] = ()
     database_programs: int = 2
     planted: bool = True
-    planted_programs: int = 40
+    planted_programs: int = 60
     planted_seconds: float = 60.0
     shrink_planted: bool = False
     kill_rate: float = 1.0
