@@ -1,0 +1,245 @@
+"""A subject from three functions, for a test of a few lines.
+
+    WAL = subject_from(
+        "WAL",
+        run=add_all,         # (disk, work, ack): store the work, ack(x) when x is safe
+        recover=read_back,   # (disk): reopen, return what can be seen
+        check=compare,       # (acked, in_flight, seen): None, or what is wrong
+        work=["a", "b"],
+    )
+
+What a crash at some moment is judged against follows from the `ack` calls alone:
+
+    ack(a)        ack(b)        ack(c)
+      |             |      ^      |
+      acked = (a, b)  crash   in_flight = (c,)
+
+`acked` is what had been acknowledged before the crash; `in_flight` is what the whole
+run acknowledges next, at most one thing. A store that works on several things at a
+time needs a `tornpage.subject.Subject` of its own.
+
+What it is not: it plants no bugs, and it does not know a page from a record. Those
+are reasons, too, to write a `Subject`.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tornpage.patch import patched
+from tornpage.subject import Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from tornpage.disk import Disk
+    from tornpage.trace import Mark
+
+__all__ = ["FunctionSubject", "Seen", "subject_from"]
+
+_ACK = "acknowledged"
+_LINE = 72
+
+
+def _key(value: Any) -> Hashable:
+    """Equal for equal values, hashable, and one list is not one tuple."""
+    if isinstance(value, dict):
+        # A set of pairs: dicts are equal in whatever order they were filled.
+        return "dict", frozenset((_key(k), _key(v)) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return type(value).__name__, tuple(map(_key, value))
+    if isinstance(value, set | frozenset):
+        return "set", frozenset(map(_key, value))
+    if isinstance(value, bytearray):
+        return "bytearray", bytes(value)
+    # 1, 1.0 and True are equal; as something seen they are three things.
+    return type(value).__name__, value
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What recovery returned.
+
+    Attributes:
+        key: Stands for it where outcomes are told apart.
+        value: The thing itself. `check` must not change it.
+    """
+
+    key: Hashable
+    value: Any = field(compare=False)
+
+
+class FunctionSubject:
+    """A `tornpage.subject.Subject` made by `subject_from`; see there."""
+
+    name: str = ""
+    default_model = "tear=sector"
+    default_programs = 1
+    packages: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        run: Callable[[Any, Sequence[Any], Callable[[Any], None]], object],
+        recover: Callable[[Any], Any],
+        check: Callable[[tuple[Any, ...], tuple[Any, ...], Any], str | None],
+        work: Sequence[Any] | Callable[[random.Random], Sequence[Any]],
+        files: Mapping[str, bytes],
+        root: str | None,
+    ) -> None:
+        self._run = run
+        self._recover = recover
+        self._check = check
+        self._work = work
+        self._files = files
+        self._root = root
+
+    def generate(self, seed: int) -> tuple[Any, ...]:
+        """The work of this seed."""
+        if callable(self._work):
+            return tuple(self._work(random.Random(seed)))
+        return tuple(self._work)
+
+    def encode(self, program: tuple[Any, ...]) -> Any:
+        """The work as a JSON list."""
+        return list(program)
+
+    def decode(self, data: Any) -> tuple[Any, ...]:
+        """The work back from a JSON list.
+
+        Raises:
+            ValueError: It is not a list.
+        """
+        if not isinstance(data, list):
+            raise ValueError(  # noqa: TRY004 - as the protocol says.
+                "a program is a list of things to do"
+            )
+        return tuple(data)
+
+    def describe(self, program: tuple[Any, ...]) -> Sequence[str]:
+        """One line a thing."""
+        return [_short(one) for one in program]
+
+    def simplify(self, program: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        """The work with one thing left out."""
+        for at in range(len(program)):
+            yield program[:at] + program[at + 1 :]
+
+    def prepare(self, program: tuple[Any, ...]) -> Mapping[str, bytes]:
+        """The files given to `subject_from`."""
+        del program
+        return self._files
+
+    def _entered(self, disk: Disk) -> AbstractContextManager[Any]:
+        if self._root is None:
+            return nullcontext(disk)
+        return patched(disk, self._root)
+
+    def run(self, program: tuple[Any, ...], disk: Disk) -> tuple[Any, ...]:
+        """Do the work; returns what was acknowledged, in order."""
+        acked: list[Any] = []
+
+        def ack(thing: Any) -> None:
+            acked.append(thing)
+            disk.mark(_ACK, txid=len(acked))
+
+        with self._entered(disk) as place:
+            self._run(place, program, ack)
+        return tuple(acked)
+
+    def recover(self, disk: Disk) -> Seen:
+        """Reopen what a crash left."""
+        with self._entered(disk) as place:
+            seen = self._recover(place)
+        return Seen(_key(seen), seen)
+
+    def judge(
+        self, history: tuple[Any, ...], marks: Sequence[Mark], outcome: Any
+    ) -> Sequence[Violation]:
+        """What `check` says of this outcome."""
+        done = sum(mark.label == _ACK for mark in marks)
+        acked, in_flight = history[:done], history[done : done + 1]
+        wrong = self._check(acked, in_flight, outcome.value)
+        if wrong is None:
+            return ()
+        facts = (
+            ("acknowledged", _short(list(acked)), "-"),
+            ("in flight", _short(list(in_flight)), "-"),
+            ("seen", "-", _short(outcome.value)),
+        )
+        return (Violation("check", wrong, facts),)
+
+    def live_violations(self, history: tuple[Any, ...]) -> Sequence[Violation]:
+        """None: whatever `run` asserts raises there."""
+        del history
+        return ()
+
+    def describe_outcome(self, outcome: Any) -> Sequence[str]:
+        """What recovery returned, in one line."""
+        return [_short(outcome.value)]
+
+    def locate(self, path: str, offset: int, data: bytes) -> str:
+        """Nothing is known of the files."""
+        del path, offset, data
+        return ""
+
+    def mutants(self) -> Mapping[str, str]:
+        """No planted bugs."""
+        return {}
+
+    def mutant(self, name: str) -> AbstractContextManager[None]:
+        """Raises KeyError: there are none."""
+        raise KeyError(name)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
+
+
+def subject_from(
+    name: str,
+    *,
+    run: Callable[[Any, Sequence[Any], Callable[[Any], None]], object],
+    recover: Callable[[Any], Any],
+    check: Callable[[tuple[Any, ...], tuple[Any, ...], Any], str | None],
+    work: Sequence[Any] | Callable[[random.Random], Sequence[Any]],
+    files: Mapping[str, bytes] | None = None,
+    root: str | None = None,
+) -> FunctionSubject:
+    """A subject from functions.
+
+    Args:
+        name: The module's attribute that the subject is assigned to; replay commands
+            name it.
+        run: Called with the disk, the work and `ack`. Calls `ack(x)` where the store
+            promises that `x`, any value, survives.
+        recover: Called with a crashed disk; reopens the store and returns what can be
+            seen of it: strings, numbers, lists, dicts and so on.
+        check: Called with what had been acknowledged, what was in flight (a tuple of
+            one or none) and what recovery returned. Says what is wrong, or None.
+        work: What to do, as JSON values; or a function that draws it from a
+            `random.Random`, for many programs.
+        files: What is on the disk, durable, before `run`.
+        root: When given, `run` and `recover` get this path instead of a disk and use
+            it with `open` and `os`; see `tornpage.patch`.
+
+    Raises:
+        ValueError: `name` cannot be an attribute.
+    """
+    if not name.isidentifier():
+        raise ValueError(
+            f"{name!r}: give the name of the variable that the subject is assigned to"
+        )
+    module = str(run.__module__)
+    # The replay command and the digest of the code go by where a subject's class
+    # is said to be: this makes it the user's module.
+    kind = type(name, (FunctionSubject,), {"__module__": module, "name": name})
+    code = {str(one.__module__).partition(".")[0] for one in (run, recover, check)}
+    made: FunctionSubject = kind(run, recover, check, work, dict(files or {}), root)
+    made.packages = tuple(sorted(code & set(sys.modules)))
+    return made
