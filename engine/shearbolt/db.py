@@ -55,6 +55,7 @@ from shearbolt.freelist import FREELIST_TYPES, make_freelist
 from shearbolt.handle import DB, DEFAULT_ALLOC_SIZE
 from shearbolt.pager import DEFAULT_CACHE_SIZE, Pager
 from shearbolt.storage import OSStorage
+from shearbolt.storage.twice import SyncedTwice
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -95,6 +96,7 @@ def open_database(
     no_sync: bool = False,
     no_freelist_sync: bool = False,
     no_grow_sync: bool = False,
+    sync_twice: bool = False,
     strict_mode: bool = False,
     max_size: int = 0,
     initial_mmap_size: int = 0,
@@ -119,6 +121,9 @@ def open_database(
         no_freelist_sync: Do not keep the freelist in the file: smaller commits,
             slower opening.
         no_grow_sync: Do not sync the file's size by itself after growing it.
+        sync_twice: Make every sync twice: for file systems that report a failed
+            sync with the next one (ext4 data=journal), where one sync may
+            acknowledge what is lost. See `shearbolt.storage.twice`.
         strict_mode: Check the whole database before every commit (slow).
         max_size: Refuse to grow the file beyond this, in bytes; 0: no limit.
         initial_mmap_size: Let the file grow to this size at once when it first
@@ -153,6 +158,8 @@ def open_database(
         )
     except OSError as error:
         raise StorageError.of(error, "open", name) from error
+    if sync_twice:
+        file = SyncedTwice(file)
     try:
         _lock(storage, file, name, exclusive=not read_only, timeout=timeout)
         pager, meta, is_new = _load(

@@ -22,16 +22,17 @@ failed sync (`docs/crash-model.md`, parameter `fail`).
 
 What no store can keep that syncs each page once is `fail=late`: the failed sync
 reports success, the error comes with the next sync. The commit in between has been
-acknowledged and is lost. `sync_twice` is what it takes: a second sync has nothing
-to write and so nothing to hide, its success means that the first one worked.
+acknowledged and is lost. The engine's option `sync_twice` is what it takes.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+import shearbolt
 from boltmodel.errors_sweep import Broken, Sweep, crash_after
 from boltmodel.mutants.plant import Planter
 from boltmodel.programs import Commit, Fill, Program, Put, Value
@@ -39,12 +40,11 @@ from boltmodel.under_errors import run_under_errors
 from shearbolt import StorageError
 from shearbolt import db as opening
 from shearbolt.handle import DB
-from shearbolt.pager import Pager
 from tornpage.disk import Disk
 from tornpage.script import Fault, Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from shearbolt.format import Meta
     from tornpage.model import CrashModel
@@ -139,18 +139,9 @@ def bbolt_rollback() -> Iterator[None]:
 
 @contextmanager
 def sync_twice() -> Iterator[None]:
-    """While entered, every sync is made twice; no bug, but a remedy."""
-
-    def twice(original: Callable[[Pager], None]) -> Callable[[Pager], None]:
-        def sync(self: Pager) -> None:
-            original(self)
-            original(self)
-
-        return sync
-
+    """While entered, databases are opened with `sync_twice=True`."""
     with _planting() as planter:
-        planter.wrap(Pager, "fdatasync", twice)
-        planter.wrap(Pager, "fsync", twice)
+        planter.wrap(shearbolt, "open", lambda call: partial(call, sync_twice=True))
         yield
 
 
