@@ -480,7 +480,7 @@ def _what_was_run(result: GateResult) -> Iterator[str]:
     yield "<tr><th>lane</th><th>verdict</th><th>what</th>"
     yield '<th class="n">programs</th><th class="n">crash points</th>'
     yield '<th class="n">closed</th><th class="n">recoveries</th>'
-    yield '<th class="n">CPU time</th></tr>'
+    yield '<th class="n">worker time</th></tr>'
     for lane in result.lanes:
         seen = lane.certificate.coverage
         verdict = lane.certificate.verdict
