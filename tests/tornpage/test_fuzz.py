@@ -43,7 +43,7 @@ def started(subject, *options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": HERE},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((HERE, *sys.path))},
     )
 
 
