@@ -1,0 +1,101 @@
+"""docs/your-own-store.md does what it says: its code, its diffs, its output."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "your-own-store.md"
+BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+
+
+def _blocks(language):
+    text = DOCUMENT.read_text("utf-8")
+    return [body for kind, body in BLOCK.findall(text) if kind == language]
+
+
+def _sources():
+    """The files of the document by name."""
+    named = {}
+    for body in _blocks("python"):
+        head, _, code = body.partition("\n")
+        named[head.removeprefix("# ")] = code
+    return named
+
+
+def _apply(code, diff):
+    lines = diff.splitlines()
+    old = "\n".join(line[1:] for line in lines if not line.startswith("+"))
+    new = "\n".join(line[1:] for line in lines if not line.startswith("-"))
+    assert code.count(old) == 1
+    return code.replace(old, new)
+
+
+def _pytest(folder, diffs, check="tornpage.check(WAL)"):
+    sources = _sources()
+    wal = sources["wal.py"]
+    for diff in _blocks("diff")[:diffs]:
+        wal = _apply(wal, diff)
+    # A line of the file is the line that the document shows: its name is line 1.
+    (folder / "wal.py").write_text("# wal.py\n" + wal)
+    test = sources["test_wal.py"].replace("tornpage.check(WAL)", check)
+    (folder / "test_wal.py").write_text("# test_wal.py\n" + test)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null"]
+        + ["--rootdir", ".", "test_wal.py"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    lines = done.stdout.splitlines()
+    return done.returncode, [line.removeprefix("E").strip() for line in lines]
+
+
+def _shown(number):
+    return [line.strip() for line in _blocks("")[number].splitlines()]
+
+
+def _contains(lines, part):
+    return any(
+        lines[at : at + len(part)] == part for at in range(len(lines) - len(part) + 1)
+    )
+
+
+def test_the_log_and_its_test_are_as_short_as_is_said():
+    sources = _sources()
+    assert len(sources["wal.py"].splitlines()) <= 30
+    code = [line for line in sources["test_wal.py"].splitlines() if line]
+    assert len(code) <= 15
+
+
+@pytest.mark.parametrize("diffs", [0, 1])
+def test_each_missing_fsync_is_found_with_the_story_that_is_shown(diffs, tmp_path):
+    status, lines = _pytest(tmp_path, diffs)
+    assert status == 1
+    shown = _shown(diffs)
+    assert shown[0].startswith("AssertionError: BROKEN")
+    assert _contains(lines, shown)
+
+
+def test_the_log_with_both_is_consistent_and_every_point_is_closed(tmp_path):
+    status, lines = _pytest(tmp_path, 2)
+    assert status == 0
+    [shown] = _shown(2)
+    assert shown in lines
+    points, closed = re.search(
+        r"([\d,]+) crash points \(([\d,]+) closed", shown
+    ).groups()
+    assert points == closed
+
+
+def test_where_fsync_takes_the_name_along_the_first_sync_is_enough(tmp_path):
+    model = 'tornpage.check(WAL, model="names=fsync")'
+    assert f"`{model}`" in DOCUMENT.read_text("utf-8")
+    status, _ = _pytest(tmp_path, 1)
+    assert status == 1
+    status, _ = _pytest(tmp_path, 1, model)
+    assert status == 0
