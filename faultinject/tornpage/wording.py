@@ -99,6 +99,11 @@ def _writers(
     cut: int,
 ) -> list[str]:
     newest = len(cell.contents) - 1
+    if max(members) > newest:
+        # Garbage is a content too, one that no operation wrote.
+        lost = [stamp for stamp in cell.stamps if stamp >= 0]
+        torn = f"lost is {_named(operations, lost)}"
+        return ["it is garbage: the device tore the sector", *([torn] if lost else [])]
     lines = []
     for which in dict.fromkeys(members):
         part = ""
