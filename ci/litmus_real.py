@@ -191,8 +191,24 @@ def mounted(image: str, root: str, options: str) -> Iterator[str]:
         subprocess.run(["umount", root], check=True)
 
 
+def copy(image: str, target: str) -> None:
+    """Copy the parts of an image that hold data."""
+    with open(image, "rb") as source, open(target, "wb") as sink:
+        size = os.fstat(source.fileno()).st_size
+        sink.truncate(size)
+        at = 0
+        while at < size:
+            try:
+                at = os.lseek(source.fileno(), at, os.SEEK_DATA)
+            except OSError:
+                return
+            end = os.lseek(source.fileno(), at, os.SEEK_HOLE)
+            os.pwrite(sink.fileno(), os.pread(source.fileno(), end - at, at), at)
+            at = end
+
+
 def copied(image: str, target: str, device: str) -> None:
-    """Copy the parts of an image that hold data, at a quiet moment.
+    """Copy an image at a quiet moment.
 
     Raises:
         RuntimeError: There was none.
@@ -201,18 +217,7 @@ def copied(image: str, target: str, device: str) -> None:
     for _ in range(50):
         with open(counters, encoding="ascii") as file:
             before = file.read().split()[4]
-        with open(image, "rb") as source, open(target, "wb") as sink:
-            size = os.fstat(source.fileno()).st_size
-            sink.truncate(size)
-            at = 0
-            while at < size:
-                try:
-                    at = os.lseek(source.fileno(), at, os.SEEK_DATA)
-                except OSError:
-                    break
-                end = os.lseek(source.fileno(), at, os.SEEK_HOLE)
-                os.pwrite(sink.fileno(), os.pread(source.fileno(), end - at, at), at)
-                at = end
+        copy(image, target)
         with open(counters, encoding="ascii") as file:
             if file.read().split()[4] == before:
                 return
@@ -225,7 +230,7 @@ def crashes(
     """Run a line in every way we have; gives (steps done, outcome)."""
     base, image, root = (os.path.join(place, one) for one in ("base", "image", "root"))
     for order in (1, -1):
-        shutil.copyfile(base, image)
+        copy(base, image)
         copies: list[tuple[int, str]] = []
         with mounted(image, root, system.options) as device:
             machine = RealMachine(root)
@@ -249,10 +254,10 @@ def crashes(
                 crash(done)
             machine.commit()
             crash(done)
-        for steps, copy in copies:
-            with mounted(copy, root, system.options):
+        for steps, left in copies:
+            with mounted(left, root, system.options):
                 outcome = seen(root, litmus.look)
-            os.unlink(copy)
+            os.unlink(left)
             yield steps, outcome
 
 
@@ -272,6 +277,8 @@ def tried(name: str, model: CrashModel, *, verbose: bool) -> int | None:
         with open(base, "wb") as file:
             file.truncate(system.size * _MIB)
         subprocess.run([*system.make, base], check=True, capture_output=True)
+        # A log of 64 MiB of zeros need not be copied ten times a program.
+        subprocess.run(["fallocate", "--dig-holes", base], check=True)
         for litmus in lines:
             allowed = expected(litmus, model)
             found: dict[int, set[str]] = {}

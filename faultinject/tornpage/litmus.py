@@ -49,12 +49,12 @@ tear=byte       |f=A512   |write f 0 B512 |f@0 f@511 |AA AB BA BB|##
 tear=byte       |f=A512   |write f 0 B512 |f@0 f@9 f@99|AAA BBB BAA BBA AAB ABB|ABA BAB
 tear=garbage    |f=A512   |write f 0 B512 |f@0 f@511 |AA AB BA BB ##|A# #B
 order=any       |f=A1024  |write f 0 B1; write f 512 B1|f@0 f@512|AA AB BA BB|
-order=any       |f=A8192  |write f 0 B1; write f 4096 B1|f@0 f@4096|AA AB BA BB|
+order=any       |f=A1 g=A1|write f 0 B1; write g 0 B1|f@0 g@0|AA AB BA BB|
 order=any       |f=A1     |write f 512 B1; write f 1024 C1|f@512 f@1024|.. 0. B. 00 B0 0C BC|
 order=append    |f=A1     |write f 512 B1; write f 1024 C1|f@512 f@1024|.. 0. B. 00 B0 BC|0C
 order=append    |f=A1024  |write f 0 B1; write f 512 B1|f@0 f@512|AA AB BA BB|
 order=ordered   |f=A1024  |write f 0 B1; write f 512 B1|f@0 f@512|AA BA BB|AB
-order=ordered   |f=A8192  |write f 0 B1; write f 4096 B1|f@0 f@4096|AA BA BB|AB
+order=ordered   |f=A1 g=A1|write f 0 B1; write g 0 B1|f@0 g@0|AA BA BB|AB
 order=ordered   |f=A1024  |write f 0 B1024|f@0 f@512|AA AB BA BB|
 size=free       |f=A512   |write f 600 B1|f@0 f@600|A. A0 AB|
 size=with-data  |f=A512   |write f 600 B1|f@0 f@600|A. AB|A0
