@@ -94,3 +94,19 @@ def test_what_is_no_record_is_refused_with_its_line(line):
 def test_records_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         every_operation()[0].path = "other"
+
+
+def test_a_line_written_before_syncs_had_results_is_a_sync_that_was_ok():
+    line = '{"op": "sync", "path": "db", "inode": 1, "kind": "fsync", "site": "a:1"}'
+    assert Trace.from_json_lines(line) == [Sync("db", 1, "fsync", "a:1", "ok")]
+    line = '{"op": "syncdir", "path": "db", "site": "a:1"}'
+    assert Trace.from_json_lines(line) == [SyncDir("db", "a:1", "ok")]
+
+
+def test_results_of_syncs_go_to_paper_and_back_and_no_others_do():
+    results = ("ok", "failed", "silent", "reported", "reverted", "read-only")
+    trace = Trace([Sync("db", 1, "fsync", "", one) for one in results])
+    assert Trace.from_json_lines(trace.to_json_lines()) == trace
+    for wrong in (Sync("db", 1, "fsync", "", "maybe"), SyncDir("db", "", "reverted")):
+        with pytest.raises(TraceError, match="has no result"):
+            Trace.from_json_lines(Trace([wrong]).to_json_lines())
