@@ -42,9 +42,9 @@ def _pytest(folder, diffs, check="tornpage.check(WAL)"):
     (folder / "wal.py").write_text("# wal.py\n" + wal)
     test = sources["test_wal.py"].replace("tornpage.check(WAL)", check)
     (folder / "test_wal.py").write_text("# test_wal.py\n" + test)
+    options = ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", "."]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "/dev/null"]
-        + ["--rootdir", ".", "test_wal.py"],
+        [sys.executable, "-m", "pytest", *options, "test_wal.py"],
         cwd=folder,
         capture_output=True,
         text=True,

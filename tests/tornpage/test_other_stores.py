@@ -1,0 +1,97 @@
+"""Stores that are not ours, under the patch: docs/other-stores.md is what is so."""
+
+import importlib.util
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = ROOT / "ci" / "other_stores.py"
+DOCUMENT = (ROOT / "docs" / "other-stores.md").read_text("utf-8")
+REPORT = DOCUMENT.partition("<!-- report -->\n")[2].partition("\n<!-- end -->")[0]
+VERDICTS = {
+    (row[1], row[2], model): verdict
+    for row in (
+        [cell.strip() for cell in line.split("|")]
+        for line in REPORT.splitlines()
+        if line.startswith("| ")
+    )
+    for model, verdict in zip(
+        ("tear=sector", "ext4-o", "ext4-o,tear=page"), row[3:6], strict=True
+    )
+    if row[1] != "store"
+}
+
+
+@pytest.fixture(scope="module")
+def stores():
+    spec = importlib.util.spec_from_file_location("other_stores", COMMAND)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["other_stores"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["other_stores"]
+
+
+@pytest.mark.parametrize(
+    ("store", "text", "model"), list(VERDICTS), ids=lambda value: value
+)
+def test_a_verdict_is_the_one_in_the_document(stores, store, text, model):
+    if store != "dbm.dumb":
+        pytest.importorskip("tinydb")
+    [question] = [q for q in stores.questions() if (q.store, q.text) == (store, text)]
+    assert stores.answer(question, model).verdict == VERDICTS[store, text, model]
+
+
+def test_the_document_has_every_question_under_every_model(stores):
+    assert stores.MODELS == ("tear=sector", "ext4-o", "ext4-o,tear=page")
+    asked = {(q.store, q.text, m) for q in stores.QUESTIONS for m in stores.MODELS}
+    assert set(VERDICTS) == asked
+
+
+def test_dumb_loses_old_keys_between_the_rename_and_the_new_index(stores):
+    question = next(q for q in stores.QUESTIONS if q.subject.name == "DUMB_OLD")
+    [violation] = stores.answer(question, "ext4-o,tear=page").violations
+    assert "'old' was durable, [] is left." in violation.story
+    assert "the crash alone is enough" in violation.story
+    # The line blamed is the store's, not that of the patch beneath it.
+    assert "dumb.py:" in violation.story
+    assert "patch" not in violation.story
+
+
+def test_dumb_keeps_its_keys_when_only_another_file_is_written(stores):
+    """The old-keys question does not say no to everything."""
+
+    def write_elsewhere(root, work, ack):
+        with open(f"{root}/other", "w", encoding="utf-8") as file:
+            file.writelines(work)
+
+    subject = stores.DUMB_OLD
+    quiet = stores.subject_from(
+        "quiet",
+        run=write_elsewhere,
+        recover=stores.read_dumb,
+        check=stores.old_stays,
+        work=["a"],
+        files=subject.prepare(()),
+        root="/db",
+    )
+    question = stores.Question("dbm.dumb", "left alone", quiet)
+    assert stores.answer(question, "tear=sector").verdict == "consistent"
+
+
+def test_the_command_prints_the_stories_of_the_document():
+    if not importlib.util.find_spec("tinydb"):
+        pytest.skip("the document was made with TinyDB")
+    made_with = REPORT.splitlines()[0]
+    here = f"Python {platform.python_version()}, tinydb {version('tinydb')}"
+    if here != made_with:
+        pytest.skip(f"line numbers are those of {made_with}")
+    done = subprocess.run(
+        [sys.executable, COMMAND], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, REPORT.strip())
