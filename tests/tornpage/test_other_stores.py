@@ -1,6 +1,7 @@
 """Stores that are not ours, under the patch: docs/other-stores.md is what is so."""
 
 import importlib.util
+import os
 import platform
 import subprocess
 import sys
@@ -63,25 +64,49 @@ def test_dumb_loses_old_keys_between_the_rename_and_the_new_index(stores):
     assert "patch" not in violation.story
 
 
-def test_dumb_keeps_its_keys_when_only_another_file_is_written(stores):
-    """The old-keys question does not say no to everything."""
+def _new_files(stores):
+    def write_all(root, work, ack):
+        storage = stores.NewFileStorage(f"{root}/notes.json")
+        for at in range(1, len(work) + 1):
+            storage.write(dict.fromkeys(work[:at], "x" * 600))
+            ack(work[at - 1])
 
-    def write_elsewhere(root, work, ack):
-        with open(f"{root}/other", "w", encoding="utf-8") as file:
-            file.writelines(work)
-
-    subject = stores.DUMB_OLD
-    quiet = stores.subject_from(
-        "quiet",
-        run=write_elsewhere,
-        recover=stores.read_dumb,
-        check=stores.old_stays,
-        work=["a"],
-        files=subject.prepare(()),
+    subject = stores.subject_from(
+        "new_files",
+        run=write_all,
+        recover=lambda root: sorted(
+            stores.NewFileStorage(f"{root}/notes.json").read() or {}
+        ),
+        check=stores.keeps,
+        work=["a", "b"],
         root="/db",
     )
-    question = stores.Question("dbm.dumb", "left alone", quiet)
-    assert stores.answer(question, "tear=sector").verdict == "consistent"
+    return stores.Question("new file", "keeps", subject)
+
+
+@pytest.mark.parametrize("model", ["tear=sector", "ext4-o", "tear=byte,entries=free"])
+def test_a_new_file_for_each_write_is_consistent_without_tinydb_too(stores, model):
+    assert stores.answer(_new_files(stores), model).verdict == "consistent"
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_new_file_without_its_fsync_or_its_rename_is_noticed(
+    stores, call, monkeypatch
+):
+    class Careless:
+        """The os module, with one call that a careless author left out."""
+
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+    def copy(source, target):
+        with open(source, "rb") as old, open(target, "wb") as new:
+            new.write(old.read())
+            os.fsync(new.fileno())
+
+    setattr(Careless, call, staticmethod({"fsync": id, "replace": copy}[call]))
+    monkeypatch.setattr(stores, "os", Careless())
+    assert stores.answer(_new_files(stores), "tear=sector").verdict == "violated"
 
 
 def test_the_command_prints_the_stories_of_the_document():
