@@ -50,3 +50,13 @@ def test_the_api_reference_is_that_of_the_source():
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_test_that_a_document_names_exists():
+    named = re.findall(
+        r"`(tests/[\w/]+\.py)(?:::(\w+))?`",
+        (ROOT / "docs" / "capabilities.md").read_text("utf-8"),
+    )
+    assert len(named) >= 35
+    for path, name in named:
+        assert f"def {name}" in (ROOT / path).read_text("utf-8"), f"{path}::{name}"

@@ -2,9 +2,10 @@
 
     python -m boltmodel.presets [--programs 200] [-n 2] [--markdown]
 
-Every preset of the crash model is run twice: with programs that begin with no file,
-so that its creation is among what a crash interrupts, and with programs on a small
-database that is there already. A row says whether every crash image the preset allows
+Every preset of the crash model is run three times: with programs that begin with no
+file, so that its creation is among what a crash interrupts, and with programs on a
+small database that is there already, with pages smaller than what a device writes
+at once, and with pages as large. A row says whether every crash image the preset allows
 keeps every promise, or which promise breaks first, and by which dishonest choice.
 
 What it is not: it judges nothing and knows no preset; both are tornpage's.
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["START", "Row", "main", "rows", "small_database"]
 
-START: Final = ("no file", "a database")
+START: Final = {"no file": 0, "1 KiB pages": 1024, "4 KiB pages": 4096}
+"""What is there before the programs begin, with its page size in bytes."""
+
 _PROPERTIES: Final = "P A S F I R E"
 
 
@@ -62,12 +65,12 @@ class Row:
     message: str = ""
 
 
-def small_database(path: str) -> None:
+def small_database(path: str, page_size: int) -> None:
     """Make a database with a nested, an inline and a two-level bucket."""
-    with shearbolt.open(path, page_size=1024) as db, db.update() as tx:
+    with shearbolt.open(path, page_size=page_size) as db, db.update() as tx:
         tree = tx.create_bucket(b"a")
         for number in range(40):
-            tree.put(b"k%02d" % number, b"v" * 50)
+            tree.put(b"k%02d" % number, b"v" * (page_size // 20))
         tree.create_bucket(b"b").put(b"k", b"nested")
         tx.create_bucket(b"c").put(b"k", b"inline")
 
@@ -76,10 +79,10 @@ def row(preset: str, start: str, programs: int) -> Row:
     """Run one preset from one start."""
     subject = ShearboltSubject()
     model = CrashModel.parse(preset)
-    if start != START[0]:
+    if START[start]:
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder, "start.db"))
-            small_database(path)
+            small_database(path, START[start])
             subject = subject.with_database(path)
     plan = Plan("shearbolt", programs=programs, model=model, shrink=False)
     found = run(subject, plan)
