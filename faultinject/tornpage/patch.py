@@ -25,7 +25,8 @@ no process has, and the root must not exist. No call can touch a real file by mi
 Limits
 ------
 * A module that did `from os import fsync` before the block began has the real one.
-  It fails with EBADF, loudly. Extension modules, subprocesses and mmap are the same.
+  It fails with EBADF, loudly. Extension modules and subprocesses are the same, and so
+  is tempfile.NamedTemporaryFile, which keeps an os.unlink: give it delete=False.
 * Directories are only names. One is there when it was made in this block, or when a
   file is in it. They are never lost in a crash, are found empty or not at all after
   it, and a file can be created without one. A directory of the disk is synced by
@@ -51,6 +52,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from tornpage.patch_files import BLOCK, DiskRaw, OpenFile, error, flags_of, wrap
+from tornpage.patch_folders import AnyName, Entries, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,59 +117,6 @@ class UnsupportedCallError(RuntimeError):
     """
 
 
-class _Entry:
-    """What os.scandir yields."""
-
-    def __init__(self, patch: _Patch, folder: str, name: str, *, is_dir: bool) -> None:
-        self.name = name
-        self.path = posixpath.join(folder, name)
-        self._patch = patch
-        self._is_dir = is_dir
-
-    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        del follow_symlinks
-        return self._is_dir
-
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        del follow_symlinks
-        return not self._is_dir
-
-    def is_symlink(self) -> bool:
-        return False
-
-    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        del follow_symlinks
-        return self._patch.stat(self.path)
-
-    def __fspath__(self) -> str:
-        return self.path
-
-
-class _Entries(list[_Entry]):
-    """The iterator and context manager that os.scandir returns."""
-
-    def __enter__(self) -> Iterator[_Entry]:
-        return iter(self)
-
-    def __exit__(self, *_: object) -> None:
-        self.clear()
-
-    def close(self) -> None:
-        self.clear()
-
-    def __next__(self) -> _Entry:
-        if not self:
-            raise StopIteration
-        return self.pop(0)
-
-
-class _AnyName(set[str]):
-    """The names that a listing consumed: those there are, and those there might be."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-
 class _Patch:
     """One disk, patched in."""
 
@@ -203,7 +152,7 @@ class _Patch:
         """What the descriptor stands for."""
         found = self._open.get(descriptor)
         if found is None:
-            raise error(errno.EBADF, "")
+            raise error(errno.EBADF)
         return found
 
     def _add(self, opened: OpenFile) -> int:
@@ -229,8 +178,8 @@ class _Patch:
         names = {*life._names, *image.names}
         names.update(path for one in image.pending for path, _ in one.changes)
         # A name that comes to be later changes what is found here as well.
-        if not isinstance(life._watch.names, _AnyName):
-            life._watch.names = _AnyName(life._watch.names)
+        if not isinstance(life._watch.names, AnyName):
+            life._watch.names = AnyName(life._watch.names)
         return sorted(one for one in names if one.startswith(folder + "/"))
 
     def names(self, folder: str) -> dict[str, bool]:
@@ -305,7 +254,9 @@ class _Patch:
         if not self.disk.exists(source) and self.is_folder(source):
             raise UnsupportedCallError(f"{source}: a directory cannot be renamed")
         if not self.disk.exists(target) and self.is_folder(target):
-            raise error(errno.EISDIR, target)
+            raise error(errno.EISDIR, source, target)
+        if not self.disk.exists(source):
+            raise error(errno.ENOENT, source, target)
         self.disk.rename(source, target)
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
@@ -324,9 +275,9 @@ class _Patch:
     def listdir(self, path: str) -> list[str]:
         return list(self.names(path))
 
-    def scandir(self, path: str) -> _Entries:
-        return _Entries(
-            _Entry(self, path, name, is_dir=is_dir)
+    def scandir(self, path: str) -> Entries:
+        return Entries(
+            Entry(self.stat, path, name, is_dir=is_dir)
             for name, is_dir in self.names(path).items()
         )
 
@@ -385,7 +336,7 @@ class _Patch:
             file.unlock()
         elif not file.lock(bool(operation & fcntl.LOCK_EX)):
             if operation & fcntl.LOCK_NB:
-                raise error(errno.EWOULDBLOCK, self.file(descriptor).path)
+                raise error(errno.EWOULDBLOCK)
             raise UnsupportedCallError(
                 f"{self.file(descriptor).path}: waiting for a lock that this process"
                 " holds would never end"

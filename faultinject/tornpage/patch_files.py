@@ -37,9 +37,11 @@ __all__ = ["DiskRaw", "OpenFile", "flags_of", "wrap"]
 BLOCK = 4096
 
 
-def error(number: int, path: str) -> OSError:
-    """The exception of an errno."""
-    return OSError(number, os.strerror(number), path)
+def error(number: int, *names: str) -> OSError:
+    """The exception of an errno; calls with a descriptor name no file."""
+    if len(names) == 2:
+        return OSError(number, os.strerror(number), names[0], None, names[1])
+    return OSError(number, os.strerror(number), *names)
 
 
 class OpenFile:
@@ -77,19 +79,19 @@ class OpenFile:
             IsADirectoryError: It is a directory.
         """
         if self._file is None:
-            raise error(errno.EISDIR, self.path)
+            raise error(errno.EISDIR)
         return self._file
 
     def pread(self, length: int, offset: int) -> bytes:
         """Read at a place, and leave the position alone."""
         if not self.readable:
-            raise error(errno.EBADF, self.path)
+            raise error(errno.EBADF)
         return self.file.pread(length, offset)
 
     def pwrite(self, data: bytes, offset: int) -> int:
         """Write at a place; at the end with O_APPEND, as Linux does."""
         if not self.writable:
-            raise error(errno.EBADF, self.path)
+            raise error(errno.EBADF)
         if self.append:
             offset = self.file.size()
         done = self.file.pwritev([data], offset)
@@ -120,16 +122,16 @@ class OpenFile:
         elif whence == os.SEEK_END:
             base = self.file.size()
         else:
-            raise error(errno.EINVAL, self.path)
+            raise error(errno.EINVAL)
         if base + offset < 0:
-            raise error(errno.EINVAL, self.path)
+            raise error(errno.EINVAL)
         self.position = base + offset
         return self.position
 
     def truncate(self, size: int) -> None:
         """Set the size; the position stays."""
         if not self.writable:
-            raise error(errno.EINVAL, self.path)
+            raise error(errno.EINVAL)
         self.file.ftruncate(size)
 
     def close(self) -> None:

@@ -1,0 +1,92 @@
+"""What a listing of a simulated directory consists of.
+
+The disk has no directories (see `tornpage.patch`): a listing is made of the names that
+the disk may have, each looked up. That makes it something a program consumes, and more
+than the names found: a name that there might be, and is not, was consumed as well.
+
+    os.listdir(d)  ->  for each name below d that the platter may hold: exists?
+                       and: any change of names from here on makes this stale
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+__all__ = ["AnyName", "Entries", "Entry"]
+
+
+class Entry:
+    """What os.scandir yields; see os.DirEntry.
+
+    Args:
+        status: os.stat of a path.
+        folder: The directory.
+        name: The entry's name.
+        is_dir: Whether it is a directory.
+    """
+
+    def __init__(
+        self,
+        status: Callable[[str], os.stat_result],
+        folder: str,
+        name: str,
+        *,
+        is_dir: bool,
+    ) -> None:
+        self.name = name
+        self.path = posixpath.join(folder, name)
+        self._status = status
+        self._is_dir = is_dir
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a directory."""
+        del follow_symlinks
+        return self._is_dir
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a file."""
+        del follow_symlinks
+        return not self._is_dir
+
+    def is_symlink(self) -> bool:
+        """Never."""
+        return False
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Its status."""
+        del follow_symlinks
+        return self._status(self.path)
+
+    def __fspath__(self) -> str:
+        return self.path
+
+
+class Entries(list[Entry]):
+    """The iterator and context manager that os.scandir returns."""
+
+    def __enter__(self) -> Iterator[Entry]:
+        return iter(self)
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def close(self) -> None:
+        """End the iteration."""
+        self.clear()
+
+    def __next__(self) -> Entry:
+        if not self:
+            raise StopIteration
+        return self.pop(0)
+
+
+class AnyName(set[str]):
+    """The names that a listing consumed: those there are, and those there might be."""
+
+    def __contains__(self, name: object) -> bool:
+        return True

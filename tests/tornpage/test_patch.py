@@ -1,0 +1,432 @@
+"""`open` and `os` on the simulated disk do what they do on the machine's files.
+
+Most tests run one script twice, on a real folder and on the disk, and compare all it
+saw. What has no counterpart, refusals and what reaches the disk when, follows.
+"""
+
+# ruff: noqa: SIM115 - files that are not closed at once are what is tested.
+
+import builtins
+import errno
+import fcntl
+import gc
+import io
+import mmap
+import os
+import pathlib
+import shutil
+import tempfile
+import threading
+
+import pytest
+
+from tornpage.disk import Disk
+from tornpage.explore import Explorer
+from tornpage.patch import PatchError, UnsupportedCallError, _Patch, patched
+from tornpage.patch_files import DiskRaw, OpenFile
+from tornpage.patch_folders import AnyName
+from tornpage.trace import Sync, SyncDir, Write
+
+# -- the same as the machine -------------------------------------------------------
+
+
+def _tried(root, call):
+    """What a call returns, or how it fails."""
+    try:
+        return call()
+    except (OSError, ValueError) as error:
+        number = getattr(error, "errno", None)
+        names = [getattr(error, one, None) for one in ("filename", "filename2")]
+        names = [os.path.relpath(one, root) for one in names if isinstance(one, str)]
+        return type(error).__name__, number, names
+
+
+def text_modes(root):
+    path = f"{root}/x"
+    for mode in ("r", "w", "r", "a", "r+", "w+", "x", "a+", "rt", "q", "rw", "bt", ""):
+        yield _tried(root, lambda mode=mode: _text(path, mode))
+    yield pathlib.Path(path).read_bytes()
+
+
+def _text(path, mode):
+    with open(path, mode, encoding="utf-8", newline="") as file:
+        seen = [file.mode, file.readable(), file.writable(), file.tell()]
+        if file.writable():
+            seen.append(file.write("grün\r\nzwei\n"))
+        if file.readable():
+            file.seek(0)
+            seen.extend((file.read(3), file.read()))
+    return [*seen, file.closed]
+
+
+def encodings_and_newlines(root):
+    path = f"{root}/x"
+    for encoding in ("latin-1", "utf-8", "utf-16"):
+        for newline in (None, "", "\n", "\r\n"):
+            with open(path, "w", encoding=encoding, newline=newline) as file:
+                file.write("ä\nb\r\nc")
+            with open(path, "rb") as file:
+                yield file.read()
+            with open(path, encoding=encoding, newline=newline) as file:
+                yield list(file)
+    with open(path, "wb") as file:
+        file.write(b"\xff")
+    with open(path, encoding="utf-8", errors="replace") as file:
+        yield file.read()
+
+
+def binary_layers(root):
+    path = f"{root}/x"
+    for mode, buffering in (("wb", 0), ("rb+", 0), ("ab", 0), ("rb+", 16), ("wb", -1)):
+        with open(path, mode, buffering) as file:
+            yield file.mode, file.readable(), file.writable()
+            yield file.write(b"0123456789"), file.tell(), file.seek(3)
+            yield _tried(root, lambda file=file: file.read(2))
+            yield file.truncate(8), file.tell(), os.fstat(file.fileno()).st_size
+    with open(path, "rb") as file:
+        yield _tried(root, lambda: file.write(b"1")), file.peek(1)[:1], file.read()
+    yield _tried(root, lambda: open(path, "w", 0))
+    yield _tried(root, lambda: open(path, "rb", encoding="utf-8"))
+
+
+def descriptors(root):
+    path = f"{root}/x"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    yield os.write(fd, b"abcdef"), os.lseek(fd, -2, os.SEEK_END), os.read(fd, 10)
+    yield os.pwrite(fd, b"XY", 1), os.pread(fd, 3, 0), os.lseek(fd, 0, os.SEEK_CUR)
+    yield os.writev(fd, [b"g", b"hi"]), os.pwritev(fd, [b"1", b"2"], 3)
+    some, more = bytearray(4), bytearray(9)
+    yield os.preadv(fd, [some, more], 2), bytes(some), bytes(more)
+    yield os.ftruncate(fd, 4), os.fstat(fd).st_size, os.isatty(fd), os.fsync(fd)
+    other = os.dup(fd)
+    os.lseek(fd, 1, os.SEEK_SET)
+    yield os.read(other, 1), os.close(fd), os.read(other, 1), os.close(other)
+    yield _tried(root, lambda: os.open(path, os.O_CREAT | os.O_EXCL))
+    fd = os.open(path, os.O_RDONLY)
+    yield _tried(root, lambda: os.write(fd, b"1")), _tried(root, lambda: os.read(fd, 9))
+    with os.fdopen(fd, "rb", closefd=False) as file:
+        yield file.seek(0), file.read()
+    os.close(fd)
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    yield os.write(fd, b"end"), os.lseek(fd, 0, os.SEEK_CUR)
+    yield _tried(root, lambda: os.read(fd, 1)), os.close(fd)
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    yield os.stat(path).st_size, os.close(fd)
+
+
+def names(root):
+    a, b = f"{root}/a", f"{root}/b"
+    yield os.path.exists(a), os.path.isfile(a), _tried(root, lambda: os.stat(a))
+    yield _tried(root, lambda: os.unlink(a)), _tried(root, lambda: os.rename(a, b))
+    yield pathlib.Path(a).write_text("one", encoding="utf-8"), os.path.getsize(a)
+    yield os.rename(a, b), os.path.exists(a), os.path.isfile(b), os.access(b, os.R_OK)
+    yield pathlib.Path(a).write_bytes(b"2"), os.replace(a, b), open(b, "rb").read()
+    yield os.truncate(b, 0), os.stat(b).st_size, os.chmod(b, 0o600), os.utime(b)
+    yield os.remove(b), _tried(root, lambda: open(b, "rb")), os.path.lexists(b)
+    yield pathlib.Path(b).exists(), _tried(root, lambda: os.truncate(b, 1))
+    yield _tried(root, lambda: open(root, "rb")), _tried(root, lambda: os.chmod(b, 0))
+
+
+def folders(root):
+    yield os.path.isdir(root), os.listdir(root), os.mkdir(f"{root}/d")
+    yield _tried(root, lambda: os.mkdir(f"{root}/d")), os.path.isdir(f"{root}/d")
+    os.makedirs(f"{root}/e/f", exist_ok=True)
+    for name in ("x", "d/y", "e/f/z"):
+        pathlib.Path(root, name).write_bytes(b"12")
+    yield sorted(os.listdir(root)), sorted(os.listdir(os.fsencode(root)))
+    with os.scandir(root) as entries:
+        yield sorted(
+            (e.name, e.is_dir(), e.is_file(), e.path == f"{root}/{e.name}")
+            for e in entries
+        )
+    yield [
+        (os.path.relpath(at, root), sorted(d), sorted(f))
+        for at, d, f in sorted(os.walk(root))
+    ]
+    yield sorted(p.name for p in pathlib.Path(root).glob("*"))
+    yield _tried(root, lambda: os.rmdir(f"{root}/d")), os.unlink(f"{root}/d/y")
+    yield os.rmdir(f"{root}/d"), os.path.exists(f"{root}/d")
+    yield _tried(root, lambda: os.listdir(f"{root}/d"))
+    yield _tried(root, lambda: os.listdir(f"{root}/x"))
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    yield os.fsync(fd), os.close(fd)
+    yield _tried(root, lambda: os.open(f"{root}/x", os.O_RDONLY | os.O_DIRECTORY))
+
+
+def library(root):
+    path = pathlib.Path(root, "x")
+    yield path.write_text("one", encoding="utf-8"), path.stat().st_size
+    yield os.path.relpath(shutil.move(path, f"{root}/y"), root)
+    yield os.path.relpath(shutil.copyfile(f"{root}/y", f"{root}/z"), root)
+    yield sorted(os.listdir(root)), pathlib.Path(root, "z").read_bytes()
+    fd, name = tempfile.mkstemp(dir=root)
+    with open(fd, "w", encoding="utf-8") as file:
+        file.write("tmp")
+    yield pathlib.Path(name).read_text(encoding="utf-8"), os.unlink(name)
+    with tempfile.NamedTemporaryFile(dir=root, delete=False) as file:
+        yield file.write(b"12"), os.path.dirname(file.name) == root
+    yield os.unlink(file.name)
+    yield sorted(os.listdir(root))
+
+
+def locks(root):
+    one = open(f"{root}/x", "w", encoding="utf-8")
+    two = open(f"{root}/x", encoding="utf-8")
+    nowait = fcntl.LOCK_EX | fcntl.LOCK_NB
+    yield (
+        fcntl.flock(one, fcntl.LOCK_EX),
+        _tried(root, lambda: fcntl.flock(two, nowait)),
+    )
+    yield fcntl.flock(one.fileno(), fcntl.LOCK_UN), fcntl.flock(two, nowait)
+    yield two.close(), fcntl.flock(one, nowait), one.close()
+
+
+SCRIPTS = (
+    text_modes,
+    encodings_and_newlines,
+    binary_layers,
+    descriptors,
+    names,
+    folders,
+    library,
+    locks,
+)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda one: one.__name__)
+def test_a_script_sees_on_the_disk_what_it_sees_on_the_machine(script, tmp_path):
+    real = list(script(str(tmp_path)))
+    with patched(Disk()) as root:
+        simulated = list(script(root))
+    for ours, theirs in zip(simulated, real, strict=True):
+        assert ours == theirs
+
+
+# -- when it reaches the disk ------------------------------------------------------
+
+
+def _written(disk):
+    return [one.data for one in disk.trace if isinstance(one, Write)]
+
+
+def test_data_reach_the_disk_when_a_buffer_is_flushed_closed_or_full():
+    disk = Disk()
+    with patched(disk) as root:
+        file = open(f"{root}/x", "w", encoding="ascii")
+        file.write("a")
+        assert _written(disk) == []
+        file.flush()
+        assert _written(disk) == [b"a"]
+        file.write("b")
+        file.close()
+        assert _written(disk) == [b"a", b"b"]
+        with open(f"{root}/y", "wb", buffering=8) as file:
+            file.write(b"1234567")
+            assert len(_written(disk)) == 2
+            file.write(b"89")
+            assert len(_written(disk)) == 3
+
+
+def test_what_nobody_flushed_before_the_end_never_reaches_the_disk():
+    disk = Disk()
+    with patched(disk) as root:
+        file = open(f"{root}/x", "w", encoding="ascii")
+        file.write("lost")
+    before = len(disk.trace)
+    del file
+    gc.collect()
+    assert len(disk.trace) == before
+
+
+def test_syncs_are_those_that_were_asked_for():
+    disk = Disk()
+    with patched(disk) as root:
+        fd = os.open(f"{root}/d/x", os.O_RDWR | os.O_CREAT)
+        os.fsync(fd)
+        os.fdatasync(fd)
+        os.close(fd)
+        folder = os.open(f"{root}/d", os.O_RDONLY)
+        os.fsync(folder)
+        for flag in (os.O_SYNC, os.O_DSYNC):
+            os.write(os.open(f"{root}/d/x", os.O_WRONLY | flag), b"1")
+    kinds = [one.kind for one in disk.trace if isinstance(one, Sync)]
+    assert kinds == ["fsync", "fdatasync", "fsync", "fdatasync"]
+    [synced] = [one for one in disk.trace if isinstance(one, SyncDir)]
+    assert os.path.dirname(synced.path) == "/db/d"
+
+
+def test_the_line_that_is_blamed_is_the_users():
+    disk = Disk()
+    with patched(disk) as root:
+        with open(f"{root}/x", "w", encoding="ascii") as file:
+            file.write("1" * 100_000)
+        pathlib.Path(root, "x").write_text("2", encoding="ascii")
+        shutil.copyfile(f"{root}/x", f"{root}/y")
+        shutil.move(f"{root}/y", f"{root}/z")
+    sites = {one.site.partition(":")[0] for one in disk.trace}
+    assert sites == {"test_patch.py"}
+
+
+# -- a listing is something consumed -----------------------------------------------
+
+
+def test_reuse_does_not_change_what_listings_see():
+    """A name that did not exist when a folder was listed changes the listing."""
+    disk = Disk()
+    with patched(disk) as root:
+        for name in ("a", "b"):
+            pathlib.Path(root, name).write_bytes(b"")
+        os.rename(f"{root}/a", f"{root}/c")
+        os.unlink(f"{root}/b")
+
+    def listing(crashed):
+        with patched(crashed) as root:
+            return tuple(os.listdir(root))
+
+    swept = [
+        [
+            {one.outcome for one in closure.outcomes}
+            for closure in Explorer({}, disk.trace, listing, reuse=reuse).sweep()
+        ]
+        for reuse in (True, False)
+    ]
+    assert swept[0] == swept[1]
+    seen = set().union(*swept[0])
+    assert seen == {(), ("a",), ("a", "b"), ("b", "c"), ("c",)}
+    explorer = Explorer({}, disk.trace, listing)
+    for point, outcomes in zip(explorer.points(), swept[0], strict=True):
+        assert explorer.eager(point) == outcomes
+
+
+# -- what is refused, and what is left alone ---------------------------------------
+
+PATCHED = (
+    *((os, name) for name in ("open", "read", "write", "fsync", "stat", "rename")),
+    (builtins, "open"),
+    (io, "open"),
+    (fcntl, "flock"),
+    (mmap, "mmap"),
+    (os.path, "exists"),
+)
+
+
+def test_everything_is_put_back_even_after_an_error():
+    before = [getattr(module, name) for module, name in PATCHED]
+    with pytest.raises(KeyError), patched(Disk()):  # noqa: PT012
+        assert all(
+            getattr(module, name) is not real
+            for (module, name), real in zip(PATCHED, before, strict=True)
+        )
+        raise KeyError
+    assert [getattr(module, name) for module, name in PATCHED] == before
+
+
+def test_a_second_disk_is_refused_and_the_first_one_stays():
+    disk = Disk()
+    with patched(disk) as root:
+        with pytest.raises(PatchError, match="already"), patched(Disk(), "/other"):
+            pass
+        pathlib.Path(root, "x").write_bytes(b"1")
+    assert disk.exists("/db/x")
+    with patched(Disk()):
+        pass
+
+
+@pytest.mark.parametrize("root", ["/", "db", "/tmp", "/usr/.."])
+def test_a_root_that_could_touch_real_files_is_refused(root):
+    with pytest.raises(PatchError), patched(Disk(), root):
+        pass
+
+
+def test_other_paths_are_the_machines(tmp_path):
+    disk = Disk()
+    path = tmp_path / "x"
+    with patched(disk) as root:
+        path.write_text("real", encoding="ascii")
+        assert os.listdir(tmp_path) == ["x"]
+        assert not os.path.exists(f"{root}x")
+        with pytest.raises(OSError, match=os.strerror(errno.EXDEV)):
+            os.rename(path, f"{root}/x")
+        shutil.move(path, f"{root}/x")
+    assert not path.exists()
+    assert disk.open("/db/x").pread(9, 0) == b"real"
+
+
+def test_calls_the_disk_does_not_have_are_refused_loudly():
+    with patched(Disk()) as root:
+        pathlib.Path(root, "x").write_bytes(b"1")
+        with open(f"{root}/x", "rb+") as file:
+            with pytest.raises(UnsupportedCallError, match="mmap"):
+                mmap.mmap(file.fileno(), 1)
+            for call in (
+                lambda: os.symlink(f"{root}/x", f"{root}/y"),
+                lambda: os.link(f"{root}/x", f"{root}/y"),
+                lambda: os.posix_fallocate(file.fileno(), 0, 1),
+                lambda: os.rename(root, f"{root}/y"),
+                lambda: fcntl.lockf(file, fcntl.LOCK_EX, 1),
+                lambda: os.open("x", os.O_RDONLY, dir_fd=os.open(root, os.O_RDONLY)),
+            ):
+                with pytest.raises((UnsupportedCallError, OSError)):
+                    call()
+
+
+def test_a_lock_that_would_be_waited_for_for_ever_is_an_error():
+    with patched(Disk()) as root:
+        one, two = (os.open(f"{root}/x", os.O_RDWR | os.O_CREAT) for _ in "12")
+        fcntl.flock(one, fcntl.LOCK_EX)
+        with pytest.raises(UnsupportedCallError, match="never end"):
+            fcntl.flock(two, fcntl.LOCK_EX)
+
+
+def test_what_no_patch_reaches_fails_instead_of_touching_the_machine():
+    kept_open, kept_write = open, os.write
+    with patched(Disk()) as root:
+        with pytest.raises(FileNotFoundError):
+            kept_open(f"{root}/x", "w", encoding="ascii")
+        fd = os.open(f"{root}/x", os.O_WRONLY | os.O_CREAT)
+        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+            kept_write(fd, b"1")
+
+
+def test_threads_share_a_file_without_losing_a_write():
+    disk = Disk()
+    with patched(disk) as root:
+        fd = os.open(f"{root}/x", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        threads = [
+            threading.Thread(target=lambda: [os.write(fd, b"1") for _ in range(200)])
+            for _ in range(4)
+        ]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        assert os.fstat(fd).st_size == 800
+
+
+# -- the tests above notice --------------------------------------------------------
+
+
+def test_a_listing_that_consumes_only_what_it_finds_is_noticed(monkeypatch):
+    monkeypatch.setattr(AnyName, "__contains__", set.__contains__)
+    with pytest.raises(AssertionError):
+        test_reuse_does_not_change_what_listings_see()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wrong", "script"),
+    [
+        (OpenFile, "seek", lambda self, offset, whence: offset, descriptors),
+        (OpenFile, "truncate", lambda self, size: None, binary_layers),
+        (DiskRaw, "tell", lambda self: 0, binary_layers),
+        (_Patch, "rename", lambda self, source, target: None, names),
+        (_Patch, "names", lambda self, folder: {}, folders),
+        (_Patch, "flock", lambda self, descriptor, operation: None, locks),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_wrong_call_is_noticed(kind, name, wrong, script, tmp_path, monkeypatch):
+    monkeypatch.setattr(kind, name, wrong)
+    with pytest.raises((AssertionError, OSError)):
+        test_a_script_sees_on_the_disk_what_it_sees_on_the_machine(script, tmp_path)
