@@ -76,7 +76,8 @@ code,pre,.mono{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,
 pre{background:var(--code);border:1px solid var(--line);border-radius:8px;
 padding:11px 13px;margin:0;overflow-x:auto;line-height:1.45}
 pre.one{user-select:all;white-space:pre-wrap;word-break:break-all}
-ol.program{margin:0;padding-left:26px;overflow-wrap:anywhere}ol.program li{padding-left:4px}
+ol.program{margin:0;padding-left:26px;overflow-wrap:anywhere}
+ol.program li{padding-left:4px}
 details{margin-top:12px}.card>details:first-child{margin-top:0}summary{cursor:pointer;color:var(--blue);font-size:13.5px}
 details[open] summary{margin-bottom:8px}
 .failure{margin-bottom:16px;border-left:6px solid var(--bad)}
