@@ -10,6 +10,7 @@ import builtins
 import errno
 import fcntl
 import gc
+import glob
 import io
 import mmap
 import os
@@ -430,3 +431,13 @@ def test_a_wrong_call_is_noticed(kind, name, wrong, script, tmp_path, monkeypatc
     monkeypatch.setattr(kind, name, wrong)
     with pytest.raises((AssertionError, OSError)):
         test_a_script_sees_on_the_disk_what_it_sees_on_the_machine(script, tmp_path)
+
+
+def test_what_the_library_keeps_of_os_is_put_back():
+    kept = glob.__dict__.get("_StringGlobber", glob)
+    before = dict(vars(kept))
+    with patched(Disk()) as root:
+        pathlib.Path(root, "x").write_bytes(b"")
+        assert [one.name for one in pathlib.Path(root).glob("*")] == ["x"]
+        assert glob.glob(f"{root}/*") == [f"{root}/x"]
+    assert dict(vars(kept)) == before
