@@ -19,7 +19,7 @@ they are given, and go to the disk when it is of the disk:
 
 and with them what is made of them: pathlib, shutil.move, tempfile. Given such a path
 or descriptor, others are not left to the machine: they raise `UnsupportedCallError`.
-What no patch can see is refused by the machine: simulated descriptors are numbers that
+What no patch can see the machine refuses: simulated descriptors are numbers that
 no process has, and the root must not exist. No call can touch a real file by mistake.
 
 Limits

@@ -89,6 +89,10 @@ def test_a_new_file_for_each_write_is_consistent_without_tinydb_too(stores, mode
     assert stores.answer(_new_files(stores), model).verdict == "consistent"
 
 
+def test_a_new_file_relies_on_a_rename_being_one_change(stores):
+    assert stores.answer(_new_files(stores), "rename=split").verdict == "violated"
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_new_file_without_its_fsync_or_its_rename_is_noticed(
     stores, call, monkeypatch
