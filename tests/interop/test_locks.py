@@ -64,17 +64,22 @@ def test_python_reader_keeps_go_writer_out_and_lets_readers_in(
         oracle.release(oracle.hold(path, timeout_ms=200, read_only=True))
 
 
-def test_the_other_kind_of_lock_would_let_both_in(
-    oracle: Oracle, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The fault the tests above guard against: POSIX record locks (lockf) and
-    # flock do not see each other on Linux.
+def wrong_kind_of_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lock with POSIX record locks, which flock does not see on Linux."""
+
     class WrongKind:
         LOCK_EX, LOCK_SH = fcntl.LOCK_EX, fcntl.LOCK_SH
         LOCK_NB, LOCK_UN = fcntl.LOCK_NB, fcntl.LOCK_UN
         flock = staticmethod(fcntl.lockf)
 
     monkeypatch.setattr(_posix, "fcntl", WrongKind)
+
+
+def test_the_other_kind_of_lock_would_let_both_in(
+    oracle: Oracle, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The fault the tests above guard against.
+    wrong_kind_of_lock(monkeypatch)
     held = oracle.hold(path)
     try:
         shearbolt.open(path, timeout=SHORT).close()
