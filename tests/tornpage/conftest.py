@@ -9,8 +9,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
-pytest_plugins = ()
-
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
