@@ -1,0 +1,203 @@
+"""The real machine: what macOS gets instead of fsync, and syncs made twice.
+
+macOS is not here. What is tested is which calls are made, and that the one it has
+for this is asked first.
+"""
+
+import errno
+import fcntl
+import os
+
+import pytest
+
+import shearbolt
+from shearbolt.storage import OSStorage, _posix
+from shearbolt.storage.twice import SyncedTwice
+
+FULL = 51  # F_FULLFSYNC of macOS.
+
+
+@pytest.fixture
+def mac(monkeypatch):
+    """macOS's two calls, and in `errors` what the first of them fails with."""
+    calls, errors = [], []
+
+    def flush(fd, command):
+        assert command == FULL
+        calls.append("F_FULLFSYNC")
+        if errors:
+            raise OSError(errors[0], os.strerror(errors[0]))
+
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", FULL, raising=False)
+    monkeypatch.setattr(_posix.fcntl, "fcntl", flush)
+    monkeypatch.setattr(_posix.os, "fsync", lambda fd: calls.append("fsync"))
+    return calls, errors
+
+
+def test_macos_flushes_the_drive(mac):
+    calls, _ = mac
+    _posix._full_sync(0)
+    assert calls == ["F_FULLFSYNC"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOTSUP, errno.EINVAL, errno.ENOTTY])
+def test_a_file_system_without_that_call_gets_fsync(code, mac):
+    calls, errors = mac
+    errors.append(code)
+    _posix._full_sync(0)
+    assert calls == ["F_FULLFSYNC", "fsync"]
+
+
+def test_an_error_of_the_disk_is_not_taken_for_a_missing_call(mac):
+    calls, errors = mac
+    errors.append(errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        _posix._full_sync(0)
+    assert calls == ["F_FULLFSYNC"]
+
+
+def test_more_buffers_than_one_call_takes_are_cut(tmp_path):
+    file = OSStorage().open(str(tmp_path / "f"), create=True)
+    many = [b"x"] * (_posix._IOV_MAX + 5)
+    assert file.pwritev(many, 0) == _posix._IOV_MAX
+    assert file.size() == _posix._IOV_MAX
+    file.close()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_what_is_no_regular_file_is_not_opened(read_only, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="regular"):
+        OSStorage().open(str(tmp_path / "pipe"), read_only=read_only)
+
+
+def test_the_clock_and_the_lock_are_the_machines(tmp_path):
+    storage = OSStorage()
+    began = storage.monotonic()
+    storage.sleep(0.001)
+    assert storage.monotonic() > began
+    file = storage.open(str(tmp_path / "f"), create=True)
+    other = storage.open(str(tmp_path / "f"))
+    assert file.lock(True)
+    assert not other.lock(False)
+    file.unlock()
+    assert other.lock(False)
+    assert file.identity() == other.identity()
+    file.close()
+    file.close()
+    other.close()
+
+
+class Late:
+    """A file of ext4 with data=journal: a sync reports what the one before kept."""
+
+    def __init__(self, file):
+        self.file = file
+        self.pread = file.pread
+        self.failing = False
+        self.kept = False
+        self.syncs = 0
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def _sync(self):
+        self.syncs += 1
+        kept, self.kept = self.kept, self.failing
+        self.failing = False
+        if kept:
+            raise OSError(errno.EIO, "the sync before failed")
+
+    fdatasync = fsync = _sync
+
+
+@pytest.fixture
+def late(tmp_path):
+    file = Late(OSStorage().open(str(tmp_path / "f"), create=True))
+    yield file
+    file.close()
+
+
+@pytest.mark.parametrize("sync", ["fdatasync", "fsync"])
+def test_a_sync_made_twice_hears_of_its_own_failure(sync, late):
+    late.failing = True
+    with pytest.raises(OSError, match="sync before"):
+        getattr(SyncedTwice(late), sync)()
+    getattr(SyncedTwice(late), sync)()
+    assert late.syncs == 4
+
+
+@pytest.mark.parametrize("sync", ["fdatasync", "fsync"])
+def test_a_sync_made_once_would_not_hear_of_it(sync, late):
+    late.failing = True
+    getattr(late, sync)()
+    with pytest.raises(OSError, match="sync before"):
+        getattr(late, sync)()
+
+
+def test_everything_else_is_the_files_own(late):
+    twice = SyncedTwice(late)
+    assert twice.lock(True)
+    assert twice.pwritev([b"ab", b"c"], 1) == 3
+    assert twice.pread(9, 0) == b"\0abc"
+    twice.ftruncate(2)
+    assert twice.size() == 2
+    assert twice.identity() == late.identity()
+    other = OSStorage()
+    twice.unlock()
+    twice.close()
+    with pytest.raises(OSError, match="Bad file"):
+        twice.size()
+    assert other.pid() == os.getpid()
+
+
+def test_a_database_syncs_twice_when_told_to(path):
+    made = []
+
+    def opened(*arguments, **options):
+        made.append(Late(OSStorage().open(*arguments, **options)))
+        return made[-1]
+
+    counts = []
+    for twice in (False, True):
+        shearbolt.open(path).close()
+        with shearbolt.open(path, open_file=opened, sync_twice=twice) as db:
+            with db.update() as tx:
+                tx.create_bucket_if_not_exists(b"b")[b"k"] = b"v"
+            before = made[-1].syncs
+            with db.update() as tx:
+                tx.bucket(b"b")[b"k"] = b"w"
+            counts.append(made[-1].syncs - before)
+    assert counts[1] == 2 * counts[0] > 0
+
+
+def test_a_failure_reported_late_fails_its_own_commit_when_syncing_twice(path):
+    with shearbolt.open(path) as db, db.update() as tx:
+        tx.create_bucket(b"b")[b"k"] = b"v"
+    made = []
+
+    def opened(*arguments, **options):
+        made.append(Late(OSStorage().open(*arguments, **options)))
+        return made[-1]
+
+    def fails():
+        made[-1].failing = True
+        with db.update() as tx:
+            tx.bucket(b"b")[b"k"] = b"lost"
+
+    with shearbolt.open(path, open_file=opened, sync_twice=True) as db:
+        # The first commit also syncs what is live, and gets over a failure there.
+        with db.update() as tx:
+            tx.bucket(b"b")[b"other"] = b"v"
+        with pytest.raises(shearbolt.StorageError):
+            fails()
+        with db.view() as tx:
+            assert tx.bucket(b"b")[b"k"] == b"v"
+
+
+def test_a_reader_of_a_closed_database_is_refused(path):
+    db = shearbolt.open(path)
+    db.close()
+    for call in (db.view, db.update):
+        with pytest.raises(shearbolt.DatabaseNotOpenError), call():
+            pass
