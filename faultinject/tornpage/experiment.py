@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from tornpage.choices import Tape
     from tornpage.explore import Closure
-    from tornpage.memory import Memory
     from tornpage.model import CrashModel
     from tornpage.subject import Subject
     from tornpage.trace import Operation
@@ -121,8 +120,6 @@ class Experiment:
         program: The program.
         model: What a crash may do.
         cap: Most executions for one crash point.
-        memory: What this subject's recovery did after which answers, under the
-            same mutant and model; it may come from earlier programs.
 
     Attributes:
         subject: As given.
@@ -130,19 +127,12 @@ class Experiment:
         disk: The disk it ran on; holds the trace.
         explorer: The explorer of its crash points; None when the run raised.
         live: Promises broken without any crash.
-        memory: As given.
         faults: Dishonest choices of all executions so far, by kind.
         history: What the subject's run returned; None when it raised.
     """
 
     def __init__(
-        self,
-        subject: Subject,
-        program: Any,
-        model: CrashModel,
-        *,
-        cap: int,
-        memory: Memory | None = None,
+        self, subject: Subject, program: Any, model: CrashModel, *, cap: int
     ) -> None:
         self.subject = subject
         self.program = program
@@ -151,7 +141,6 @@ class Experiment:
         self.disk = Disk(files, model)
         self.explorer: Explorer | None = None
         self.live: tuple[Violation, ...]
-        self.memory = memory
         self.faults: Counter[str] = Counter()
         self.history: Any = None
         self._operations: Sequence[Operation] = ()
@@ -169,9 +158,11 @@ class Experiment:
 
     def _recover(self, disk: Disk) -> Hashable:
         try:
-            if self.memory is None:
-                return self._returned(disk)
-            return self.memory.outcome(disk, self._returned)
+            return self.subject.recover(disk)
+        except ReplayError:
+            raise
+        except Exception as error:  # noqa: BLE001 - see the module's head
+            return Raised.of(error)
         finally:
             # The explorer reports distinct outcomes; faults that recovery coped
             # with are in the executions that led to the same one.
@@ -181,15 +172,6 @@ class Experiment:
             self._executions += 1
             if self._executions > _USUAL_EXECUTIONS:
                 self._branched.update(format_label(one.label) for one in chooser.log)
-
-    def _returned(self, disk: Disk) -> Hashable:
-        """What recovery returned, or that it did not."""
-        try:
-            return self.subject.recover(disk)
-        except ReplayError:
-            raise
-        except Exception as error:  # noqa: BLE001 - see the module's head
-            return Raised.of(error)
 
     @property
     def operations(self) -> Sequence[Operation]:
