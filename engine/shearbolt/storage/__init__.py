@@ -34,10 +34,10 @@ import sys
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
-__all__ = ["Condition", "File", "Mutex", "OSStorage", "Storage", "Timer"]
+__all__ = ["Condition", "File", "Mutex", "OSStorage", "Storage"]
 
 
 class File(Protocol):
@@ -129,14 +129,6 @@ class Condition(Mutex, Protocol):
         ...
 
 
-class Timer(Protocol):
-    """A call that will be made later, unless cancelled."""
-
-    def cancel(self) -> None:
-        """Do not make the call, if it has not started."""
-        ...
-
-
 @runtime_checkable
 class Storage(Protocol):
     """What the engine needs from the machine it runs on."""
@@ -204,10 +196,6 @@ class Storage(Protocol):
 
     def condition(self) -> Condition:
         """A new condition variable with a lock of its own."""
-        ...
-
-    def timer(self, seconds: float, call: Callable[[], None], /) -> Timer:
-        """Make `call` in another thread after `seconds`; already started."""
         ...
 
 

@@ -24,7 +24,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 # Linux and macOS allow 1,024; POSIX promises 16. A longer list is cut and the
 # caller, who handles short writes anyway, comes back with the rest.
@@ -169,9 +169,3 @@ class OSStorage:
 
     def condition(self) -> threading.Condition:
         return threading.Condition(threading.Lock())
-
-    def timer(self, seconds: float, call: Callable[[], None], /) -> threading.Timer:
-        timer = threading.Timer(seconds, call)
-        timer.daemon = True
-        timer.start()
-        return timer

@@ -1,0 +1,176 @@
+"""The machine, where it is Windows. Written from documentation; never run.
+
+What differs from POSIX, and how it is settled:
+
+* There are no positional reads and writes in `os`: seek and transfer happen under a
+  lock of the file object.
+* There is no fdatasync; `os.fsync` is FlushFileBuffers, which flushes the drive's
+  cache too.
+* Directories cannot be synced. NTFS journals its entries, and `fsync_dir` does
+  nothing: a new file's name may be lost with the last seconds before a power failure.
+* flock does not exist. bbolt takes a one-byte lock far behind the end of the file with
+  LockFileEx (bolt_windows.go), and so does this: locking real bytes would keep
+  others from reading them.
+"""
+
+from __future__ import annotations
+
+import sys
+
+assert sys.platform == "win32"
+
+import ctypes
+import errno
+import msvcrt
+import os
+import stat
+import threading
+import time
+from ctypes import wintypes
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LOCKFILE_FAIL_IMMEDIATELY = 1
+_LOCKFILE_EXCLUSIVE_LOCK = 2
+_ERROR_LOCK_VIOLATION = 33
+_FAR = 0xFFFFFFFF
+
+_kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
+
+
+class _Overlapped(ctypes.Structure):
+    """OVERLAPPED: says where the locked byte is."""
+
+    _fields_ = (
+        ("Internal", ctypes.c_void_p),
+        ("InternalHigh", ctypes.c_void_p),
+        ("Offset", wintypes.DWORD),
+        ("OffsetHigh", wintypes.DWORD),
+        ("hEvent", wintypes.HANDLE),
+    )
+
+
+class OSFile:
+    """An open file descriptor in the shape of `shearbolt.storage.File`."""
+
+    __slots__ = ("_fd", "_position")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._position = threading.Lock()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def pread(self, length: int, offset: int, /) -> bytes:
+        with self._position:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            return os.read(self._fd, length)
+
+    def pwritev(self, buffers: Sequence[bytes], offset: int, /) -> int:
+        with self._position:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            return os.write(self._fd, b"".join(buffers))
+
+    def ftruncate(self, size: int, /) -> None:
+        with self._position:
+            os.ftruncate(self._fd, size)
+
+    def fdatasync(self) -> None:
+        os.fsync(self._fd)
+
+    def fsync(self) -> None:
+        os.fsync(self._fd)
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def lock(self, exclusive: bool, /) -> bool:
+        flags = _LOCKFILE_FAIL_IMMEDIATELY
+        if exclusive:
+            flags |= _LOCKFILE_EXCLUSIVE_LOCK
+        place = _Overlapped(Offset=_FAR, OffsetHigh=_FAR)
+        handle = wintypes.HANDLE(msvcrt.get_osfhandle(self._fd))
+        if _kernel32.LockFileEx(handle, flags, 0, 1, 0, ctypes.byref(place)):
+            return True
+        code = ctypes.get_last_error()
+        if code == _ERROR_LOCK_VIOLATION:
+            return False
+        raise ctypes.WinError(code)
+
+    def unlock(self) -> None:
+        place = _Overlapped(Offset=_FAR, OffsetHigh=_FAR)
+        handle = wintypes.HANDLE(msvcrt.get_osfhandle(self._fd))
+        if not _kernel32.UnlockFileEx(handle, 0, 1, 0, ctypes.byref(place)):
+            raise ctypes.WinError(ctypes.get_last_error())
+
+    def identity(self) -> tuple[int, int]:
+        status = os.fstat(self._fd)
+        return status.st_dev, status.st_ino
+
+    def close(self) -> None:
+        # Forget the number first: it may belong to somebody else as soon as
+        # close returns, even when it returns an error.
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class OSStorage:
+    """The machine this process runs on."""
+
+    __slots__ = ("__weakref__",)
+
+    def open(
+        self,
+        path: str,
+        /,
+        *,
+        read_only: bool = False,
+        create: bool = False,
+        exclusive: bool = False,
+        perm: int = 0o600,
+    ) -> OSFile:
+        flags = os.O_BINARY | os.O_NOINHERIT
+        flags |= os.O_RDONLY if read_only else os.O_RDWR
+        if create:
+            flags |= os.O_CREAT | (os.O_EXCL if exclusive else 0)
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        fd = os.open(path, flags, perm)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "Not a regular file", path)
+        return OSFile(fd)
+
+    def exists(self, path: str, /) -> bool:
+        return os.path.lexists(path)
+
+    def rename(self, source: str, target: str, /) -> None:
+        os.replace(source, target)
+
+    def unlink(self, path: str, /) -> None:
+        os.unlink(path)
+
+    def fsync_dir(self, path: str, /) -> None:
+        """Nothing: see the module's head."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float, /) -> None:
+        time.sleep(seconds)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def thread_id(self) -> int:
+        return threading.get_ident()
+
+    def mutex(self) -> threading.Lock:
+        return threading.Lock()
+
+    def condition(self) -> threading.Condition:
+        return threading.Condition(threading.Lock())
