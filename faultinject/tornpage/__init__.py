@@ -26,10 +26,10 @@ Modules, each importing only from those above it:
     explore     every outcome of every crash of a run
 
 Around the explorer: `subject` (what storage code under test has to say of itself),
-`functions` and `patch` (the same for code that uses `open` and `os`), `script`, `faults`
-and `corruption` (calls that fail, and disks that change data without a word), `detector`
-(unsafe writes, found without a crash), `run`, `story`, `shrink`, `certificate`, `fuzz` and
-`verify` (what the command does).
+`functions` and `patch` (the same for code that uses `open` and `os`), `script`,
+`faults` and `corruption` (calls that fail, disks that change data without a word),
+`detector` (unsafe writes, found without a crash), `run`, `story`, `shrink`,
+`certificate`, `fuzz` and `verify` (what the command does).
 
 See docs/design.md and docs/crash-model.md.
 """

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
-INSTALL = "apt-get install golang-go golang-github-coreos-bbolt-dev etcd-server etcd-client containerd"
+INSTALL = (
+    "apt-get install golang-go golang-github-coreos-bbolt-dev etcd-server etcd-client "
+    "containerd"
+)
 # Where Debian's -dev packages put Go source: a GOPATH.
 DEBIAN_GOPATH = "/usr/share/gocode"
 BBOLT = Path(DEBIAN_GOPATH, "src/go.etcd.io/bbolt")
