@@ -19,9 +19,9 @@ import fcntl
 import os
 import stat
 import sys
-import threading
-import time
 from typing import TYPE_CHECKING
+
+from shearbolt.storage._common import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,10 +104,10 @@ class OSFile:
             os.close(fd)
 
 
-class OSStorage:
+class OSStorage(Machine):
     """The machine this process runs on."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ()
 
     def open(
         self,
@@ -135,15 +135,6 @@ class OSStorage:
             raise
         return OSFile(fd)
 
-    def exists(self, path: str, /) -> bool:
-        return os.path.lexists(path)
-
-    def rename(self, source: str, target: str, /) -> None:
-        os.replace(source, target)
-
-    def unlink(self, path: str, /) -> None:
-        os.unlink(path)
-
     def fsync_dir(self, path: str, /) -> None:
         parent = os.path.dirname(os.path.realpath(path))
         fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -151,21 +142,3 @@ class OSStorage:
             _fsync(fd)
         finally:
             os.close(fd)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float, /) -> None:
-        time.sleep(seconds)
-
-    def pid(self) -> int:
-        return os.getpid()
-
-    def thread_id(self) -> int:
-        return threading.get_ident()
-
-    def mutex(self) -> threading.Lock:
-        return threading.Lock()
-
-    def condition(self) -> threading.Condition:
-        return threading.Condition(threading.Lock())

@@ -25,9 +25,10 @@ import msvcrt
 import os
 import stat
 import threading
-import time
 from ctypes import wintypes
 from typing import TYPE_CHECKING
+
+from shearbolt.storage._common import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,10 +119,10 @@ class OSFile:
             os.close(fd)
 
 
-class OSStorage:
+class OSStorage(Machine):
     """The machine this process runs on."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ()
 
     def open(
         self,
@@ -145,32 +146,5 @@ class OSStorage:
             raise OSError(errno.EINVAL, "Not a regular file", path)
         return OSFile(fd)
 
-    def exists(self, path: str, /) -> bool:
-        return os.path.lexists(path)
-
-    def rename(self, source: str, target: str, /) -> None:
-        os.replace(source, target)
-
-    def unlink(self, path: str, /) -> None:
-        os.unlink(path)
-
     def fsync_dir(self, path: str, /) -> None:
         """Nothing: see the module's head."""
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float, /) -> None:
-        time.sleep(seconds)
-
-    def pid(self) -> int:
-        return os.getpid()
-
-    def thread_id(self) -> int:
-        return threading.get_ident()
-
-    def mutex(self) -> threading.Lock:
-        return threading.Lock()
-
-    def condition(self) -> threading.Condition:
-        return threading.Condition(threading.Lock())
