@@ -2,26 +2,27 @@
 
 The freelist page holds all free ids, sorted, eight bytes each, and every commit
 writes it anew. Making these bytes from a million ids takes 100 ms, but a commit
-changes a few ids only. So the set is cut into chunks of 4,096 neighbouring
-pages, and each chunk remembers its bytes until it changes:
+changes a few ids only. So the set is kept as what is written: sorted arrays of
+64-bit numbers, cut by page number into chunks of 1,024 neighbouring pages, so
+that putting an id in its place moves 8 KiB at most.
 
-    chunk n      one byte a page: [4096 n, 4096 n + 4096), 1: a member
-    encoded      the members' ids, u64 each, little-endian; missing: out of date
+    chunk n      the members in [1024 n, 1024 n + 1024), sorted, eight bytes each
 
-    ids of the set = encoded chunk 0, encoded chunk 1, ...
+    ids of the set = chunk 0, chunk 1, ...    joined: no number is looked at
 
-Measured with a million ids on CPython 3.11: all bytes anew 110 ms; after changes
-in ten chunks 2 ms, most of it for joining 8 MB. Chunks without members take no
-room; one with members takes 4 KiB and what it encodes.
+Measured on CPython 3.11: adding or removing an id 0.5 us, all bytes of a million
+ids 2 ms, most of it for copying 8 MB. (A byte a page and the ids of a changed
+chunk made again from these took 70 us a chunk, the most expensive thing in a
+commit of one put.) A member takes eight bytes, what has no members nothing.
 
 What it is not: it does not know why a page is in it. That is `freelist`'s affair.
 """
 
 from __future__ import annotations
 
-import struct
+import sys
+from array import array
 from bisect import bisect_left
-from itertools import compress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -29,19 +30,16 @@ if TYPE_CHECKING:
 
 __all__ = ["PageSet"]
 
-_SHIFT: Final = 12
-_CHUNK: Final = 1 << _SHIFT
-_MASK: Final = _CHUNK - 1
+_SHIFT: Final = 10
 
 
 class PageSet:
     """A set of page ids, changed by runs of consecutive ones."""
 
-    __slots__ = ("_chunks", "_count", "_encoded")
+    __slots__ = ("_chunks", "_count")
 
     def __init__(self) -> None:
-        self._chunks: dict[int, bytearray] = {}
-        self._encoded: dict[int, bytes] = {}
+        self._chunks: dict[int, array[int]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -49,56 +47,67 @@ class PageSet:
 
     def __contains__(self, pgid: int) -> bool:
         chunk = self._chunks.get(pgid >> _SHIFT)
-        return chunk is not None and chunk[pgid & _MASK] == 1
+        if chunk is None:
+            return False
+        at = bisect_left(chunk, pgid)
+        return at < len(chunk) and chunk[at] == pgid
 
     def add(self, start: int, length: int) -> None:
         """Add a run of pages; those that are there already stay."""
-        self._set(start, length, 1)
+        end = start + length
+        while start < end:
+            number = start >> _SHIFT
+            stop = min(end, (number + 1) << _SHIFT)
+            chunk = self._chunks.get(number)
+            if chunk is None:
+                chunk = self._chunks[number] = array("Q")
+            at = bisect_left(chunk, start)
+            if stop - start > 1:
+                behind = bisect_left(chunk, stop, at)
+                chunk[at:behind] = array("Q", range(start, stop))
+                self._count += stop - start - (behind - at)
+            elif at == len(chunk) or chunk[at] != start:
+                chunk.insert(at, start)
+                self._count += 1
+            start = stop
 
     def update(self, ids: Sequence[int]) -> None:
-        """Add many pages, given in order: chunk by chunk, not page by page."""
+        """Add many pages, given in order and each once: chunk by chunk."""
         low = 0
         while low < len(ids):
             number = ids[low] >> _SHIFT
             high = bisect_left(ids, (number + 1) << _SHIFT, low)
-            chunk = self._chunks.setdefault(number, bytearray(_CHUNK))
-            self._encoded.pop(number, None)
-            self._count -= chunk.count(1)
-            for pgid in ids[low:high]:
-                chunk[pgid & _MASK] = 1
-            self._count += chunk.count(1)
+            chunk = array("Q", ids[low:high])
+            there = self._chunks.get(number)
+            if there:
+                self._count -= len(there)
+                chunk = array("Q", sorted({*chunk, *there}))
+            self._chunks[number] = chunk
+            self._count += len(chunk)
             low = high
 
     def remove(self, start: int, length: int) -> None:
         """Remove a run of pages, those of them that are there."""
-        self._set(start, length, 0)
-
-    def _set(self, start: int, length: int, member: int) -> None:
         end = start + length
         while start < end:
             number = start >> _SHIFT
+            stop = min(end, (number + 1) << _SHIFT)
             chunk = self._chunks.get(number)
-            if chunk is None:
-                chunk = self._chunks[number] = bytearray(_CHUNK)
-            self._encoded.pop(number, None)
-            low = start & _MASK
-            high = min(low + end - start, _CHUNK)
-            before = chunk.count(1, low, high)
-            chunk[low:high] = bytes((member,)) * (high - low)
-            self._count += (high - low if member else 0) - before
-            if not member and 1 not in chunk:
-                del self._chunks[number]
-            start += high - low
+            if chunk is not None:
+                at = bisect_left(chunk, start)
+                behind = bisect_left(chunk, stop, at)
+                del chunk[at:behind]
+                self._count -= behind - at
+                if not chunk:
+                    del self._chunks[number]
+            start = stop
 
     def encoded(self) -> bytes:
         """All ids, sorted, as they stand in a freelist page."""
-        return b"".join(map(self._encode, sorted(self._chunks)))
-
-    def _encode(self, number: int) -> bytes:
-        data = self._encoded.get(number)
-        if data is None:
-            chunk = self._chunks[number]
-            base = number << _SHIFT
-            ids = list(compress(range(base, base + _CHUNK), chunk))
-            data = self._encoded[number] = struct.pack(f"<{len(ids)}Q", *ids)
-        return data
+        chunks = self._chunks
+        ids = [chunks[number] for number in sorted(chunks)]
+        if sys.byteorder == "big":
+            ids = [chunk[:] for chunk in ids]
+            for chunk in ids:
+                chunk.byteswap()
+        return b"".join(ids)

@@ -459,7 +459,6 @@ class Tx:
         return self._allocate(count), count - 1
 
     def _add_page(self, page: Page, data: bytes) -> None:
-        self.work.spill += 1
         self._bytes[page.pgid] = data
         self._decoded.append(page)
 
@@ -530,8 +529,10 @@ class Tx:
                 meta = self._write_pages()
                 for page in self._decoded:
                     self.db.pager.keep(page)
-                self._timed("write_time", lambda: self.db.publish(meta))
+                began = self.db.storage.monotonic()
+                self.db.publish(meta)
                 self.work.write += 1
+                self.work.write_time += self.db.storage.monotonic() - began
             except BaseException:
                 # An interrupt (KeyboardInterrupt) can arrive behind the last
                 # moment at which the commit could have failed.
@@ -545,17 +546,6 @@ class Tx:
         for call in handlers:
             call()
 
-    def _timed(self, name: str, step: Callable[[], T]) -> T:
-        """Do a step of the commit, counting the seconds it takes."""
-        began = self.db.storage.monotonic()
-        result = step()
-        setattr(
-            self.work,
-            name,
-            getattr(self.work, name) + self.db.storage.monotonic() - began,
-        )
-        return result
-
     def abandon(self) -> None:
         """Roll back because the database is being closed; called by it."""
         if not self.closed:
@@ -564,14 +554,23 @@ class Tx:
 
     def _write_pages(self) -> Meta:
         """Steps 1 to 4; the meta to publish."""
-        db, pager = self.db, self.db.pager
+        db, pager, work = self.db, self.db.pager, self.work
+        clock = db.storage.monotonic
         db.settle()
-        self._timed("rebalance_time", self._root.rebalance)
-        root = self._timed("spill_time", self._root.spill)
+        began = clock()
+        self._root.rebalance()
+        rebalanced = clock()
+        root = self._root.spill()
+        spilled = clock()
         freelist = self._write_freelist()
         if self._high_water_mark > self._meta.high_water_mark:
             db.grow((self._high_water_mark + 1) * self.page_size)
-        self._timed("write_time", self._write_out)
+        writing = clock()
+        self._write_out()
+        work.rebalance_time += rebalanced - began
+        work.spill_time += spilled - rebalanced
+        work.write_time += clock() - writing
+        work.spill += len(self._decoded)
         meta = Meta(self.page_size, root, freelist, self._high_water_mark, self.txid)
         if db.strict_mode:
             problems = list(check(pager, meta))

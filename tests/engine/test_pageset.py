@@ -2,6 +2,7 @@
 
 import random
 import struct
+import sys
 
 import pytest
 
@@ -16,7 +17,7 @@ def listed(pages):
 def test_random_histories_agree_with_a_plain_set(seed):
     rng = random.Random(seed)
     pages, plain = PageSet(), set()
-    # Three chunks, so that runs end inside, at and behind their borders.
+    # Twelve chunks, so that runs end inside, at and behind their borders.
     first = sorted(rng.sample(range(12_288), 500))
     pages.update(first)
     plain.update(first)
@@ -59,8 +60,20 @@ def test_a_set_that_is_empty_again_takes_no_room():
     pages.encoded()
     pages.remove(10_000_000, 9000)
     assert not pages._chunks
-    assert not pages._encoded
     assert pages.encoded() == b""
+
+
+def test_bytes_are_little_endian_on_a_big_endian_machine(monkeypatch):
+    pages = PageSet()
+    pages.update([2, 3, 5000])
+    here = pages.encoded()
+    assert here == struct.pack("<3Q", 2, 3, 5000)
+    other = {"little": "big", "big": "little"}[sys.byteorder]
+    monkeypatch.setattr("sys.byteorder", other)
+    # There the arrays hold the bytes the other way round, so these come out swapped.
+    assert pages.encoded() == struct.pack(">3Q", 2, 3, 5000)
+    monkeypatch.undo()
+    assert pages.encoded() == here
 
 
 def test_pages_far_apart_cost_no_memory_between_them():
