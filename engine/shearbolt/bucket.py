@@ -47,6 +47,7 @@ from shearbolt.format import (
     decode_bucket,
     encode_bucket,
     encode_inline_bucket,
+    leaf_cost,
 )
 from shearbolt.node import Node
 from shearbolt.pager import MAX_DEPTH
@@ -65,7 +66,7 @@ __all__ = ["DEFAULT_FILL_PERCENT", "Bucket"]
 DEFAULT_FILL_PERCENT: Final = 0.5
 _MAX_SEQUENCE: Final = (1 << 64) - 1
 _LEVELS: Final = range(MAX_DEPTH + 1)
-_EMPTY: Final = Leaf(0, 0, [], [], has_buckets=False, cost=0)
+_EMPTY: Final = Leaf(0, 0, [], [], has_buckets=False, cost=leaf_cost(0, 0))
 
 T = TypeVar("T")
 
@@ -248,7 +249,7 @@ class Bucket(MutableMapping[bytes, bytes]):
             if self._value(key).__class__ is BucketValue:
                 raise IncompatibleValueError(key)
             node = self._node_for(key)
-        node.put_plain(key, value)
+        node.pairs.put_plain(key, value)
         self.changes += 1
 
     def delete(self, key: bytes) -> None:
@@ -265,14 +266,16 @@ class Bucket(MutableMapping[bytes, bytes]):
         if key.__class__ is not bytes:
             key = _as_bytes(key, "a key")
         node = self._leaf_node(key)
-        # The page is looked at first: a key that is not there changes nothing.
-        value = self._value(key) if node is None else node.items.get(key)
-        if value is None:
-            return
-        if value.__class__ is BucketValue:
-            raise IncompatibleValueError(key)
-        (node or self._node_for(key)).delete(key)
-        self.changes += 1
+        if node is None:
+            # The page is looked at first: a key that is not there changes nothing.
+            value = self._value(key)
+            if value is None:
+                return
+            if value.__class__ is BucketValue:
+                raise IncompatibleValueError(key)
+            node = self._node_for(key)
+        if node.delete(key, plain=True):
+            self.changes += 1
 
     # -- buckets --
 
@@ -650,7 +653,7 @@ class Bucket(MutableMapping[bytes, bytes]):
             key = _as_bytes(key, "a key")
         leaf = self._leaf(key)
         if isinstance(leaf, Node):
-            return leaf.items.get(key)
+            return leaf.pairs.get(key)
         keys = leaf.keys
         index = bisect_left(keys, key)
         if index < len(keys) and keys[index] == key:
@@ -752,7 +755,7 @@ class Bucket(MutableMapping[bytes, bytes]):
         if not node.is_leaf or node.size() > self.tx.page_size // 4:
             return None
         keys = node.keys
-        values = [node.items[key] for key in keys]
+        values = node.pairs.values()
         if any(value.__class__ is BucketValue for value in values):
             return None
         return encode_inline_bucket(self._sequence, keys, values)

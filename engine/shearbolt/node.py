@@ -14,33 +14,31 @@ transaction commits. The old page is freed, never written over.
   a new root above it.
 
 Both follow bbolt's rules to the letter (node.go), because the rules decide which
-bytes end up in which page of the file. What differs is the work per change: bbolt
-keeps a node's elements in one sorted array, which makes n inserts in random order
-cost n^2. Here a leaf's elements are a dict, and their order is made when somebody
-asks for it. New and deleted keys wait until then; a few are inserted into the
-order or taken out of it one by one, many all together.
+bytes end up in which page of the file. What differs is how a leaf's pairs are kept
+while they change, see `leafpairs`.
 
 A node knows its bucket and through it the transaction, for allocation only.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from itertools import accumulate, repeat
 from operator import add
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.errors import IncompatibleValueError
 from shearbolt.format import (
     COUNT_OVERFLOW,
     ELEMENT_SIZE,
     MIN_KEYS_PER_PAGE,
     PAGE_HEADER_SIZE,
-    BucketValue,
-    Leaf,
+    leaf_cost,
 )
+from shearbolt.leafpairs import LeafPairs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shearbolt.bucket import Bucket
     from shearbolt.format import Page
 
@@ -49,16 +47,12 @@ __all__ = ["Node"]
 MIN_FILL: Final = 0.1
 MAX_FILL: Final = 1.0
 
-_ONE_BY_ONE: Final = 16
-"""Up to here inserting and deleting single keys beats making the order again. An
-insert into 100,000 keys moves 400 KB in 20 us, sorting them costs 2 ms."""
-
-
 # What a new node has none of, shared and never changed: most nodes are leaves of
 # which one pair changes, and empty containers would be most of what they hold.
 _NO_NODES: Final[list[Node]] = []
-_NONE_GONE: Final[set[bytes]] = set()
 _NO_CHILDREN: Final[list[int]] = []
+_NO_KEYS: Final[list[bytes]] = []
+_NO_PAIRS: Final = LeafPairs([], [], 0)
 
 
 class Node:
@@ -69,6 +63,7 @@ class Node:
         is_leaf: Leaf or branch.
         pgid: The page it was read from, 0 when there is none.
         overflow: Pages behind that page.
+        pairs: A leaf's pairs; a branch has none.
         parent: The branch node above, None for the root.
         key: Under which key the parent knows it.
         nodes: Its children that are nodes too.
@@ -76,133 +71,95 @@ class Node:
     """
 
     __slots__ = (
-        "_fresh",
-        "_gone",
         "_order",
         "bucket",
         "children",
         "is_leaf",
-        "items",
         "key",
         "nodes",
         "overflow",
+        "pairs",
         "parent",
         "pgid",
         "unbalanced",
     )
 
     def __init__(
-        self, bucket: Bucket, parent: Node | None, *, is_leaf: bool = True
+        self,
+        bucket: Bucket,
+        parent: Node | None,
+        page: Page | None = None,
+        key: bytes | None = None,
     ) -> None:
         self.bucket = bucket
         self.parent = parent
-        self.is_leaf = is_leaf
-        self.pgid = 0
-        self.overflow = 0
-        self.key: bytes | None = None
-        self.nodes: list[Node] = _NO_NODES if is_leaf else []
+        self.key = key
         self.unbalanced = False
-        # A leaf: its pairs. A branch: empty.
-        self.items: dict[bytes, bytes] = {}
-        # A leaf: keys in order, those not sorted in yet, and those among both
-        # that are not in `items` any more.
         # A branch: all its keys, with the child pages beside them.
-        self._order: list[bytes] = []
-        self._fresh: list[bytes] = []
-        self._gone: set[bytes] = _NONE_GONE
-        self.children: list[int] = _NO_CHILDREN if is_leaf else []
+        self._order: list[bytes] = _NO_KEYS
+        self.children: list[int] = _NO_CHILDREN
+        self.nodes: list[Node] = _NO_NODES
+        self.pairs = _NO_PAIRS
+        if page is None:
+            self.pgid = self.overflow = 0
+            self.is_leaf = False
+            self._order, self.children, self.nodes = [], [], []
+            return
+        self.pgid = page.pgid
+        self.overflow = page.overflow
+        self.is_leaf = page.is_leaf
+        keys = page.keys
+        if key is None and keys:
+            self.key = keys[0]
+        if page.is_leaf:
+            content = page.cost - leaf_cost(len(keys), 0)
+            self.pairs = LeafPairs(keys, page.values, content)
+        else:
+            self._order = keys.copy()
+            self.children = page.children.copy()
+            self.nodes = []
 
     @classmethod
     def of_page(
         cls, bucket: Bucket, parent: Node | None, page: Page, key: bytes | None
     ) -> Node:
-        """The node of a page; `key` is what the parent calls it."""
+        """The node of a page; `key` is what the parent calls it.
+
+        Raises:
+            CorruptPageError: A key stands in it twice. Of pages the pager has
+                made sure; an inline bucket's page never was in its hands.
+        """
         bucket.tx.work.node_count += 1
-        node = cls(bucket, parent, is_leaf=page.is_leaf)
-        node.pgid = page.pgid
-        node.overflow = page.overflow
-        node._order = page.keys.copy()
-        if isinstance(page, Leaf):
-            node.items = dict(zip(page.keys, page.values, strict=True))
-            if len(node.items) < len(page.keys):
-                raise bucket.tx.corrupt(page.pgid, "a key stands in the page twice")
-        else:
-            node.children = page.children.copy()
-        node.key = key if key is not None or not page.keys else page.keys[0]
-        return node
+        if not page.pgid and len(set(page.keys)) < len(page.keys):
+            raise bucket.tx.corrupt(page.pgid, "a key stands in the page twice")
+        return cls(bucket, parent, page, key)
 
     # -- elements --
 
     @property
     def keys(self) -> list[bytes]:
         """All keys, sorted. Not to be changed by the caller."""
-        fresh, gone, order = self._fresh, self._gone, self._order
-        if fresh:
-            if len(fresh) <= _ONE_BY_ONE:
-                for key in fresh:
-                    insort(order, key)
-            else:
-                order += fresh
-                order.sort()
-            self._fresh = []
-        if gone:
-            if len(gone) <= _ONE_BY_ONE:
-                for key in gone:
-                    del order[bisect_left(order, key)]
-            else:
-                items = self.items
-                order[:] = [key for key in order if key in items]
-            self._gone = _NONE_GONE
-        return order
+        return self.pairs.keys if self.is_leaf else self._order
 
     @property
     def count(self) -> int:
         """How many elements."""
-        return len(self.items) if self.is_leaf else len(self._order)
+        return len(self.pairs) if self.is_leaf else len(self._order)
 
     def value_at(self, index: int) -> bytes:
         """A leaf's value by position in the order."""
-        return self.items[self.keys[index]]
+        return self.pairs.values(index, index + 1)[0]
 
     def put(self, key: bytes, value: bytes) -> None:
         """Add or replace a leaf element."""
-        items = self.items
-        if key not in items:
-            self._arrived(key)
-        items[key] = value
+        self.pairs.put(key, value)
 
-    def put_plain(self, key: bytes, value: bytes) -> None:
-        """The same, for a plain pair.
-
-        Raises:
-            IncompatibleValueError: The key names a bucket.
-        """
-        items = self.items
-        if key not in items:
-            if self._gone:
-                self._arrived(key)
-            else:
-                self._fresh.append(key)
-        elif items[key].__class__ is BucketValue:
-            raise IncompatibleValueError(key)
-        items[key] = value
-
-    def delete(self, key: bytes) -> None:
-        """Remove a leaf element, if it is there."""
-        if self.items.pop(key, None) is None:
-            return
-        self.unbalanced = True
-        if self._gone:
-            self._gone.add(key)
-        else:
-            self._gone = {key}
-
-    def _arrived(self, key: bytes) -> None:
-        """Note a key that `items` did not have."""
-        if key in self._gone:
-            self._gone.remove(key)
-        else:
-            self._fresh.append(key)
+    def delete(self, key: bytes, *, plain: bool = False) -> bool:
+        """Remove a leaf element, if it is there; as `LeafPairs.delete`."""
+        found = self.pairs.delete(key, plain=plain)
+        if found:
+            self.unbalanced = True
+        return found
 
     def put_child(self, old: bytes, new: bytes, pgid: int) -> None:
         """Add a child, or replace the one known as `old`."""
@@ -234,9 +191,8 @@ class Node:
     def size(self) -> int:
         """Bytes the node takes when written."""
         if self.is_leaf:
-            items = self.items
-            content = sum(map(len, items)) + sum(map(len, items.values()))
-            return PAGE_HEADER_SIZE + ELEMENT_SIZE * len(items) + content
+            pairs = self.pairs
+            return PAGE_HEADER_SIZE + ELEMENT_SIZE * len(pairs) + pairs.content
         order = self._order
         return PAGE_HEADER_SIZE + ELEMENT_SIZE * len(order) + sum(map(len, order))
 
@@ -261,8 +217,8 @@ class Node:
         if parent is None:
             while not self.is_leaf and self.count == 1:
                 self._collapse()
-            if not self.count:
-                self.is_leaf = True
+            if not self.count and not self.is_leaf:
+                self._become_empty_leaf()
             return None
         if not self.count:
             self._leave(parent)
@@ -276,14 +232,17 @@ class Node:
             parent.child_at(index - 1)._absorb(self, parent)
         return parent
 
+    def _become_empty_leaf(self) -> None:
+        """A root whose last child is gone is an empty tree."""
+        self.is_leaf = True
+        self.pairs = LeafPairs([], [], 0)
+
     def _collapse(self) -> None:
         """A root with one child becomes that child."""
         child = self.child_at(0)
         self.is_leaf = child.is_leaf
-        self.items = child.items
+        self.pairs = child.pairs
         self._order = child._order
-        self._fresh = child._fresh
-        self._gone = child._gone
         self.children = child.children
         self.nodes = child.nodes
         for node in self.nodes:
@@ -303,10 +262,10 @@ class Node:
             raise self.bucket.tx.corrupt(
                 other.pgid, "its first key is not behind its left neighbour's last"
             )
-        order += more
         if self.is_leaf:
-            self.items.update(other.items)
+            self.pairs.absorb(other.pairs)
         else:
+            order += more
             self.children += other.children
             for node in other.nodes:
                 node.parent = self
@@ -354,15 +313,19 @@ class Node:
         tx = self.bucket.tx
         keys = self.keys
         if self.is_leaf:
-            values = list(map(self.items.__getitem__, keys))
-            sizes = list(map(add, map(len, keys), map(len, values)))
+            values = self.pairs.values()
+            whole = self.pairs.content + ELEMENT_SIZE * len(keys)
         else:
-            sizes = list(map(len, keys))
-        cuts, totals = self._cuts(sizes)
-        if len(cuts) > 1 and self.parent is None:
-            self.parent = Node(self.bucket, None, is_leaf=False)
+            values = []
+            whole = sum(map(len, keys)) + ELEMENT_SIZE * len(keys)
+        if self._is_one_piece(len(keys), whole):
+            cuts, totals = [len(keys)], [whole]
+        else:
+            cuts, totals = self._cuts(keys, values, whole)
+            if self.parent is None:
+                self.parent = Node(self.bucket, None)
+            tx.work.split += len(cuts) - 1
         parent = self.parent
-        tx.work.split += len(cuts) - 1
         # The first piece keeps the node's identity, so the old page is freed
         # before the first allocation (bbolt spill).
         self.release()
@@ -381,23 +344,33 @@ class Node:
                 self.pgid = pgid
             start, written = end, total
 
-    def _cuts(self, sizes: list[int]) -> tuple[list[int], list[int]]:
+    def _is_one_piece(self, count: int, whole: int) -> bool:
+        """Whether so many elements of so many bytes stay together.
+
+        bbolt's rule (node.go split): four elements are never cut, nor what is
+        smaller than a page. The element count of a page has 16 bits, which bbolt
+        forgets.
+        """
+        return count <= 2 * MIN_KEYS_PER_PAGE or (
+            PAGE_HEADER_SIZE + whole < self.bucket.tx.page_size
+            and count < COUNT_OVERFLOW
+        )
+
+    def _cuts(
+        self, keys: list[bytes], values: list[bytes], whole: int
+    ) -> tuple[list[int], list[int]]:
         """Where the node is cut: the end index of every piece.
 
         Also what the pieces up to each cut take, headers included. The rules
-        are bbolt's split and splitIndex (node.go): four elements are never
-        cut, nor what is smaller than a page; a piece is filled up to the
-        bucket's fill percentage and has two elements at least. The element
-        count of a page has 16 bits, which bbolt forgets.
+        are bbolt's splitIndex (node.go): a piece is filled up to the bucket's
+        fill percentage and has two elements at least.
         """
+        sizes: Iterable[int] = map(len, keys)
+        if values:
+            sizes = map(add, sizes, map(len, values))
         page_size = self.bucket.tx.page_size
-        count = len(sizes)
-        whole = sum(sizes) + ELEMENT_SIZE * count
-        if count <= 2 * MIN_KEYS_PER_PAGE or (
-            PAGE_HEADER_SIZE + whole < page_size and count < COUNT_OVERFLOW
-        ):
-            return [count], [whole]
-        ends = list(accumulate(map(add, sizes, repeat(ELEMENT_SIZE, count))))
+        count = len(keys)
+        ends = list(accumulate(map(add, sizes, repeat(ELEMENT_SIZE))))
         fill = min(max(self.bucket.fill_percent, MIN_FILL), MAX_FILL)
         room = int(page_size * fill) - PAGE_HEADER_SIZE
         cuts: list[int] = []

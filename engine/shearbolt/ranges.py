@@ -281,7 +281,7 @@ def _changing(
         for first, end in _pieces(low, high, reverse=reverse):
             names = leaf.keys[first:end]
             if isinstance(leaf, Node):
-                values = list(map(leaf.items.__getitem__, names))
+                values = leaf.pairs.values(first, end)
             else:
                 values = leaf.values[first:end]
             names, values = _plain(names, values)

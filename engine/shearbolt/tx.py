@@ -47,6 +47,7 @@ from shearbolt.errors import (
     TxNotWritableError,
 )
 from shearbolt.format import (
+    ELEMENT_SIZE,
     NO_FREELIST,
     PAGE_HEADER_SIZE,
     Branch,
@@ -434,7 +435,7 @@ class Tx:
             Leaf(
                 pgid, overflow, keys, values,
                 has_buckets=BucketValue in map(type, values),
-                cost=leaf_cost(len(keys), content),
+                cost=leaf_cost(len(keys), content - ELEMENT_SIZE * len(keys)),
             ),
             encode_leaf(pgid, overflow, keys, values),
         )  # fmt: skip

@@ -144,8 +144,7 @@ def _inline_holds_bucket(planter: Planter) -> None:
     def as_inline(original: Call, self: Bucket, node: Node) -> BucketValue | None:
         if node.is_leaf and node.size() <= self.tx.page_size // 4:
             keys = node.keys
-            values = [node.items[key] for key in keys]
-            return encode_inline_bucket(self._sequence, keys, values)
+            return encode_inline_bucket(self._sequence, keys, node.pairs.values())
         made: BucketValue | None = original(self, node)
         return made
 
@@ -211,7 +210,7 @@ def _bucket_header_stale(planter: Planter) -> None:
         if node is None or parent is None or not self._root:
             original(self)
             return
-        before = parent._node_for(self.name).items.get(self.name)
+        before = parent._node_for(self.name).pairs.get(self.name)
         original(self)
         if before is not None:
             parent._node_for(self.name).put(self.name, before)

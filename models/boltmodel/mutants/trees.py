@@ -11,8 +11,10 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 from boltmodel.mutants.plant import Gallery
+from shearbolt import leafpairs
 from shearbolt import tx as transaction
 from shearbolt.bucket import Bucket
+from shearbolt.leafpairs import LeafPairs
 from shearbolt.node import Node
 from shearbolt.pager import Pager
 from shearbolt.tx import Tx
@@ -72,7 +74,7 @@ def _split_keeps_both(planter: Planter) -> None:
 
     def spill(original: Call, self: Node) -> None:
         keys = list(self.keys)
-        pieces.append((keys, [self.items[key] for key in keys] if self.is_leaf else []))
+        pieces.append((keys, self.pairs.values()))
         try:
             original(self)
         finally:
@@ -324,12 +326,19 @@ def _get_goes_left(planter: Planter) -> None:
     needs="run",
 )
 def _insert_unsorted(planter: Planter) -> None:
-    def keys(self: Node) -> list[bytes]:
-        self._order += self._fresh
-        self._fresh = []
-        return self._order
+    sorted_keys: property = vars(LeafPairs)["keys"]
 
-    planter.replace(Node, "keys", property(keys))
+    def keys(self: LeafPairs) -> list[bytes]:
+        if self._items is None:
+            found: list[bytes] = sorted_keys.__get__(self)
+            return found
+        self._keys += self._fresh
+        self._fresh = []
+        return self._keys
+
+    # No insertion into sorted lists: every new key waits to be sorted in.
+    planter.replace(leafpairs, "_ONE_BY_ONE", 0)
+    planter.replace(LeafPairs, "keys", property(keys))
 
 
 @_bugs.add(

@@ -1,0 +1,108 @@
+"""A changing leaf's pairs: in both forms they say the same as a plain dict."""
+
+import random
+
+import pytest
+
+from shearbolt.errors import IncompatibleValueError
+from shearbolt.format import BucketValue
+from shearbolt.leafpairs import LeafPairs
+
+
+def made(plain):
+    keys = sorted(plain)
+    values = [plain[key] for key in keys]
+    return LeafPairs(keys, values, sum(map(len, keys)) + sum(map(len, values)))
+
+
+def require_same(pairs, plain):
+    assert pairs.keys == sorted(plain)
+    assert pairs.values() == [plain[key] for key in sorted(plain)]
+    assert pairs.values(1, 3) == pairs.values()[1:3]
+    require_same_sizes(pairs, plain)
+
+
+def require_same_sizes(pairs, plain):
+    assert len(pairs) == len(plain)
+    assert pairs.content == sum(len(key) + len(plain[key]) for key in plain)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_histories_agree_with_a_plain_dict(seed):
+    rng = random.Random(seed)
+    names = [b"%d" % number for number in range(200)]
+    plain = {name: rng.randbytes(rng.randrange(9)) for name in names[::3]}
+    pairs = made(plain)
+    # The puts that turn lists into a dict come early, late or never.
+    deleting = rng.choice([0.3, 0.6, 1.0])
+    looked = rng.choice([0.05, 0.5])
+    for _ in range(300):
+        key = rng.choice(names)
+        if rng.random() < deleting:
+            assert pairs.delete(key) == (plain.pop(key, None) is not None)
+        else:
+            plain[key] = rng.randbytes(rng.randrange(9))
+            rng.choice([pairs.put, pairs.put_plain])(key, plain[key])
+        require_same_sizes(pairs, plain)
+        assert pairs.get(key) == plain.get(key)
+        if rng.random() < looked:
+            require_same(pairs, plain)
+    require_same(pairs, plain)
+
+
+@pytest.mark.parametrize("puts", [0, 3, 40])
+@pytest.mark.parametrize("others", [0, 3, 40])
+def test_a_neighbours_pairs_are_taken_over_in_any_form(puts, others):
+    left, right = {b"a%d" % n: b"x" for n in range(9)}, {b"c": b"y", b"d": b""}
+    one, other = made(left), made(right)
+    for plain, pairs, name, count in (
+        (left, one, b"b%d", puts),
+        (right, other, b"e%d", others),
+    ):
+        for number in range(count):
+            plain[name % number] = b"new"
+            pairs.put(name % number, b"new")
+    assert one.delete(b"a3")
+    assert other.delete(b"c")
+    del left[b"a3"], right[b"c"]
+    one.absorb(other)
+    require_same(one, left | right)
+    one.put(b"f", b"")
+    assert one.delete(b"a4")
+    del left[b"a4"]
+    require_same(one, left | right | {b"f": b""})
+
+
+def test_a_pages_own_lists_are_never_changed():
+    # They are in the cache: an open reader of the old version would see it.
+    keys, values = [b"a", b"b", b"c"], [b"1", b"2", b"3"]
+    before = keys.copy(), values.copy()
+    changes = [
+        lambda pairs: pairs.delete(b"b"),
+        lambda pairs: pairs.put(b"b", b"new"),
+        lambda pairs: pairs.put(b"aa", b"new"),
+        lambda pairs: pairs.absorb(LeafPairs([b"x"], [b""], 1)),
+        lambda pairs: [pairs.put(b"%d" % number, b"") for number in range(40)],
+    ]
+    for first in changes:
+        for second in changes:
+            pairs = LeafPairs(keys, values, 6)
+            first(pairs)
+            second(pairs)
+            assert pairs.keys
+            assert (keys, values) == before
+
+
+@pytest.mark.parametrize("puts", [0, 40])
+def test_a_bucket_is_neither_replaced_nor_removed_as_a_plain_pair(puts):
+    pairs = LeafPairs([b"bucket"], [BucketValue(b"x" * 16)], 22)
+    for number in range(puts):
+        pairs.put(b"%d" % number, b"")
+    with pytest.raises(IncompatibleValueError):
+        pairs.put_plain(b"bucket", b"new")
+    with pytest.raises(IncompatibleValueError):
+        pairs.delete(b"bucket", plain=True)
+    assert pairs.get(b"bucket").__class__ is BucketValue
+    assert len(pairs) == puts + 1
+    assert pairs.delete(b"bucket")
+    assert pairs.get(b"bucket") is None
