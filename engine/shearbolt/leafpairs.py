@@ -5,9 +5,10 @@ Few changes come to most leaves and very many to some, so there are two forms:
     lists   keys and values, sorted, side by side: at first the page's own lists, not
             touched and not copied. Deleting notes a position; it is taken out when
             somebody wants the order. Putting inserts into copies.
-    dict    from the 17th put on. The order is made when somebody asks for it; new
-            and deleted keys wait until then, and are sorted in one by one when they
-            are few, all together when they are many.
+    dict    from the 17th put on. The order is made when somebody asks for it: the
+            keys behind those that are in it already, which a dict keeps at its end,
+            are sorted in, one by one when they are few, all together when they are
+            many. After a delete the new and the gone keys are noted instead.
 
 Deleting half of all pairs, seven from each leaf, never touches those that stay:
 no key is hashed, no object's reference count changes, and most of these objects are
@@ -20,7 +21,7 @@ What it is not: it knows nothing of pages, parents and sizes on disk. See `node`
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from itertools import compress
+from itertools import compress, islice
 from typing import Final
 
 from shearbolt.errors import IncompatibleValueError
@@ -47,6 +48,7 @@ class LeafPairs:
     """
 
     __slots__ = (
+        "_buckets",
         "_content",
         "_fresh",
         "_gone",
@@ -54,6 +56,7 @@ class LeafPairs:
         "_keys",
         "_lost",
         "_own",
+        "_plain",
         "_puts",
         "_values",
     )
@@ -68,10 +71,12 @@ class LeafPairs:
         self._lost = _NONE_LOST
         self._own = False
         self._puts = 0
-        # As dict: keys that are not in `_keys` yet, and those of `_keys` and of
-        # these that are not in the dict any more.
+        # As dict: since a key was deleted, those that are not in `_keys` yet, and
+        # those of `_keys` and of these that are not in the dict any more; whether
+        # a value may be a bucket; whether a plain put is nothing but an entry.
         self._fresh: list[bytes] = []
         self._gone: set[bytes] = _NONE_GONE
+        self._buckets = self._plain = False
 
     def __len__(self) -> int:
         items = self._items
@@ -87,7 +92,8 @@ class LeafPairs:
             if self._lost:
                 self._take_out()
             return self._keys
-        fresh, gone, order = self._fresh, self._gone, self._keys
+        order, gone = self._keys, self._gone
+        fresh = self._fresh if gone else self._behind()
         if fresh:
             if len(fresh) <= _ONE_BY_ONE:
                 for key in fresh:
@@ -95,15 +101,24 @@ class LeafPairs:
             else:
                 order += fresh
                 order.sort()
-            self._fresh = []
         if gone:
             if len(gone) <= _ONE_BY_ONE:
                 for key in gone:
                     del order[bisect_left(order, key)]
             else:
                 order[:] = [key for key in order if key in items]
+            self._fresh = []
             self._gone = _NONE_GONE
+            self._plain = not self._buckets
         return order
+
+    def _behind(self) -> list[bytes]:
+        """The dict's keys that came after the order was made."""
+        items = self._items
+        assert items is not None
+        fresh = list(islice(reversed(items), len(items) - len(self._keys)))
+        fresh.reverse()
+        return fresh
 
     def values(self, first: int = 0, end: int | None = None) -> list[bytes]:
         """The values from one position to another, in the keys' order."""
@@ -142,7 +157,10 @@ class LeafPairs:
                 self._insert(key, value, plain=False)
                 return
             items = self._to_dict()
-        if key not in items:
+        if value.__class__ is BucketValue:
+            self._buckets = True
+            self._plain = False
+        if self._gone and key not in items:
             self._arrived(key)
         items[key] = value
 
@@ -153,22 +171,21 @@ class LeafPairs:
             IncompatibleValueError: The key names a bucket.
         """
         items = self._items
-        if items is None:
-            if self._puts < _ONE_BY_ONE:
-                self._insert(key, value, plain=True)
-                return
-            items = self._to_dict()
-        if key not in items:
-            if self._gone:
+        if not self._plain or items is None:
+            if items is None:
+                if self._puts < _ONE_BY_ONE:
+                    self._insert(key, value, plain=True)
+                    return
+                items = self._to_dict()
+            there = items.get(key)
+            if there.__class__ is BucketValue:
+                raise IncompatibleValueError(key)
+            if there is None and self._gone:
                 self._arrived(key)
-            else:
-                self._fresh.append(key)
-        elif items[key].__class__ is BucketValue:
-            raise IncompatibleValueError(key)
         items[key] = value
 
     def _arrived(self, key: bytes) -> None:
-        """Note a key that the dict did not have."""
+        """Note a key that the dict does not have, when others were deleted."""
         if key in self._gone:
             self._gone.remove(key)
         else:
@@ -230,11 +247,13 @@ class LeafPairs:
             else:
                 self._lost = {at}
             return True
-        del items[key]
         if self._gone:
             self._gone.add(key)
         else:
+            self._fresh = self._behind()
             self._gone = {key}
+            self._plain = False
+        del items[key]
         return True
 
     def absorb(self, other: LeafPairs) -> None:
@@ -249,6 +268,8 @@ class LeafPairs:
         items = self._to_dict() if self._items is None else self._items
         self._keys = self.keys + more
         items.update(zip(more, others, strict=True))
+        self._buckets = True
+        self._plain = False
 
     # -- the two forms --
 
@@ -273,5 +294,7 @@ class LeafPairs:
         items = self._items = dict(zip(keys, self._values, strict=True))
         if not self._own:
             self._keys = keys.copy()
+        self._buckets = BucketValue in map(type, self._values)
+        self._plain = not self._buckets
         self._values = []
         return items

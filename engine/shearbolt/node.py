@@ -13,9 +13,9 @@ transaction commits. The old page is freed, never written over.
   tells the parent. Children spill before their parents; a root that was cut gets
   a new root above it.
 
-Both follow bbolt's rules to the letter (node.go), because the rules decide which
-bytes end up in which page of the file. What differs is how a leaf's pairs are kept
-while they change, see `leafpairs`.
+Both follow bbolt's rules to the letter (node.go; for cuts see `cut`), because the
+rules decide which bytes end up in which page of the file. What differs is how a leaf's
+pairs are kept while they change, see `leafpairs`.
 
 A node knows its bucket and through it the transaction, for allocation only.
 """
@@ -23,12 +23,11 @@ A node knows its bucket and through it the transaction, for allocation only.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from itertools import accumulate, repeat
 from operator import add
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from shearbolt.cut import is_one_piece, pieces
 from shearbolt.format import (
-    COUNT_OVERFLOW,
     ELEMENT_SIZE,
     MIN_KEYS_PER_PAGE,
     PAGE_HEADER_SIZE,
@@ -37,15 +36,14 @@ from shearbolt.format import (
 from shearbolt.leafpairs import LeafPairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from shearbolt.bucket import Bucket
     from shearbolt.format import Page
 
 __all__ = ["Node"]
 
-MIN_FILL: Final = 0.1
-MAX_FILL: Final = 1.0
+T = TypeVar("T")
 
 # What a new node has none of, shared and never changed: most nodes are leaves of
 # which one pair changes, and empty containers would be most of what they hold.
@@ -309,84 +307,56 @@ class Node:
         self._spill_pieces()
 
     def _spill_pieces(self) -> None:
-        """Cut the node, write every piece, tell the parent."""
         tx = self.bucket.tx
-        keys = self.keys
         if self.is_leaf:
-            values = self.pairs.values()
-            whole = self.pairs.content + ELEMENT_SIZE * len(keys)
+            self._write(tx.write_leaf, self.pairs.values, _leaf_sizes)
         else:
-            values = []
-            whole = sum(map(len, keys)) + ELEMENT_SIZE * len(keys)
-        if self._is_one_piece(len(keys), whole):
-            cuts, totals = [len(keys)], [whole]
+            self._write(tx.write_branch, self._children_of, _branch_sizes)
+
+    def _write(
+        self,
+        write: Callable[[list[bytes], list[T], int], int],
+        beside: Callable[[int, int], list[T]],
+        sizes: Callable[[list[bytes], list[T]], Iterable[int]],
+    ) -> None:
+        """Cut the node, write every piece, tell the parent."""
+        tx, keys = self.bucket.tx, self.keys
+        count = len(keys)
+        parts: Iterable[tuple[list[bytes], list[T], int]]
+        if is_one_piece(count, self.size, tx.page_size):
+            content = self.size() - PAGE_HEADER_SIZE
+            parts = ((keys, beside(0, count), content),)
         else:
-            cuts, totals = self._cuts(keys, values, whole)
+            fill_percent = self.bucket.fill_percent
+            parts = pieces(keys, beside, sizes, tx.page_size, fill_percent)
             if self.parent is None:
                 self.parent = Node(self.bucket, None)
-            tx.work.split += len(cuts) - 1
         parent = self.parent
         # The first piece keeps the node's identity, so the old page is freed
         # before the first allocation (bbolt spill).
         self.release()
-        old, start, written = self.key, 0, 0
-        for end, total in zip(cuts, totals, strict=True):
-            piece = keys[start:end]
-            content = total - written
-            if self.is_leaf:
-                pgid = tx.write_leaf(piece, values[start:end], content)
-            else:
-                pgid = tx.write_branch(piece, self.children[start:end], content)
+        old, first, cuts = self.key, True, -1
+        for names, others, content in parts:
+            pgid = write(names, others, content)
             if parent is not None:
-                parent.put_child(piece[0] if old is None else old, piece[0], pgid)
+                parent.put_child(names[0] if old is None else old, names[0], pgid)
                 old = None
-            if not start:
+            if first:
                 self.pgid = pgid
-            start, written = end, total
+                first = False
+            cuts += 1
+        tx.work.split += cuts
 
-    def _is_one_piece(self, count: int, whole: int) -> bool:
-        """Whether so many elements of so many bytes stay together.
+    def _children_of(self, first: int, end: int) -> list[int]:
+        return self.children[first:end]
 
-        bbolt's rule (node.go split): four elements are never cut, nor what is
-        smaller than a page. The element count of a page has 16 bits, which bbolt
-        forgets.
-        """
-        return count <= 2 * MIN_KEYS_PER_PAGE or (
-            PAGE_HEADER_SIZE + whole < self.bucket.tx.page_size
-            and count < COUNT_OVERFLOW
-        )
 
-    def _cuts(
-        self, keys: list[bytes], values: list[bytes], whole: int
-    ) -> tuple[list[int], list[int]]:
-        """Where the node is cut: the end index of every piece.
+def _leaf_sizes(keys: list[bytes], values: list[bytes]) -> Iterable[int]:
+    return map(add, map(len, keys), map(len, values))
 
-        Also what the pieces up to each cut take, headers included. The rules
-        are bbolt's splitIndex (node.go): a piece is filled up to the bucket's
-        fill percentage and has two elements at least.
-        """
-        sizes: Iterable[int] = map(len, keys)
-        if values:
-            sizes = map(add, sizes, map(len, values))
-        page_size = self.bucket.tx.page_size
-        count = len(keys)
-        ends = list(accumulate(map(add, sizes, repeat(ELEMENT_SIZE))))
-        fill = min(max(self.bucket.fill_percent, MIN_FILL), MAX_FILL)
-        room = int(page_size * fill) - PAGE_HEADER_SIZE
-        cuts: list[int] = []
-        totals: list[int] = []
-        start = written = 0
-        while count - start > 2 * MIN_KEYS_PER_PAGE:
-            fits = PAGE_HEADER_SIZE + ends[-1] - written < page_size
-            if fits and count - start < COUNT_OVERFLOW:
-                break
-            cut = bisect_right(ends, written + room, start)
-            cut = min(max(cut, start + MIN_KEYS_PER_PAGE), count - 3)
-            cut = min(cut, start + COUNT_OVERFLOW - 1)
-            start, written = cut, ends[cut - 1]
-            cuts.append(cut)
-            totals.append(written)
-        return [*cuts, count], [*totals, whole]
+
+def _branch_sizes(keys: list[bytes], _: list[int]) -> Iterable[int]:
+    return map(len, keys)
 
 
 def _first_key(node: Node) -> bytes:

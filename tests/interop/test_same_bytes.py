@@ -16,6 +16,7 @@ from tests.interop import engine
 from tests.interop.oracle import Operation, Oracle, Transaction
 from tests.interop.programs import Session, single
 
+from shearbolt import node
 from shearbolt.freelist import ArrayFreelist
 from shearbolt.node import Node
 
@@ -100,9 +101,9 @@ def test_one_changed_byte_is_reported(oracle: Oracle, tmp_path: Path) -> None:
 REBALANCE = Node.rebalance
 
 
-def merge_only_what_is_empty(node: Node) -> None:
-    if not node.keys:
-        REBALANCE(node)
+def merge_only_what_is_empty(self: Node) -> None:
+    if not self.keys:
+        REBALANCE(self)
 
 
 @pytest.mark.parametrize(
@@ -110,12 +111,12 @@ def merge_only_what_is_empty(node: Node) -> None:
     [
         (ArrayFreelist, "_find", lambda *_: 0),
         (Node, "rebalance", merge_only_what_is_empty),
-        (Node, "_is_one_piece", lambda *_: True),
+        (node, "is_one_piece", lambda *_: True),
     ],
     ids=["pages-never-reused", "merged-only-when-empty", "nodes-never-split"],
 )
 def test_another_layout_policy_is_seen(
-    owner: type,
+    owner: Any,
     name: str,
     fault: Callable[..., Any],
     oracle: Oracle,

@@ -332,7 +332,7 @@ def _insert_unsorted(planter: Planter) -> None:
         if self._items is None:
             found: list[bytes] = sorted_keys.__get__(self)
             return found
-        self._keys += self._fresh
+        self._keys += self._fresh if self._gone else self._behind()
         self._fresh = []
         return self._keys
 
