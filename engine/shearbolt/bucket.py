@@ -274,7 +274,8 @@ class Bucket(MutableMapping[bytes, bytes]):
             if value.__class__ is BucketValue:
                 raise IncompatibleValueError(key)
             node = self._node_for(key)
-        if node.delete(key, plain=True):
+        if node.pairs.delete(key, plain=True):
+            node.unbalanced = True
             self.changes += 1
 
     # -- buckets --
@@ -675,9 +676,14 @@ class Bucket(MutableMapping[bytes, bytes]):
 
     def _node_for(self, key: bytes) -> Node:
         """The leaf node where `key` is or would be, made when it is none yet."""
-        node = self._root_as_node()
+        node = self._root_node or self._root_as_node()
+        nodes = self._nodes
         while not node.is_leaf:
-            node = node.child_at(node.child_index(key))
+            index = node.child_index(key)
+            child = nodes.get(node.children[index])
+            if child is None or child.parent is not node:
+                child = node.child_at(index)
+            node = child
         return node
 
     def _open_child(self, name: bytes, value: bytes) -> Bucket:

@@ -3,17 +3,17 @@
 Few changes come to most leaves and very many to some, so there are two forms:
 
     lists   keys and values, sorted, side by side: at first the page's own lists, not
-            touched and not copied. Deleting notes a position; it is taken out when
+            touched and not copied. Deleting marks a position; it is taken out when
             somebody wants the order. Putting inserts into copies.
     dict    from the 17th put on. The order is made when somebody asks for it: the
             keys behind those that are in it already, which a dict keeps at its end,
             are sorted in, one by one when they are few, all together when they are
             many. After a delete the new and the gone keys are noted instead.
 
-Deleting half of all pairs, seven from each leaf, never touches those that stay:
-no key is hashed, no object's reference count changes, and most of these objects are
-in no cache of the processor. Beside it n inserts in random order cost n log n (bbolt
-keeps a sorted array, which makes them n^2).
+Deleting half of all pairs, seven from each leaf, does not touch the others, nor the
+values: most of these objects are in no cache of the processor, and looking at one
+costs as much as a call. n inserts in random order cost n log n (bbolt keeps a sorted
+array, which makes them n^2).
 
 What it is not: it knows nothing of pages, parents and sizes on disk. See `node`.
 """
@@ -33,9 +33,9 @@ _ONE_BY_ONE: Final = 16
 """Up to here inserting and deleting single keys beats making the order again. An
 insert into 100,000 keys moves 400 KB in 20 us, sorting them costs 2 ms."""
 
-_NONE_LOST: Final[set[int]] = set()
 _NONE_GONE: Final[set[bytes]] = set()
-"""What a leaf has lost as long as that is nothing: shared and never changed."""
+_NONE_FRESH: Final[list[bytes]] = []
+"""What a leaf has lost and got as long as that is nothing: shared and never changed."""
 
 
 class LeafPairs:
@@ -44,43 +44,54 @@ class LeafPairs:
     Args:
         keys: Sorted keys; the list is not changed.
         values: One a key; the list is not changed either.
+        has_buckets: Whether a value may be a bucket.
         content: Bytes of all these together.
     """
 
     __slots__ = (
         "_buckets",
         "_content",
+        "_count",
         "_fresh",
         "_gone",
         "_items",
+        "_kept",
         "_keys",
-        "_lost",
         "_own",
         "_plain",
         "_puts",
         "_values",
     )
 
-    def __init__(self, keys: list[bytes], values: list[bytes], content: int) -> None:
+    def __init__(
+        self,
+        keys: list[bytes],
+        values: list[bytes],
+        *,
+        has_buckets: bool,
+        content: int,
+    ) -> None:
         self._keys = keys
+        self._buckets = has_buckets
         self._items: dict[bytes, bytes] | None = None
-        # As lists: values, bytes of what is left, positions of deleted pairs that
-        # are still in the lists, whether these may be changed, puts so far.
+        # As lists: values, bytes of all (-1: not counted), which positions have not
+        # been deleted (None: all), how many, whether the lists may be changed, puts.
         self._values = values
         self._content = content
-        self._lost = _NONE_LOST
+        self._kept: bytearray | None = None
+        self._count = len(keys)
         self._own = False
         self._puts = 0
         # As dict: since a key was deleted, those that are not in `_keys` yet, and
-        # those of `_keys` and of these that are not in the dict any more; whether
-        # a value may be a bucket; whether a plain put is nothing but an entry.
-        self._fresh: list[bytes] = []
-        self._gone: set[bytes] = _NONE_GONE
-        self._buckets = self._plain = False
+        # those of `_keys` and of these that are not in the dict any more; whether a
+        # plain put is nothing but an entry.
+        self._fresh = _NONE_FRESH
+        self._gone = _NONE_GONE
+        self._plain = False
 
     def __len__(self) -> int:
         items = self._items
-        return len(self._keys) - len(self._lost) if items is None else len(items)
+        return self._count if items is None else len(items)
 
     # -- reading --
 
@@ -89,7 +100,7 @@ class LeafPairs:
         """All keys, sorted. Not to be changed by the caller."""
         items = self._items
         if items is None:
-            if self._lost:
+            if self._kept is not None:
                 self._take_out()
             return self._keys
         order, gone = self._keys, self._gone
@@ -133,24 +144,33 @@ class LeafPairs:
         items = self._items
         if items is not None:
             return items.get(key)
-        keys = self._keys
+        at = self._position(key)
+        return None if at < 0 else self._values[at]
+
+    def _position(self, key: bytes) -> int:
+        """Where in the lists a key stands, -1 when it is not there."""
+        keys, kept = self._keys, self._kept
         at = bisect_left(keys, key)
-        if at < len(keys) and keys[at] == key and at not in self._lost:
-            return self._values[at]
-        return None
+        if at == len(keys) or keys[at] != key or (kept is not None and not kept[at]):
+            return -1
+        return at
 
     @property
     def content(self) -> int:
         """Bytes of all keys and values."""
         items = self._items
-        if items is None:
-            return self._content
-        return sum(map(len, items)) + sum(map(len, items.values()))
+        if items is not None:
+            return sum(map(len, items)) + sum(map(len, items.values()))
+        if self._content < 0:
+            self._content = sum(map(len, self.keys)) + sum(map(len, self._values))
+        return self._content
 
     # -- changing --
 
     def put(self, key: bytes, value: bytes) -> None:
         """Add or replace a pair."""
+        if value.__class__ is BucketValue:
+            self._buckets = True
         items = self._items
         if items is None:
             if self._puts < _ONE_BY_ONE:
@@ -158,7 +178,6 @@ class LeafPairs:
                 return
             items = self._to_dict()
         if value.__class__ is BucketValue:
-            self._buckets = True
             self._plain = False
         if self._gone and key not in items:
             self._arrived(key)
@@ -192,7 +211,7 @@ class LeafPairs:
             self._fresh.append(key)
 
     def _insert(self, key: bytes, value: bytes, *, plain: bool) -> None:
-        if self._lost:
+        if self._kept is not None:
             self._take_out()
         keys, values = self._keys, self._values
         at = bisect_left(keys, key)
@@ -204,11 +223,11 @@ class LeafPairs:
             values = self._values = values.copy()
             self._own = True
         self._puts += 1
+        self._content = -1
         if known:
-            self._content += len(value) - len(values[at])
             values[at] = value
         else:
-            self._content += len(key) + len(value)
+            self._count += 1
             keys.insert(at, key)
             values.insert(at, value)
 
@@ -227,26 +246,22 @@ class LeafPairs:
         """
         items = self._items
         if items is None:
-            keys = self._keys
-            at = bisect_left(keys, key)
-            lost = self._lost
-            if at == len(keys) or keys[at] != key or at in lost:
+            at = self._position(key)
+            if at < 0:
                 return False
-            value = self._values[at]
-        else:
-            there = items.get(key)
-            if there is None:
-                return False
-            value = there
+            if plain and self._buckets and self._values[at].__class__ is BucketValue:
+                raise IncompatibleValueError(key)
+            if self._kept is None:
+                self._kept = bytearray(b"\1") * len(self._keys)
+            self._kept[at] = 0
+            self._count -= 1
+            self._content = -1
+            return True
+        value = items.get(key)
+        if value is None:
+            return False
         if plain and value.__class__ is BucketValue:
             raise IncompatibleValueError(key)
-        if items is None:
-            self._content -= len(key) + len(value)
-            if lost:
-                lost.add(at)
-            else:
-                self._lost = {at}
-            return True
         if self._gone:
             self._gone.add(key)
         else:
@@ -259,34 +274,38 @@ class LeafPairs:
     def absorb(self, other: LeafPairs) -> None:
         """Take over the pairs of another leaf, all of them behind these."""
         more, others = other.keys, other.values()
+        self._buckets |= other._buckets
         if self._items is None and other._items is None:
+            if self._content >= 0 <= other._content:
+                self._content += other._content
+            else:
+                self._content = -1
             self._keys = self.keys + more
             self._values = self._values + others
+            self._count += other._count
             self._own = True
-            self._content += other._content
             return
         items = self._to_dict() if self._items is None else self._items
         self._keys = self.keys + more
         items.update(zip(more, others, strict=True))
-        self._buckets = True
-        self._plain = False
+        self._plain = not self._buckets
 
     # -- the two forms --
 
     def _take_out(self) -> None:
         """Remove the positions that were deleted from the lists."""
-        keys, values, lost = self._keys, self._values, self._lost
-        if self._own and len(lost) <= _ONE_BY_ONE:
-            for at in sorted(lost, reverse=True):
+        keys, values, kept = self._keys, self._values, self._kept
+        assert kept is not None
+        if self._own and len(kept) - self._count <= _ONE_BY_ONE:
+            at = kept.rfind(0)
+            while at >= 0:
                 del keys[at], values[at]
+                at = kept.rfind(0, 0, at)
         else:
-            kept = bytearray(b"\1") * len(keys)
-            for at in lost:
-                kept[at] = 0
             self._keys = list(compress(keys, kept))
             self._values = list(compress(values, kept))
             self._own = True
-        self._lost = _NONE_LOST
+        self._kept = None
 
     def _to_dict(self) -> dict[bytes, bytes]:
         """Go over to the other form."""
@@ -294,7 +313,6 @@ class LeafPairs:
         items = self._items = dict(zip(keys, self._values, strict=True))
         if not self._own:
             self._keys = keys.copy()
-        self._buckets = BucketValue in map(type, self._values)
         self._plain = not self._buckets
         self._values = []
         return items

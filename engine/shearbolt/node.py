@@ -23,6 +23,7 @@ A node knows its bucket and through it the transaction, for allocation only.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
 from operator import add
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -50,7 +51,7 @@ T = TypeVar("T")
 _NO_NODES: Final[list[Node]] = []
 _NO_CHILDREN: Final[list[int]] = []
 _NO_KEYS: Final[list[bytes]] = []
-_NO_PAIRS: Final = LeafPairs([], [], 0)
+_NO_PAIRS: Final = LeafPairs([], [], has_buckets=False, content=0)
 
 
 class Node:
@@ -111,7 +112,9 @@ class Node:
             self.key = keys[0]
         if page.is_leaf:
             content = page.cost - leaf_cost(len(keys), 0)
-            self.pairs = LeafPairs(keys, page.values, content)
+            self.pairs = LeafPairs(
+                keys, page.values, has_buckets=page.has_buckets, content=content
+            )
         else:
             self._order = keys.copy()
             self.children = page.children.copy()
@@ -233,7 +236,7 @@ class Node:
     def _become_empty_leaf(self) -> None:
         """A root whose last child is gone is an empty tree."""
         self.is_leaf = True
-        self.pairs = LeafPairs([], [], 0)
+        self.pairs = LeafPairs([], [], has_buckets=False, content=0)
 
     def _collapse(self) -> None:
         """A root with one child becomes that child."""
@@ -275,7 +278,7 @@ class Node:
         """Remove this node from its parent and free its page."""
         self.unbalanced = False
         parent._delete_child(self.key)
-        if self in parent.nodes:
+        with suppress(ValueError):
             parent.nodes.remove(self)
         self.bucket.drop_node(self)
         self.release()

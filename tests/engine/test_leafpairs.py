@@ -12,7 +12,8 @@ from shearbolt.leafpairs import LeafPairs
 def made(plain):
     keys = sorted(plain)
     values = [plain[key] for key in keys]
-    return LeafPairs(keys, values, sum(map(len, keys)) + sum(map(len, values)))
+    content = sum(map(len, keys)) + sum(map(len, values))
+    return LeafPairs(keys, values, has_buckets=False, content=content)
 
 
 def require_same(pairs, plain):
@@ -81,28 +82,39 @@ def test_a_pages_own_lists_are_never_changed():
         lambda pairs: pairs.delete(b"b"),
         lambda pairs: pairs.put(b"b", b"new"),
         lambda pairs: pairs.put(b"aa", b"new"),
-        lambda pairs: pairs.absorb(LeafPairs([b"x"], [b""], 1)),
+        lambda pairs: pairs.absorb(made({b"x": b""})),
         lambda pairs: [pairs.put(b"%d" % number, b"") for number in range(40)],
     ]
     for first in changes:
         for second in changes:
-            pairs = LeafPairs(keys, values, 6)
+            pairs = LeafPairs(keys, values, has_buckets=False, content=6)
             first(pairs)
             second(pairs)
             assert pairs.keys
             assert (keys, values) == before
 
 
+@pytest.mark.parametrize("read", [False, True])
 @pytest.mark.parametrize("puts", [0, 40])
-def test_a_bucket_is_neither_replaced_nor_removed_as_a_plain_pair(puts):
-    pairs = LeafPairs([b"bucket"], [BucketValue(b"x" * 16)], 22)
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_bucket_is_neither_replaced_nor_removed_as_a_plain_pair(read, puts, merged):
+    pairs = LeafPairs([], [], has_buckets=False, content=0)
+    if read:
+        value = BucketValue(b"x" * 16)
+        pairs = LeafPairs([b"bucket"], [value], has_buckets=True, content=22)
     for number in range(puts):
-        pairs.put(b"%d" % number, b"")
+        pairs.put(b"a%d" % number, b"")
+    if not read:
+        pairs.put(b"bucket", BucketValue(b"x" * 16))
+    if merged:
+        left = made({b"%d" % number: b"" for number in range(puts)})
+        left.absorb(pairs)
+        pairs = left
     with pytest.raises(IncompatibleValueError):
         pairs.put_plain(b"bucket", b"new")
     with pytest.raises(IncompatibleValueError):
         pairs.delete(b"bucket", plain=True)
     assert pairs.get(b"bucket").__class__ is BucketValue
-    assert len(pairs) == puts + 1
+    assert len(pairs) == (2 * puts if merged else puts) + 1
     assert pairs.delete(b"bucket")
     assert pairs.get(b"bucket") is None
