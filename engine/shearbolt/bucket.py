@@ -787,6 +787,15 @@ class Bucket(MutableMapping[bytes, bytes]):
             else:
                 self.tx.free_page(element.pgid, element.overflow)
 
+    def let_go(self) -> None:
+        """Cut the circles of references, here and below: the transaction has ended."""
+        for bucket in self._opened():
+            for node in bucket._nodes.values():
+                node.let_go()
+            bucket._nodes = {}
+            bucket._root_node = None
+            bucket._children = {}
+
     def _forget(self) -> None:
         """Become empty, after the bucket was deleted."""
         self._deleted = True

@@ -43,19 +43,9 @@ _BLOCK: Final = 1024
 """Elements looked at together: of 16 and 100 bytes they take 200 KB."""
 
 
-def is_one_piece(count: int, size: Callable[[], int], page_size: int) -> bool:
-    """Whether a node is not cut.
-
-    Args:
-        count: Its elements.
-        size: Gives its bytes, headers included; called only when they matter.
-        page_size: Bytes a page.
-    """
-    return count <= _WHOLE or (
-        PAGE_HEADER_SIZE + ELEMENT_SIZE * count < page_size
-        and count < COUNT_OVERFLOW
-        and size() < page_size
-    )
+def is_one_piece(count: int, size: int, page_size: int) -> bool:
+    """Whether a node of so many elements and bytes, headers included, is not cut."""
+    return count <= _WHOLE or (size < page_size and count < COUNT_OVERFLOW)
 
 
 def pieces(

@@ -515,7 +515,7 @@ def decode_freelist(
 
 # The way back: element tables by the sizes they describe. Encoding 15 pairs takes
 # 3 us with this and 6 us without.
-_Shape = tuple[tuple[int, ...], tuple[int, ...], bool]
+_Shape = tuple[tuple[int, ...], tuple[int, ...], tuple[type[bytes], ...]]
 _tables: Final[dict[_Shape, bytes]] = {}
 
 
@@ -530,35 +530,32 @@ def encode_leaf(
     count = len(keys)
     if count >= COUNT_OVERFLOW:
         raise FormatError(f"{count} elements in one page, at most 65534 fit", 10)
-    shape = (
-        tuple(map(len, keys)),
-        tuple(map(len, values)),
-        BucketValue in map(type, values),
-    )
+    kinds: tuple[type[bytes], ...] = tuple(map(type, values))
+    if BucketValue not in kinds:
+        kinds = ()
+    shape = (tuple(map(len, keys)), tuple(map(len, values)), kinds)
     table = _tables.get(shape)
     if table is None:
-        table = _leaf_table(shape, values)
+        table = _leaf_table(shape)
     content = [b""] * (2 * count)
     content[0::2] = keys
     content[1::2] = values
     return b"".join([HEADER.pack(pgid, LEAF, count, overflow), table, *content])
 
 
-def _leaf_table(shape: _Shape, values: Sequence[bytes]) -> bytes:
+def _leaf_table(shape: _Shape) -> bytes:
     """The element table of a leaf of this shape."""
-    key_sizes, value_sizes, has_buckets = shape
+    key_sizes, value_sizes, kinds = shape
     count = len(key_sizes)
     fields = [0] * (4 * count)
     fields[1::4] = _positions(list(map(add, key_sizes, value_sizes)))
     fields[2::4] = key_sizes
     fields[3::4] = value_sizes
-    if has_buckets:
-        for index, value in enumerate(values):
-            if value.__class__ is BucketValue:
-                fields[4 * index] = BUCKET_LEAF
+    for index, kind in enumerate(kinds):
+        if kind is BucketValue:
+            fields[4 * index] = BUCKET_LEAF
     table = struct.pack(f"<{4 * count}I", *fields)
-    # Which values are buckets is not part of the shape.
-    if not has_buckets and len(table) <= _MAX_LAYOUT_TABLE:
+    if len(table) <= _MAX_LAYOUT_TABLE:
         if len(_tables) >= _MAX_LAYOUTS:
             _tables.clear()
         _tables[shape] = table

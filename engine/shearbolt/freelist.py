@@ -160,17 +160,26 @@ class ArrayFreelist:
         """
         if pgid <= 1:
             raise FreelistError(f"cannot free page 0 or 1: {pgid}", pgid)
-        ids = range(pgid, pgid + overflow + 1)
-        for page in ids:
-            if page in self._listed:
-                raise FreelistError(f"page {page} already freed", page)
+        if overflow:
+            self._list_run(pgid, overflow + 1)
+        elif not self._listed.insert(pgid):
+            raise FreelistError(f"page {pgid} already freed", pgid)
         pending = self._pending.get(txid)
         if pending is None:
             pending = self._pending[txid] = _Pending()
         by = self._allocated_by.pop(pgid, 0)
-        pending.ids += ids
-        pending.allocated_by += [by] * len(ids)
-        self._listed.add(pgid, overflow + 1)
+        if overflow:
+            pending.ids += range(pgid, pgid + overflow + 1)
+            pending.allocated_by += [by] * (overflow + 1)
+        else:
+            pending.ids.append(pgid)
+            pending.allocated_by.append(by)
+
+    def _list_run(self, start: int, length: int) -> None:
+        for page in range(start, start + length):
+            if page in self._listed:
+                raise FreelistError(f"page {page} already freed", page)
+        self._listed.add(start, length)
 
     def commit(self) -> None:
         """The running transaction is durable: its work can't be undone now."""

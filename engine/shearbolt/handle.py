@@ -183,6 +183,8 @@ class DB:
         self._file_size = pager.file_size()
         # What bbolt would have mapped: its file sizes follow from it.
         self._map_size = _map_size(max(self._file_size, initial_size), self.page_size)
+        # Of the freelist page that transaction [0] has written: pages behind it.
+        self._freelist_of = (-1, 0)
         self._readers_begun = 0
         self._work: Final = Work()
         self._free_pages = (0, 0)
@@ -375,6 +377,21 @@ class DB:
     def is_live(self, txid: int) -> bool:
         """Whether this transaction's commit is the last one that took effect."""
         return self._meta.txid == txid
+
+    def freelist_overflow(self, meta: Meta) -> int:
+        """How many pages stand behind this version's freelist page.
+
+        Raises:
+            CorruptPageError: It is no page that says so.
+        """
+        txid, overflow = self._freelist_of
+        if txid == meta.txid:
+            return overflow
+        return self.pager.header(meta.freelist, meta.high_water_mark).overflow
+
+    def note_freelist(self, txid: int, overflow: int) -> None:
+        """Remember it of the version being made, to spare the next commit a read."""
+        self._freelist_of = (txid, overflow)
 
     def plan_growth(self, size: int) -> None:
         """Note that the database will need so many bytes.

@@ -189,6 +189,15 @@ class Node:
         """The node of a child, made from its page when it is not one yet."""
         return self.bucket.node(self.children[index], self, self._order[index])
 
+    def _size_if_small(self, limit: int) -> int:
+        """As `size`; any number from `limit` on when it is that much.
+
+        By the headers alone, if these are enough: a million pairs need not be
+        looked at to know that they are large.
+        """
+        headers = PAGE_HEADER_SIZE + ELEMENT_SIZE * self.count
+        return headers if headers >= limit else self.size()
+
     def size(self) -> int:
         """Bytes the node takes when written."""
         if self.is_leaf:
@@ -212,7 +221,7 @@ class Node:
         bucket.tx.work.rebalance += 1
         threshold = int(bucket.tx.page_size * bucket.fill_percent) // 2
         least = 1 if self.is_leaf else MIN_KEYS_PER_PAGE
-        if self.count > least and self.size() > threshold:
+        if self.count > least and self._size_if_small(threshold + 1) > threshold:
             return None
         parent = self.parent
         if parent is None:
@@ -289,6 +298,10 @@ class Node:
             self.bucket.tx.free_page(self.pgid, self.overflow)
             self.pgid = 0
 
+    def let_go(self) -> None:
+        """Cut the circle of references to and from children."""
+        self.nodes = _NO_NODES
+
     # -- spill --
 
     def spill(self) -> Node:
@@ -326,9 +339,9 @@ class Node:
         tx, keys = self.bucket.tx, self.keys
         count = len(keys)
         parts: Iterable[tuple[list[bytes], list[T], int]]
-        if is_one_piece(count, self.size, tx.page_size):
-            content = self.size() - PAGE_HEADER_SIZE
-            parts = ((keys, beside(0, count), content),)
+        size = self._size_if_small(tx.page_size)
+        if is_one_piece(count, size, tx.page_size):
+            parts = ((keys, beside(0, count), size - PAGE_HEADER_SIZE),)
         else:
             fill_percent = self.bucket.fill_percent
             parts = pieces(keys, beside, sizes, tx.page_size, fill_percent)

@@ -62,14 +62,23 @@ class PageSet:
             if chunk is None:
                 chunk = self._chunks[number] = array("Q")
             at = bisect_left(chunk, start)
-            if stop - start > 1:
-                behind = bisect_left(chunk, stop, at)
-                chunk[at:behind] = array("Q", range(start, stop))
-                self._count += stop - start - (behind - at)
-            elif at == len(chunk) or chunk[at] != start:
-                chunk.insert(at, start)
-                self._count += 1
+            behind = bisect_left(chunk, stop, at, min(len(chunk), at + stop - start))
+            chunk[at:behind] = array("Q", range(start, stop))
+            self._count += stop - start - (behind - at)
             start = stop
+
+    def insert(self, pgid: int) -> bool:
+        """Add one page; False when it is there already."""
+        number = pgid >> _SHIFT
+        chunk = self._chunks.get(number)
+        if chunk is None:
+            chunk = self._chunks[number] = array("Q")
+        at = bisect_left(chunk, pgid)
+        if at < len(chunk) and chunk[at] == pgid:
+            return False
+        chunk.insert(at, pgid)
+        self._count += 1
+        return True
 
     def update(self, ids: Sequence[int]) -> None:
         """Add many pages, given in order and each once: chunk by chunk."""
@@ -95,7 +104,8 @@ class PageSet:
             chunk = self._chunks.get(number)
             if chunk is not None:
                 at = bisect_left(chunk, start)
-                behind = bisect_left(chunk, stop, at)
+                most = min(len(chunk), at + stop - start)
+                behind = bisect_left(chunk, stop, at, most)
                 del chunk[at:behind]
                 self._count -= behind - at
                 if not chunk:

@@ -39,7 +39,7 @@ def test_cuts_are_the_same_however_little_is_in_sight(seed, monkeypatch):
     keys = [bytes(size) for size in sizes]
     size = HEADER + sum(sizes) + ELEMENT * len(sizes)
     expected = whole(sizes, page_size, fill)
-    assert is_one_piece(len(keys), lambda: size, page_size) == (len(expected) == 1)
+    assert is_one_piece(len(keys), size, page_size) == (len(expected) == 1)
     if len(expected) == 1:
         return
     numbers = list(range(len(keys)))

@@ -325,6 +325,56 @@ def test_ended_readers_are_not_taken_for_lost_ones(db, caplog):
     assert db._lost == []
 
 
+def test_what_an_ended_transaction_held_is_freed_at_once(db):
+    """Else every commit leaves its nodes to the cyclic collector."""
+
+    def work(tx):
+        bucket = tx.create_bucket_if_not_exists(b"b")
+        inner = bucket.create_bucket_if_not_exists(b"inner")
+        for number in range(2000):
+            bucket.put(b"%d" % number, b"v" * 50)
+            inner.put(b"%d" % number, b"")
+        for number in range(0, 2000, 2):
+            bucket.delete(b"%d" % number)
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with db.update() as tx:
+                work(tx)
+            tx = db.begin(writable=True)
+            work(tx)
+            tx.rollback()
+            with db.view() as tx:
+                assert list(tx.bucket(b"b"))
+        del tx
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_a_bucket_outlives_its_transaction_and_says_so(db):
+    for end in ("commit", "rollback"):
+        tx = db.begin(writable=True)
+        bucket = tx.create_bucket_if_not_exists(b"b")
+        bucket.put(b"k", b"v")
+        getattr(tx, end)()
+        for call in (
+            lambda: bucket.get(b"k"),  # noqa: B023
+            lambda: bucket.put(b"k", b"v"),  # noqa: B023
+            lambda: bucket.delete(b"k"),  # noqa: B023
+            lambda: bucket.bucket(b"k"),  # noqa: B023
+            lambda: list(bucket.items()),  # noqa: B023
+            bucket.stats,
+            lambda: tx.bucket(b"b"),  # noqa: B023
+            lambda: tx.root_bucket,  # noqa: B023
+            lambda: list(tx.buckets()),  # noqa: B023
+        ):
+            with pytest.raises(TxClosedError):
+                call()
+
+
 # -- the end of the database --
 
 

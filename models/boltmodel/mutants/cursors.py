@@ -159,7 +159,7 @@ def _backwards_one_leaf(planter: Planter) -> None:
 def _reader_follows(planter: Planter) -> None:
     def newest(self: Tx) -> Bucket:
         if self.writable:
-            return self._root
+            return self.root_bucket
         meta = self.db._meta
         self._meta = meta
         return Bucket(self, None, b"", meta.root, meta.sequence)
