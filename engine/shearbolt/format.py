@@ -72,6 +72,9 @@ MAX_VALUE_SIZE: Final = (1 << 31) - 2
 COUNT_OVERFLOW: Final = 0xFFFF
 """A freelist's count field when the true number stands in its first slot."""
 
+OWN_CHILD: Final = "a branch page that is its own child"
+"""Why such a page is refused."""
+
 MIN_PAGE_SIZE: Final = 1024
 MAX_PAGE_SIZE: Final = 65536
 MAX_FOREIGN_PAGE_SIZE: Final = 16 * 1024 * 1024
@@ -81,6 +84,8 @@ MAX_TXID: Final = (1 << 63) - 1
 
 HEADER: Final = struct.Struct("<QHHI")
 """A page header's fields: page id, flags, count, overflow."""
+_PGID: Final = struct.Struct("<Q")
+_OVERFLOW: Final = struct.Struct("<I")
 _META: Final = struct.Struct("<IIIIQQQQQQ")
 _META_SUM_AT: Final = 56
 _BUCKET: Final = struct.Struct("<QQ")
@@ -319,13 +324,24 @@ class Leaf(Page):
 
 
 class Branch(Page):
-    """A decoded branch page."""
+    """A decoded branch page.
 
-    __slots__ = ()
+    Attributes:
+        data: Its bytes, when it was written here: most branches are written again
+            with another child or two, see `encode_moved`.
+    """
+
+    __slots__ = ("data",)
 
     def __init__(
-        self, pgid: int, overflow: int, keys: list[bytes], children: list[int]
+        self,
+        pgid: int,
+        overflow: int,
+        keys: list[bytes],
+        children: list[int],
+        data: bytes = b"",
     ) -> None:
+        self.data = data
         self.is_leaf = False
         self.pgid = pgid
         self.overflow = overflow
@@ -333,7 +349,7 @@ class Branch(Page):
         self.values = _NO_VALUES
         self.children = children
         self.has_buckets = False
-        self.cost = _OBJECT_COST + len(keys) * 96
+        self.cost = _OBJECT_COST + len(keys) * 96 + len(data)
 
 
 # Measured on CPython 3.11: a bytes object takes 33 bytes beside its content,
@@ -581,7 +597,7 @@ def encode_branch(
     if count >= COUNT_OVERFLOW:
         raise FormatError(f"{count} elements in one page, at most 65534 fit", 10)
     if pgid in children:
-        raise FormatError("a branch page that is its own child", PAGE_HEADER_SIZE)
+        raise FormatError(OWN_CHILD, PAGE_HEADER_SIZE)
     sizes = tuple(map(len, keys))
     heads = _branch_heads.get(sizes)
     if heads is None:
@@ -593,9 +609,8 @@ def encode_branch(
     return b"".join([HEADER.pack(pgid, BRANCH, count, overflow), table, *keys])
 
 
-# Position and size of every element as one number, by the sizes: a branch whose
-# children have moved, which every commit writes, differs in the children only.
-# Encoding 63 keys takes 6 us with this and 11 us without.
+# Position and size of every element as one number, by the sizes. Encoding 63 keys
+# takes 6 us with this and 11 us without.
 _branch_heads: Final[dict[tuple[int, ...], tuple[int, ...]]] = {}
 _MAX_BRANCH_HEADS: Final = 64
 """At most 256 elements each: together at most 1 MiB."""
@@ -612,6 +627,28 @@ def _branch_table(sizes: tuple[int, ...]) -> tuple[int, ...]:
             _branch_heads.clear()
         _branch_heads[sizes] = heads
     return heads
+
+
+def encode_moved(
+    data: bytes, pgid: int, overflow: int, moved: Iterable[tuple[int, int]]
+) -> bytes:
+    """A branch page of which only children have moved: its old bytes, and these.
+
+    Every commit writes the branches above what it changes. Encoding one of 63 keys
+    anew takes 7 us and touches all of them; this takes 1.
+
+    Args:
+        data: The old page.
+        pgid: The new one.
+        overflow: Pages behind it.
+        moved: Which children (by position), and where they are now.
+    """
+    page = bytearray(data)
+    _PGID.pack_into(page, 0, pgid)
+    _OVERFLOW.pack_into(page, 12, overflow)
+    for index, child in moved:
+        _PGID.pack_into(page, PAGE_HEADER_SIZE + ELEMENT_SIZE * index + 8, child)
+    return bytes(page)
 
 
 def freelist_size(count: int) -> int:

@@ -212,6 +212,8 @@ class ArrayFreelist:
         open_txids = sorted(readers)
         low = open_txids[0] if open_txids else _FOREVER
         self._release_up_to(low - 1)
+        if not self._pending:
+            return
         # A page freed and allocated between two neighbouring readers was never
         # visible to either.
         for txid in open_txids:

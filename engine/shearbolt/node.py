@@ -32,6 +32,7 @@ from shearbolt.format import (
     ELEMENT_SIZE,
     MIN_KEYS_PER_PAGE,
     PAGE_HEADER_SIZE,
+    Branch,
     leaf_cost,
 )
 from shearbolt.leafpairs import LeafPairs
@@ -51,6 +52,7 @@ T = TypeVar("T")
 _NO_NODES: Final[list[Node]] = []
 _NO_CHILDREN: Final[list[int]] = []
 _NO_KEYS: Final[list[bytes]] = []
+_NONE_MOVED: Final[list[int]] = []
 _NO_PAIRS: Final = LeafPairs([], [], has_buckets=False, content=0)
 
 
@@ -70,6 +72,8 @@ class Node:
     """
 
     __slots__ = (
+        "_base",
+        "_moved",
         "_order",
         "bucket",
         "children",
@@ -94,7 +98,10 @@ class Node:
         self.parent = parent
         self.key = key
         self.unbalanced = False
-        # A branch: all its keys, with the child pages beside them.
+        # A branch: all its keys, with the child pages beside them. The page, as long
+        # as the keys are still its own, and the positions of children that are not.
+        self._base: Branch | None = None
+        self._moved: list[int] = _NONE_MOVED
         self._order: list[bytes] = _NO_KEYS
         self.children: list[int] = _NO_CHILDREN
         self.nodes: list[Node] = _NO_NODES
@@ -110,15 +117,17 @@ class Node:
         keys = page.keys
         if key is None and keys:
             self.key = keys[0]
-        if page.is_leaf:
+        if isinstance(page, Branch):
+            self._base = page
+            self._order = keys
+            self.children = page.children.copy()
+            self.nodes = []
+            self._moved = []
+        else:
             content = page.cost - leaf_cost(len(keys), 0)
             self.pairs = LeafPairs(
                 keys, page.values, has_buckets=page.has_buckets, content=content
             )
-        else:
-            self._order = keys.copy()
-            self.children = page.children.copy()
-            self.nodes = []
 
     @classmethod
     def of_page(
@@ -164,22 +173,30 @@ class Node:
 
     def put_child(self, old: bytes, new: bytes, pgid: int) -> None:
         """Add a child, or replace the one known as `old`."""
-        order = self._order
-        index = bisect_left(order, old)
-        if index < len(order) and order[index] == old:
-            order[index] = new
-            self.children[index] = pgid
-        else:
-            order.insert(index, new)
+        index = bisect_left(self._order, old)
+        if index == len(self._order) or self._order[index] != old:
+            self._own_keys().insert(index, new)
             self.children.insert(index, pgid)
+            return
+        if new != old:
+            self._own_keys()[index] = new
+        self.children[index] = pgid
+        self._moved.append(index)
 
     def _delete_child(self, key: bytes | None) -> None:
         order = self._order
         index = -1 if key is None else bisect_left(order, key)
         if 0 <= index < len(order) and order[index] == key:
-            del order[index]
+            del self._own_keys()[index]
             del self.children[index]
             self.unbalanced = True
+
+    def _own_keys(self) -> list[bytes]:
+        """A branch's keys, to be changed: until then they are the page's."""
+        if self._base is not None:
+            self._base = None
+            self._order = self._order.copy()
+        return self._order
 
     def child_index(self, key: bytes) -> int:
         """Which child's range holds this key."""
@@ -253,6 +270,8 @@ class Node:
         self.is_leaf = child.is_leaf
         self.pairs = child.pairs
         self._order = child._order
+        self._base = child._base
+        self._moved = child._moved
         self.children = child.children
         self.nodes = child.nodes
         for node in self.nodes:
@@ -275,7 +294,7 @@ class Node:
         if self.is_leaf:
             self.pairs.absorb(other.pairs)
         else:
-            order += more
+            self._own_keys().extend(more)
             self.children += other.children
             for node in other.nodes:
                 node.parent = self
@@ -326,6 +345,8 @@ class Node:
         tx = self.bucket.tx
         if self.is_leaf:
             self._write(tx.write_leaf, self.pairs.values, _leaf_sizes)
+        elif self._base is not None and self._is_one_piece_as(self._base):
+            self._write_moved(self._base)
         else:
             self._write(tx.write_branch, self._children_of, _branch_sizes)
 
@@ -363,8 +384,24 @@ class Node:
             cuts += 1
         tx.work.split += cuts
 
+    def _is_one_piece_as(self, page: Branch) -> bool:
+        """Whether it can be written as this page was, its keys being the same."""
+        size = len(page.data)
+        return bool(size) and is_one_piece(
+            len(page.keys), size, self.bucket.tx.page_size
+        )
+
+    def _write_moved(self, page: Branch) -> None:
+        """As `_write`, when nothing but children has moved."""
+        self.release()
+        self.pgid = self.bucket.tx.write_moved(page, self.children, self._moved)
+        if self.parent is not None:
+            first = page.keys[0]
+            old = first if self.key is None else self.key
+            self.parent.put_child(old, first, self.pgid)
+
     def _children_of(self, first: int, end: int) -> list[int]:
-        return self.children[first:end]
+        return self.children if end - first == self.count else self.children[first:end]
 
 
 def _leaf_sizes(keys: list[bytes], values: list[bytes]) -> Iterable[int]:

@@ -49,6 +49,7 @@ from shearbolt.errors import (
 from shearbolt.format import (
     ELEMENT_SIZE,
     NO_FREELIST,
+    OWN_CHILD,
     PAGE_HEADER_SIZE,
     Branch,
     BucketValue,
@@ -59,6 +60,7 @@ from shearbolt.format import (
     encode_branch,
     encode_freelist_body,
     encode_leaf,
+    encode_moved,
     freelist_size,
     leaf_cost,
     page_kind,
@@ -453,7 +455,29 @@ class Tx:
             data = encode_branch(pgid, overflow, keys, children)
         except FormatError as error:
             raise self.corrupt(pgid, str(error)) from None
-        self._add_page(Branch(pgid, overflow, keys, children), data)
+        self._add_page(Branch(pgid, overflow, keys, children, data), data)
+        return pgid
+
+    def write_moved(self, old: Branch, children: list[int], moved: list[int]) -> int:
+        """The same for a branch that has the keys of an old page, and its bytes.
+
+        Args:
+            old: The page.
+            children: All child pages.
+            moved: Positions of those that the old page has not.
+
+        Returns:
+            The new page's id.
+
+        Raises:
+            CorruptPageError: A page would become its own child.
+        """
+        pgid, overflow = self._allocate_run(len(old.data))
+        if pgid in children:
+            raise self.corrupt(pgid, OWN_CHILD)
+        places = [(index, children[index]) for index in moved]
+        data = encode_moved(old.data, pgid, overflow, places)
+        self._add_page(Branch(pgid, overflow, old.keys, children, data), data)
         return pgid
 
     def _allocate_run(self, size: int) -> tuple[int, int]:

@@ -1,0 +1,54 @@
+"""What a commit keeps of the pages it has written: the same as the file says."""
+
+import random
+
+import pytest
+
+import shearbolt
+from shearbolt.format import Branch, encode_branch, encode_moved
+
+
+def test_a_moved_branch_is_the_branch_encoded_anew():
+    rng = random.Random(1)
+    keys = sorted({rng.randbytes(rng.randrange(1, 40)) for _ in range(90)})
+    children = rng.sample(range(1000), len(keys))
+    data = encode_branch(5000, 1, keys, children)
+    places = [(0, 7000), (len(keys) - 1, 1 << 50), (41, 0)]
+    for index, child in places:
+        children[index] = child
+    assert encode_moved(data, 6000, 2, places) == encode_branch(6000, 2, keys, children)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cached_pages_are_those_of_the_file_after_any_commits(tmp_path, seed):
+    rng = random.Random(seed)
+    branches = 0
+    with shearbolt.open(tmp_path / "a.db", page_size=1024, no_sync=True) as db:
+        for _ in range(60):
+            with db.update() as tx:
+                bucket = tx.create_bucket_if_not_exists(b"b")
+                bucket.fill_percent = rng.choice([0.1, 0.5, 1.0])
+                for _ in range(rng.choice([1, 1, 3, 60])):
+                    key = b"%0*d" % (rng.choice([3, 3, 30]), rng.randrange(500))
+                    if rng.random() < 0.3:
+                        bucket.delete(key)
+                    else:
+                        bucket.put(key, bytes(rng.randrange(100)))
+                if rng.random() < 0.2:
+                    bucket.create_bucket_if_not_exists(rng.randbytes(2)).put(b"k", b"")
+            mark = db.info().high_water_mark
+            with db.view() as tx:
+                trees = tx.root_bucket._with_all_below()
+                pages = [page for tree in trees for page in tree._tree()]
+            for kept in pages:
+                pgid = kept.pgid
+                read = db.pager.read_page(pgid, mark)
+                for name in ("keys", "values", "children", "overflow", "has_buckets"):
+                    assert getattr(kept, name) == getattr(read, name)
+                if isinstance(kept, Branch):
+                    branches += 1
+                    data = db.pager.read(pgid * 1024, len(kept.data))
+                    assert kept.data in (b"", data)
+                else:
+                    assert kept.cost == read.cost
+    assert branches > 50
