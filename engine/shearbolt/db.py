@@ -26,6 +26,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from operator import mul
 from os import fsdecode
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import ref
@@ -60,6 +63,7 @@ from shearbolt.storage.twice import SyncedTwice
 if TYPE_CHECKING:
     from os import PathLike
 
+    from shearbolt.pager import View
     from shearbolt.storage import File, Storage
 
 __all__ = ["DB", "OpenFile", "open_database"]
@@ -71,6 +75,9 @@ _LOCK_RETRY: Final = 0.05
 """Seconds between two tries for the file lock (bbolt flockRetryTimeout)."""
 
 _NEW_PAGES: Final = 4
+
+_STEP: Final = 512
+"""Bytes looked at at once for whether they are part of a new database."""
 
 _MACHINE: Final = OSStorage()
 _log: Final = logging.getLogger("shearbolt")
@@ -266,15 +273,13 @@ def _load(
     is_new = False
     probe = Pager(file, path, page_size)
     size = probe.file_size()
-    metas = _read_metas(probe, size)
-    if not any(isinstance(meta, Meta) and meta.txid > 1 for meta in metas):
-        # Nothing was ever committed: new, or its creation was cut short.
-        known = [meta.page_size for meta in metas if isinstance(meta, Meta)]
-        found = _new_page_size(probe, size, known, page_size)
-        if found:
-            is_new = _create(storage, probe, path, size, found, read_only=read_only)
-            metas = _read_metas(probe, 2 * found)
-    live = _live_meta(metas, path)
+    found = probe.ask(partial(_what_stands, size=size, wanted=page_size))
+    if found.new:
+        is_new = _create(storage, probe, path, size, found.new, read_only=read_only)
+        found = probe.ask(partial(_what_stands, size=2 * found.new, wanted=0))
+    live = found.live
+    if live is None:
+        raise _refusal(found.fault, path)
     pager = Pager(file, path, live.page_size, cache_size)
     identity = pager.identity()
     unknown = doubt.doubt_about(storage, identity)
@@ -292,52 +297,103 @@ def _load(
     return pager, live, is_new
 
 
-def _read_metas(pager: Pager, size: int) -> list[Meta | MetaError]:
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What a file is, as far as its first pages say.
+
+    Attributes:
+        live: The meta that counts; None when there is none.
+        fault: Kind, reason and place of what is wrong with the first meta, when
+            there is none.
+        new: Page size of the database to be made here; 0: there is one.
+    """
+
+    live: Meta | None
+    fault: tuple[str, str, int] = ("", "", 0)
+    new: int = 0
+
+
+def _what_stands(view: View, *, size: int, wanted: int) -> _Standing:
+    """Which version is live, or what is to be made.
+
+    Nothing else of the metas reaches the engine: two files of which this is the
+    same are the same to it (see `Pager.ask`).
+
+    Args:
+        view: Reads.
+        size: Bytes of the file.
+        wanted: Page size of a new database; 0: there is none to be made.
+    """
+    metas = _read_metas(view, size)
+    if wanted and not any(isinstance(one, Meta) and one.txid > 1 for one in metas):
+        # Nothing was ever committed: new, or its creation was cut short.
+        known = [meta.page_size for meta in metas if isinstance(meta, Meta)]
+        new = _new_page_size(view, size, known, wanted)
+        if new:
+            return _Standing(None, new=new)
+    live = _live_meta(metas)
+    if isinstance(live, Meta):
+        return _Standing(live)
+    return _Standing(None, (live.kind, str(live), live.at))
+
+
+def _read_metas(view: View, size: int) -> list[Meta | MetaError]:
     """Both metas, or why not; the page size is found on the way (db.go getPageSize).
 
     Meta 0 stands at the same place for all page sizes. When it is damaged,
     meta 1 is looked for at every place it could be.
     """
-    first = _read_meta(pager, 0)
+    first = _read_meta(view, 0)
     if isinstance(first, Meta):
-        return [first, _read_meta(pager, first.page_size)]
+        return [first, _read_meta(view, first.page_size)]
     place = MIN_PAGE_SIZE
     while place <= MAX_FOREIGN_PAGE_SIZE and place < size:
-        second = _read_meta(pager, place)
+        second = _read_meta(view, place)
         if isinstance(second, Meta):
             return [first, second]
         place *= 2
     return [first]
 
 
-def _read_meta(pager: Pager, place: int) -> Meta | MetaError:
+def _read_meta(view: View, place: int) -> Meta | MetaError:
+    meta = view(_decoded, place + PAGE_HEADER_SIZE, META_SIZE)
+    return meta if isinstance(meta, Meta) else MetaError(*meta)
+
+
+def _decoded(data: bytes) -> Meta | tuple[str, str, int]:
+    """The meta, or kind, reason and place of what is wrong with it.
+
+    No exception, because two of the same are not equal.
+    """
     try:
-        meta = Meta.decode(pager.read(place + PAGE_HEADER_SIZE, META_SIZE))
-        if meta.page_size < PAGE_HEADER_SIZE + META_SIZE:
-            raise MetaError("invalid", f"a page size of {meta.page_size} bytes", 24)
+        meta = Meta.decode(data)
     except MetaError as error:
-        return error
+        return error.kind, str(error), error.at
+    if meta.page_size < PAGE_HEADER_SIZE + META_SIZE:
+        return "invalid", f"a page size of {meta.page_size} bytes", 24
     return meta
 
 
-def _live_meta(metas: list[Meta | MetaError], path: str) -> Meta:
-    """The valid meta with the higher txid; meta 0 on a tie (db.go meta)."""
+def _live_meta(metas: list[Meta | MetaError]) -> Meta | MetaError:
+    """The valid meta with the higher txid; meta 0 on a tie (db.go meta).
+
+    When none is valid: what is wrong with the first.
+    """
     valid = [meta for meta in metas if isinstance(meta, Meta)]
-    if valid:
-        return max(valid, key=lambda meta: meta.txid)
-    error = next(meta for meta in metas if isinstance(meta, MetaError))
+    return max(valid, key=lambda meta: meta.txid) if valid else metas[0]
+
+
+def _refusal(fault: tuple[str, str, int], path: str) -> InvalidDatabaseError:
+    kind, reason, at = fault
     kinds = {"version": VersionMismatchError, "checksum": ChecksumError}
-    kind = kinds.get(error.kind, InvalidDatabaseError)
-    raise kind(
-        f"not a bolt database, or both its meta pages are damaged: {error}",
+    return kinds.get(kind, InvalidDatabaseError)(
+        f"not a bolt database, or both its meta pages are damaged: {reason}",
         path=path,
-        offset=error.at,
+        offset=at,
     )
 
 
-def _new_page_size(
-    pager: Pager, size: int, known: list[int], wanted: int
-) -> int | None:
+def _new_page_size(view: View, size: int, known: list[int], wanted: int) -> int | None:
     """The page size of a database whose creation was cut short, or None.
 
     Every byte of such a file is zero or that of the new database: the write of
@@ -349,26 +405,28 @@ def _new_page_size(
     sizes = [each for each in sizes if each <= MAX_PAGE_SIZE]
     if not sizes or size > _NEW_PAGES * max(sizes):
         return None
-    content = pager.read(0, size)
     for page_size in sizes:
         new = empty_database(page_size)
-        if size <= len(new) and _is_remnant(content, new[:size]):
+        if size <= len(new) and _is_remnant(view, new[:size]):
             return page_size
     return None
 
 
-def _is_remnant(content: bytes, whole: bytes) -> bool:
-    """Whether every byte is zero or that of `whole`."""
-    step = 512
-    zero = bytes(step)
-    for at in range(0, len(content), step):
-        part, there = content[at : at + step], whole[at : at + step]
-        # Nearly all are one of these two, and compare at memory speed.
-        if part in (there, zero):
-            continue
-        if any(byte not in (0, right) for byte, right in zip(part, there, strict=True)):
+def _is_remnant(view: View, whole: bytes) -> bool:
+    """Whether every byte of the file is zero or that of `whole`."""
+    for at in range(0, len(whole), _STEP):
+        right = whole[at : at + _STEP]
+        if not view(partial(_is_part, right), at, len(right)):
             return False
     return True
+
+
+def _is_part(right: bytes, data: bytes) -> bool:
+    # Nearly all are one of these two, and compare at memory speed.
+    if data in (right, bytes(len(right))):
+        return True
+    differs = int.from_bytes(data, "big") ^ int.from_bytes(right, "big")
+    return not any(map(mul, data, differs.to_bytes(len(right), "big")))
 
 
 def _create(

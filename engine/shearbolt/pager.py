@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import errno
 from operator import lt
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from shearbolt.errors import CorruptPageError, StorageError
 from shearbolt.format import (
@@ -48,9 +48,18 @@ if TYPE_CHECKING:
 
     from shearbolt.storage import File
 
-__all__ = ["DEFAULT_CACHE_SIZE", "MAX_DEPTH", "Pager"]
+__all__ = ["DEFAULT_CACHE_SIZE", "MAX_DEPTH", "Pager", "View"]
 
 T = TypeVar("T")
+V = TypeVar("V")
+
+
+class View(Protocol):
+    """Reads bytes of a file and gives what a pure function makes of them."""
+
+    def __call__(self, decode: Callable[[bytes], V], offset: int, length: int, /) -> V:
+        """`decode` of `length` bytes from `offset` on, fewer where the file ends."""
+        ...
 
 
 DEFAULT_CACHE_SIZE: Final = 256 * 1024 * 1024
@@ -251,6 +260,31 @@ class Pager:
         self._spent = 0
 
     # -- bytes --
+
+    def ask(self, question: Callable[[View], T]) -> T:
+        """What a question about the file's bytes has as its answer.
+
+        A storage may offer `File.ask` for this; any other is read.
+
+        Args:
+            question: A pure function of what it reads through its argument. Its
+                result, a value that can be hashed, is all that gets out.
+
+        Raises:
+            StorageError: The system reports an error (EIO, ...).
+        """
+        ask = getattr(self.file, "ask", None)
+        if ask is None:
+            return question(self.view)
+        try:
+            answer: T = ask(question)
+        except OSError as error:
+            raise StorageError.of(error, "pread", self.path) from error
+        return answer
+
+    def view(self, decode: Callable[[bytes], V], offset: int, length: int) -> V:
+        """What `decode` makes of these bytes of the file; fewer where it ends."""
+        return decode(self.read(offset, length))
 
     def read(self, offset: int, length: int) -> bytes:
         """These bytes of the file; fewer only where the file ends.

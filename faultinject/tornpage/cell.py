@@ -95,13 +95,23 @@ class Group:
         first: First and
         last: last crash position for which the answer is legal.
         need: Syncs that must have lied for it.
+        parts: The groups that were merged into this one, because whoever asked
+            cannot tell them apart either (`question`); `value` is that of the
+            first. Usually none.
     """
 
-    __slots__ = ("cell", "first", "last", "need", "value")
+    __slots__ = ("cell", "first", "last", "need", "parts", "value")
 
     def __init__(
-        self, value: bytes, cell: Cell, first: int, last: int, need: Need
+        self,
+        value: bytes,
+        cell: Cell,
+        first: int,
+        last: int,
+        need: Need,
+        parts: tuple[Group, ...] = (),
     ) -> None:
+        self.parts = parts
         self.value = value
         self.cell = cell
         self.first = first

@@ -78,6 +78,11 @@ class Chooser(Protocol):
         """The answers alone; `Replay` of it repeats the execution."""
         ...
 
+    @property
+    def asked(self) -> int:
+        """How many choices the present execution has made."""
+        ...
+
     def choose(self, n: int, label: Label) -> int:
         """Pick one of `n` >= 2 alternatives."""
         ...
@@ -105,6 +110,11 @@ class _Recorder:
     def tape(self) -> Tape:
         """The answers alone."""
         return tuple([made[0] for made in self._made])
+
+    @property
+    def asked(self) -> int:
+        """How many choices the present execution has made."""
+        return len(self._made)
 
 
 class Enumerator(_Recorder):

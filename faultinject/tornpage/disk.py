@@ -41,7 +41,7 @@ import os
 import posixpath
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornpage.choices import Replay
 from tornpage.clock import Clock, ClockCondition
@@ -68,8 +68,11 @@ if TYPE_CHECKING:
     from tornpage.choices import Chooser
     from tornpage.clock import ClockTimer
     from tornpage.life import Node, SyncFault
+    from tornpage.question import View
 
 __all__ = ["Disk", "DiskFile"]
+
+T = TypeVar("T")
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -343,6 +346,21 @@ class DiskFile:
             raise _error(errno.EINVAL, self._path)
         life, node = self._life, self._node
         return life.read(node, offset, life.readable(node, offset, offset + length))
+
+    def ask(self, question: Callable[[View], T], /) -> T:
+        """What a question about the file's bytes has as its answer.
+
+        A crash explorer follows the answers instead of all the contents that
+        lead to them; see `tornpage.question`. On a real file it is
+        `question(lambda decode, offset, length: decode(pread(...)))`.
+
+        Args:
+            question: A pure function of what it gets through its argument,
+                `view(decode, offset, length)`, which is `decode` of the bytes
+                there, fewer where the file ends. Both results must be hashable.
+        """
+        self._check()
+        return self._life.ask(self._node, question)
 
     def pwritev(self, buffers: Sequence[bytes], offset: int, /) -> int:
         """Write the buffers one behind the other; returns how many bytes."""

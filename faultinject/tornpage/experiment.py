@@ -19,6 +19,7 @@ import contextlib
 import traceback
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tornpage.choices import ReplayError, format_label
@@ -26,12 +27,12 @@ from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer, Reached
 from tornpage.subject import Violation
 from tornpage.timeline import kind_of, where
-from tornpage.wording import fault_kind
+from tornpage.wording import fault_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
-    from tornpage.choices import Tape
+    from tornpage.choices import Chooser, Tape
     from tornpage.explore import Closure
     from tornpage.model import CrashModel
     from tornpage.subject import Subject
@@ -154,7 +155,9 @@ class Experiment:
             return
         self._operations = self.disk.trace.operations()
         self.live = tuple(subject.live_violations(self.history))
-        self.explorer = Explorer(files, self.disk.trace, self._recover, model, cap=cap)
+        self.explorer = Explorer(
+            files, self.disk.trace, self._recover, model, cap=cap, notice=self._noticed
+        )
 
     def _recover(self, disk: Disk) -> Hashable:
         try:
@@ -163,15 +166,15 @@ class Experiment:
             raise
         except Exception as error:  # noqa: BLE001 - see the module's head
             return Raised.of(error)
-        finally:
-            # The explorer reports distinct outcomes; faults that recovery coped
-            # with are in the executions that led to the same one.
-            chooser = disk._life._chooser
-            if any(chooser.tape):
-                self.faults.update(filter(None, map(fault_kind, chooser.log)))
-            self._executions += 1
-            if self._executions > _USUAL_EXECUTIONS:
-                self._branched.update(format_label(one.label) for one in chooser.log)
+
+    def _noticed(self, chooser: Chooser) -> None:
+        # The explorer reports distinct outcomes; faults that recovery coped with are
+        # in the executions that led to the same one.
+        if chooser.asked:
+            self.faults.update(chain.from_iterable(map(fault_kinds, chooser.log)))
+        self._executions += 1
+        if self._executions > _USUAL_EXECUTIONS:
+            self._branched.update(format_label(one.label) for one in chooser.log)
 
     @property
     def operations(self) -> Sequence[Operation]:

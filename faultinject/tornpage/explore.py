@@ -40,12 +40,16 @@ from tornpage.brute import arrives_in_pieces, platters
 from tornpage.choices import Choice, Chooser, Enumerator, Replay, Sampler, Tape
 from tornpage.disk import Disk
 from tornpage.image import Image
+from tornpage.memory import Memory
 from tornpage.model import CrashModel
 from tornpage.pieces import Watch
 from tornpage.schedule import CrashPoint, format_schedule, parse_schedule
 from tornpage.trace import Mark, Sync, SyncDir, Trace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tornpage.pieces import Changes
     from tornpage.trace import Operation, Record
 
 __all__ = [
@@ -84,6 +88,7 @@ class Closure:
         point: Which one.
         outcomes: Every distinct outcome, with the first way to it.
         executions: How often recovery was run for it, 0 when reused.
+        recalled: How often its outcome was known from earlier runs (`memory`).
         images_log2: log2 of the number of images that a crash here may leave.
         closed: Whether all of them are covered.
         reused: Whether the outcomes are those of an earlier point.
@@ -92,6 +97,7 @@ class Closure:
     point: CrashPoint
     outcomes: tuple[Reached, ...]
     executions: int
+    recalled: int
     images_log2: float
     closed: bool
     reused: bool
@@ -108,7 +114,9 @@ class Explorer:
             everything that can be seen. Deterministic.
         model: What a crash may do. Ignored when `files` is a platter.
         cap: Executions after which a crash point is given up.
-        reuse: Whether outcomes are reused at later points.
+        reuse: Whether outcomes are reused at later points, and recoveries
+            remembered.
+        notice: Told after each execution, run or recalled, what was chosen.
     """
 
     def __init__(
@@ -120,6 +128,7 @@ class Explorer:
         *,
         cap: int = 10_000,
         reuse: bool = True,
+        notice: Callable[[Chooser], None] | None = None,
     ) -> None:
         if isinstance(files, Image):
             self._start: Image | None = files
@@ -132,6 +141,7 @@ class Explorer:
         self._recover = recover
         self._cap = cap
         self._reuse = reuse
+        self._notice = notice
         self._operations: list[Operation] = []
         # For each operation and the end: how many marks come before it.
         self._marks: list[Mark] = []
@@ -175,29 +185,33 @@ class Explorer:
                 counts as not closed. It is not asked about reused outcomes.
         """
         image = self._first_image()
-        watch = Watch(stale=True)
+        # What it knows of a stretch is as of a place in `changes`, so it ends with it.
+        memory = Memory(jumps=self._start is None and self.model.separate)
+        changes: list[Changes] = []
+        watch, stale = Watch(), True
         last: Closure | None = None
         for point in self.points():
             inside = point.inside
-            if inside and not self._is_sync(point.index):
-                image.apply(self._operations[point.index], watch)
-            elif not inside and point.index and self._is_sync(point.index - 1):
-                image.apply(self._operations[point.index - 1], watch)
+            done = point.index if inside else point.index - 1
+            if done >= 0 and inside != self._is_sync(done):
+                change = image.apply(self._operations[done])
+                changes.append(change)
+                stale = stale or watch.meets(change)
             self.point = point
-            if last is not None and self._reuse and not watch.stale:
+            if last is not None and self._reuse and not stale:
                 last = Closure(
-                    point, last.outcomes, 0, image.images_log2(), last.closed, True
+                    point, last.outcomes, 0, 0, image.images_log2(), last.closed, True
                 )
             else:
                 watch = Watch()
-                last, stopped = self._search(image, point, watch, stop)
-                watch.stale = watch.stale or stopped
+                known = memory if self._reuse else None
+                last, stale = self._search(image, point, watch, stop, known, changes)
             yield last
 
     def close(self, point: CrashPoint, stop: Stop | None = None) -> Closure:
         """Close one crash point; see `sweep` for `stop`."""
         self.point = point
-        return self._search(self._image_at(point), point, Watch(), stop)[0]
+        return self._search(self._image_at(point), point, Watch(), stop, None, ())[0]
 
     def eager(self, point: CrashPoint, limit: int = 100_000) -> frozenset[Hashable]:
         """The outcomes of all images of a crash point, each built in full.
@@ -245,17 +259,30 @@ class Explorer:
         return Reached(outcome, chooser.tape, tuple(chooser.log))
 
     def _search(
-        self, image: Image, point: CrashPoint, watch: Watch, stop: Stop | None
+        self,
+        image: Image,
+        point: CrashPoint,
+        watch: Watch,
+        stop: Stop | None,
+        memory: Memory | None,
+        changes: Sequence[Changes],
     ) -> tuple[Closure, bool]:
         """Visit every leaf; also says whether `stop` ended it."""
         found: dict[Hashable, Reached] = {}
         chooser = Enumerator()
-        executions = 0
+        executions = recalled = 0
         closed = stopped = False
         recover = self._recover
-        while executions < self._cap:
-            outcome = recover(Disk.on_image(image, chooser, watch))
-            executions += 1
+        while executions + recalled < self._cap:
+            disk = Disk.on_image(image, chooser, watch)
+            if memory is None:
+                outcome, ran = recover(disk), True
+            else:
+                outcome, ran = memory.outcome(disk, recover, watch, changes)
+            executions += ran
+            recalled += not ran
+            if self._notice is not None:
+                self._notice(chooser)
             if outcome not in found:
                 reached = Reached(outcome, chooser.tape, tuple(chooser.log))
                 found[outcome] = reached
@@ -269,6 +296,7 @@ class Explorer:
             point,
             tuple(found.values()),
             executions,
+            recalled,
             image.images_log2(),
             closed,
             False,

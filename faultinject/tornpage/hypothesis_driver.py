@@ -58,6 +58,11 @@ class Drawn:
         """The answers alone."""
         return tuple(choice.picked for choice in self._log)
 
+    @property
+    def asked(self) -> int:
+        """How many choices this execution has made."""
+        return len(self._log)
+
     def choose(self, n: int, label: Label) -> int:
         """Draw one of `n` alternatives."""
         note = None if self._quiet else format_label(label)

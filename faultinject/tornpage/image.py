@@ -30,26 +30,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tornpage.cell import ALWAYS, NEVER, NO_NEED, Cell
 from tornpage.damage import endangered, flights, garbage
 from tornpage.file_image import FileImage, Size, zero_from
-from tornpage.pieces import CutKey, NameChange, Tally, Watch, directory_of
+from tornpage.pieces import Changes, CutKey, NameChange, Tally, directory_of
 from tornpage.trace import Create, Rename, Sync, SyncDir, Truncate, Unlink, Write
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
-    from collections.abc import Set as AbstractSet
 
     from tornpage.cell import Need
     from tornpage.model import CrashModel
     from tornpage.trace import Operation
 
 __all__ = ["Image"]
-
-_NOBODY = Watch()
-_NO_ATOMS: frozenset[int] = frozenset()
 
 
 class Image:
@@ -71,11 +67,14 @@ class Image:
         life: How many crashes the disk has had.
         clock: Stamp of the next operation.
         tally: How many images there are.
+        answers: What was asked of this platter and may be answered, by inode and
+            question; see `question`.
     """
 
     __slots__ = (
         "_keys",
         "_undecided",
+        "answers",
         "clock",
         "cuts",
         "files",
@@ -102,6 +101,7 @@ class Image:
         self._keys = 0
         # Atoms that may be garbage, as asked for since the last operation.
         self._undecided: dict[tuple[int, int], Cell] = {}
+        self.answers: dict[tuple[int, object], tuple[Any, set[int]]] = {}
         for inode, path in enumerate(sorted(files), 1):
             self.files[inode] = FileImage(inode, files[path], model.atom)
             self.names[path] = inode
@@ -200,40 +200,47 @@ class Image:
             names = math.log2(names + 1.0)
         return names + self.tally.product()
 
-    def apply(self, record: Operation, watch: Watch = _NOBODY) -> None:
+    def apply(self, record: Operation) -> Changes:
         """Advance by one operation.
 
         Args:
             record: What was done.
-            watch: Made stale when the operation changes what a piece in it
-                may be.
+
+        Returns:
+            The pieces of which it changed what they may be.
         """
+        changes = Changes()
         stamp = self.clock
         self.clock += 1
         if self._undecided:
             self._undecided = {}
+        if self.answers:
+            self.answers = {}
         if isinstance(record, Write):
-            self._write(record, stamp, watch)
+            self._write(record, stamp, changes)
         elif isinstance(record, Sync):
-            self._sync(record, stamp, watch)
+            self._sync(record, stamp, changes)
         elif isinstance(record, Truncate):
-            self._resize(self.files[record.inode], record.size, stamp, watch)
+            self._resize(self.files[record.inode], record.size, stamp, changes)
         elif isinstance(record, SyncDir):
             if record.result == "ok":
-                self._sync_dir(directory_of(record.path), stamp, watch)
+                self._sync_dir(directory_of(record.path), stamp, changes)
         elif isinstance(record, Create):
             self.files[record.inode] = FileImage(record.inode, b"", self.model.atom)
-            self._rename(stamp, watch, (record.path, record.inode))
+            self._rename(stamp, changes, (record.path, record.inode))
         elif isinstance(record, Rename):
             inode = self.present(record.path)
             if self.model.rename == "split":
-                self._rename(stamp, watch, (record.target, None))
-                self._rename(stamp, watch, (record.target, inode))
-                self._rename(stamp, watch, (record.path, None))
+                self._rename(stamp, changes, (record.target, None))
+                self._rename(stamp, changes, (record.target, inode))
+                self._rename(stamp, changes, (record.path, None))
             else:
-                self._rename(stamp, watch, (record.target, inode), (record.path, None))
+                self._rename(
+                    stamp, changes, (record.target, inode), (record.path, None)
+                )
         elif isinstance(record, Unlink):
-            self._rename(stamp, watch, (record.path, None))
+            self._rename(stamp, changes, (record.path, None))
+        return changes
 
     def present(self, name: str) -> int | None:
         """The inode that the running program sees under a name."""
@@ -244,7 +251,7 @@ class Image:
                         return inode
         return self.names.get(name)
 
-    def _write(self, record: Write, stamp: int, watch: Watch) -> None:
+    def _write(self, record: Write, stamp: int, changes: Changes) -> None:
         file = self.files[record.inode]
         offset, data = record.offset, record.data
         if not data:
@@ -278,22 +285,21 @@ class Image:
             file.extensions.append((stamp, longer.start, behind, NO_NEED))
             if self.model.extend == "garbage":
                 whole = range(max(first, -(-file.size // atom)), behind)
-                consumed = watch.atoms.get(file.inode, _NO_ATOMS)
-                watch.stale = watch.stale or not consumed.isdisjoint(whole)
+                changes.atoms_of(file.inode).update(whole)
                 file.fresh.update((at, (stamp, NO_NEED)) for at in whole)
             handed = self._handed(file, range(first, behind))
-            self._set_size(file, end, stamp, watch)
-            self._set_atoms(file, changed, stamp, watch, longer, handed)
+            self._set_size(file, end, stamp, changes)
+            self._set_atoms(file, changed, stamp, changes, longer, handed)
             return
         handed = range(first, behind) if self.model.spoils else ()
-        self._set_atoms(file, changed, stamp, watch, handed=handed)
+        self._set_atoms(file, changed, stamp, changes, handed=handed)
 
-    def _resize(self, file: FileImage, size: int, stamp: int, watch: Watch) -> None:
+    def _resize(self, file: FileImage, size: int, stamp: int, changes: Changes) -> None:
         if size > file.size:
             bared = file.bared(size)
             handed = self._handed(file, range(0))
-            self._set_atoms(file, bared, stamp, watch, handed=handed)
-        self._set_size(file, size, stamp, watch)
+            self._set_atoms(file, bared, stamp, changes, handed=handed)
+        self._set_size(file, size, stamp, changes)
 
     def _handed(self, file: FileImage, written: range) -> Container[int]:
         """Atoms that growing a file hands to the drive, with what is written."""
@@ -307,7 +313,7 @@ class Image:
         file: FileImage,
         changed: Iterable[tuple[int, bytes]],
         stamp: int,
-        watch: Watch,
+        changes: Changes,
         longer: range = range(0),
         handed: Container[int] = (),
     ) -> None:
@@ -317,13 +323,13 @@ class Image:
             file: Their file.
             changed: Number and content of each.
             stamp: The operation that does it.
-            watch: Made stale if it has one of them.
+            changes: Gets them.
             longer: Those that an append adds to.
             handed: Those that go out to the platter even when they hold these
                 bytes already; it matters where that may spoil something.
         """
         dirty = file.dirty
-        consumed = watch.atoms.get(file.inode, _NO_ATOMS)
+        noted = changes.atoms_of(file.inode)
         in_order = self.model.order == "ordered"
         appends = self.model.order == "append"
         level: int | None = stamp if in_order else None
@@ -342,8 +348,7 @@ class Image:
             if new is cell:
                 continue
             dirty[at] = new
-            if consumed and self._concerns(consumed, at):
-                watch.stale = True
+            noted.update(self._unit(at))
             bits = new.bits()
             if before:
                 self.tally.add(before, -1)
@@ -355,13 +360,13 @@ class Image:
         if fresh:
             self.tally.reaches(stamp, fresh)
 
-    def _concerns(self, consumed: AbstractSet[int], at: int) -> bool:
-        """Whether a change of atom `at` changes what a consumed one may be."""
+    def _unit(self, at: int) -> Iterable[int]:
+        """The atoms of which a change of this one changes what they may be."""
         unit = self.model.unit_atoms
         if unit == 1:
-            return at in consumed
+            return (at,)
         begin = at - at % unit
-        return not consumed.isdisjoint(range(begin, begin + unit))
+        return range(begin, begin + unit)
 
     def _clean_cell(self, file: FileImage, at: int) -> Cell:
         """The oldest content of an atom that is not dirty."""
@@ -373,7 +378,9 @@ class Image:
         # what is there already makes a version.
         return Cell((b"",), (-1,), self.model, self.life, inner=inner)
 
-    def _set_size(self, file: FileImage, size: int, stamp: int, watch: Watch) -> None:
+    def _set_size(
+        self, file: FileImage, size: int, stamp: int, changes: Changes
+    ) -> None:
         if size == file.size:
             return
         before = file.size_bits
@@ -391,15 +398,14 @@ class Image:
         if before:
             self.tally.add(before, -1)
         self.tally.add(file.size_bits)
-        if file.inode in watch.sizes:
-            watch.stale = True
+        changes.sizes.add(file.inode)
 
-    def _sync(self, record: Sync, stamp: int, watch: Watch) -> None:
+    def _sync(self, record: Sync, stamp: int, changes: Changes) -> None:
         file = self.files[record.inode]
         if record.result == "reverted":
-            self._revert(file, watch)
+            self._revert(file, changes)
         elif record.result in {"failed", "silent", "read-only"}:
-            self._mark_clean(file, watch)
+            self._mark_clean(file, changes)
         if record.result != "ok":
             return
         file.synced = stamp
@@ -421,16 +427,16 @@ class Image:
                 stamps.append(file.sizes[-1].stamp)
             stamps += [one.stamp for one in called]
             if stamps:
-                self._settle(max(stamps), stamp, watch)
+                self._settle(max(stamps), stamp, changes)
             return
         if self.model.lies:
-            self._doubt(file, stamp, watch)
+            self._doubt(file, stamp, changes)
         else:
-            self._settle_file(file, NEVER, watch)
+            self._settle_file(file, NEVER, changes)
         if called:
-            self._settle_called(called, stamp, watch)
+            self._settle_called(called, stamp, changes)
 
-    def _mark_clean(self, file: FileImage, watch: Watch) -> None:
+    def _mark_clean(self, file: FileImage, changes: Changes) -> None:
         """Every page was handed over, some arrived; none is tried again."""
         for at, cell in file.dirty.items():
             file.dirty[at] = cell.freed()
@@ -439,9 +445,9 @@ class Image:
         file.clean.update(file.dirty, file.fresh)
         # The size is metadata and stays pending; it may now come alone.
         file.extensions = []
-        watch.stale = True
+        changes.everything = True
 
-    def _revert(self, file: FileImage, watch: Watch) -> None:
+    def _revert(self, file: FileImage, changes: Changes) -> None:
         """Give up everything since the last sync, in the cache and below."""
         since = file.synced
         for at, cell in list(file.dirty.items()):
@@ -462,9 +468,9 @@ class Image:
                 self.tally.add(file.size_bits)
         file.extensions = [one for one in file.extensions if one[0] <= since]
         file.fresh = {at: one for at, one in file.fresh.items() if one[0] <= since}
-        watch.stale = True
+        changes.everything = True
 
-    def _doubt(self, file: FileImage, sync: int, watch: Watch) -> None:
+    def _doubt(self, file: FileImage, sync: int, changes: Changes) -> None:
         """A sync that was ok, or else one of the few that lied."""
         lies = self.model.lies
         more = frozenset((sync,))
@@ -473,9 +479,9 @@ class Image:
             # Behind a size that may be durable all is gone, if it is.
             bared = file.bared(longest)
             self._set_atoms(
-                file, [one for one in bared if one[0] not in file.clean], sync, watch
+                file, [one for one in bared if one[0] not in file.clean], sync, changes
             )
-        self._note_change(file, watch)
+        self._note_change(file, changes)
         for at, cell in list(file.dirty.items()):
             if at in file.clean:
                 continue
@@ -490,7 +496,7 @@ class Image:
                 file.held[at] = kept.contents[0]
                 del file.dirty[at]
         if file.life == self.life and len(file.sizes) > 1:
-            watch.stale = watch.stale or file.inode in watch.sizes
+            changes.sizes.add(file.inode)
             self.tally.add(file.size_bits, -1)
             *old, last = file.sizes
             old = [replace(one, need=one.need | more) for one in old]
@@ -507,29 +513,29 @@ class Image:
             if at in file.clean or len(need | more) <= lies
         }
 
-    def _note_change(self, file: FileImage, watch: Watch) -> None:
+    def _note_change(self, file: FileImage, changes: Changes) -> None:
         """The sync of a file changes what its pending atoms may be."""
-        consumed = watch.atoms.get(file.inode)
-        if consumed and not watch.stale:
-            watch.stale = not consumed.isdisjoint(file.fresh) or (
-                not consumed.isdisjoint(file.dirty)
-                if self.model.unit_atoms == 1
-                else any(self._concerns(consumed, at) for at in file.dirty)
-            )
+        noted = changes.atoms_of(file.inode)
+        noted.update(file.fresh)
+        if self.model.unit_atoms == 1:
+            noted.update(file.dirty)
+        else:
+            for at in file.dirty:
+                noted.update(self._unit(at))
 
-    def _settle(self, stamp: int, sync: int, watch: Watch) -> None:
+    def _settle(self, stamp: int, sync: int, changes: Changes) -> None:
         """Make everything up to operation `stamp` durable, everywhere."""
         for file in self.files.values():
-            self._settle_file(file, stamp, watch)
+            self._settle_file(file, stamp, changes)
         upto = [one for one in self.pending if one.stamp <= stamp]
-        self._settle_names(upto, sync, watch)
+        self._settle_names(upto, sync, changes)
         for old in [one for one in self.tally.reach if one <= stamp]:
             del self.tally.reach[old]
 
-    def _settle_file(self, file: FileImage, stamp: int, watch: Watch) -> None:
+    def _settle_file(self, file: FileImage, stamp: int, changes: Changes) -> None:
         dirty = file.dirty
         if dirty or file.fresh:
-            self._note_change(file, watch)
+            self._note_change(file, changes)
             file.fresh = {
                 at: one
                 for at, one in file.fresh.items()
@@ -552,8 +558,7 @@ class Image:
                         file.open.pop(at, None)
             file.dirty = left
         if file.life == self.life and len(file.sizes) > 1:
-            if file.inode in watch.sizes:
-                watch.stale = True
+            changes.sizes.add(file.inode)
             self.tally.add(file.size_bits, -1)
             keep = max(
                 (at for at, one in enumerate(file.sizes) if one.stamp <= stamp),
@@ -598,18 +603,17 @@ class Image:
                 del file.dirty[at]
 
     def _rename(
-        self, stamp: int, watch: Watch, *changes: tuple[str, int | None]
+        self, stamp: int, changes: Changes, *entries: tuple[str, int | None]
     ) -> None:
-        directories = frozenset(directory_of(name) for name, _ in changes)
+        directories = frozenset(directory_of(name) for name, _ in entries)
         self._keys += 1
         key = self._keys
-        self.pending.append(NameChange(key, stamp, self.life, changes, directories))
+        self.pending.append(NameChange(key, stamp, self.life, entries, directories))
         if self.model.order == "ordered":
             self.tally.reaches(stamp, 1.0)
-        if any(name in watch.names for name, _ in changes):
-            watch.stale = True
+        changes.names.update(name for name, _ in entries)
 
-    def _sync_dir(self, directory: str, sync: int, watch: Watch) -> None:
+    def _sync_dir(self, directory: str, sync: int, changes: Changes) -> None:
         mine = [
             one
             for one in self.pending
@@ -618,25 +622,28 @@ class Image:
         if not mine:
             return
         if self.model.order == "ordered":
-            self._settle(mine[-1].stamp, sync, watch)
+            self._settle(mine[-1].stamp, sync, changes)
         else:
-            self._settle_called(mine, sync, watch)
+            self._settle_called(mine, sync, changes)
 
-    def _settle_called(self, called: list[NameChange], sync: int, watch: Watch) -> None:
+    def _settle_called(
+        self, called: list[NameChange], sync: int, changes: Changes
+    ) -> None:
         """Make changes of names durable, and those before them if they have to."""
         if self.model.entries == "prefix":
             newest = called[-1].key
             called = [one for one in self.pending if one.key <= newest]
-        self._settle_names(called, sync, watch)
+        self._settle_names(called, sync, changes)
 
-    def _settle_names(self, settled: list[NameChange], sync: int, watch: Watch) -> None:
+    def _settle_names(
+        self, settled: list[NameChange], sync: int, changes: Changes
+    ) -> None:
         lies = self.model.lies
         place = {one.key: at for at, one in enumerate(self.pending)}
         for one in settled:
             if one.life != self.life or one.key in self.kept:
                 continue
-            if any(name in watch.names for name, _ in one.changes):
-                watch.stale = True
+            changes.names.update(name for name, _ in one.changes)
             need = one.need | {sync}
             if len(need) <= lies:
                 self.pending[place[one.key]] = replace(one, need=need)

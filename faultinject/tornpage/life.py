@@ -40,10 +40,12 @@ the last sync that returned 0. `Node.before` is kept for that.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornpage.cell import ALWAYS, NEVER
 from tornpage.file_image import FileImage
+from tornpage.pieces import Watch
+from tornpage.question import put
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,9 +54,11 @@ if TYPE_CHECKING:
     from tornpage.choices import Chooser
     from tornpage.file_image import Size
     from tornpage.image import Image
-    from tornpage.pieces import CutKey, NameChange, Watch
+    from tornpage.pieces import CutKey, NameChange
 
 __all__ = ["Life", "Node", "SyncFault"]
+
+T = TypeVar("T")
 
 SyncFault = Callable[[str, str, int], int]
 """(kind, path, index) -> 0, or the errno with which this sync fails."""
@@ -118,6 +122,10 @@ class Life:
         image: What the platter may hold. It is read, not changed.
         chooser: Decides what the platter does hold.
         watch: Gets every piece that is consumed.
+
+    Attributes:
+        told: Whether the last question's answer tells everything that was chosen
+            for it.
     """
 
     __slots__ = (
@@ -133,7 +141,6 @@ class Life:
         "_lies",
         "_names",
         "_next_inode",
-        "_nodes",
         "_reverts",
         "_spoils",
         "_syncs",
@@ -142,7 +149,9 @@ class Life:
         "fail_sync",
         "generation",
         "model",
+        "nodes",
         "read_only",
+        "told",
     )
 
     def __init__(self, image: Image, chooser: Chooser, watch: Watch) -> None:
@@ -150,6 +159,7 @@ class Life:
         self.generation = 0
         self.fail_sync: SyncFault | None = None
         self.read_only = False
+        self.told = True
         self._syncs = 0
         self._reverts = image.model.fail == "revert"
         self._image = image
@@ -158,7 +168,7 @@ class Life:
         self._atom = image.model.atom
         self._in_order = image.model.order == "ordered"
         self._with_data = image.model.size == "with-data" and not self._in_order
-        self._nodes: dict[int, Node] = {}
+        self.nodes: dict[int, Node] = {}
         # Names that were looked up or changed in this life.
         self._names: dict[str, int | None] = {}
         self._kept: dict[int, bool] = dict(image.kept)
@@ -171,10 +181,22 @@ class Life:
         self._spoils = image.model.spoils
         self._next_inode = max(image.files, default=0) + 1
 
+    @property
+    def choices(self) -> int:
+        """How many questions the chooser was asked so far."""
+        return self._chooser.asked
+
+    def listen(self) -> Watch:
+        """Collect what is consumed from now on in a watch of its own."""
+        watch = self._watch = Watch()
+        for inode, node in self.nodes.items():
+            node.atoms = watch.atoms.setdefault(inode, set())
+        return watch
+
     def kill(self) -> None:
         """Release all locks and disown all open files."""
         self.generation += 1
-        for node in self._nodes.values():
+        for node in self.nodes.values():
             node.lockers.clear()
 
     def image(self) -> Image:
@@ -184,11 +206,11 @@ class Life:
             if kept is not None:
                 self._kept[change.key] = kept
         if self._appends and self._with_data:
-            for node in self._nodes.values():
+            for node in self.nodes.values():
                 if node.size is not None and node.image.extensions:
                     self._bound(node)
         image = self._image.reborn(self._kept, self._cuts, self._lied)
-        for inode, node in self._nodes.items():
+        for inode, node in self.nodes.items():
             file = image.files.get(inode)
             if file is None:
                 continue
@@ -254,7 +276,7 @@ class Life:
         self._names[name] = inode
         node = Node(FileImage(inode, b"", self._atom), name, set())
         node.asked = False
-        self._nodes[inode] = node
+        self.nodes[inode] = node
         return inode
 
     def lookup(self, name: str) -> int | None:
@@ -265,6 +287,21 @@ class Life:
         found = self._platter_name(name)
         self._names[name] = found
         return found
+
+    def is_pending(self, name: str) -> bool:
+        """Whether a change of this name may or may not be on the platter."""
+        return any(
+            path == name for one in self._image.pending for path, _ in one.changes
+        )
+
+    def names_in(self, folder: str) -> tuple[str, ...]:
+        """The names below a folder that there may be, sorted."""
+        # A name that comes to be later changes what is found here as well.
+        self._watch.any_name = True
+        names = {name for name, inode in self._names.items() if inode is not None}
+        names.update(self._image.names)
+        names.update(path for one in self._image.pending for path, _ in one.changes)
+        return tuple(sorted(one for one in names if one.startswith(folder + "/")))
 
     def _platter_name(self, name: str) -> int | None:
         """The inode that the platter has under a name; asks when it must."""
@@ -323,11 +360,11 @@ class Life:
 
     def node(self, inode: int, path: str) -> Node:
         """The file of this inode, called `path` when it is opened first."""
-        node = self._nodes.get(inode)
+        node = self.nodes.get(inode)
         if node is None:
             atoms = self._watch.atoms.setdefault(inode, set())
             node = Node(self._image.files[inode], path, atoms)
-            self._nodes[inode] = node
+            self.nodes[inode] = node
         return node
 
     def size(self, node: Node) -> int:
@@ -405,21 +442,69 @@ class Life:
         if own is not None:
             return own[low:high]
         node.atoms.add(at)
-        image = node.image
-        cell = node.cells.get(at)
+        cell = self._cell(node, at)
         if cell is None:
-            if self._spoils:
-                cell = self._image.undecided(image, at)
-            else:
-                cell = image.dirty.get(at) or image.open.get(at)
-        if cell is None:
-            found = image.durable(at, low, high)
+            found = node.image.durable(at, low, high)
         else:
             found = self._decide(node, at, cell, low, high)
         seen = node.limit - at * self._atom
         if seen < high:
             keep = max(seen - low, 0)
             found = found[:keep].ljust(high - low, b"\0")
+        return found
+
+    def _cell(self, node: Node, at: int) -> Cell | None:
+        """What an atom may hold that was not written in this life."""
+        cell = node.cells.get(at)
+        if cell is None:
+            if self._spoils:
+                return self._image.undecided(node.image, at)
+            return node.image.dirty.get(at) or node.image.open.get(at)
+        return cell
+
+    # -- questions -----------------------------------------------------------
+
+    @property
+    def merges(self) -> bool:
+        """Whether answers of a question may be merged: they are free of times."""
+        return not self._coupled
+
+    @property
+    def asked_before(self) -> dict[tuple[int, object], tuple[Any, set[int]]]:
+        """Answers that the platter may give, as far as somebody asked."""
+        return self._image.answers
+
+    def ask(self, node: Node, question: Callable[[Any], T]) -> T:
+        """Put a question to a file; see `question`."""
+        return put(self, node, question, self._chooser)
+
+    def open_atoms(self, node: Node, start: int, stop: int) -> list[tuple[int, Cell]]:
+        """Atoms of [start, stop) of which these bytes are undecided.
+
+        What can only be decided by itself is decided: bytes that rest on an
+        earlier crash, and those whose size tells what they may be.
+        """
+        if start >= stop:
+            return []
+        atom = self._atom
+        found: list[tuple[int, Cell]] = []
+        for at in range(start // atom, (stop - 1) // atom + 1):
+            if at in node.cache:
+                continue
+            node.atoms.add(at)
+            cell = self._cell(node, at)
+            if cell is None:
+                continue
+            low = max(start - at * atom, 0)
+            high = min(stop - at * atom, atom)
+            if (
+                cell.rests_on_inner
+                or stop > node.limit
+                or (self._with_data and node.image.extensions)
+            ):
+                self._piece(node, at, low, high)
+            elif len(cell.groups(low, high)) > 1:
+                found.append((at, cell))
         return found
 
     def _decide(self, node: Node, at: int, cell: Cell, low: int, high: int) -> bytes:

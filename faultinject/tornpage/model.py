@@ -171,6 +171,11 @@ class CrashModel:
         return self.tear in {"byte", "garbage"}
 
     @property
+    def separate(self) -> bool:
+        """Whether what one piece of a file may be never depends on another."""
+        return self.order == "any" and self.size == "free" and not self.lies
+
+    @property
     def spoils(self) -> bool:
         """Whether anything may turn into garbage."""
         return self.tear == "garbage" or self.unit_atoms > 1 or self.extend == "garbage"

@@ -54,7 +54,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from tornpage.patch_files import BLOCK, DiskRaw, OpenFile, error, flags_of, wrap
-from tornpage.patch_folders import AnyName, Entries, Entry
+from tornpage.patch_folders import Entries, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -177,14 +177,7 @@ class _Patch:
 
     def _names(self, folder: str) -> list[str]:
         """Every file below a directory that the disk may have."""
-        life = self.disk._life
-        image = life._image
-        names = {*life._names, *image.names}
-        names.update(path for one in image.pending for path, _ in one.changes)
-        # A name that comes to be later changes what is found here as well.
-        if not isinstance(life._watch.names, AnyName):
-            life._watch.names = AnyName(life._watch.names)
-        return sorted(one for one in names if one.startswith(folder + "/"))
+        return list(self.disk._life.names_in(folder))
 
     def names(self, folder: str) -> dict[str, bool]:
         """The entries of a directory: name, and whether it is a directory."""

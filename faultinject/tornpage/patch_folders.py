@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
-__all__ = ["AnyName", "Entries", "Entry"]
+__all__ = ["Entries", "Entry"]
 
 
 class Entry:
@@ -83,10 +83,3 @@ class Entries(list[Entry]):
         if not self:
             raise StopIteration
         return self.pop(0)
-
-
-class AnyName(set[str]):
-    """The names that a listing consumed: those there are, and those there might be."""
-
-    def __contains__(self, name: object) -> bool:
-        return True

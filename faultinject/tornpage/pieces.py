@@ -3,10 +3,11 @@
 Theory
 ======
 A *change of names* is pending until a sync of its directory. A *watch* is a set
-of pieces that somebody consumed: an operation that changes what one of them may
-be makes it stale, all others leave it alone. That is what lets the explorer
-reuse an answer. A *tally* knows how many images there are without making one:
-pieces are independent, so it counts how many pieces have how many contents.
+of pieces that somebody consumed, *changes* are the pieces of which an operation
+changed what they may be: as long as these do not meet, an answer holds. That is
+what lets the explorer reuse it. A *tally* knows how many images there are without
+making one: pieces are independent, so it counts how many pieces have how many
+contents.
 
     images    2 ** sum(log2(contents) * pieces)
 """
@@ -24,7 +25,7 @@ from tornpage.cell import NO_NEED
 if TYPE_CHECKING:
     from tornpage.cell import Need
 
-__all__ = ["CutKey", "NameChange", "Tally", "Watch", "directory_of"]
+__all__ = ["Changes", "CutKey", "NameChange", "Tally", "Watch", "directory_of"]
 
 CutKey = int | tuple[int, int]
 """A life, or a life and an inode."""
@@ -57,6 +58,27 @@ class NameChange:
 
 
 @dataclass(slots=True)
+class Changes:
+    """Pieces of which an operation changed what they may be.
+
+    Attributes:
+        atoms: Atom numbers by inode.
+        sizes: Inodes whose size may be another one.
+        names: Names that may stand for something else.
+        everything: Whether it may have been anything.
+    """
+
+    atoms: dict[int, set[int]] = field(default_factory=dict)
+    sizes: set[int] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    everything: bool = False
+
+    def atoms_of(self, inode: int) -> set[int]:
+        """The atoms of a file, to be added to."""
+        return self.atoms.setdefault(inode, set())
+
+
+@dataclass(slots=True)
 class Watch:
     """Pieces of a disk that somebody consumed.
 
@@ -64,13 +86,39 @@ class Watch:
         atoms: Atom numbers by inode.
         sizes: Inodes whose size mattered.
         names: Names that were looked up.
-        stale: Set when what one of these may be has changed.
+        any_name: Whether all names were asked for.
     """
 
     atoms: dict[int, set[int]] = field(default_factory=dict)
     sizes: set[int] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
-    stale: bool = False
+    any_name: bool = False
+
+    def meets(self, changes: Changes) -> bool:
+        """Whether one of these pieces may be something else now."""
+        if changes.everything or not self.sizes.isdisjoint(changes.sizes):
+            return True
+        if changes.names and (
+            self.any_name or not self.names.isdisjoint(changes.names)
+        ):
+            return True
+        for inode, changed in changes.atoms.items():
+            consumed = self.atoms.get(inode)
+            if consumed and not consumed.isdisjoint(changed):
+                return True
+        return False
+
+    def add(self, other: Watch) -> None:
+        """Take over what another one has."""
+        for inode, atoms in other.atoms.items():
+            mine = self.atoms.get(inode)
+            if mine is None:
+                self.atoms[inode] = set(atoms)
+            else:
+                mine |= atoms
+        self.sizes |= other.sizes
+        self.names |= other.names
+        self.any_name = self.any_name or other.any_name
 
 
 class Tally:

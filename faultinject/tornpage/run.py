@@ -285,7 +285,7 @@ class _Runner:
     ) -> None:
         """Remember a crash point that hit the cap, and start the next one's count."""
         reads = experiment.take_branching(closure)
-        if closure.closed or closure.executions < self.plan.cap:
+        if closure.closed or closure.executions + closure.recalled < self.plan.cap:
             return
         if len(self.unclosed) < MOST_UNCLOSED:
             encoded = self.subject.encode(experiment.program)

@@ -24,25 +24,36 @@ from tornpage.trace import Write
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tornpage.cell import Group
     from tornpage.choices import Choice
     from tornpage.subject import Subject
     from tornpage.trace import Operation, Trace
 
-__all__ = ["dishonest_lines", "fault_kind"]
+__all__ = ["dishonest_lines", "fault_kinds"]
 
 _SHOWN = 16
 _KINDS = {"size": "size lost", "name": "entry lost"}
 
 
-def fault_kind(choice: Choice) -> str | None:
-    """The kind of dishonesty of a choice; None when it is honest."""
-    if not choice.picked:
-        return None
+def fault_kinds(choice: Choice) -> Sequence[str]:
+    """The kinds of dishonesty of a choice, none when it is honest.
+
+    An answer that stands for several contents has the kind of each: the question
+    was put to all of them (`question`).
+    """
     kind = str(choice.label[0])
     if kind == "data":
-        i, j, *_ = choice.label[-1][choice.picked].cell.members[0]
-        return "dropped" if i == j else "torn"
-    return _KINDS.get(kind, kind)
+        group = choice.label[-1][choice.picked]
+        parts = group.parts or (group,)
+        if not choice.picked:
+            parts = parts[1:]
+        return [_tear(part) for part in parts]
+    return [_KINDS.get(kind, kind)] if choice.picked else ()
+
+
+def _tear(group: Group) -> str:
+    i, j, *_ = group.cell.members[0]
+    return "dropped" if i == j else "torn"
 
 
 def dishonest_lines(subject: Subject, trace: Trace, choice: Choice) -> list[str]:

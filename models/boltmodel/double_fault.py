@@ -39,6 +39,7 @@ from boltmodel.programs import Commit, Fill, Program, Put, Value
 from boltmodel.under_errors import run_under_errors
 from shearbolt import StorageError
 from shearbolt import db as opening
+from shearbolt.format import Meta
 from shearbolt.handle import DB
 from tornpage.disk import Disk
 from tornpage.script import Fault, Script
@@ -46,7 +47,6 @@ from tornpage.script import Fault, Script
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shearbolt.format import Meta
     from tornpage.model import CrashModel
 
 __all__ = [
@@ -127,8 +127,10 @@ def bbolt_rollback() -> Iterator[None]:
         try:
             self._write_meta(meta)
         except StorageError:
-            metas = opening._read_metas(self.pager, self.pager.file_size())
-            self._meta = opening._live_meta(metas, self.path)
+            metas = opening._read_metas(self.pager.view, self.pager.file_size())
+            live = opening._live_meta(metas)
+            assert isinstance(live, Meta)
+            self._meta = live
             raise
         self._meta = meta
 

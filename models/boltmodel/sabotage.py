@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from boltmodel.interpret import Session
     from boltmodel.mutants.plant import Call
     from tornpage.explore import CrashPoint
+    from tornpage.pieces import Changes
     from tornpage.subject import Violation
     from tornpage.trace import Mark, Operation
 
@@ -175,22 +176,24 @@ def _untorn(planter: Planter) -> None:
 
 
 def _writes_durable(planter: Planter) -> None:
-    def apply(original: Call, self: Image, record: Operation, *watch: Any) -> None:
-        original(self, record, *watch)
+    def apply(original: Call, self: Image, record: Operation) -> Changes:
+        changes: Changes = original(self, record)
         if isinstance(record, Write):
             done = Sync(record.path, record.inode, "fsync", record.site)
-            original(self, done, *watch)
+            original(self, done)
+            changes.everything = True
+        return changes
 
     planter.instead(Image, "apply", apply)
 
 
 def _names_durable(planter: Planter) -> None:
-    def sync(original: Call, self: Image, record: Sync, *watch: Any) -> None:
-        original(self, record, *watch)
+    def sync(original: Call, self: Image, record: Sync, *rest: Any) -> None:
+        original(self, record, *rest)
         # As file systems do that nobody has promised it.
         for one in list(self.names), [c for p in self.pending for c, _ in p.changes]:
             for name in one:
-                self._sync_dir(name.rpartition("/")[0], *watch)
+                self._sync_dir(name.rpartition("/")[0], *rest)
 
     planter.instead(Image, "_sync", sync)
 

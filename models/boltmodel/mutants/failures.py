@@ -19,6 +19,7 @@ from shearbolt import doubt
 from shearbolt.check import free_ids
 from shearbolt.db import DB
 from shearbolt.errors import StorageError
+from shearbolt.format import Meta
 from shearbolt.pager import Pager
 from shearbolt.tx import Tx
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from boltmodel.mutants.plant import Call, Planter
-    from shearbolt.format import Meta
 
 __all__ = ["MUTANTS"]
 
@@ -114,8 +114,10 @@ def _reloaded_after_error(planter: Planter) -> None:
             self._write_meta(meta)
             self._meta = meta
         except StorageError:
-            metas = database._read_metas(self.pager, self.pager.file_size())
-            self._meta = database._live_meta(metas, self.path)
+            metas = database._read_metas(self.pager.view, self.pager.file_size())
+            live = database._live_meta(metas)
+            assert isinstance(live, Meta)
+            self._meta = live
             self.freelist = type(self.freelist)(free_ids(self.pager, self._meta))
             raise
 

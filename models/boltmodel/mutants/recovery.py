@@ -15,7 +15,7 @@ from shearbolt.format import META_SIZE, PAGE_HEADER_SIZE, Meta, MetaError, fnv1a
 
 if TYPE_CHECKING:
     from boltmodel.mutants.plant import Call, Planter
-    from shearbolt.pager import Pager
+    from shearbolt.pager import View
     from shearbolt.storage import Storage
 
 __all__ = ["MUTANTS"]
@@ -27,6 +27,7 @@ _bugs = Gallery()
 _CHECKED = 56
 _TXID = 48
 _CONSTANT = 16
+_USUAL_PAGE_SIZE = 4096
 
 
 class _NoDirectorySync:
@@ -67,10 +68,8 @@ def _no_dir_sync(planter: Planter) -> None:
     needs="crash",
 )
 def _creation_not_finished(planter: Planter) -> None:
-    def new_page_size(
-        original: Call, pager: Pager, size: int, *rest: Any
-    ) -> int | None:
-        found: int | None = original(pager, size, *rest) if not size else None
+    def new_page_size(original: Call, view: View, size: int, *rest: Any) -> int | None:
+        found: int | None = original(view, size, *rest) if not size else None
         return found
 
     planter.instead(database, "_new_page_size", new_page_size)
@@ -125,10 +124,9 @@ def _checksum_too_short(planter: Planter) -> None:
     needs="torn",
 )
 def _no_fallback(planter: Planter) -> None:
-    def live_meta(original: Call, metas: list[Meta | MetaError], path: str) -> Meta:
+    def live_meta(original: Call, metas: list[Meta | MetaError]) -> Any:
         damaged = [meta for meta in metas if isinstance(meta, MetaError)]
-        live: Meta = original(damaged or metas, path)
-        return live
+        return original(damaged or metas)
 
     planter.instead(database, "_live_meta", live_meta)
 
@@ -143,19 +141,18 @@ def _no_fallback(planter: Planter) -> None:
 def _newest_before_valid(planter: Planter) -> None:
     seen: dict[int, int] = {}
 
-    def read_meta(original: Call, pager: Pager, place: int) -> Any:
+    def read_meta(original: Call, view: View, place: int) -> Any:
         if not place:
             seen.clear()
-        data = pager.read(place + PAGE_HEADER_SIZE, META_SIZE)
+        data = view(bytes, place + PAGE_HEADER_SIZE, META_SIZE)
         seen[place] = int.from_bytes(data[_TXID:_CHECKED], "little")
-        return original(pager, place)
+        return original(view, place)
 
-    def live_meta(original: Call, metas: list[Meta | MetaError], path: str) -> Meta:
+    def live_meta(original: Call, metas: list[Meta | MetaError]) -> Any:
         if len(metas) == len(seen):
             newest = max(range(len(metas)), key=list(seen.values()).__getitem__)
             metas = metas[newest : newest + 1]
-        live: Meta = original(metas, path)
-        return live
+        return original(metas)
 
     planter.instead(database, "_read_meta", read_meta)
     planter.instead(database, "_live_meta", live_meta)
@@ -171,11 +168,11 @@ def _newest_before_valid(planter: Planter) -> None:
 def _first_meta_only(planter: Planter) -> None:
     read = database._read_meta
 
-    def read_metas(_: Call, pager: Pager, size: int) -> list[Meta | MetaError]:
+    def read_metas(_: Call, view: View, size: int) -> list[Meta | MetaError]:
         del size
-        first = read(pager, 0)
-        known = first.page_size if isinstance(first, Meta) else pager.page_size
-        return [first, read(pager, known)]
+        first = read(view, 0)
+        known = first.page_size if isinstance(first, Meta) else _USUAL_PAGE_SIZE
+        return [first, read(view, known)]
 
     planter.instead(database, "_read_metas", read_metas)
 
@@ -188,10 +185,8 @@ def _first_meta_only(planter: Planter) -> None:
     needs="run",
 )
 def _meta_zero_preferred(planter: Planter) -> None:
-    def live_meta(original: Call, metas: list[Meta | MetaError], path: str) -> Meta:
-        first = metas[0]
-        live: Meta = first if isinstance(first, Meta) else original(metas, path)
-        return live
+    def live_meta(original: Call, metas: list[Meta | MetaError]) -> Any:
+        return metas[0] if isinstance(metas[0], Meta) else original(metas)
 
     planter.instead(database, "_live_meta", live_meta)
 
@@ -204,16 +199,16 @@ def _meta_zero_preferred(planter: Planter) -> None:
     needs="torn",
 )
 def _damaged_made_anew(planter: Planter) -> None:
-    def read_metas(original: Call, pager: Pager, size: int) -> list[Meta | MetaError]:
-        metas: list[Meta | MetaError] = original(pager, size)
+    def read_metas(original: Call, view: View, size: int) -> list[Meta | MetaError]:
+        metas: list[Meta | MetaError] = original(view, size)
         damaged: list[Meta | MetaError] = []
         damaged += [meta for meta in metas if isinstance(meta, MetaError)]
         return damaged or metas
 
     def new_page_size(
-        original: Call, pager: Pager, size: int, known: list[int], wanted: int
+        original: Call, view: View, size: int, known: list[int], wanted: int
     ) -> int | None:
-        found: int | None = original(pager, size, known, wanted)
+        found: int | None = original(view, size, known, wanted)
         return found or wanted
 
     planter.instead(database, "_read_metas", read_metas)

@@ -1,0 +1,489 @@
+"""What recovery did after the answers that it got: run once, remembered.
+
+Theory
+======
+Recovery learns about a crash only from what the disk answers, and it is
+deterministic: the next thing that it asks for, and at last its outcome, follow
+from the answers so far. All its executions together are therefore one tree:
+
+    lookup "db" --inode 1--> size --16384--> ask --version 7--> read ... outcome
+                  '--none--> outcome           '--version 6--> read ... outcome
+
+An execution walks this tree first, on the real disk of its crash point: each
+question is put to the disk, which decides, narrows and notes what was consumed
+as it always does. It ends in one of two ways:
+
+    at an outcome         that is the outcome, and no recovery was run
+    at an unknown answer  recovery runs, is told the answers again from the first
+                          one, and goes on with the disk where the walk stopped
+
+Writes, syncs and changes of names are steps too, because a disk that was
+written to answers differently and may decide more. So choices, tapes and
+watches are those of an execution without this module; what is saved is the work
+of the code under test between two questions.
+
+Most questions need not be put again either. A *stretch* is what lies between two
+choices. When nobody has changed what its pieces may be since it was walked, its
+answers are the same and none of them is a choice: the walk jumps to its end. So
+the cost of a crash point follows what an operation changed, not what recovery
+reads.
+
+        ask --version 7--> [ 120 reads, a commit, 130 reads ] --> outcome
+                             pages 2, 5, 6, 9 unchanged: one step
+
+Why this hides nothing. An outcome is given without running only when every
+answer of the disk equals those of an execution that ran. That is the rule of
+determinism that the exploration rests on anyway. It is checked when recovery runs:
+questions that are told again must be the same ones. A planted bug changes what is
+asked and what comes out, so a memory lives no longer than the exploration of one
+program, and never outlives the code that it was made with.
+
+What it is not: it knows nothing of pages or engines, and keeps no state of the
+code under test. An execution that does anything to the disk that `_Listener` has no
+method for (a crash inside recovery, a sync made to fail) is not kept.
+
+Rejected: keys made of an opened handle's attributes. A forgotten attribute would be
+a wrong "consistent".
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from tornpage.cell import NEVER
+from tornpage.choices import ReplayError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from tornpage.disk import Disk
+    from tornpage.life import Life, Node
+    from tornpage.pieces import Changes, Watch
+
+__all__ = ["Memory"]
+
+# What a disk asks of its life, first those whose first argument is a file.
+_FILE_STEPS: Final = frozenset(
+    {"ask", "size", "readable", "read", "write", "resize", "sync"}
+)
+_READING: Final = frozenset({"ask", "size", "readable", "read", "lookup", "names_in"})
+
+# Bytes of questions and answers that are kept, each counted with its overhead.
+# Beyond the bound all is forgotten.
+_BOUND: Final = 256 * 1024 * 1024
+_STEP_BYTES: Final = 500
+
+_Question = tuple[Any, ...]
+_Step = tuple[_Question, Any]
+
+
+class _Turn:
+    """A question, and what came after each answer: a turn or an outcome.
+
+    Attributes:
+        question: What is put to the disk.
+        answers: What came after each answer.
+        stretch: The way from here to the next choice, if it was walked.
+    """
+
+    __slots__ = ("answers", "question", "stretch")
+
+    def __init__(self, question: _Question) -> None:
+        self.question = question
+        self.answers: dict[Any, _Turn | _End] = {}
+        self.stretch: _Stretch | None = None
+
+
+class _End:
+    """An outcome, after which nothing is asked."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self, outcome: Hashable) -> None:
+        self.outcome = outcome
+
+
+class _Stretch:
+    """Steps without a choice among them.
+
+    Attributes:
+        steps: The steps.
+        end: What comes behind them.
+        pieces: What they consumed.
+        seen: So many changes were looked at, and concerned none of the pieces.
+    """
+
+    __slots__ = ("end", "pieces", "seen", "steps")
+
+    def __init__(
+        self, steps: list[_Step], end: _Turn | _End, pieces: Watch, seen: int
+    ) -> None:
+        self.steps = steps
+        self.end = end
+        self.pieces = pieces
+        self.seen = seen
+
+    def holds(self, changes: Sequence[Changes]) -> bool:
+        """Whether its pieces are what they were."""
+        while self.seen < len(changes):
+            if self.pieces.meets(changes[self.seen]):
+                return False
+            self.seen += 1
+        return True
+
+
+class _Record:
+    """The steps of one execution, and what lies between its choices.
+
+    Where several names are pending, the answer for one may settle another, so a
+    pending name counts as a choice. A question (`ask`) is a stretch by itself: it is
+    where a choice is expected next.
+
+    A stretch is known by the answers before it. That is enough as long as these tell
+    what was chosen: bytes do, a write that made the disk decide does not.
+
+    Attributes:
+        steps: Questions and answers.
+        kept: Whether all that was done can be done again by a walk.
+        stretches: (first step, behind the last, pieces, whether it is to be kept)
+            between choices.
+        blind: Whether the answers do not tell any more what was chosen: two
+            executions with the same answers may go on differently.
+    """
+
+    __slots__ = ("_begun", "_life", "_pieces", "blind", "kept", "steps", "stretches")
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self.steps: list[_Step] = []
+        self.kept = True
+        self.stretches: list[tuple[int, int, Watch, bool]] = []
+        self.blind = False
+        self._begin()
+
+    def put(self, question: _Question) -> Any:
+        """Put a question to the disk and note the answer."""
+        life = self._life
+        # A file that is made has the next number, and that is another one later.
+        pending = question[0] == "create" or (
+            question[0] == "lookup" and life.is_pending(question[1])
+        )
+        alone = pending or question[0] == "ask"
+        if alone:
+            self._end()
+            self._begin()
+        asked = life.choices
+        answer = _put(life, question)
+        choice = pending or life.choices != asked
+        if choice:
+            self._end()
+            self.blind = self.blind or not (pending or self._tells(question))
+        self.steps.append((question, answer))
+        if choice:
+            self._begin()
+        elif alone:
+            self._end()
+            self._begin()
+        return answer
+
+    def jump(self, stretch: _Stretch) -> None:
+        """Steps of which the answers are known; the disk need not hear of them."""
+        self._end()
+        at = len(self.steps)
+        self.steps += stretch.steps
+        self.stretches.append((at, len(self.steps), stretch.pieces, False))
+        self._begin()
+
+    def finish(self) -> None:
+        """Nothing more is asked."""
+        self._end()
+
+    def _begin(self) -> None:
+        self._begun = len(self.steps)
+        self._pieces = self._life.listen()
+
+    def _end(self) -> None:
+        at = len(self.steps)
+        new = self._begun < at and not self.blind
+        self.stretches.append((self._begun, at, self._pieces, new))
+
+    def _tells(self, question: _Question) -> bool:
+        """Whether its answer tells everything that was chosen for it."""
+        match question[0]:
+            case "size" | "readable":
+                return True
+            case "read":
+                return self._life.nodes[question[1]].limit == NEVER
+            case "ask":
+                return self._life.told
+        return False
+
+
+class _Listener:
+    """Stands between a disk and its life, tells again and then writes down."""
+
+    __slots__ = ("_at", "_known", "_life", "_record")
+
+    def __init__(self, life: Life, record: _Record) -> None:
+        self._life = life
+        self._record = record
+        self._known = len(record.steps)
+        self._at = 0
+
+    # What does not depend on the platter and is not changed by any step.
+
+    @property
+    def generation(self) -> int:
+        return self._life.generation
+
+    # The steps.
+
+    def lookup(self, name: str) -> Any:
+        return self._step(("lookup", name))
+
+    def create(self, name: str) -> Any:
+        return self._step(("create", name))
+
+    def rename(self, name: str, inode: int | None) -> Any:
+        return self._step(("rename", name, inode))
+
+    def sync_dir(self, path: str) -> Any:
+        return self._step(("sync_dir", path))
+
+    def node(self, inode: int, path: str) -> Node:
+        self._step(("node", inode, path))
+        return self._life.node(inode, path)
+
+    def names_in(self, folder: str) -> Any:
+        return self._step(("names_in", folder))
+
+    def ask(self, node: Node, question: Callable[[Any], Any]) -> Any:
+        return self._step(("ask", node.inode, question))
+
+    def size(self, node: Node) -> Any:
+        return self._step(("size", node.inode))
+
+    def readable(self, node: Node, start: int, stop: int) -> Any:
+        return self._step(("readable", node.inode, start, stop))
+
+    def read(self, node: Node, start: int, stop: int) -> Any:
+        return self._step(("read", node.inode, start, stop))
+
+    def write(self, node: Node, offset: int, data: bytes) -> None:
+        self._step(("write", node.inode, offset, data))
+
+    def resize(self, node: Node, size: int) -> None:
+        self._step(("resize", node.inode, size))
+
+    def sync(self, node: Node, kind: str, path: str) -> Any:
+        return self._step(("sync", node.inode, kind, path))
+
+    def _step(self, question: _Question) -> Any:
+        at = self._at
+        if at < self._known:
+            asked, answer = self._record.steps[at]
+            if asked != question and not _alike(asked, question):
+                raise ReplayError(
+                    f"after the same {at} answers recovery asked the disk to "
+                    f"{_text(asked)} and now to {_text(question)}: recovery must "
+                    "depend on nothing but what it reads from the disk"
+                )
+            self._at = at + 1
+            return answer
+        if not self._record.kept:
+            return _put(self._life, question)
+        return self._record.put(question)
+
+    # Everything else can be had, but ends the record.
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "read_only" and not self._life.fail_sync:
+            # It follows from the syncs, and none fails.
+            return self._life.read_only
+        self._unheard()
+        return getattr(self._life, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _Listener.__slots__:
+            object.__setattr__(self, name, value)
+            return
+        self._unheard()
+        setattr(self._life, name, value)
+
+    def _unheard(self) -> None:
+        self.finish()
+        self._record.kept = False
+
+    def finish(self) -> None:
+        """Recovery has returned.
+
+        Raises:
+            ReplayError: It has not asked all that was told again.
+        """
+        if self._at < self._known:
+            raise ReplayError(
+                f"recovery ended, or did something unusual, after {self._at} answers "
+                f"of which it had asked for {self._known} before: recovery must "
+                "depend on nothing but what it reads from the disk"
+            )
+
+
+class Memory:
+    """The executions of one recovery, as one tree.
+
+    Args:
+        jumps: Whether stretches may be jumped over. Not where answers come with
+            a time or with lies: there a piece may be decided by another one.
+        bound: Bytes to keep; beyond it everything is forgotten, which costs
+            time and nothing else.
+    """
+
+    __slots__ = ("_bound", "_jumps", "_root", "_spent")
+
+    def __init__(self, *, jumps: bool, bound: int = _BOUND) -> None:
+        self._jumps = jumps
+        self._bound = bound
+        self._spent = 0
+        self._root: _Turn | _End | None = None
+
+    def outcome(
+        self,
+        disk: Disk,
+        recover: Callable[[Disk], Hashable],
+        watch: Watch,
+        changes: Sequence[Changes],
+    ) -> tuple[Hashable, bool]:
+        """What `recover` reports of a disk that has just crashed.
+
+        Args:
+            disk: Fresh from the crash, nothing asked of it yet.
+            recover: Always the same one, under the same model.
+            watch: Gets every piece that is consumed.
+            changes: What each operation before the crash changed.
+
+        Returns:
+            The outcome, and whether recovery was run for it.
+
+        Raises:
+            ReplayError: It is not deterministic.
+        """
+        life = disk._life
+        record = _Record(life)
+        turn = self._walk(life, record, changes)
+        if isinstance(turn, _End):
+            record.finish()
+            outcome, ran = turn.outcome, False
+        else:
+            outcome, ran = self._run(disk, recover, record), True
+        if record.kept:
+            self._keep(record, outcome, len(changes))
+        for _, _, pieces, _ in record.stretches:
+            watch.add(pieces)
+        return outcome, ran
+
+    def _walk(
+        self, life: Life, record: _Record, changes: Sequence[Changes]
+    ) -> _Turn | _End | None:
+        """Follow the answers as far as they are known; None: to where none is."""
+        turn = self._root
+        done = 0
+        while isinstance(turn, _Turn):
+            stretch = turn.stretch
+            if stretch and not record.blind and stretch.holds(changes):
+                record.jump(stretch)
+                turn = stretch.end
+                continue
+            _catch_up(life, record.steps[done:])
+            turn = turn.answers.get(record.put(turn.question))
+            done = len(record.steps)
+        if turn is None:
+            _catch_up(life, record.steps[done:])
+        return turn
+
+    def _run(
+        self, disk: Disk, recover: Callable[[Disk], Hashable], record: _Record
+    ) -> Hashable:
+        life = disk._life
+        listener = _Listener(life, record)
+        disk._life = listener  # type: ignore[assignment]
+        try:
+            outcome = recover(disk)
+            listener.finish()
+        finally:
+            disk._life = life
+            record.finish()
+        return outcome
+
+    def _keep(self, record: _Record, outcome: Hashable, seen: int) -> None:
+        """Hang what is new below what was walked, and note the stretches."""
+        new = [one[:3] for one in record.stretches if one[3]]
+        if not new and self._root is not None:
+            return
+        steps = record.steps
+        if self._spent > self._bound:
+            self._root, self._spent = None, 0
+        turn: _Turn | _End
+        turn = self._root or (_Turn(steps[0][0]) if steps else _End(outcome))
+        self._root = turn
+        turns = [turn]
+        for at, (_, answer) in enumerate(steps, 1):
+            assert isinstance(turn, _Turn)
+            below = turn.answers.get(answer)
+            if below is None:
+                below = _Turn(steps[at][0]) if at < len(steps) else _End(outcome)
+                turn.answers[answer] = below
+                self._spent += _cost(steps[at - 1])
+            turn = below
+            turns.append(turn)
+        if not self._jumps:
+            return
+        for first, behind, pieces in new:
+            begin = turns[first]
+            assert isinstance(begin, _Turn)
+            begin.stretch = _Stretch(steps[first:behind], turns[behind], pieces, seen)
+
+
+def _catch_up(life: Life, steps: Sequence[_Step]) -> None:
+    """Do what was jumped over, as far as the disk's later answers rest on it."""
+    for question, _ in steps:
+        if question[0] not in _READING:
+            _put(life, question)
+
+
+def _put(life: Life, question: _Question) -> Any:
+    """Put a question to the disk."""
+    step, first = question[0], question[1]
+    if step in _FILE_STEPS:
+        return getattr(life, step)(life.nodes[first], *question[2:])
+    if step == "node":
+        life.node(first, question[2])
+        return None
+    return getattr(life, step)(*question[1:])
+
+
+def _alike(asked: _Question, question: _Question) -> bool:
+    """Whether two questions are the same function of the same arguments."""
+    if asked[:2] != question[:2] or asked[0] != "ask":
+        return False
+    one, other = asked[2], question[2]
+    if isinstance(one, partial) and isinstance(other, partial):
+        return (one.func, one.args, one.keywords) == (
+            other.func,
+            other.args,
+            other.keywords,
+        )
+    return getattr(one, "__code__", one) is getattr(other, "__code__", other)
+
+
+def _cost(step: _Step) -> int:
+    asked, answer = step
+    read = len(answer) if isinstance(answer, bytes) else 0
+    written = len(asked[3]) if asked[0] == "write" else 0
+    return _STEP_BYTES + read + written
+
+
+def _text(question: _Question) -> str:
+    step, *facts = question
+    shown = [f"{len(one)} bytes" if isinstance(one, bytes) else one for one in facts]
+    return f"{step} {' '.join(map(str, shown))}"

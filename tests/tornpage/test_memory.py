@@ -1,0 +1,94 @@
+"""A remembered recovery shows what one that runs would have shown."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import pytest
+
+from boltmodel.mutants import durability, recovery
+from boltmodel.subject import ShearboltSubject
+from tornpage.choices import Replay, ReplayError
+from tornpage.disk import Disk
+from tornpage.explore import Explorer
+from tornpage.memory import Memory
+from tornpage.model import CrashModel
+from tornpage.pieces import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+SUBJECT = ShearboltSubject()
+MODELS = [CrashModel.parse(text) for text in ("tear=byte", "xfs", "ext3-j")]
+
+
+def closures(seed: int, model: CrashModel, *, reuse: bool) -> list[object]:
+    """What is known of every crash point of a program, but for the work it took."""
+    program = SUBJECT.generate(seed)
+    files = SUBJECT.prepare(program)
+    disk = Disk(files, model)
+    SUBJECT.run(program, disk)
+    explorer = Explorer(files, disk.trace, SUBJECT.recover, model, cap=300, reuse=reuse)
+    return [
+        (one.point, one.outcomes, one.images_log2, one.closed)
+        for one in explorer.sweep()
+    ]
+
+
+@pytest.mark.parametrize(
+    "mutant", [None, *(bug.name for bug in (*durability.MUTANTS, *recovery.MUTANTS))]
+)
+def test_outcomes_and_tapes_are_those_without_memory(mutant: str | None) -> None:
+    with SUBJECT.mutant(mutant) if mutant else nullcontext():
+        for model in MODELS if mutant is None else MODELS[:1]:
+            for seed in (1, 50):
+                remembered = closures(seed, model, reuse=True)
+                assert remembered == closures(seed, model, reuse=False)
+
+
+def first_byte(disk: Disk) -> Hashable:
+    """Recovery of a store that is one byte."""
+    return disk.open("f").pread(1, 0)
+
+
+def recovered(memory: Memory, content: bytes, recover: object) -> tuple[object, bool]:
+    """One execution on a file of this content."""
+    disk = Disk({"f": content})
+    return memory.outcome(disk, recover, Watch(), ())  # type: ignore[arg-type]
+
+
+def test_another_answer_of_the_disk_runs_recovery() -> None:
+    memory = Memory(jumps=False)
+    shown = [recovered(memory, one, first_byte) for one in (b"a", b"b", b"a")]
+    assert shown == [(b"a", True), (b"b", True), (b"a", False)]
+
+
+def test_recovery_that_asks_otherwise_after_the_same_answers_is_refused() -> None:
+    memory = Memory(jumps=False)
+    recovered(memory, b"a", first_byte)
+    with pytest.raises(ReplayError, match="after the same"):
+        recovered(memory, b"b", lambda disk: disk.exists("g"))
+
+
+def test_recovery_that_ends_early_after_the_same_answers_is_refused() -> None:
+    memory = Memory(jumps=False)
+    recovered(memory, b"a", first_byte)
+    with pytest.raises(ReplayError, match="recovery ended"):
+        recovered(memory, b"b", lambda _: "nothing")
+
+
+def test_a_crash_inside_recovery_is_not_remembered() -> None:
+    memory = Memory(jumps=False)
+
+    def crashing(disk: Disk) -> Hashable:
+        return first_byte(disk.crash(Replay(())))
+
+    for _ in range(2):
+        assert recovered(memory, b"a", crashing) == (b"a", True)
+
+
+def test_forgetting_changes_nothing() -> None:
+    memory = Memory(jumps=False, bound=1)
+    shown = [recovered(memory, one, first_byte)[0] for one in (b"a", b"b", b"a")]
+    assert shown == [b"a", b"b", b"a"]
