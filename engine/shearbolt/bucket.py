@@ -717,7 +717,9 @@ class Bucket(MutableMapping[bytes, bytes]):
         while stack:
             bucket = stack.pop()
             order.append(bucket)
-            stack += [bucket._children[name] for name in sorted(bucket._children)]
+            if bucket._children:
+                names = sorted(bucket._children)
+                stack += [bucket._children[name] for name in names]
         return order
 
     def rebalance(self) -> None:

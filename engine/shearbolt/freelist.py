@@ -333,8 +333,12 @@ class HashmapFreelist(ArrayFreelist):
 
 def _runs(ids: Sequence[int]) -> list[tuple[int, int]]:
     """Sorted ids as runs of consecutive ones, (first, how many)."""
+    if not ids:
+        return []
+    if ids[-1] - ids[0] == len(ids) - 1:
+        return [(ids[0], len(ids))]
     breaks = [at for at, (a, b) in enumerate(pairwise(ids), 1) if b - a != 1]
-    edges = [0, *breaks, len(ids)] if ids else [0]
+    edges = [0, *breaks, len(ids)]
     return [(ids[low], high - low) for low, high in pairwise(edges)]
 
 

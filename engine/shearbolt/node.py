@@ -337,8 +337,9 @@ class Node:
         return root
 
     def _spill_subtree(self) -> None:
-        for node in sorted(self.nodes, key=_first_key):
-            node._spill_subtree()
+        if self.nodes:
+            for node in sorted(self.nodes, key=_first_key):
+                node._spill_subtree()
         self._spill_pieces()
 
     def _spill_pieces(self) -> None:

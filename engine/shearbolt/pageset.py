@@ -62,7 +62,7 @@ class PageSet:
             if chunk is None:
                 chunk = self._chunks[number] = array("Q")
             at = bisect_left(chunk, start)
-            behind = bisect_left(chunk, stop, at, min(len(chunk), at + stop - start))
+            behind = bisect_left(chunk, stop, at)
             chunk[at:behind] = array("Q", range(start, stop))
             self._count += stop - start - (behind - at)
             start = stop
@@ -97,6 +97,9 @@ class PageSet:
 
     def remove(self, start: int, length: int) -> None:
         """Remove a run of pages, those of them that are there."""
+        if length == 1:
+            self._discard(start)
+            return
         end = start + length
         while start < end:
             number = start >> _SHIFT
@@ -104,13 +107,23 @@ class PageSet:
             chunk = self._chunks.get(number)
             if chunk is not None:
                 at = bisect_left(chunk, start)
-                most = min(len(chunk), at + stop - start)
-                behind = bisect_left(chunk, stop, at, most)
+                behind = bisect_left(chunk, stop, at)
                 del chunk[at:behind]
                 self._count -= behind - at
                 if not chunk:
                     del self._chunks[number]
             start = stop
+
+    def _discard(self, pgid: int) -> None:
+        chunk = self._chunks.get(pgid >> _SHIFT)
+        if chunk is None:
+            return
+        at = bisect_left(chunk, pgid)
+        if at < len(chunk) and chunk[at] == pgid:
+            del chunk[at]
+            self._count -= 1
+            if not chunk:
+                del self._chunks[pgid >> _SHIFT]
 
     def encoded(self) -> bytes:
         """All ids, sorted, as they stand in a freelist page."""

@@ -1,11 +1,18 @@
 """What only happens at the end of things: last ids, closed files, late steps."""
 
 import errno
+import random
 
 import pytest
 
 import shearbolt
-from shearbolt.format import MAX_TXID, FormatError, encode_branch, encode_leaf
+from shearbolt.format import (
+    MAX_TXID,
+    FormatError,
+    encode_branch,
+    encode_leaf,
+    fnv1a,
+)
 from shearbolt.handle import _ClosedFile, _map_size
 from shearbolt.pagefile import RawMeta, UnreadablePageError
 from shearbolt.salvage.repair import _sound_page_size
@@ -79,3 +86,16 @@ def test_deleting_what_is_not_there_changes_nothing(db):
     with db.update() as tx:
         tx.bucket(b"b").delete(b"missing")
         assert list(tx.bucket(b"b")) == [b"k"]
+
+
+def test_the_checksum_is_fnv_however_many_zeros_there_are():
+    rng = random.Random(1)
+    for length in (0, 1, 56, 63, 64, 65, 130, 300):
+        for share in (0.0, 0.5, 0.97, 1.0):
+            data = bytes(
+                0 if rng.random() < share else rng.randrange(256) for _ in range(length)
+            )
+            plain = 0xCBF29CE484222325
+            for byte in data:
+                plain = (plain ^ byte) * 0x100000001B3 % 2**64
+            assert fnv1a(data) == plain
