@@ -49,6 +49,7 @@ from shearbolt.format import (
     encode_inline_bucket,
     leaf_cost,
 )
+from shearbolt.lookup import find
 from shearbolt.node import Node
 from shearbolt.pager import MAX_DEPTH
 from shearbolt.ranges import Items, Keys, Range, Values
@@ -65,7 +66,6 @@ __all__ = ["DEFAULT_FILL_PERCENT", "Bucket"]
 
 DEFAULT_FILL_PERCENT: Final = 0.5
 _MAX_SEQUENCE: Final = (1 << 64) - 1
-_LEVELS: Final = range(MAX_DEPTH + 1)
 _EMPTY: Final = Leaf(0, 0, [], [], has_buckets=False, cost=leaf_cost(0, 0))
 
 T = TypeVar("T")
@@ -197,27 +197,19 @@ class Bucket(MutableMapping[bytes, bytes]):
             if value is None or value.__class__ is BucketValue:
                 return default
             return value
-        # Nothing has changed, so there are pages only. The way down is written
-        # out here: calls of `_leaf`, `element`, `load` and `page` take longer
-        # than what they do.
         tx = self.tx
         if tx.closed:
             raise TxClosedError
         if key.__class__ is not bytes:
             key = _as_bytes(key, "a key")
-        page = self._root_page or self.root_element_page()
-        cached = tx.db.pager.young
-        for _ in _LEVELS:
-            keys = page.keys
-            if page.is_leaf:
-                # With no key at or before it the index is -1: another key.
-                if not keys or keys[index := bisect_right(keys, key) - 1] != key:
-                    return default
-                value = page.values[index]
-                return default if value.__class__ is BucketValue else value
-            pgid = page.children[bisect_right(keys, key, 1) - 1]
-            page = cached.get(pgid) or tx.load(pgid)
-        raise self.too_deep(page.pgid)
+        # Nothing has changed, so there are pages only, and perhaps their index.
+        root = self._root_page or self.root_element_page()
+        if (pairs := root.pairs) is not None:
+            value = pairs.get(key)
+            if value is not None:
+                return value
+        value = find(tx, root, key)
+        return default if value is None else value
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set the value of a key.

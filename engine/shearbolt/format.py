@@ -274,6 +274,7 @@ class Page:
         children: A branch's child pages, one a key.
         has_buckets: Whether any value is a bucket.
         cost: What the page holds in memory, bytes, roughly.
+        pairs: A root's index, see `lookup`; None: there is none.
     """
 
     __slots__ = (
@@ -295,6 +296,7 @@ class Page:
     children: list[int]
     has_buckets: bool
     cost: int
+    pairs: dict[bytes, bytes] | None = None
 
     def value_at(self, index: int) -> bytes:
         """A leaf's value by position."""
@@ -336,9 +338,14 @@ class Branch(Page):
     Attributes:
         data: Its bytes, when it was written here: most branches are written again
             with another child or two, see `encode_moved`.
+        wait: Gets to come before a root gets an index; None: not decided. This
+            and `pairs` are all that ever changes.
     """
 
-    __slots__ = ("data",)
+    __slots__ = ("data", "pairs", "wait")
+
+    pairs: dict[bytes, bytes] | None
+    wait: int | None
 
     def __init__(
         self,
@@ -357,6 +364,8 @@ class Branch(Page):
         self.children = children
         self.has_buckets = False
         self.cost = _OBJECT_COST + len(keys) * 96 + len(data)
+        self.pairs = None
+        self.wait = None
 
 
 # Measured on CPython 3.11: a bytes object takes 33 bytes beside its content,

@@ -17,6 +17,10 @@ generation is dropped and the later half becomes old. (Generations of half the
 bound each, rotated when the young one is full, lose pages from 50 % on: random
 gets in a million pairs, 210 MB of 256, took six times as long.)
 
+Beside the pages the cache holds indexes, pairs by key, of the trees that are asked
+most (see `lookup`). They are made only of room that is left and are dropped before
+any page is: what is in them is in the pages too.
+
 Reads ask for exactly the bytes that are used: a header, the element table, the
 content behind it. See `shearbolt.storage` for the reasons and the price.
 """
@@ -34,6 +38,7 @@ from shearbolt.format import (
     HEADER,
     LEAF,
     PAGE_HEADER_SIZE,
+    BucketValue,
     FormatError,
     Header,
     Page,
@@ -46,6 +51,7 @@ from shearbolt.format import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from shearbolt.format import Branch
     from shearbolt.storage import File
 
 __all__ = ["DEFAULT_CACHE_SIZE", "MAX_DEPTH", "Pager", "View"]
@@ -73,6 +79,11 @@ _MAX_TRANSFER: Final = 0x4000_0000
 """Bytes in one system call; Linux moves at most 2 GiB - 4 KiB."""
 
 
+_ENTRY_COST: Final = 60
+"""Bytes an index takes for a pair beside the pair's objects: a dict takes 30 to 60,
+by how full it is."""
+
+
 class Pager:
     """Reads and writes the pages of one open file.
 
@@ -90,7 +101,16 @@ class Pager:
             before calling `page`. Another dict may stand here the next time.
     """
 
-    __slots__ = ("_budget", "_old", "_spent", "file", "page_size", "path", "young")
+    __slots__ = (
+        "_budget",
+        "_indexed",
+        "_old",
+        "_spent",
+        "file",
+        "page_size",
+        "path",
+        "young",
+    )
 
     def __init__(
         self,
@@ -106,6 +126,7 @@ class Pager:
         self._spent = 0
         self.young: dict[int, Page] = {}
         self._old: dict[int, Page] = {}
+        self._indexed: dict[int, Branch] = {}
 
     # -- pages --
 
@@ -237,6 +258,10 @@ class Pager:
         """Drop pages that were not used lately until the rest fits the bound."""
         # Other threads may read meanwhile: only whole dicts are exchanged, and
         # making a list of one is a single step.
+        if self._indexed:
+            self.drop_indexes()
+            if self._spent <= self._budget:
+                return
         if self._old:
             self._old = {}
             self._spent = sum(page.cost for page in list(self.young.values()))
@@ -255,9 +280,39 @@ class Pager:
 
     def clear(self) -> None:
         """Drop all pages from the cache."""
+        self.drop_indexes()
         self.young = {}
         self._old = {}
         self._spent = 0
+
+    # -- indexes --
+
+    def note(self, root: Branch, leaf: Page) -> None:
+        """Put a leaf's pairs into the index of its tree, if there is room."""
+        cost = len(leaf.keys) * _ENTRY_COST
+        if self._spent + cost > self._budget:
+            return
+        pairs = root.pairs
+        if pairs is None:
+            pairs = root.pairs = {}
+            self._indexed[id(root)] = root
+        if leaf.has_buckets:
+            found = zip(leaf.keys, leaf.values, strict=True)
+            pairs.update(pair for pair in found if pair[1].__class__ is not BucketValue)
+        else:
+            pairs.update(zip(leaf.keys, leaf.values, strict=True))
+        self._spent += cost
+
+    def drop_indexes(self, freed: Callable[[int], bool] | None = None) -> None:
+        """Forget all indexes, or those of trees whose root page is no more."""
+        # Whoever takes one out first drops it: other threads may be at it too.
+        for name, root in list(self._indexed.items()):
+            pgid = root.pgid
+            if freed is not None and not freed(pgid) and self.young.get(pgid) is root:
+                continue
+            if self._indexed.pop(name, None) is not None:
+                self._spent -= len(root.pairs or ()) * _ENTRY_COST
+                root.pairs = root.wait = None
 
     # -- bytes --
 

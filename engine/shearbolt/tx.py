@@ -557,6 +557,7 @@ class Tx:
                     self.db.pager.keep(page)
                 began = self.db.storage.monotonic()
                 self.db.publish(meta)
+                self.db.pager.drop_indexes(self.db.freelist.__contains__)
                 self.work.write += 1
                 self.work.write_time += self.db.storage.monotonic() - began
             except BaseException:

@@ -1,0 +1,91 @@
+"""Finding a key in a tree of pages, and finding it again.
+
+    get(key) --> root.pairs {key: value} --miss--> root -> branch -> leaf, by bisect
+                        ^                                              |
+                        +---------- the leaf's pairs, all of them -----+
+
+A way down is a bisect and a dict lookup a level, and each of them looks at objects
+that lie anywhere: among a hundred thousand pairs it takes 1.3 us, nearly all of it
+waiting for memory. One dict of all pairs takes 0.5. So a tree that is asked again
+and again gets such a dict beside its pages, the index.
+
+The index hangs on the decoded root page, so it is an index of one version of one
+tree: committed pages never change, and the next version has another root. Absent
+keys and buckets are not in it; they take the way down.
+
+It is made from what gets have found anyway, a leaf at a time, but only when there
+have been as many gets as the tree has leaves. From then on noting a leaf's pairs
+costs about what the way to it did, and each leaf is noted once: whatever the order of
+gets and commits, an index costs no more than the gets before it took.
+
+It holds the objects of the pages, so its entries are what it costs, and they count
+in the bound of the cache. It is made only as long as there is room, and is the first
+thing to go when there is none (see `Pager`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final
+
+from shearbolt.format import Branch, BucketValue
+from shearbolt.pager import MAX_DEPTH
+
+if TYPE_CHECKING:
+    from shearbolt.format import Page
+    from shearbolt.tx import Tx
+
+__all__ = ["find"]
+
+_LEVELS: Final = range(MAX_DEPTH + 1)
+
+
+def find(tx: Tx, root: Page, key: bytes) -> bytes | None:
+    """The plain value of a key that is not in its tree's index.
+
+    Args:
+        tx: The reading transaction.
+        root: The page of the tree's root.
+        key: Which.
+
+    Returns:
+        None when there is none, or a bucket.
+
+    Raises:
+        CorruptPageError: A page on the way is damaged.
+    """
+    # Written out: calls of `load` and `page` take longer than what they do.
+    pager = tx.db.pager
+    cached = pager.young
+    page = root
+    for _ in _LEVELS:
+        keys = page.keys
+        if page.is_leaf:
+            # With no key at or before it the index is -1: another key.
+            if not keys or keys[index := bisect_right(keys, key) - 1] != key:
+                return None
+            value = page.values[index]
+            if value.__class__ is BucketValue:
+                return None
+            if isinstance(root, Branch):
+                wait = root.wait
+                if wait:
+                    root.wait = wait - 1
+                elif wait is None:
+                    root.wait = _leaves(cached, root, key)
+                else:
+                    pager.note(root, page)
+            return value
+        pgid = page.children[bisect_right(keys, key, 1) - 1]
+        page = cached.get(pgid) or tx.load(pgid)
+    raise tx.corrupt(page.pgid, f"the tree is deeper than {MAX_DEPTH} pages")
+
+
+def _leaves(cached: dict[int, Page], root: Page, key: bytes) -> int:
+    """About how many leaves a tree has, judged by the way to a key."""
+    leaves = 1
+    page: Page | None = root
+    while page is not None and not page.is_leaf:
+        leaves *= len(page.keys)
+        page = cached.get(page.children[bisect_right(page.keys, key, 1) - 1])
+    return leaves

@@ -1,0 +1,201 @@
+"""Gets with an index beside the tree answer what the tree answers."""
+
+import random
+import threading
+
+import pytest
+
+import shearbolt
+from shearbolt import TxClosedError
+from shearbolt.pager import _ENTRY_COST
+
+
+@pytest.fixture
+def small(path):
+    """A database with small pages, so that little makes a tree of many leaves."""
+    with shearbolt.open(path, page_size=1024, no_sync=True) as handle:
+        yield handle
+
+
+def key(number):
+    return b"%05d" % number
+
+
+def filled(db, count=400):
+    with db.update() as tx:
+        bucket = tx.create_bucket(b"b")
+        for i in range(count):
+            bucket.put(key(i), b"value %d" % i)
+
+
+def get_all(bucket, count=400):
+    return [bucket.get(key(i)) for i in range(count)]
+
+
+def index_of(bucket):
+    return bucket.root_element_page().pairs
+
+
+def indexed(tx):
+    """The bucket, after gets enough for an index of all its pairs."""
+    bucket = tx.bucket(b"b")
+    for _ in range(3):
+        get_all(bucket)
+    assert index_of(bucket)
+    return bucket
+
+
+def test_every_version_has_pairs_of_its_own(small):
+    rng = random.Random(4)
+    model, views, used = {}, [], 0
+    with small.update() as tx:
+        tx.create_bucket(b"b")
+        tx.create_bucket(b"other")
+    for version in range(40):
+        with small.update() as tx:
+            bucket = tx.bucket(b"b")
+            for number in rng.sample(range(300), 60):
+                if model.get(key(number)) == "bucket":
+                    bucket.delete_bucket(key(number))
+                    del model[key(number)]
+                elif rng.random() < 0.4:
+                    bucket.delete(key(number))
+                    model.pop(key(number), None)
+                elif rng.random() < 0.1 and key(number) not in model:
+                    bucket.create_bucket(key(number))
+                    model[key(number)] = "bucket"
+                else:
+                    model[key(number)] = b"%d/%d" % (version, number) * 3
+                    bucket.put(key(number), model[key(number)])
+        other = {key(i): b"other %d" % version for i in range(0, 300, 7)}
+        with small.update() as tx:
+            for pair in other.items():
+                tx.bucket(b"other").put(*pair)
+        tx = small.begin()
+        views.append((tx, tx.bucket(b"b"), dict(model), tx.bucket(b"other"), other))
+        if len(views) > 4:
+            views.pop(rng.randrange(len(views)))[0].rollback()
+        for _, bucket, pairs, second, others in views:
+            for number in rng.choices(range(300), k=400):
+                found = bucket.get(key(number), "none")
+                wanted = pairs.get(key(number), "none")
+                assert found == ("none" if wanted == "bucket" else wanted)
+                assert second.get(key(number)) == others.get(key(number))
+            used += bool(index_of(bucket))
+    for tx, *_ in views:
+        tx.rollback()
+    assert used > 100
+
+
+def test_an_index_waits_for_as_many_gets_as_there_are_leaves(small):
+    filled(small, 4000)
+    with small.view() as tx:
+        bucket = tx.bucket(b"b")
+        leaves = bucket.stats().leaf_page_n
+        get_all(bucket, leaves // 2)
+        assert index_of(bucket) is None
+        get_all(bucket, leaves * 2)
+        assert index_of(bucket)
+
+
+def test_an_index_outlives_its_transaction_and_not_its_version(small):
+    filled(small)
+    with small.update() as tx:
+        tx.create_bucket(b"other")
+    with small.view() as tx:
+        before = indexed(tx)
+        known = dict(index_of(before))
+    with small.update() as tx:
+        tx.bucket(b"other").put(b"key", b"value")
+    old = small.begin()
+    assert index_of(old.bucket(b"b")) == known
+    with small.update() as tx:
+        tx.bucket(b"b").put(key(7), b"changed")
+    assert index_of(before) is None
+    with small.view() as new:
+        assert indexed(new).get(key(7)) == b"changed"
+        assert indexed(old).get(key(7)) == b"value 7"
+    old.rollback()
+
+
+def test_a_write_transaction_sees_its_own_changes_not_the_index(small):
+    filled(small)
+    with small.update() as tx:
+        bucket = indexed(tx)
+        bucket.put(key(7), b"changed")
+        bucket.delete(key(8))
+        assert bucket.get(key(7)) == b"changed"
+        assert bucket.get(key(8)) is None
+        assert bucket.get(key(9)) == b"value 9"
+
+
+def test_absent_keys_buckets_and_other_types_are_as_without_an_index(small):
+    filled(small)
+    with small.update() as tx:
+        tx.bucket(b"b").create_bucket(key(7) + b"b")
+    with small.view() as tx:
+        bucket = indexed(tx)
+        for _ in range(2):
+            assert bucket.get(key(7) + b"b", b"d") == b"d"
+            assert bucket.get(key(7) + b"c", b"d") == b"d"
+        assert bucket.get(bytearray(key(7))) == b"value 7"
+        assert bucket.get(memoryview(key(7))) == b"value 7"
+        with pytest.raises(TypeError):
+            bucket.get("00007")
+    with pytest.raises(TxClosedError):
+        bucket.get(key(7))
+
+
+def test_an_index_takes_only_room_that_is_left(path):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+        filled(db, 4000)
+    pages = _content(path, 1 << 30)
+    for size in (pages // 2, pages + 20_000, pages + 120_000, pages * 3):
+        with shearbolt.open(path, cache_size=size) as db, db.view() as tx:
+            bucket = tx.bucket(b"b")
+            most = 0
+            for number in random.Random(1).choices(range(4000), k=20_000):
+                assert bucket.get(key(number)) == b"value %d" % number
+                pairs = index_of(bucket) or ()
+                most = max(most, len(pairs))
+                held = [*db.pager.young.values(), *db.pager._old.values()]
+                if number % 50 == 0:
+                    cost = sum(page.cost for page in held) + len(pairs) * _ENTRY_COST
+                    assert cost <= size
+            if size > pages:
+                assert len(held) == len(db.pager.young)
+                assert most >= min(4000, (size - pages) // _ENTRY_COST - 30)
+
+
+def _content(path, size):
+    """What all pages cost, with a cache of this size."""
+    with shearbolt.open(path, cache_size=size) as db, db.view() as tx:
+        assert len(tx.bucket(b"b")) == 4000
+        return sum(page.cost for page in db.pager.young.values())
+
+
+def test_threads_that_share_an_index_get_what_is_there(path):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+        filled(db, 2000)
+    wrong = []
+
+    def read(db, seed):
+        rng = random.Random(seed)
+        with db.view() as tx:
+            bucket = tx.bucket(b"b")
+            for number in rng.choices(range(2200), k=8000):
+                wanted = b"value %d" % number if number < 2000 else None
+                if bucket.get(key(number)) != wanted:
+                    wrong.append(number)
+
+    # Room for some pages or for all, and for indexes that come and go.
+    for size in (60_000, 300_000, 1 << 24):
+        with shearbolt.open(path, cache_size=size) as db:
+            threads = [
+                threading.Thread(target=read, args=(db, seed)) for seed in range(4)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    assert wrong == []
