@@ -384,7 +384,7 @@ def leaf_cost(count: int, content: int) -> int:
 # the same table, and verifying it again costs more than looking it up: decoding 15
 # pairs of 16 and 100 bytes takes 3 us with this and 8 us without. A table is a
 # pure description, so what was right about its bytes once is right for ever.
-_Layout = tuple["Callable[[bytes], tuple[bytes, ...]]", int, int, tuple[int, ...]]
+_Layout = tuple["Callable[[bytes, int], tuple[bytes, ...]]", int, int, tuple[int, ...]]
 _layouts: Final[dict[bytes, _Layout]] = {}
 _MAX_LAYOUTS: Final = 512
 _MAX_LAYOUT_TABLE: Final = 4096
@@ -420,15 +420,40 @@ def decode_leaf(
     if layout is None:
         layout = _leaf_layout(count, table)
     cut, start, length, buckets = layout
-    _require_inside(start + length, limit)
-    parts = cut(read(start, length))
-    keys = list(parts[0::2])
+    if start + length > limit:
+        raise _too_long()
+    parts = cut(read(start, length), 0)
     values = list(parts[1::2])
     for index in buckets:
         values[index] = BucketValue(values[index])
     return Leaf(
-        pgid, overflow, keys, values,
+        pgid, overflow, list(parts[0::2]), values,
         has_buckets=bool(buckets),
+        cost=leaf_cost(count, length),
+    )  # fmt: skip
+
+
+def decode_usual_leaf(pgid: int, data: bytes, at: int, page_size: int) -> Leaf | None:
+    """The leaf page that stands at a place of these bytes, when that is quickly said.
+
+    Its element table must be one that was seen before, without buckets, and the
+    bytes must have all of it. None otherwise: `decode_leaf` says what is the matter.
+    A cold scan takes 2 us a page less with this.
+    """
+    if at + PAGE_HEADER_SIZE > len(data):
+        return None
+    stamp, flags, count, overflow = HEADER.unpack_from(data, at)
+    table = at + PAGE_HEADER_SIZE
+    layout = _layouts.get(data[table : table + ELEMENT_SIZE * count])
+    if layout is None or stamp != pgid or flags != LEAF or overflow:
+        return None
+    cut, start, length, buckets = layout
+    if buckets or start + length > page_size or at + start + length > len(data):
+        return None
+    parts = cut(data, at + start)
+    return Leaf(
+        pgid, 0, list(parts[0::2]), list(parts[1::2]),
+        has_buckets=False,
         cost=leaf_cost(count, length),
     )  # fmt: skip
 
@@ -460,9 +485,9 @@ def _leaf_layout(count: int, table: bytes) -> _Layout:
     return layout
 
 
-def _cutter(sizes: Sequence[int]) -> Callable[[bytes], tuple[bytes, ...]]:
-    """Cuts bytes into pieces of these sizes, all with one call into C."""
-    return struct.Struct("%ds" * len(sizes) % tuple(sizes)).unpack
+def _cutter(sizes: Sequence[int]) -> Callable[[bytes, int], tuple[bytes, ...]]:
+    """Cuts bytes from a place on into pieces of these sizes, with one call into C."""
+    return struct.Struct("%ds" * len(sizes) % tuple(sizes)).unpack_from
 
 
 def _content(positions: Sequence[int], sizes: Sequence[int]) -> tuple[int, int]:
@@ -498,9 +523,8 @@ def _content(positions: Sequence[int], sizes: Sequence[int]) -> tuple[int, int]:
     return PAGE_HEADER_SIZE + start, end - start
 
 
-def _require_inside(end: int, limit: int) -> None:
-    if end > limit:
-        raise FormatError("the last element ends behind the page", PAGE_HEADER_SIZE)
+def _too_long() -> FormatError:
+    return FormatError("the last element ends behind the page", PAGE_HEADER_SIZE)
 
 
 def decode_branch(
@@ -523,8 +547,9 @@ def decode_branch(
     fields = struct.unpack("<" + "IIQ" * count, read(PAGE_HEADER_SIZE, start - 16))
     sizes = fields[1::3]
     start, length = _content(fields[0::3], sizes)
-    _require_inside(start + length, limit)
-    keys = list(_cutter(sizes)(read(start, length)))
+    if start + length > limit:
+        raise _too_long()
+    keys = list(_cutter(sizes)(read(start, length), 0))
     return Branch(pgid, overflow, keys, list(fields[2::3]))
 
 

@@ -159,6 +159,7 @@ class DB:
         self.max_batch_size = DEFAULT_MAX_BATCH_SIZE
         self.max_batch_delay = DEFAULT_MAX_BATCH_DELAY
         self.pager = pager
+        pager.read_ahead()
         self.freelist = ArrayFreelist()
         self.freelist_loaded = False
         self.storage: Final = storage

@@ -56,7 +56,7 @@ def reaches(source):
 
 CORE = (
     "batch", "bucket", "check", "copy", "cursor", "db", "doubt", "errors", "format",
-    "freelist", "handle", "lookup", "node", "pager", "ranges", "stats", "tx",
+    "freelist", "handle", "lookup", "node", "pager", "ranges", "stats", "tx", "window",
 )  # fmt: skip
 
 

@@ -24,6 +24,12 @@ read error or a file truncated by somebody else kills the process with SIGBUS
 instead of raising, growing the file needs a remap that has to be kept from
 readers, and a reader's bytes cannot be attributed to a byte range.
 
+The engine asks for exactly the bytes it uses, so that a crash tester need not
+decide on any others. A real file has `read_ahead`, the bytes worth reading at once
+where pages are read one behind the other, and more than it uses is asked of it
+(see `shearbolt.window`). It is no part of the protocol: a file without it is read
+exactly.
+
 What it is not: it is not a file system abstraction for general use. It has the
 operations that the engine needs and no others.
 """

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
+from typing import Final
+
+READ_AHEAD: Final = 32768
+"""Bytes. A page of 4 KiB alone costs 1.0 us; 0.53 in 16 KiB, 0.45 in 32, 0.50 in 64."""
 
 
 class Machine:

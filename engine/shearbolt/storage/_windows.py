@@ -28,7 +28,7 @@ import threading
 from ctypes import wintypes
 from typing import TYPE_CHECKING
 
-from shearbolt.storage._common import Machine
+from shearbolt.storage._common import READ_AHEAD, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,8 @@ class OSFile:
     """An open file descriptor in the shape of `shearbolt.storage.File`."""
 
     __slots__ = ("_fd", "_position")
+
+    read_ahead = READ_AHEAD
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

@@ -25,12 +25,13 @@ __all__ = ["SyncedTwice"]
 class SyncedTwice:
     """A `shearbolt.storage.File` around another one."""
 
-    __slots__ = ("_file", "pread")
+    __slots__ = ("_file", "pread", "read_ahead")
 
     def __init__(self, file: File) -> None:
         self._file = file
         # Reads are the hot path: no call in between.
         self.pread = file.pread
+        self.read_ahead: int = getattr(file, "read_ahead", 0)
 
     def pwritev(self, buffers: Sequence[bytes], offset: int, /) -> int:
         """As the file's."""
