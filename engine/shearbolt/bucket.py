@@ -230,13 +230,13 @@ class Bucket(MutableMapping[bytes, bytes]):
             key = _as_bytes(key, "a key")
         if value.__class__ is not bytes:
             value = _as_bytes(value, "a value")
-        if not key:
-            raise KeyRequiredError
-        if len(key) > MAX_KEY_SIZE:
-            raise KeyTooLargeError(len(key))
+        if not 0 < len(key) <= MAX_KEY_SIZE:
+            raise KeyTooLargeError(len(key)) if key else KeyRequiredError
         if len(value) > MAX_VALUE_SIZE:
             raise ValueTooLargeError(len(value))
-        node = self._leaf_node(key)
+        node = self._root_node
+        if node is None or not node.is_leaf:
+            node = self._leaf_node(key)
         if node is None:
             if self._value(key).__class__ is BucketValue:
                 raise IncompatibleValueError(key)

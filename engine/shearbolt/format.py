@@ -577,9 +577,20 @@ _tables: Final[dict[_Shape, bytes]] = {}
 
 
 def encode_leaf(
-    pgid: int, overflow: int, keys: Sequence[bytes], values: Sequence[bytes]
+    pgid: int,
+    overflow: int,
+    keys: Sequence[bytes],
+    values: Sequence[bytes],
+    has_buckets: bool | None = None,
 ) -> bytes:
     """A leaf page without the zeros behind its content.
+
+    Args:
+        pgid: The page.
+        overflow: Pages behind it.
+        keys: Sorted.
+        values: One a key.
+        has_buckets: Whether any value is a bucket, if that is known.
 
     Raises:
         FormatError: 65,535 elements or more, which the count cannot hold.
@@ -587,9 +598,9 @@ def encode_leaf(
     count = len(keys)
     if count >= COUNT_OVERFLOW:
         raise FormatError(f"{count} elements in one page, at most 65534 fit", 10)
-    kinds: tuple[type[bytes], ...] = tuple(map(type, values))
-    if BucketValue not in kinds:
-        kinds = ()
+    if has_buckets is None:
+        has_buckets = BucketValue in map(type, values)
+    kinds: tuple[type[bytes], ...] = tuple(map(type, values)) if has_buckets else ()
     shape = (tuple(map(len, keys)), tuple(map(len, values)), kinds)
     table = _tables.get(shape)
     if table is None:

@@ -190,12 +190,12 @@ class LeafPairs:
             IncompatibleValueError: The key names a bucket.
         """
         items = self._items
-        if not self._plain or items is None:
-            if items is None:
-                if self._puts < _ONE_BY_ONE:
-                    self._insert(key, value, plain=True)
-                    return
-                items = self._to_dict()
+        if items is None:
+            if self._puts < _ONE_BY_ONE:
+                self._insert(key, value, plain=True)
+                return
+            items = self._to_dict()
+        if not self._plain:
             there = items.get(key)
             if there.__class__ is BucketValue:
                 raise IncompatibleValueError(key)

@@ -434,14 +434,11 @@ class Tx:
             The page's id.
         """
         pgid, overflow = self._allocate_run(PAGE_HEADER_SIZE + content)
-        self._add_page(
-            Leaf(
-                pgid, overflow, keys, values,
-                has_buckets=BucketValue in map(type, values),
-                cost=leaf_cost(len(keys), content - ELEMENT_SIZE * len(keys)),
-            ),
-            encode_leaf(pgid, overflow, keys, values),
-        )  # fmt: skip
+        has_buckets = BucketValue in map(type, values)
+        data = encode_leaf(pgid, overflow, keys, values, has_buckets)
+        cost = leaf_cost(len(keys), content - ELEMENT_SIZE * len(keys))
+        page = Leaf(pgid, overflow, keys, values, has_buckets=has_buckets, cost=cost)
+        self._add_page(page, data)
         return pgid
 
     def write_branch(self, keys: list[bytes], children: list[int], content: int) -> int:
