@@ -20,6 +20,8 @@ on working; place and bucket are attributes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
+from operator import lt
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.errors import CorruptPageError
@@ -294,6 +296,10 @@ def free_ids(pager: Pager, meta: Meta) -> list[int]:
     if meta.freelist == NO_FREELIST:
         return unreachable_pages(pager, meta)
     ids = sorted(pager.freelist_ids(meta.freelist, meta.high_water_mark))
+    # There may be millions, and nearly always all is well with them.
+    ascending = all(map(lt, ids, islice(ids, 1, None)))
+    if not ids or (ascending and ids[0] >= 2 and ids[-1] < meta.high_water_mark):
+        return ids
     for index, pgid in enumerate(ids):
         if not 2 <= pgid < meta.high_water_mark:
             raise pager.corrupt(meta.freelist, f"page {pgid} in it does not exist")

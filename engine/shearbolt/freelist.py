@@ -32,8 +32,10 @@ Source: bbolt internal/freelist/{shared,array,hashmap}.go.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from heapq import heappop, heappush
-from itertools import pairwise
+from itertools import compress, islice, repeat
+from operator import add, lt, ne, sub
 from typing import TYPE_CHECKING
 
 from shearbolt.pageset import PageSet
@@ -91,16 +93,17 @@ class ArrayFreelist:
         self._allocated_by: dict[int, int] = {}
         # What the running transaction has taken: (start, length).
         self._taken: list[tuple[int, int]] = []
-        self._load(sorted(set(ids)))
+        self._load(list(ids))
 
     def _load(self, ids: list[int]) -> None:
         """Begin with these pages: all at once, because there may be millions."""
+        if not all(map(lt, ids, islice(ids, 1, None))):
+            ids = sorted(set(ids))
         self._listed.update(ids)
         self._free_count = len(ids)
-        self._lengths = dict(_runs(ids))
-        self._starts = {
-            start + length: start for start, length in self._lengths.items()
-        }
+        starts, lengths = _runs(ids)
+        self._lengths = dict(zip(starts, lengths, strict=True))
+        self._starts = dict(zip(map(add, starts, lengths), starts, strict=True))
         self._index()
 
     # -- counts --
@@ -251,7 +254,7 @@ class ArrayFreelist:
         self._release_ids(released)
 
     def _release_ids(self, released: list[int]) -> None:
-        for start, length in _runs(sorted(released)):
+        for start, length in zip(*_runs(sorted(released)), strict=True):
             self._add_run(start, length)
 
     # -- runs --
@@ -316,11 +319,18 @@ class ArrayFreelist:
 
     def _index(self) -> None:
         """Make the heaps anew, without runs that are gone. Sorted is a heap."""
-        self._noted = len(self._lengths)
-        self._lowest = sorted(self._lengths)
+        starts = self._lowest = sorted(self._lengths)
+        lengths = list(map(self._lengths.__getitem__, starts))
+        self._noted = len(starts)
+        # Stable: runs of one length stay in the order of their addresses.
+        order = sorted(range(len(starts)), key=lengths.__getitem__)
+        sorted_starts = list(map(starts.__getitem__, order))
+        counts = Counter(lengths)
         self._of_length = {}
-        for start in self._lowest:
-            self._of_length.setdefault(self._lengths[start], []).append(start)
+        end = 0
+        for length in sorted(counts):
+            begin, end = end, end + counts[length]
+            self._of_length[length] = sorted_starts[begin:end]
 
 
 class HashmapFreelist(ArrayFreelist):
@@ -331,15 +341,17 @@ class HashmapFreelist(ArrayFreelist):
         return next(filter(None, map(self._first_of, (count, *longer))), 0)
 
 
-def _runs(ids: Sequence[int]) -> list[tuple[int, int]]:
-    """Sorted ids as runs of consecutive ones, (first, how many)."""
-    if not ids:
-        return []
-    if ids[-1] - ids[0] == len(ids) - 1:
-        return [(ids[0], len(ids))]
-    breaks = [at for at, (a, b) in enumerate(pairwise(ids), 1) if b - a != 1]
-    edges = [0, *breaks, len(ids)]
-    return [(ids[low], high - low) for low, high in pairwise(edges)]
+def _runs(ids: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Sorted ids as runs of consecutive ones: where they begin, and how long."""
+    count = len(ids)
+    if not count:
+        return [], []
+    if ids[-1] - ids[0] == count - 1:
+        return [ids[0]], [count]
+    steps = map(sub, islice(ids, 1, None), ids)
+    begins = [0, *compress(range(1, count), map(ne, steps, repeat(1)))]
+    ends = [*begins[1:], count]
+    return list(map(ids.__getitem__, begins)), list(map(sub, ends, begins))
 
 
 FREELIST_TYPES = {"array": ArrayFreelist, "hashmap": HashmapFreelist}

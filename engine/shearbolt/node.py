@@ -22,6 +22,7 @@ A node knows its bucket and through it the transaction, for allocation only.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from operator import add
@@ -212,16 +213,17 @@ class Node:
         By the headers alone, if these are enough: a million pairs need not be
         looked at to know that they are large.
         """
-        headers = PAGE_HEADER_SIZE + ELEMENT_SIZE * self.count
-        return headers if headers >= limit else self.size()
+        if self.is_leaf:
+            pairs = self.pairs
+            headers = PAGE_HEADER_SIZE + ELEMENT_SIZE * len(pairs)
+            return headers if headers >= limit else headers + pairs.content
+        order = self._order
+        headers = PAGE_HEADER_SIZE + ELEMENT_SIZE * len(order)
+        return headers if headers >= limit else headers + sum(map(len, order))
 
     def size(self) -> int:
         """Bytes the node takes when written."""
-        if self.is_leaf:
-            pairs = self.pairs
-            return PAGE_HEADER_SIZE + ELEMENT_SIZE * len(pairs) + pairs.content
-        order = self._order
-        return PAGE_HEADER_SIZE + ELEMENT_SIZE * len(order) + sum(map(len, order))
+        return self._size_if_small(sys.maxsize)
 
     # -- rebalance --
 
