@@ -11,10 +11,11 @@ whether it did and, if so, goes on from the key behind the one it gave last.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, starmap
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from shearbolt.format import BucketValue, Page
@@ -23,6 +24,7 @@ from shearbolt.pager import MAX_DEPTH
 
 if TYPE_CHECKING:
     from shearbolt.bucket import Bucket
+    from shearbolt.errors import CorruptPageError
 
 T = TypeVar("T")
 
@@ -65,6 +67,8 @@ def _after_prefix(prefix: bytes) -> bytes | None:
 
 
 Path = list[tuple["Page | Node", int]]
+Chunk = tuple[list[bytes], list[bytes]]
+"""Keys and values of a piece of a range."""
 
 
 def _leaves(bucket: Bucket, keys: Range) -> Iterator[tuple[Page | Node, int, int]]:
@@ -133,26 +137,32 @@ class _Order:
     def forward(self, leaf: Page | Node) -> None:
         names = leaf.keys
         if not names:
-            self._skip(leaf)
+            self.skip(leaf)
             return
         if self._last is not None and names[0] <= self._last:
-            raise self._bucket.tx.corrupt(
-                leaf.pgid, "its first key is not behind the leaf before it"
-            )
+            raise self.not_behind(leaf)
         self._last = names[-1]
 
     def backward(self, leaf: Page | Node) -> None:
         names = leaf.keys
         if not names:
-            self._skip(leaf)
+            self.skip(leaf)
             return
         if self._last is not None and names[-1] >= self._last:
-            raise self._bucket.tx.corrupt(
-                leaf.pgid, "its last key is not before the leaf behind it"
-            )
+            raise self.not_before(leaf)
         self._last = names[0]
 
-    def _skip(self, leaf: Page | Node) -> None:
+    def not_behind(self, leaf: Page | Node) -> CorruptPageError:
+        return self._bucket.tx.corrupt(
+            leaf.pgid, "its first key is not behind the leaf before it"
+        )
+
+    def not_before(self, leaf: Page | Node) -> CorruptPageError:
+        return self._bucket.tx.corrupt(
+            leaf.pgid, "its last key is not before the leaf behind it"
+        )
+
+    def skip(self, leaf: Page | Node) -> None:
         self._empty += 1
         if self._empty > self._bucket.tx.high_water_mark:
             raise self._bucket.tx.corrupt(leaf.pgid, "the tree contains a cycle")
@@ -196,9 +206,7 @@ def _below(bucket: Bucket, path: Path) -> Page | Node:
     return bucket.element(element.children[index])
 
 
-def _chunks(
-    bucket: Bucket, keys: Range, *, reverse: bool
-) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def _chunks(bucket: Bucket, keys: Range, *, reverse: bool) -> Iterator[Chunk]:
     """Keys and values piece by piece, plain pairs only.
 
     The lists may be those of a page in the cache: not to be changed.
@@ -207,39 +215,90 @@ def _chunks(
     return read(bucket, keys, reverse=reverse)
 
 
-def _committed(
-    bucket: Bucket, keys: Range, *, reverse: bool
-) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def _committed(bucket: Bucket, keys: Range, *, reverse: bool) -> Iterator[Chunk]:
     """In a read transaction: leaf by leaf, whole ones as they are."""
+    return _backwards(bucket, keys) if reverse else _forwards(bucket, keys)
+
+
+# What is done for each leaf is written out in both directions: a range of 100 pairs
+# meets eight leaves and takes 10 us, 14 with a call for each step.
+
+
+def _forwards(bucket: Bucket, keys: Range) -> Iterator[Chunk]:
+    tx = bucket.tx
+    tx.require_open()
+    stop = keys.stop
+    order = _Order(bucket)
+    path: Path = []
+    first = _way_down(bucket, path, keys.start)
+    low = bisect_left(first.keys, keys.start)
+    last: bytes | None = None
+    ends = False
+    for leaf in chain((first,), _following(bucket, path, 1)):
+        names, values = leaf.keys, leaf.values
+        if not names:
+            order.skip(leaf)
+            continue
+        if last is not None and names[0] <= last:
+            raise order.not_behind(leaf)
+        last = names[-1]
+        high = len(names)
+        if stop is not None and last >= stop:
+            high = bisect_left(names, stop)
+            ends = True
+        if low or ends:
+            names, values = names[low:high], values[low:high]
+            low = 0
+        yield _plain(names, values) if leaf.has_buckets else (names, values)
+        if tx.closed:
+            tx.require_open()
+        if ends:
+            return
+
+
+def _backwards(bucket: Bucket, keys: Range) -> Iterator[Chunk]:
     tx = bucket.tx
     tx.require_open()
     start, stop = keys.start, keys.stop
-    path: Path = []
-    first = _descend(bucket, path, stop if reverse else start)
-    assert isinstance(first, Page)
     order = _Order(bucket)
-    follow = order.backward if reverse else order.forward
-    for leaf in chain((first,), _following(bucket, path, -1 if reverse else 1)):
-        follow(leaf)
+    path: Path = []
+    first = _way_down(bucket, path, stop)
+    high = None if stop is None else bisect_left(first.keys, stop)
+    last: bytes | None = None
+    for leaf in chain((first,), _following(bucket, path, -1)):
         names, values = leaf.keys, leaf.values
         if not names:
+            order.skip(leaf)
             continue
-        low, high = 0, len(names)
-        begins = names[0] <= start
-        if begins:
-            low = bisect_left(names, start)
-        ends = stop is not None and names[-1] >= stop
-        if ends and stop is not None:
-            high = bisect_left(names, stop)
-        if high - low < len(names):
-            names, values = names[low:high], values[low:high]
+        if last is not None and names[-1] >= last:
+            raise order.not_before(leaf)
+        last = names[0]
+        ends = last <= start
+        low = bisect_left(names, start) if ends else 0
+        names, values = names[low:high], values[low:high]
+        high = None
         if leaf.has_buckets:
             names, values = _plain(names, values)
-        yield (names[::-1], values[::-1]) if reverse else (names, values)
+        yield names[::-1], values[::-1]
         if tx.closed:
             tx.require_open()
-        if begins if reverse else ends:
+        if ends:
             return
+
+
+def _way_down(bucket: Bucket, path: Path, key: bytes | None) -> Page:
+    """As `_descend`, in a tree without nodes."""
+    load, cached = bucket.tx.load, bucket.tx.db.pager.young
+    page = bucket.root_element_page()
+    while not page.is_leaf:
+        names = page.keys
+        index = len(names) if key is None else bisect_right(names, key, 1)
+        path.append((page, index - 1))
+        pgid = page.children[index - 1]
+        if len(path) > MAX_DEPTH:
+            raise bucket.too_deep(pgid)
+        page = cached.get(pgid) or load(pgid)
+    return page
 
 
 def _following(bucket: Bucket, path: Path, direction: int) -> Iterator[Page]:
@@ -271,9 +330,7 @@ def _plain(names: list[bytes], values: list[bytes]) -> tuple[list[bytes], list[b
     return [name for name, _ in plain], [value for _, value in plain]
 
 
-def _changing(
-    bucket: Bucket, keys: Range, *, reverse: bool
-) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def _changing(bucket: Bucket, keys: Range, *, reverse: bool) -> Iterator[Chunk]:
     """In a write transaction: in pieces, through nodes and pages."""
     bucket.tx.require_open()
     walk = _leaves_reversed if reverse else _leaves
@@ -319,7 +376,7 @@ def _pairs(
     if bucket.tx.writable:
         return _changing_pairs(bucket, keys, reverse=reverse)
     chunks = _committed(bucket, keys, reverse=reverse)
-    return chain.from_iterable(zip(*chunk, strict=True) for chunk in chunks)
+    return chain.from_iterable(starmap(zip, chunks))
 
 
 def _changing_pairs(
@@ -402,7 +459,7 @@ class Keys(_View[bytes], KeysView[bytes]):
         if bucket.tx.writable:
             return (key for key, _ in _pairs(bucket, keys, reverse=reverse))
         chunks = _committed(bucket, keys, reverse=reverse)
-        return chain.from_iterable(names for names, _ in chunks)
+        return chain.from_iterable(map(itemgetter(0), chunks))
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys and key in self._mapping
@@ -416,7 +473,7 @@ class Values(_View[bytes], ValuesView[bytes]):
         if bucket.tx.writable:
             return (value for _, value in _pairs(bucket, keys, reverse=reverse))
         chunks = _committed(bucket, keys, reverse=reverse)
-        return chain.from_iterable(values for _, values in chunks)
+        return chain.from_iterable(map(itemgetter(1), chunks))
 
     def __contains__(self, value: object) -> bool:
         return any(value == other for other in self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,18 @@ def test_an_error_names_page_and_offset(tmp_path: Path) -> None:
     # The second element of page 4: it does not begin where the first one ends.
     assert error.offset == 4 * PAGE + 16 + 16
     assert f"page 4 (offset {error.offset})" in str(error)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_walk_ends_where_leaves_are_out_of_order(tmp_path, reverse, writable) -> None:
+    file = tmp_path / "shared.db"
+    file.write_bytes((CORPUS / "shared-subtrees.db").read_bytes())
+    side = "before" if reverse else "behind"
+    with shearbolt.open(file, no_freelist_sync=True) as db, db.begin(writable) as tx:
+        _, bucket = next(tx.buckets())
+        with pytest.raises(shearbolt.CorruptPageError, match=f"is not {side} the leaf"):
+            list(islice(bucket.items(reverse=reverse), 1000))
 
 
 def test_a_write_that_meets_damage_leaves_the_file_readable(tmp_path: Path) -> None:
