@@ -398,7 +398,7 @@ class Image:
         if before:
             self.tally.add(before, -1)
         self.tally.add(file.size_bits)
-        changes.sizes.add(file.inode)
+        changes.sizes[file.inode] = min(one.size for one in file.sizes)
 
     def _sync(self, record: Sync, stamp: int, changes: Changes) -> None:
         file = self.files[record.inode]
@@ -496,7 +496,7 @@ class Image:
                 file.held[at] = kept.contents[0]
                 del file.dirty[at]
         if file.life == self.life and len(file.sizes) > 1:
-            changes.sizes.add(file.inode)
+            changes.sizes[file.inode] = min(one.size for one in file.sizes)
             self.tally.add(file.size_bits, -1)
             *old, last = file.sizes
             old = [replace(one, need=one.need | more) for one in old]
@@ -558,7 +558,7 @@ class Image:
                         file.open.pop(at, None)
             file.dirty = left
         if file.life == self.life and len(file.sizes) > 1:
-            changes.sizes.add(file.inode)
+            changes.sizes[file.inode] = min(one.size for one in file.sizes)
             self.tally.add(file.size_bits, -1)
             keep = max(
                 (at for at, one in enumerate(file.sizes) if one.stamp <= stamp),

@@ -378,11 +378,21 @@ class Life:
 
     def readable(self, node: Node, start: int, stop: int) -> int:
         """Where a read of [start, stop) ends; decides no more than that."""
+        if node.size is not None:
+            if node.asked:
+                self._reaches(node, stop, node.size)
+            return min(stop, node.size)
         if node.asked:
             self._watch.sizes.add(node.inode)
-        if node.size is not None:
-            return min(stop, node.size)
         return self._ask_size(node, start, stop)
+
+    def _reaches(self, node: Node, end: int, size: int) -> None:
+        """Note that the size mattered; inside the file only that it is enough."""
+        watch = self._watch
+        if end > size or self._with_data:
+            watch.sizes.add(node.inode)
+        elif end > watch.reach.get(node.inode, 0):
+            watch.reach[node.inode] = end
 
     def _ask_size(self, node: Node, start: int, stop: int) -> int:
         """Group the possible sizes by what they leave of [start, stop)."""
@@ -477,6 +487,21 @@ class Life:
     def ask(self, node: Node, question: Callable[[Any], T]) -> T:
         """Put a question to a file; see `question`."""
         return put(self, node, question, self._chooser)
+
+    def known(self, node: Node, start: int, stop: int) -> bytes | None:
+        """Bytes of one atom when nothing is undecided there; None: look closer."""
+        size = self._atom
+        at = start // size
+        low, high = start - at * size, stop - at * size
+        if not low < high <= size:
+            return None
+        own = node.cache.get(at)
+        if own is not None:
+            return own[low:high]
+        if stop > node.limit or self._cell(node, at) is not None:
+            return None
+        node.atoms.add(at)
+        return node.image.durable(at, low, high)
 
     def open_atoms(self, node: Node, start: int, stop: int) -> list[tuple[int, Cell]]:
         """Atoms of [start, stop) of which these bytes are undecided.
@@ -601,6 +626,8 @@ class Life:
         ):
             self.size(node)
         size = node.size
+        if size is not None and node.asked:
+            self._reaches(node, end, size)
         if size is not None and end > size:
             self._grow_from(node, size)
         cache = node.cache

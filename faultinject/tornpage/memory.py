@@ -137,8 +137,8 @@ class _Record:
     """The steps of one execution, and what lies between its choices.
 
     Where several names are pending, the answer for one may settle another, so a
-    pending name counts as a choice. A question (`ask`) is a stretch by itself: it is
-    where a choice is expected next.
+    pending name counts as a choice. A question (`ask`) and the size are stretches by
+    themselves: these are what the next operation is likely to change.
 
     A stretch is known by the answers before it. That is enough as long as these tell
     what was chosen: bytes do, a write that made the disk decide does not.
@@ -150,9 +150,19 @@ class _Record:
             between choices.
         blind: Whether the answers do not tell any more what was chosen: two
             executions with the same answers may go on differently.
+        turns: The turns that were walked through, by the number of steps before.
     """
 
-    __slots__ = ("_begun", "_life", "_pieces", "blind", "kept", "steps", "stretches")
+    __slots__ = (
+        "_begun",
+        "_life",
+        "_pieces",
+        "blind",
+        "kept",
+        "steps",
+        "stretches",
+        "turns",
+    )
 
     def __init__(self, life: Life) -> None:
         self._life = life
@@ -160,6 +170,7 @@ class _Record:
         self.kept = True
         self.stretches: list[tuple[int, int, Watch, bool]] = []
         self.blind = False
+        self.turns: dict[int, _Turn | _End] = {}
         self._begin()
 
     def put(self, question: _Question) -> Any:
@@ -169,7 +180,7 @@ class _Record:
         pending = question[0] == "create" or (
             question[0] == "lookup" and life.is_pending(question[1])
         )
-        alone = pending or question[0] == "ask"
+        alone = pending or question[0] in {"ask", "size"}
         if alone:
             self._end()
             self._begin()
@@ -376,7 +387,7 @@ class Memory:
             outcome, ran = turn.outcome, False
         else:
             outcome, ran = self._run(disk, recover, record), True
-        if record.kept:
+        if record.kept and (ran or any(one[3] for one in record.stretches)):
             self._keep(record, outcome, len(changes))
         for _, _, pieces, _ in record.stretches:
             watch.add(pieces)
@@ -389,6 +400,7 @@ class Memory:
         turn = self._root
         done = 0
         while isinstance(turn, _Turn):
+            record.turns[len(record.steps)] = turn
             stretch = turn.stretch
             if stretch and not record.blind and stretch.holds(changes):
                 record.jump(stretch)
@@ -399,6 +411,8 @@ class Memory:
             done = len(record.steps)
         if turn is None:
             _catch_up(life, record.steps[done:])
+        else:
+            record.turns[len(record.steps)] = turn
         return turn
 
     def _run(
@@ -417,30 +431,27 @@ class Memory:
 
     def _keep(self, record: _Record, outcome: Hashable, seen: int) -> None:
         """Hang what is new below what was walked, and note the stretches."""
-        new = [one[:3] for one in record.stretches if one[3]]
-        if not new and self._root is not None:
-            return
-        steps = record.steps
-        if self._spent > self._bound:
+        steps, turns = record.steps, record.turns
+        if self._spent > self._bound or not turns:
             self._root, self._spent = None, 0
-        turn: _Turn | _End
-        turn = self._root or (_Turn(steps[0][0]) if steps else _End(outcome))
-        self._root = turn
-        turns = [turn]
-        for at, (_, answer) in enumerate(steps, 1):
+            turns.clear()
+            turns[0] = self._root = _Turn(steps[0][0]) if steps else _End(outcome)
+        walked = max(turns)
+        turn = turns[walked]
+        for at, (_, answer) in enumerate(steps[walked:], walked + 1):
             assert isinstance(turn, _Turn)
             below = turn.answers.get(answer)
             if below is None:
                 below = _Turn(steps[at][0]) if at < len(steps) else _End(outcome)
                 turn.answers[answer] = below
                 self._spent += _cost(steps[at - 1])
-            turn = below
-            turns.append(turn)
+            turns[at] = turn = below
         if not self._jumps:
             return
-        for first, behind, pieces in new:
-            begin = turns[first]
-            assert isinstance(begin, _Turn)
+        for first, behind, pieces, new in record.stretches:
+            begin = turns.get(first)
+            if not new or not isinstance(begin, _Turn):
+                continue
             begin.stretch = _Stretch(steps[first:behind], turns[behind], pieces, seen)
 
 

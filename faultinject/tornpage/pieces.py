@@ -63,13 +63,13 @@ class Changes:
 
     Attributes:
         atoms: Atom numbers by inode.
-        sizes: Inodes whose size may be another one.
+        sizes: The least that a size may be now, by inode, where it may be another.
         names: Names that may stand for something else.
         everything: Whether it may have been anything.
     """
 
     atoms: dict[int, set[int]] = field(default_factory=dict)
-    sizes: set[int] = field(default_factory=set)
+    sizes: dict[int, int] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     everything: bool = False
 
@@ -85,19 +85,25 @@ class Watch:
     Attributes:
         atoms: Atom numbers by inode.
         sizes: Inodes whose size mattered.
+        reach: Up to where a file was read without asking what its size is: enough
+            that it is no smaller.
         names: Names that were looked up.
         any_name: Whether all names were asked for.
     """
 
     atoms: dict[int, set[int]] = field(default_factory=dict)
     sizes: set[int] = field(default_factory=set)
+    reach: dict[int, int] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     any_name: bool = False
 
     def meets(self, changes: Changes) -> bool:
         """Whether one of these pieces may be something else now."""
-        if changes.everything or not self.sizes.isdisjoint(changes.sizes):
+        if changes.everything:
             return True
+        for inode, least in changes.sizes.items():
+            if inode in self.sizes or self.reach.get(inode, 0) > least:
+                return True
         if changes.names and (
             self.any_name or not self.names.isdisjoint(changes.names)
         ):
@@ -117,6 +123,9 @@ class Watch:
             else:
                 mine |= atoms
         self.sizes |= other.sizes
+        for inode, end in other.reach.items():
+            if end > self.reach.get(inode, 0):
+                self.reach[inode] = end
         self.names |= other.names
         self.any_name = self.any_name or other.any_name
 

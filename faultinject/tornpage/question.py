@@ -225,6 +225,9 @@ class _Ways:
     def _view(self, decode: Callable[[bytes], T], offset: int, length: int) -> T:
         life, node = self._life, self._node
         stop = life.readable(node, offset, offset + length)
+        known = life.known(node, offset, stop)
+        if known is not None:
+            return decode(known)
         open_atoms = life.open_atoms(node, offset, stop)
         if len(open_atoms) != 1:
             if open_atoms and self._way:
