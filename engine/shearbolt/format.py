@@ -605,10 +605,12 @@ def encode_leaf(
     table = _tables.get(shape)
     if table is None:
         table = _leaf_table(shape)
-    content = [b""] * (2 * count)
-    content[0::2] = keys
-    content[1::2] = values
-    return b"".join([HEADER.pack(pgid, LEAF, count, overflow), table, *content])
+    parts = [b""] * (2 * count + 2)
+    parts[0] = HEADER.pack(pgid, LEAF, count, overflow)
+    parts[1] = table
+    parts[2::2] = keys
+    parts[3::2] = values
+    return b"".join(parts)
 
 
 def _leaf_table(shape: _Shape) -> bytes:

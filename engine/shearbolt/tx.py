@@ -86,7 +86,7 @@ __all__ = ["Tx"]
 T = TypeVar("T")
 
 _MAX_RUN: Final = 1024
-"""Pages handed to the system at once: as many as Linux takes in one call."""
+"""Buffers handed to the system at once: as many as Linux takes in one call."""
 
 _COPY_CHUNK: Final = 1 << 20
 """Bytes of the database in memory at once while it is copied."""
@@ -627,26 +627,36 @@ class Tx:
         # the next one frees it, it must not count as allocated by that one: a
         # reader of this version would lose it (etcd#8813).
         data = encode_freelist_body(pgid, count - 1, db.freelist.encoded())
-        self._bytes[pgid] = data.ljust(count * self.page_size, b"\0")
+        if len(data) <= (count - 1) * self.page_size:
+            data = data.ljust(count * self.page_size, b"\0")
+        self._bytes[pgid] = data
         db.note_freelist(self.txid, count - 1)
         return pgid
 
     def _contiguous(self) -> Iterator[tuple[int, list[bytes]]]:
         """New pages by address, neighbours together: one system call each.
 
-        Filled up with zeros only now: a large commit's pages are half empty.
+        The zeros behind a page's content are buffers by themselves, one for each
+        length: pages are half empty, and filling them up copied all of a large
+        commit once more, into memory that had to be had for it.
         """
         page_size = self.page_size
+        zeros: dict[int, bytes] = {}
         start, end, run = 0, -1, list[bytes]()
         for pgid in sorted(self._bytes):
             data = self._bytes[pgid]
-            if pgid != end or len(run) == _MAX_RUN:
+            if pgid != end or len(run) > _MAX_RUN - 2:
                 if run:
                     yield start, run
                 start, run = pgid, []
-            count = -(-len(data) // page_size)
-            run.append(data.ljust(count * page_size, b"\0"))
-            end = pgid + count
+            size = len(data)
+            missing = -size % page_size
+            run.append(data)
+            if missing:
+                run.append(
+                    zeros.get(missing) or zeros.setdefault(missing, bytes(missing))
+                )
+            end = pgid + (size + missing) // page_size
         if run:
             yield start, run
 

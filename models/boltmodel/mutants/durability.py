@@ -98,10 +98,12 @@ def _last_page_after_sync(planter: Planter) -> None:
         *most, (pgid, run) = self._contiguous()
         for start, pages in most:
             self.db.pager.write(start * self.page_size, pages)
-        self.db.pager.write(pgid * self.page_size, run[:-1])
+        # A page may have a buffer of zeros behind it, which is no page.
+        last = len(run) - (1 if run[-1].strip(b"\0") else 2)
+        self.db.pager.write(pgid * self.page_size, run[:last])
         self.db.flush()
-        late = pgid * self.page_size + sum(map(len, run[:-1]))
-        self.db.pager.write(late, run[-1:])
+        late = pgid * self.page_size + sum(map(len, run[:last]))
+        self.db.pager.write(late, run[last:])
 
     planter.instead(Tx, "_write_out", write_out)
 
