@@ -353,8 +353,9 @@ class DB:
             self._end_write(handle, rolled_back=rolled_back)
         with self._state:
             self._readers.pop(handle, None)
-            if self.statistics and tx.counted is not None:
-                self._work.add(tx.counted)
+            # Nothing else of a reader's work is counted.
+            if self.statistics and (tx.writable or tx.work.cursor_count):
+                self._work.add(tx.work)
 
     def _end_write(self, handle: ref[Tx], *, rolled_back: bool) -> None:
         """End the running write transaction if it is this one."""

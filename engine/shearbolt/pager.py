@@ -449,6 +449,8 @@ class Pager:
             if done <= 0:
                 nothing = OSError(errno.EIO, "the system wrote nothing")
                 raise StorageError.of(nothing, "pwrite", self.path, offset)
+            if done == sum(map(len, rest)):
+                return
             offset += done
             whole = 0
             while whole < len(rest) and done >= len(rest[whole]):

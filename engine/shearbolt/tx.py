@@ -106,7 +106,7 @@ class Tx:
         managed: Whether `update` or `view` ends it.
         txid: As `id`, also when it is closed.
         handle: By what the database knows it while it is open.
-        counted: Its work so far; None: none yet.
+        work: Counts what it does.
     """
 
     __slots__ = (
@@ -120,12 +120,12 @@ class Tx:
         "_meta",
         "_root",
         "closed",
-        "counted",
         "db",
         "handle",
         "managed",
         "page_size",
         "txid",
+        "work",
         "writable",
     )
 
@@ -140,7 +140,7 @@ class Tx:
         self._root: Bucket | None = Bucket(self, None, b"", meta.root, meta.sequence)
         self.managed = False
         self.handle: ref[Tx] | None = None
-        self.counted: Work | None = None
+        self.work: Final = Work()
         self._commit_handlers: list[Callable[[], None]] = []
         # Why it must not be committed: a change stopped halfway.
         self._damage: CorruptPageError | None = None
@@ -252,13 +252,6 @@ class Tx:
     def inspect(self) -> BucketStructure:
         """Names and key counts of all buckets; the outermost is b"root"."""
         return self.root_bucket.inspect()
-
-    @property
-    def work(self) -> Work:
-        """Counts what the transaction does."""
-        if self.counted is None:
-            self.counted = Work()
-        return self.counted
 
     def stats(self) -> TxStats:
         """What the transaction has done so far."""
