@@ -347,11 +347,11 @@ class Node:
     def _spill_pieces(self) -> None:
         tx = self.bucket.tx
         if self.is_leaf:
-            self._write(tx.write_leaf, self.pairs.values, _leaf_sizes)
+            self._write(tx.pages.write_leaf, self.pairs.values, _leaf_sizes)
         elif self._base is not None and self._is_one_piece_as(self._base):
             self._write_moved(self._base)
         else:
-            self._write(tx.write_branch, self._children_of, _branch_sizes)
+            self._write(tx.pages.write_branch, self._children_of, _branch_sizes)
 
     def _write(
         self,
@@ -397,7 +397,7 @@ class Node:
     def _write_moved(self, page: Branch) -> None:
         """As `_write`, when nothing but children has moved."""
         self.release()
-        self.pgid = self.bucket.tx.write_moved(page, self.children, self._moved)
+        self.pgid = self.bucket.tx.pages.write_moved(page, self.children, self._moved)
         if self.parent is not None:
             first = page.keys[0]
             old = first if self.key is None else self.key

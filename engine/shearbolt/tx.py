@@ -47,25 +47,15 @@ from shearbolt.errors import (
     TxNotWritableError,
 )
 from shearbolt.format import (
-    ELEMENT_SIZE,
     NO_FREELIST,
-    OWN_CHILD,
     PAGE_HEADER_SIZE,
-    Branch,
-    BucketValue,
     FormatError,
     Header,
-    Leaf,
     Meta,
-    encode_branch,
-    encode_freelist_body,
-    encode_leaf,
-    encode_moved,
-    freelist_size,
-    leaf_cost,
     page_kind,
 )
 from shearbolt.freelist import FreelistError
+from shearbolt.newpages import NewPages
 from shearbolt.stats import PageInfo, Work
 
 if TYPE_CHECKING:
@@ -84,9 +74,6 @@ if TYPE_CHECKING:
 __all__ = ["Tx"]
 
 T = TypeVar("T")
-
-_MAX_RUN: Final = 1024
-"""Buffers handed to the system at once: as many as Linux takes in one call."""
 
 _COPY_CHUNK: Final = 1 << 20
 """Bytes of the database in memory at once while it is copied."""
@@ -107,16 +94,14 @@ class Tx:
         txid: As `id`, also when it is closed.
         handle: By what the database knows it while it is open.
         work: Counts what it does.
+        pages: The pages it makes when it commits.
     """
 
     __slots__ = (
         "__weakref__",
-        "_bytes",
         "_commit_handlers",
         "_damage",
-        "_decoded",
         "_free_pages",
-        "_high_water_mark",
         "_meta",
         "_root",
         "closed",
@@ -124,6 +109,7 @@ class Tx:
         "handle",
         "managed",
         "page_size",
+        "pages",
         "txid",
         "work",
         "writable",
@@ -136,18 +122,15 @@ class Tx:
         self.page_size: Final = db.page_size
         self.closed = False
         self._meta = meta
-        self._high_water_mark = meta.high_water_mark
         self._root: Bucket | None = Bucket(self, None, b"", meta.root, meta.sequence)
         self.managed = False
         self.handle: ref[Tx] | None = None
         self.work: Final = Work()
+        self.pages: Final = NewPages(db, meta, txid, self.work)
         self._commit_handlers: list[Callable[[], None]] = []
         # Why it must not be committed: a change stopped halfway.
         self._damage: CorruptPageError | None = None
         self._free_pages: frozenset[int] | None = None
-        # A commit's new pages: their bytes, and decoded for the cache.
-        self._bytes: dict[int, bytes] = {}
-        self._decoded: list[Page] = []
 
     def __repr__(self) -> str:
         kind = "write" if self.writable else "read"
@@ -182,12 +165,12 @@ class Tx:
     @property
     def size(self) -> int:
         """Bytes of the database as this transaction sees it."""
-        return self._high_water_mark * self.page_size
+        return self.pages.high_water_mark * self.page_size
 
     @property
     def high_water_mark(self) -> int:
         """The first page id that no page of this version has."""
-        return self._high_water_mark
+        return self.pages.high_water_mark
 
     @property
     def root_bucket(self) -> Bucket:
@@ -386,7 +369,7 @@ class Tx:
             self.require_open()
             at += len(chunk)
 
-    # -- pages, for buckets and nodes --
+    # -- pages of the version it reads, for buckets and nodes --
 
     def load(self, pgid: int) -> Page:
         """A committed leaf or branch page.
@@ -414,81 +397,6 @@ class Tx:
             # Some pages of the same tree may have been freed already.
             self._damage = self.corrupt(error.pgid, str(error))
             raise self._damage from None
-
-    def write_leaf(self, keys: list[bytes], values: list[bytes], content: int) -> int:
-        """Put a leaf's pairs, sorted, into new pages.
-
-        Args:
-            keys: Its keys.
-            values: One a key.
-            content: Bytes the elements take, their headers included.
-
-        Returns:
-            The page's id.
-        """
-        pgid, overflow = self._allocate_run(PAGE_HEADER_SIZE + content)
-        has_buckets = BucketValue in map(type, values)
-        data = encode_leaf(pgid, overflow, keys, values, has_buckets)
-        cost = leaf_cost(len(keys), content - ELEMENT_SIZE * len(keys))
-        page = Leaf(pgid, overflow, keys, values, has_buckets=has_buckets, cost=cost)
-        self._add_page(page, data)
-        return pgid
-
-    def write_branch(self, keys: list[bytes], children: list[int], content: int) -> int:
-        """The same for a branch and its child pages.
-
-        Raises:
-            CorruptPageError: A page would become its own child.
-        """
-        pgid, overflow = self._allocate_run(PAGE_HEADER_SIZE + content)
-        try:
-            data = encode_branch(pgid, overflow, keys, children)
-        except FormatError as error:
-            raise self.corrupt(pgid, str(error)) from None
-        self._add_page(Branch(pgid, overflow, keys, children, data), data)
-        return pgid
-
-    def write_moved(self, old: Branch, children: list[int], moved: list[int]) -> int:
-        """The same for a branch that has the keys of an old page, and its bytes.
-
-        Args:
-            old: The page.
-            children: All child pages.
-            moved: Positions of those that the old page has not.
-
-        Returns:
-            The new page's id.
-
-        Raises:
-            CorruptPageError: A page would become its own child.
-        """
-        pgid, overflow = self._allocate_run(len(old.data))
-        if pgid in children:
-            raise self.corrupt(pgid, OWN_CHILD)
-        places = [(index, children[index]) for index in moved]
-        data = encode_moved(old.data, pgid, overflow, places)
-        self._add_page(Branch(pgid, overflow, old.keys, children, data), data)
-        return pgid
-
-    def _allocate_run(self, size: int) -> tuple[int, int]:
-        count = -(-size // self.page_size)
-        return self._allocate(count), count - 1
-
-    def _add_page(self, page: Page, data: bytes) -> None:
-        self._bytes[page.pgid] = data
-        self._decoded.append(page)
-
-    def _allocate(self, count: int) -> int:
-        """Consecutive pages from the freelist, or from behind the last one."""
-        pgid = self.db.freelist.allocate(self.txid, count)
-        if not pgid:
-            pgid = self._high_water_mark
-            self.db.plan_growth((pgid + count + 1) * self.page_size)
-            self._high_water_mark += count
-        work = self.work
-        work.page_count += count
-        work.page_alloc += count * self.page_size
-        return pgid
 
     # -- the end --
 
@@ -543,7 +451,7 @@ class Tx:
                 if self._damage is not None:
                     raise self._damage
                 meta = self._write_pages()
-                for page in self._decoded:
+                for page in self.pages.decoded:
                     self.db.pager.keep(page)
                 began = self.db.storage.monotonic()
                 self.db.publish(meta)
@@ -555,7 +463,7 @@ class Tx:
                 # moment at which the commit could have failed.
                 committed = self.db.is_live(self.txid)
                 if not committed:
-                    for pgid in self._bytes:
+                    for pgid in self.pages.encoded:
                         self.db.pager.forget(pgid)
                 self._close(rolled_back=not committed)
                 raise
@@ -583,80 +491,37 @@ class Tx:
         root = top.spill()
         spilled = clock()
         freelist = self._write_freelist()
-        if self._high_water_mark > self._meta.high_water_mark:
-            db.grow((self._high_water_mark + 1) * self.page_size)
+        pages = self.pages
+        if pages.high_water_mark > self._meta.high_water_mark:
+            db.grow((pages.high_water_mark + 1) * self.page_size)
         writing = clock()
-        self._write_out()
+        pages.write_out()
         work.rebalance_time += rebalanced - began
         work.spill_time += spilled - rebalanced
         work.write_time += clock() - writing
-        work.spill += len(self._decoded)
-        meta = Meta(self.page_size, root, freelist, self._high_water_mark, self.txid)
+        work.spill += len(pages.decoded)
+        meta = Meta(self.page_size, root, freelist, pages.high_water_mark, self.txid)
         if db.strict_mode:
             problems = list(check(pager, meta))
             if problems:
                 raise StrictModeError(f"check fail: {problems[0]}")
         return meta
 
-    def _write_out(self) -> None:
-        for pgid, run in self._contiguous():
-            self.db.pager.write(pgid * self.page_size, run)
-            self.work.write += 1
-        self.db.flush()
-
     def _write_freelist(self) -> int:
-        """Free the old freelist page; put the list into new ones, in memory."""
+        """Free the old freelist page; put the list into new ones."""
         db = self.db
         old = self._meta.freelist
         if old != NO_FREELIST:
             self.free_page(old, db.freelist_overflow(self._meta))
         if db.no_freelist_sync:
             return NO_FREELIST
-        # One page more than needed when the size is a multiple of the page
-        # size, as bbolt does: it takes part in the golden vectors.
-        count = freelist_size(len(db.freelist)) // self.page_size + 1
-        pgid = self._allocate(count)
-        # It counts as allocated by this transaction, like any other page. When
-        # the next one frees it, it must not count as allocated by that one: a
-        # reader of this version would lose it (etcd#8813).
-        data = encode_freelist_body(pgid, count - 1, db.freelist.encoded())
-        if len(data) <= (count - 1) * self.page_size:
-            data = data.ljust(count * self.page_size, b"\0")
-        self._bytes[pgid] = data
-        db.note_freelist(self.txid, count - 1)
+        pgid, overflow = self.pages.write_freelist()
+        db.note_freelist(self.txid, overflow)
         return pgid
-
-    def _contiguous(self) -> Iterator[tuple[int, list[bytes]]]:
-        """New pages by address, neighbours together: one system call each.
-
-        The zeros behind a page's content are buffers by themselves, one for each
-        length: pages are half empty, and filling them up copied all of a large
-        commit once more, into memory that had to be had for it.
-        """
-        page_size = self.page_size
-        zeros: dict[int, bytes] = {}
-        start, end, run = 0, -1, list[bytes]()
-        for pgid in sorted(self._bytes):
-            data = self._bytes[pgid]
-            if pgid != end or len(run) > _MAX_RUN - 2:
-                if run:
-                    yield start, run
-                start, run = pgid, []
-            size = len(data)
-            missing = -size % page_size
-            run.append(data)
-            if missing:
-                run.append(
-                    zeros.get(missing) or zeros.setdefault(missing, bytes(missing))
-                )
-            end = pgid + (size + missing) // page_size
-        if run:
-            yield start, run
 
     def _close(self, *, rolled_back: bool) -> None:
         self.closed = True
-        self._bytes = {}
-        self._decoded = []
+        self.pages.forget()
         self._commit_handlers = []
         if self._root is not None:
             # Freed now, and not when the cyclic collector comes round: a commit of

@@ -9,7 +9,7 @@ from boltmodel.detector import BoltGuard, run_watched
 from boltmodel.generate import generate
 from boltmodel.interpret import run
 from boltmodel.mutants import mutant
-from shearbolt import tx as transaction
+from shearbolt import newpages
 from tornpage.disk import Disk
 
 SEEDS = range(40)
@@ -52,7 +52,7 @@ def test_the_line_that_is_named_is_the_one_that_writes():
     with mutant("early-reuse"):
         found = next(reports())[1]
     number = int(found.site.partition(":")[2])
-    assert "pager.write(" in linecache.getline(transaction.__file__, number)
+    assert "pager.write(" in linecache.getline(newpages.__file__, number)
 
 
 def test_a_guard_that_forgets_readers_misses_them(monkeypatch):

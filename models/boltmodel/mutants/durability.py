@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from boltmodel.mutants.plant import Gallery
 from shearbolt.db import DB
 from shearbolt.format import Meta
+from shearbolt.newpages import NewPages
 from shearbolt.pager import Pager
 from shearbolt.tx import Tx
 
@@ -78,12 +79,12 @@ def _no_meta_sync(planter: Planter) -> None:
     needs="crash",
 )
 def _early_sync(planter: Planter) -> None:
-    def write_out(_: Call, self: Tx) -> None:
-        self.db.flush()
+    def write_out(_: Call, self: NewPages) -> None:
+        self._db.flush()
         for pgid, run in self._contiguous():
-            self.db.pager.write(pgid * self.page_size, run)
+            self._db.pager.write(pgid * self.page_size, run)
 
-    planter.instead(Tx, "_write_out", write_out)
+    planter.instead(NewPages, "write_out", write_out)
 
 
 @_bugs.add(
@@ -94,18 +95,18 @@ def _early_sync(planter: Planter) -> None:
     needs="crash",
 )
 def _last_page_after_sync(planter: Planter) -> None:
-    def write_out(_: Call, self: Tx) -> None:
+    def write_out(_: Call, self: NewPages) -> None:
         *most, (pgid, run) = self._contiguous()
         for start, pages in most:
-            self.db.pager.write(start * self.page_size, pages)
+            self._db.pager.write(start * self.page_size, pages)
         # A page may have a buffer of zeros behind it, which is no page.
         last = len(run) - (1 if run[-1].strip(b"\0") else 2)
-        self.db.pager.write(pgid * self.page_size, run[:last])
-        self.db.flush()
+        self._db.pager.write(pgid * self.page_size, run[:last])
+        self._db.flush()
         late = pgid * self.page_size + sum(map(len, run[:last]))
-        self.db.pager.write(late, run[last:])
+        self._db.pager.write(late, run[last:])
 
-    planter.instead(Tx, "_write_out", write_out)
+    planter.instead(NewPages, "write_out", write_out)
 
 
 @_bugs.add(
@@ -116,14 +117,14 @@ def _last_page_after_sync(planter: Planter) -> None:
     needs="crash",
 )
 def _sync_only_when_growing(planter: Planter) -> None:
-    def write_out(original: Call, self: Tx) -> None:
-        if self._high_water_mark > self._meta.high_water_mark:
+    def write_out(original: Call, self: NewPages) -> None:
+        if self.high_water_mark > self._db._meta.high_water_mark:
             original(self)
             return
         for pgid, run in self._contiguous():
-            self.db.pager.write(pgid * self.page_size, run)
+            self._db.pager.write(pgid * self.page_size, run)
 
-    planter.instead(Tx, "_write_out", write_out)
+    planter.instead(NewPages, "write_out", write_out)
 
 
 @_bugs.add(
@@ -201,8 +202,8 @@ def _freelist_after_meta(planter: Planter) -> None:
     def write_freelist(original: Call, self: Tx) -> int:
         pgid: int = original(self)
         late.clear()
-        if pgid in self._bytes:
-            late.append((pgid * self.page_size, self._bytes.pop(pgid)))
+        if pgid in self.pages.encoded:
+            late.append((pgid * self.page_size, self.pages.encoded.pop(pgid)))
         return pgid
 
     def publish(original: Call, self: DB, meta: Meta) -> None:

@@ -20,6 +20,7 @@ from shearbolt.check import free_ids
 from shearbolt.db import DB
 from shearbolt.errors import StorageError
 from shearbolt.format import Meta
+from shearbolt.newpages import NewPages
 from shearbolt.pager import Pager
 from shearbolt.tx import Tx
 
@@ -59,14 +60,14 @@ def _meta_error_swallowed(planter: Planter) -> None:
     needs="errors, crash",
 )
 def _data_error_swallowed(planter: Planter) -> None:
-    def write_out(original: Call, self: Tx) -> bool:
+    def write_out(original: Call, self: NewPages) -> bool:
         try:
             original(self)
         except StorageError:
             return False
         return True
 
-    planter.instead(Tx, "_write_out", write_out)
+    planter.instead(NewPages, "write_out", write_out)
 
 
 @_bugs.add(
@@ -151,7 +152,7 @@ def _failed_commit_shown(planter: Planter) -> None:
 )
 def _failed_commit_kept(planter: Planter) -> None:
     def close(original: Call, self: Tx, *, rolled_back: bool) -> None:
-        original(self, rolled_back=rolled_back and not self._bytes)
+        original(self, rolled_back=rolled_back and not self.pages.encoded)
 
     planter.instead(Tx, "_close", close)
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from boltmodel.mutants.plant import Gallery
 from shearbolt import db as database
-from shearbolt import tx as transaction
+from shearbolt import newpages
 from shearbolt.db import DB
 from shearbolt.format import NO_FREELIST, Meta
 from shearbolt.freelist import ArrayFreelist
+from shearbolt.newpages import NewPages
 from shearbolt.node import Node
 from shearbolt.tx import Tx
 
@@ -174,14 +175,14 @@ def _run_cut_one_short(planter: Planter) -> None:
     needs="run",
 )
 def _run_counts_as_one(planter: Planter) -> None:
-    def allocate(original: Call, self: Tx, count: int) -> int:
-        before = self._high_water_mark
+    def allocate(original: Call, self: NewPages, count: int) -> int:
+        before = self.high_water_mark
         pgid: int = original(self, count)
-        if self._high_water_mark > before:
-            self._high_water_mark = before + 1
+        if self.high_water_mark > before:
+            self.high_water_mark = before + 1
         return pgid
 
-    planter.instead(Tx, "_allocate", allocate)
+    planter.instead(NewPages, "_allocate", allocate)
 
 
 @_bugs.add(
@@ -290,7 +291,7 @@ def _last_free_page_lost(planter: Planter) -> None:
         data: bytes = original(pgid, overflow, body[:-8] if overflow else body)
         return data
 
-    planter.instead(transaction, "encode_freelist_body", encode)
+    planter.instead(newpages, "encode_freelist_body", encode)
 
 
 @_bugs.add(
@@ -301,7 +302,7 @@ def _last_free_page_lost(planter: Planter) -> None:
     needs="run",
 )
 def _freelist_one_page(planter: Planter) -> None:
-    planter.instead(transaction, "freelist_size", lambda _original, _count: 0)
+    planter.instead(newpages, "freelist_size", lambda _original, _count: 0)
 
 
 # -- leaked ------------------------------------------------------------------------

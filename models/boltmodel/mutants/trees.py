@@ -11,13 +11,12 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 from boltmodel.mutants.plant import Gallery
-from shearbolt import leafpairs
-from shearbolt import tx as transaction
+from shearbolt import leafpairs, newpages
 from shearbolt.bucket import Bucket
 from shearbolt.leafpairs import LeafPairs
+from shearbolt.newpages import NewPages
 from shearbolt.node import Node
 from shearbolt.pager import Pager
-from shearbolt.tx import Tx
 
 if TYPE_CHECKING:
     from boltmodel.mutants.plant import Call, Planter
@@ -50,7 +49,11 @@ def _split_drops_key(planter: Planter) -> None:
             cutting = before
 
     def write_leaf(
-        original: Call, self: Tx, keys: list[bytes], values: list[bytes], content: int
+        original: Call,
+        self: NewPages,
+        keys: list[bytes],
+        values: list[bytes],
+        content: int,
     ) -> int:
         if cutting:
             content -= 16 + len(keys[-1]) + len(values[-1])
@@ -59,7 +62,7 @@ def _split_drops_key(planter: Planter) -> None:
         return pgid
 
     planter.instead(Node, "_spill_pieces", spill)
-    planter.instead(Tx, "write_leaf", write_leaf)
+    planter.instead(NewPages, "write_leaf", write_leaf)
 
 
 @_bugs.add(
@@ -81,7 +84,11 @@ def _split_keeps_both(planter: Planter) -> None:
             pieces.pop()
 
     def write_leaf(
-        original: Call, self: Tx, keys: list[bytes], values: list[bytes], content: int
+        original: Call,
+        self: NewPages,
+        keys: list[bytes],
+        values: list[bytes],
+        content: int,
     ) -> int:
         all_keys, all_values = pieces[-1]
         end = all_keys.index(keys[-1]) + 1 if keys else 0
@@ -93,7 +100,7 @@ def _split_keeps_both(planter: Planter) -> None:
         return pgid
 
     planter.instead(Node, "_spill_pieces", spill)
-    planter.instead(Tx, "write_leaf", write_leaf)
+    planter.instead(NewPages, "write_leaf", write_leaf)
 
 
 @_bugs.add(
@@ -136,11 +143,11 @@ def _separator_kept(planter: Planter) -> None:
     needs="run",
 )
 def _run_rounded_down(planter: Planter) -> None:
-    def allocate_run(_: Call, self: Tx, size: int) -> tuple[int, int]:
+    def allocate_run(_: Call, self: NewPages, size: int) -> tuple[int, int]:
         count = max(size // self.page_size, 1)
         return self._allocate(count), count - 1
 
-    planter.instead(Tx, "_allocate_run", allocate_run)
+    planter.instead(NewPages, "_allocate_run", allocate_run)
 
 
 @_bugs.add(
@@ -156,7 +163,7 @@ def _overflow_unrecorded(planter: Planter) -> None:
         data: bytes = original(pgid, 0, *content)
         return data
 
-    planter.instead(transaction, "encode_leaf", encode)
+    planter.instead(newpages, "encode_leaf", encode)
 
 
 # -- merging -----------------------------------------------------------------------

@@ -1,0 +1,221 @@
+"""The pages that a commit makes: numbered, encoded, kept, and written at last.
+
+    write_leaf, write_branch, write_moved --> a number, bytes, the page decoded
+    write_freelist                        --> a number, bytes
+    write_out                             --> all bytes to the file, and a sync
+
+A number comes from the freelist, or from behind the last page. None of these pages
+is part of the version that was live when the transaction began, so until its meta
+is written nothing of this matters to anybody, and a commit that fails forgets it.
+
+The decoded pages go into the cache when the commit has succeeded: the next one
+will look for most of them.
+
+Source: bbolt tx.go (allocate, write).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shearbolt.format import (
+    ELEMENT_SIZE,
+    OWN_CHILD,
+    PAGE_HEADER_SIZE,
+    Branch,
+    BucketValue,
+    FormatError,
+    Leaf,
+    encode_branch,
+    encode_freelist_body,
+    encode_leaf,
+    encode_moved,
+    freelist_size,
+    leaf_cost,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shearbolt.format import Meta, Page
+    from shearbolt.handle import DB
+    from shearbolt.stats import Work
+
+__all__ = ["NewPages"]
+
+_MAX_RUN: Final = 1024
+"""Buffers handed to the system at once: as many as Linux takes in one call."""
+
+
+class NewPages:
+    """The new pages of one transaction.
+
+    Args:
+        db: The database.
+        meta: The version the transaction began from.
+        txid: The transaction.
+        work: Where it counts what it does.
+
+    Attributes:
+        page_size: Bytes a page.
+        high_water_mark: The first page id that is not used, these pages included.
+        encoded: Their bytes, without the zeros behind the content, by number.
+        decoded: The leaf and branch pages among them.
+    """
+
+    __slots__ = (
+        "_db",
+        "_txid",
+        "_work",
+        "decoded",
+        "encoded",
+        "high_water_mark",
+        "page_size",
+    )
+
+    def __init__(self, db: DB, meta: Meta, txid: int, work: Work) -> None:
+        self._db = db
+        self._txid = txid
+        self._work = work
+        self.page_size: Final = db.page_size
+        self.high_water_mark = meta.high_water_mark
+        self.encoded: dict[int, bytes] = {}
+        self.decoded: list[Page] = []
+
+    def forget(self) -> None:
+        """Forget them: they are written, or will not be."""
+        self.encoded = {}
+        self.decoded = []
+
+    def write_leaf(self, keys: list[bytes], values: list[bytes], content: int) -> int:
+        """Put a leaf's pairs, sorted, into new pages.
+
+        Args:
+            keys: Its keys.
+            values: One a key.
+            content: Bytes the elements take, their headers included.
+
+        Returns:
+            The page's id.
+        """
+        pgid, overflow = self._allocate_run(PAGE_HEADER_SIZE + content)
+        has_buckets = BucketValue in map(type, values)
+        data = encode_leaf(pgid, overflow, keys, values, has_buckets)
+        cost = leaf_cost(len(keys), content - ELEMENT_SIZE * len(keys))
+        page = Leaf(pgid, overflow, keys, values, has_buckets=has_buckets, cost=cost)
+        self._add_page(page, data)
+        return pgid
+
+    def write_branch(self, keys: list[bytes], children: list[int], content: int) -> int:
+        """The same for a branch and its child pages.
+
+        Raises:
+            CorruptPageError: A page would become its own child.
+        """
+        pgid, overflow = self._allocate_run(PAGE_HEADER_SIZE + content)
+        try:
+            data = encode_branch(pgid, overflow, keys, children)
+        except FormatError as error:
+            raise self._db.pager.corrupt(pgid, str(error)) from None
+        self._add_page(Branch(pgid, overflow, keys, children, data), data)
+        return pgid
+
+    def write_moved(self, old: Branch, children: list[int], moved: list[int]) -> int:
+        """The same for a branch that has the keys of an old page, and its bytes.
+
+        Args:
+            old: The page.
+            children: All child pages.
+            moved: Positions of those that the old page has not.
+
+        Returns:
+            The new page's id.
+
+        Raises:
+            CorruptPageError: A page would become its own child.
+        """
+        pgid, overflow = self._allocate_run(len(old.data))
+        if pgid in children:
+            raise self._db.pager.corrupt(pgid, OWN_CHILD)
+        places = [(index, children[index]) for index in moved]
+        data = encode_moved(old.data, pgid, overflow, places)
+        self._add_page(Branch(pgid, overflow, old.keys, children, data), data)
+        return pgid
+
+    def _allocate_run(self, size: int) -> tuple[int, int]:
+        count = -(-size // self.page_size)
+        return self._allocate(count), count - 1
+
+    def _add_page(self, page: Page, data: bytes) -> None:
+        self.encoded[page.pgid] = data
+        self.decoded.append(page)
+
+    def _allocate(self, count: int) -> int:
+        """Consecutive pages from the freelist, or from behind the last one."""
+        pgid = self._db.freelist.allocate(self._txid, count)
+        if not pgid:
+            pgid = self.high_water_mark
+            self._db.plan_growth((pgid + count + 1) * self.page_size)
+            self.high_water_mark += count
+        work = self._work
+        work.page_count += count
+        work.page_alloc += count * self.page_size
+        return pgid
+
+    def write_freelist(self) -> tuple[int, int]:
+        """Put the list of free and pending pages into new pages.
+
+        Returns:
+            The first one's id, and how many there are behind it.
+        """
+        freelist = self._db.freelist
+        # One page more than needed when the size is a multiple of the page
+        # size, as bbolt does: it takes part in the golden vectors.
+        count = freelist_size(len(freelist)) // self.page_size + 1
+        pgid = self._allocate(count)
+        # It counts as allocated by this transaction, like any other page. When
+        # the next one frees it, it must not count as allocated by that one: a
+        # reader of this version would lose it (etcd#8813).
+        data = encode_freelist_body(pgid, count - 1, freelist.encoded())
+        if len(data) <= (count - 1) * self.page_size:
+            data = data.ljust(count * self.page_size, b"\0")
+        self.encoded[pgid] = data
+        return pgid, count - 1
+
+    def write_out(self) -> None:
+        """Write all pages to the file, by address, and wait until they are durable.
+
+        Raises:
+            StorageError: The system refused a write or the sync.
+        """
+        for pgid, run in self._contiguous():
+            self._db.pager.write(pgid * self.page_size, run)
+            self._work.write += 1
+        self._db.flush()
+
+    def _contiguous(self) -> Iterator[tuple[int, list[bytes]]]:
+        """New pages by address, neighbours together: one system call each.
+
+        The zeros behind a page's content are buffers by themselves, one for each
+        length: pages are half empty, and filling them up copied all of a large
+        commit once more, into memory that had to be had for it.
+        """
+        page_size = self.page_size
+        zeros: dict[int, bytes] = {}
+        start, end, run = 0, -1, list[bytes]()
+        for pgid in sorted(self.encoded):
+            data = self.encoded[pgid]
+            if pgid != end or len(run) > _MAX_RUN - 2:
+                if run:
+                    yield start, run
+                start, run = pgid, []
+            size = len(data)
+            missing = -size % page_size
+            run.append(data)
+            if missing:
+                run.append(
+                    zeros.get(missing) or zeros.setdefault(missing, bytes(missing))
+                )
+            end = pgid + (size + missing) // page_size
+        if run:
+            yield start, run
