@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from tornpage.beginnings import Beginnings
 from tornpage.choices import ReplayError, format_label
 from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer, Reached
+from tornpage.memory import Memory
 from tornpage.subject import Violation
 from tornpage.timeline import kind_of, where
 from tornpage.wording import fault_kinds
@@ -32,13 +34,13 @@ from tornpage.wording import fault_kinds
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
-    from tornpage.choices import Chooser, Tape
+    from tornpage.choices import Choice, Tape
     from tornpage.explore import Closure
     from tornpage.model import CrashModel
     from tornpage.subject import Subject
     from tornpage.trace import Operation
 
-__all__ = ["Experiment", "Finding", "Raised", "outcome_lines"]
+__all__ = ["Experiment", "Finding", "Raised", "beginnings_of", "outcome_lines"]
 
 # A crash point that took this many executions may be one that is never closed; from
 # here on it is worth knowing which reads branch. Correct stores take 1 to 40.
@@ -105,6 +107,17 @@ def _ignore(_: object) -> None:
     """Nobody wants to know."""
 
 
+def beginnings_of(subject: Subject, model: CrashModel) -> Beginnings | None:
+    """What programs of this subject may share; None when they may not.
+
+    A subject of which recovery is the same for all programs says so with
+    `recovers_alike = True`.
+    """
+    if not getattr(subject, "recovers_alike", False):
+        return None
+    return Beginnings(Memory(jumps=model.separate))
+
+
 def outcome_lines(subject: Subject, outcome: Hashable) -> Sequence[str]:
     """What recovery saw, in lines for people."""
     if isinstance(outcome, Raised):
@@ -121,6 +134,8 @@ class Experiment:
         program: The program.
         model: What a crash may do.
         cap: Most executions for one crash point.
+        beginnings: What is known of programs that began alike, under the same
+            subject, mutant, model and cap; see `beginnings_of`.
 
     Attributes:
         subject: As given.
@@ -133,7 +148,13 @@ class Experiment:
     """
 
     def __init__(
-        self, subject: Subject, program: Any, model: CrashModel, *, cap: int
+        self,
+        subject: Subject,
+        program: Any,
+        model: CrashModel,
+        *,
+        cap: int,
+        beginnings: Beginnings | None = None,
     ) -> None:
         self.subject = subject
         self.program = program
@@ -156,7 +177,13 @@ class Experiment:
         self._operations = self.disk.trace.operations()
         self.live = tuple(subject.live_violations(self.history))
         self.explorer = Explorer(
-            files, self.disk.trace, self._recover, model, cap=cap, notice=self._noticed
+            files,
+            self.disk.trace,
+            self._recover,
+            model,
+            cap=cap,
+            notice=self._noticed,
+            beginnings=beginnings,
         )
 
     def _recover(self, disk: Disk) -> Hashable:
@@ -167,14 +194,14 @@ class Experiment:
         except Exception as error:  # noqa: BLE001 - see the module's head
             return Raised.of(error)
 
-    def _noticed(self, chooser: Chooser) -> None:
+    def _noticed(self, choices: Sequence[Choice]) -> None:
         # The explorer reports distinct outcomes; faults that recovery coped with are
         # in the executions that led to the same one.
-        if chooser.asked:
-            self.faults.update(chain.from_iterable(map(fault_kinds, chooser.log)))
+        if choices:
+            self.faults.update(chain.from_iterable(map(fault_kinds, choices)))
         self._executions += 1
         if self._executions > _USUAL_EXECUTIONS:
-            self._branched.update(format_label(one.label) for one in chooser.log)
+            self._branched.update(format_label(one.label) for one in choices)
 
     @property
     def operations(self) -> Sequence[Operation]:

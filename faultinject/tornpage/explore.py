@@ -36,6 +36,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tornpage.beginnings import Known
 from tornpage.brute import arrives_in_pieces, platters
 from tornpage.choices import Choice, Chooser, Enumerator, Replay, Sampler, Tape
 from tornpage.disk import Disk
@@ -49,6 +50,7 @@ from tornpage.trace import Mark, Sync, SyncDir, Trace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tornpage.beginnings import Beginnings
     from tornpage.pieces import Changes
     from tornpage.trace import Operation, Record
 
@@ -117,6 +119,8 @@ class Explorer:
         reuse: Whether outcomes are reused at later points, and recoveries
             remembered.
         notice: Told after each execution, run or recalled, what was chosen.
+        beginnings: What is known of programs that began alike. They must have been
+            explored with the same recovery, model and cap.
     """
 
     def __init__(
@@ -128,7 +132,8 @@ class Explorer:
         *,
         cap: int = 10_000,
         reuse: bool = True,
-        notice: Callable[[Chooser], None] | None = None,
+        notice: Callable[[Sequence[Choice]], None] | None = None,
+        beginnings: Beginnings | None = None,
     ) -> None:
         if isinstance(files, Image):
             self._start: Image | None = files
@@ -142,6 +147,7 @@ class Explorer:
         self._cap = cap
         self._reuse = reuse
         self._notice = notice
+        self._beginnings = beginnings if self._start is None and reuse else None
         self._operations: list[Operation] = []
         # For each operation and the end: how many marks come before it.
         self._marks: list[Mark] = []
@@ -185,9 +191,12 @@ class Explorer:
                 counts as not closed. It is not asked about reused outcomes.
         """
         image = self._first_image()
-        # What it knows of a stretch is as of a place in `changes`, so it ends with it.
-        memory = Memory(jumps=self._start is None and self.model.separate)
         changes: list[Changes] = []
+        beginnings = self._beginnings
+        memory = beginnings.memory if beginnings else self.memory()
+        memory.begin(changes)
+        # The tree of beginnings, as long as this program is in it.
+        node = beginnings.of(self._files) if beginnings else None
         watch, stale = Watch(), True
         last: Closure | None = None
         for point in self.points():
@@ -197,21 +206,39 @@ class Explorer:
                 change = image.apply(self._operations[done])
                 changes.append(change)
                 stale = stale or watch.meets(change)
+            if inside and beginnings and node is not None:
+                node = beginnings.longer(node, self._operations[point.index])
             self.point = point
-            if last is not None and self._reuse and not stale:
+            known = node.known.get(inside) if node is not None else None
+            chosen: list[tuple[Choice, ...]] = []
+            if known is not None:
+                last, watch, stale = known.closure, known.watch, known.stale
+                memory.met |= known.ends
+                if self._notice is not None:
+                    for choices in known.chosen:
+                        self._notice(choices)
+            elif last is not None and self._reuse and not stale:
                 last = Closure(
                     point, last.outcomes, 0, 0, image.images_log2(), last.closed, True
                 )
             else:
                 watch = Watch()
-                known = memory if self._reuse else None
-                last, stale = self._search(image, point, watch, stop, known, changes)
+                last, stale = self._search(
+                    image, point, watch, stop, memory if self._reuse else None, chosen
+                )
+            if known is None and node is not None and last.closed:
+                ends = frozenset(memory.met)
+                node.known[inside] = Known(last, watch, stale, tuple(chosen), ends)
             yield last
+
+    def memory(self) -> Memory:
+        """An empty memory for recoveries under this model."""
+        return Memory(jumps=self._start is None and self.model.separate)
 
     def close(self, point: CrashPoint, stop: Stop | None = None) -> Closure:
         """Close one crash point; see `sweep` for `stop`."""
         self.point = point
-        return self._search(self._image_at(point), point, Watch(), stop, None, ())[0]
+        return self._search(self._image_at(point), point, Watch(), stop, None, [])[0]
 
     def eager(self, point: CrashPoint, limit: int = 100_000) -> frozenset[Hashable]:
         """The outcomes of all images of a crash point, each built in full.
@@ -265,9 +292,12 @@ class Explorer:
         watch: Watch,
         stop: Stop | None,
         memory: Memory | None,
-        changes: Sequence[Changes],
+        chosen: list[tuple[Choice, ...]],
     ) -> tuple[Closure, bool]:
-        """Visit every leaf; also says whether `stop` ended it."""
+        """Visit every leaf; also says whether `stop` ended it.
+
+        `chosen` gets the choices of each execution.
+        """
         found: dict[Hashable, Reached] = {}
         chooser = Enumerator()
         executions = recalled = 0
@@ -278,13 +308,15 @@ class Explorer:
             if memory is None:
                 outcome, ran = recover(disk), True
             else:
-                outcome, ran = memory.outcome(disk, recover, watch, changes)
+                outcome, ran = memory.outcome(disk, recover, watch)
             executions += ran
             recalled += not ran
+            log = tuple(chooser.log)
+            chosen.append(log)
             if self._notice is not None:
-                self._notice(chooser)
+                self._notice(log)
             if outcome not in found:
-                reached = Reached(outcome, chooser.tape, tuple(chooser.log))
+                reached = Reached(outcome, chooser.tape, log)
                 found[outcome] = reached
                 if stop is not None and stop(reached):
                     stopped = True

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from tornpage.life import Life, Node
     from tornpage.pieces import Changes, Watch
 
-__all__ = ["Memory"]
+__all__ = ["End", "Memory"]
 
 # What a disk asks of its life, first those whose first argument is a file.
 _FILE_STEPS: Final = frozenset(
@@ -91,11 +91,11 @@ class _Turn:
 
     def __init__(self, question: _Question) -> None:
         self.question = question
-        self.answers: dict[Any, _Turn | _End] = {}
+        self.answers: dict[Any, _Turn | End] = {}
         self.stretch: _Stretch | None = None
 
 
-class _End:
+class End:
     """An outcome, after which nothing is asked."""
 
     __slots__ = ("outcome",)
@@ -111,21 +111,29 @@ class _Stretch:
         steps: The steps.
         end: What comes behind them.
         pieces: What they consumed.
-        seen: So many changes were looked at, and concerned none of the pieces.
+        changes: What was changed before the crash points where it was walked.
+        seen: So many of these were looked at, and concerned none of the pieces.
     """
 
-    __slots__ = ("end", "pieces", "seen", "steps")
+    __slots__ = ("changes", "end", "pieces", "seen", "steps")
 
     def __init__(
-        self, steps: list[_Step], end: _Turn | _End, pieces: Watch, seen: int
+        self,
+        steps: list[_Step],
+        end: _Turn | End,
+        pieces: Watch,
+        changes: Sequence[Changes],
     ) -> None:
         self.steps = steps
         self.end = end
         self.pieces = pieces
-        self.seen = seen
+        self.changes = changes
+        self.seen = len(changes)
 
     def holds(self, changes: Sequence[Changes]) -> bool:
-        """Whether its pieces are what they were."""
+        """Whether its pieces are what they were, in the same program."""
+        if changes is not self.changes:
+            return False
         while self.seen < len(changes):
             if self.pieces.meets(changes[self.seen]):
                 return False
@@ -170,7 +178,7 @@ class _Record:
         self.kept = True
         self.stretches: list[tuple[int, int, Watch, bool]] = []
         self.blind = False
-        self.turns: dict[int, _Turn | _End] = {}
+        self.turns: dict[int, _Turn | End] = {}
         self._begin()
 
     def put(self, question: _Question) -> Any:
@@ -348,22 +356,31 @@ class Memory:
             a time or with lies: there a piece may be decided by another one.
         bound: Bytes to keep; beyond it everything is forgotten, which costs
             time and nothing else.
+
+    Attributes:
+        met: The outcomes that the present program has met.
     """
 
-    __slots__ = ("_bound", "_jumps", "_root", "_spent")
+    __slots__ = ("_bound", "_changes", "_jumps", "_met", "_root", "_spent", "met")
 
     def __init__(self, *, jumps: bool, bound: int = _BOUND) -> None:
         self._jumps = jumps
         self._bound = bound
         self._spent = 0
-        self._root: _Turn | _End | None = None
+        self._root: _Turn | End | None = None
+        self.begin(())
+
+    def begin(self, changes: Sequence[Changes]) -> None:
+        """Another program.
+
+        Args:
+            changes: Gets what each of its operations changes, as it is explored.
+        """
+        self._changes = changes
+        self.met: set[End] = set()
 
     def outcome(
-        self,
-        disk: Disk,
-        recover: Callable[[Disk], Hashable],
-        watch: Watch,
-        changes: Sequence[Changes],
+        self, disk: Disk, recover: Callable[[Disk], Hashable], watch: Watch
     ) -> tuple[Hashable, bool]:
         """What `recover` reports of a disk that has just crashed.
 
@@ -371,32 +388,33 @@ class Memory:
             disk: Fresh from the crash, nothing asked of it yet.
             recover: Always the same one, under the same model.
             watch: Gets every piece that is consumed.
-            changes: What each operation before the crash changed.
 
         Returns:
-            The outcome, and whether recovery was run for it.
+            The outcome, and whether this program had not met it before: then
+            recovery was run for it, now or for an earlier program.
 
         Raises:
             ReplayError: It is not deterministic.
         """
         life = disk._life
         record = _Record(life)
-        turn = self._walk(life, record, changes)
-        if isinstance(turn, _End):
+        end = self._walk(life, record)
+        ran = not isinstance(end, End)
+        if isinstance(end, End):
             record.finish()
-            outcome, ran = turn.outcome, False
         else:
-            outcome, ran = self._run(disk, recover, record), True
+            end = End(self._run(disk, recover, record))
         if record.kept and (ran or any(one[3] for one in record.stretches)):
-            self._keep(record, outcome, len(changes))
+            self._keep(record, end)
         for _, _, pieces, _ in record.stretches:
             watch.add(pieces)
-        return outcome, ran
+        new = end not in self.met
+        self.met.add(end)
+        return end.outcome, new
 
-    def _walk(
-        self, life: Life, record: _Record, changes: Sequence[Changes]
-    ) -> _Turn | _End | None:
+    def _walk(self, life: Life, record: _Record) -> _Turn | End | None:
         """Follow the answers as far as they are known; None: to where none is."""
+        changes = self._changes
         turn = self._root
         done = 0
         while isinstance(turn, _Turn):
@@ -429,20 +447,20 @@ class Memory:
             record.finish()
         return outcome
 
-    def _keep(self, record: _Record, outcome: Hashable, seen: int) -> None:
+    def _keep(self, record: _Record, end: End) -> None:
         """Hang what is new below what was walked, and note the stretches."""
         steps, turns = record.steps, record.turns
         if self._spent > self._bound or not turns:
             self._root, self._spent = None, 0
             turns.clear()
-            turns[0] = self._root = _Turn(steps[0][0]) if steps else _End(outcome)
+            turns[0] = self._root = _Turn(steps[0][0]) if steps else end
         walked = max(turns)
         turn = turns[walked]
         for at, (_, answer) in enumerate(steps[walked:], walked + 1):
             assert isinstance(turn, _Turn)
             below = turn.answers.get(answer)
             if below is None:
-                below = _Turn(steps[at][0]) if at < len(steps) else _End(outcome)
+                below = _Turn(steps[at][0]) if at < len(steps) else end
                 turn.answers[answer] = below
                 self._spent += _cost(steps[at - 1])
             turns[at] = turn = below
@@ -452,7 +470,9 @@ class Memory:
             begin = turns.get(first)
             if not new or not isinstance(begin, _Turn):
                 continue
-            begin.stretch = _Stretch(steps[first:behind], turns[behind], pieces, seen)
+            begin.stretch = _Stretch(
+                steps[first:behind], turns[behind], pieces, self._changes
+            )
 
 
 def _catch_up(life: Life, steps: Sequence[_Step]) -> None:

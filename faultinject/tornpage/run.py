@@ -38,7 +38,7 @@ from tornpage.certificate import (
 )
 from tornpage.choices import ReplayError
 from tornpage.code_digest import code_digest
-from tornpage.experiment import Experiment, Finding
+from tornpage.experiment import Experiment, Finding, beginnings_of
 from tornpage.fingerprint import Fingerprint, program_id
 from tornpage.model import CrashModel
 from tornpage.progress import silent
@@ -47,6 +47,7 @@ from tornpage.report import Origin, report
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from tornpage.beginnings import Beginnings
     from tornpage.explore import Closure
     from tornpage.progress import Watch
     from tornpage.subject import Subject
@@ -190,9 +191,15 @@ class _Runner:
     """One run in progress."""
 
     def __init__(
-        self, subject: Subject, plan: Plan, watch: Watch, clock: Callable[[], int]
+        self,
+        subject: Subject,
+        plan: Plan,
+        watch: Watch,
+        clock: Callable[[], int],
+        beginnings: Beginnings | None = None,
     ) -> None:
         self.subject = subject
+        self.beginnings = beginnings or beginnings_of(subject, plan.model)
         self.plan = plan
         self.watch = watch
         self.clock = clock
@@ -245,7 +252,9 @@ class _Runner:
     def cover(self, program: Any, seed: int | None) -> None:
         """Visit every crash point of one program."""
         plan = self.plan
-        experiment = Experiment(self.subject, program, plan.model, cap=plan.cap)
+        experiment = Experiment(
+            self.subject, program, plan.model, cap=plan.cap, beginnings=self.beginnings
+        )
         self.tally.program(experiment)
         # Before the program is run again: a subject may remember its last run only.
         fingerprint, behaviour = Fingerprint(experiment), Behaviour(experiment)
@@ -370,6 +379,7 @@ def cover(
     seed: int | None,
     *,
     clock: Callable[[], int] = time.monotonic_ns,
+    beginnings: Beginnings | None = None,
 ) -> Certificate:
     """Run one given program and visit all its crash points.
 
@@ -381,6 +391,8 @@ def cover(
         program: What to run.
         seed: The seed it was generated from; None when it was not.
         clock: Nanoseconds; tests put their own here.
+        beginnings: What is known of programs that began alike, covered by the same
+            plan.
 
     Raises:
         KeyError: The subject has no planted bug of the plan's name.
@@ -389,7 +401,7 @@ def cover(
     with ExitStack() as stack:
         if plan.mutant is not None:
             stack.enter_context(subject.mutant(plan.mutant))
-        runner = _Runner(subject, plan, silent, clock)
+        runner = _Runner(subject, plan, silent, clock, beginnings)
         runner.started = 1
         try:
             runner.cover(program, seed)

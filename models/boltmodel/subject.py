@@ -80,6 +80,8 @@ class ShearboltSubject:
         default_programs: Programs of a run that names no number.
         sometimes: Features that a long run must have seen.
         packages: Code under test outside this package, for certificates.
+        recovers_alike: Recovery is the same for all programs: it keeps nothing of a
+            run (`tornpage.beginnings`).
         default_model: Crash model of a run that names none. Bolt tears its
             meta page by checksum, which only a byte-granular tear exercises.
     """
@@ -90,6 +92,7 @@ class ShearboltSubject:
     default_model = "tear=byte"
     sometimes = SOMETIMES
     packages = ("shearbolt",)
+    recovers_alike = True
 
     def __init__(self) -> None:
         # Injected errors make the engine warn, and without any handler Python

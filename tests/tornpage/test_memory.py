@@ -11,6 +11,7 @@ from boltmodel.mutants import durability, recovery
 from boltmodel.subject import ShearboltSubject
 from tornpage.choices import Replay, ReplayError
 from tornpage.disk import Disk
+from tornpage.experiment import beginnings_of
 from tornpage.explore import Explorer
 from tornpage.memory import Memory
 from tornpage.model import CrashModel
@@ -19,20 +20,40 @@ from tornpage.pieces import Watch
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from tornpage.beginnings import Beginnings
+
 SUBJECT = ShearboltSubject()
 MODELS = [CrashModel.parse(text) for text in ("tear=byte", "xfs", "ext3-j")]
 
 
-def closures(seed: int, model: CrashModel, *, reuse: bool) -> list[object]:
-    """What is known of every crash point of a program, but for the work it took."""
+def explorer(
+    seed: int,
+    model: CrashModel,
+    *,
+    reuse: bool = True,
+    beginnings: Beginnings | None = None,
+) -> Explorer:
+    """The explorer of a program of the engine."""
     program = SUBJECT.generate(seed)
     files = SUBJECT.prepare(program)
     disk = Disk(files, model)
     SUBJECT.run(program, disk)
-    explorer = Explorer(files, disk.trace, SUBJECT.recover, model, cap=300, reuse=reuse)
+    return Explorer(
+        files,
+        disk.trace,
+        SUBJECT.recover,
+        model,
+        cap=300,
+        reuse=reuse,
+        beginnings=beginnings,
+    )
+
+
+def closures(seed: int, model: CrashModel, *, reuse: bool) -> list[object]:
+    """What is known of every crash point of a program, but for the work it took."""
     return [
         (one.point, one.outcomes, one.images_log2, one.closed)
-        for one in explorer.sweep()
+        for one in explorer(seed, model, reuse=reuse).sweep()
     ]
 
 
@@ -47,6 +68,32 @@ def test_outcomes_and_tapes_are_those_without_memory(mutant: str | None) -> None
                 assert remembered == closures(seed, model, reuse=False)
 
 
+@pytest.mark.parametrize("model", MODELS, ids=str)
+def test_programs_that_begin_alike_share_closures_and_count_as_if_alone(
+    model: CrashModel,
+) -> None:
+    beginnings = beginnings_of(SUBJECT, model)
+    assert beginnings is not None
+    for seed in (0, 3, 50, 52):
+        alone = list(explorer(seed, model).sweep())
+        assert list(explorer(seed, model, beginnings=beginnings).sweep()) == alone
+    # The last one ran nothing of what making a database takes.
+    calls = []
+    last = explorer(52, model, beginnings=beginnings)
+    last._recover = lambda disk: calls.append(disk) or SUBJECT.recover(disk)  # type: ignore[func-returns-value]
+    for closure in last.sweep():
+        if closure.point.index < 8:
+            assert not calls
+
+
+def test_a_subject_that_does_not_say_so_shares_nothing() -> None:
+    assert beginnings_of(Toy(), MODELS[0]) is None  # type: ignore[arg-type]
+
+
+class Toy:
+    """A subject that says nothing of its recovery."""
+
+
 def first_byte(disk: Disk) -> Hashable:
     """Recovery of a store that is one byte."""
     return disk.open("f").pread(1, 0)
@@ -55,7 +102,7 @@ def first_byte(disk: Disk) -> Hashable:
 def recovered(memory: Memory, content: bytes, recover: object) -> tuple[object, bool]:
     """One execution on a file of this content."""
     disk = Disk({"f": content})
-    return memory.outcome(disk, recover, Watch(), ())  # type: ignore[arg-type]
+    return memory.outcome(disk, recover, Watch())  # type: ignore[arg-type]
 
 
 def test_another_answer_of_the_disk_runs_recovery() -> None:
