@@ -21,10 +21,11 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tornpage.choices import ReplayError
-from tornpage.experiment import Experiment, Finding
+from tornpage.experiment import Experiment, Finding, beginnings_of
 from tornpage.gate_result import Planted
 from tornpage.model import CrashModel
 from tornpage.registry import file_digest, load, with_database
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    from tornpage.beginnings import Beginnings
     from tornpage.certificate import Certificate, ReportedViolation
     from tornpage.failure import Failure
     from tornpage.scene import Scene
@@ -267,7 +269,15 @@ def _cover(unit: Cover) -> Certificate:
         program = subject.decode(unit.program)
     else:
         program = subject.generate(unit.seed)
-    return cover(subject, unit.stage.plan(), program, unit.seed)
+    plan = unit.stage.plan()
+    shared = _beginnings(unit.stage)
+    return cover(subject, plan, program, unit.seed, beginnings=shared)
+
+
+@cache
+def _beginnings(stage: Stage) -> Beginnings | None:
+    """What programs of this stage have in common; for one process, so one code."""
+    return beginnings_of(stage.subject(), CrashModel.parse(stage.model))
 
 
 class _Hunt:

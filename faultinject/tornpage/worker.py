@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tornpage.certificate_json import to_json
 from tornpage.code_digest import code_digest
-from tornpage.experiment import Experiment
+from tornpage.experiment import Experiment, beginnings_of
 from tornpage.failure import Failure
 from tornpage.model import CrashModel
 from tornpage.registry import load, with_database
@@ -44,6 +44,7 @@ from tornpage.run import Plan, cover
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tornpage.beginnings import Beginnings
     from tornpage.subject import Subject
 
 __all__ = ["main", "plan_from_json", "plan_to_json", "serve", "work"]
@@ -75,13 +76,19 @@ def plan_from_json(data: dict[str, Any]) -> Plan:
     )
 
 
-def work(subject: Subject, plan: Plan, task: dict[str, Any]) -> dict[str, Any]:
+def work(
+    subject: Subject,
+    plan: Plan,
+    task: dict[str, Any],
+    beginnings: Beginnings | None = None,
+) -> dict[str, Any]:
     """Do one unit of work.
 
     Args:
         subject: The code under test.
         plan: How to test it.
         task: What to do; see the module's head.
+        beginnings: What is known of programs that began alike.
 
     Returns:
         The answer, as JSON values.
@@ -97,7 +104,7 @@ def work(subject: Subject, plan: Plan, task: dict[str, Any]) -> dict[str, Any]:
         program = subject.generate(task["seed"])
     else:
         program = subject.decode(task["program"])
-    certificate = cover(subject, plan, program, seed)
+    certificate = cover(subject, plan, program, seed, beginnings=beginnings)
     return {
         "certificate": to_json(certificate),
         "program": subject.encode(program),
@@ -139,8 +146,9 @@ def serve(lines: Iterable[str], answers: TextIO) -> None:
         answers.flush()
 
     say({"ready": True, "code": code_digest(subject)})
+    beginnings = beginnings_of(subject, plan.model)
     for line in incoming:
-        say(work(subject, plan, json.loads(line)))
+        say(work(subject, plan, json.loads(line), beginnings))
 
 
 def main() -> None:
