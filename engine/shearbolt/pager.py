@@ -85,11 +85,6 @@ _MAX_TRANSFER: Final = 0x4000_0000
 """Bytes in one system call; Linux moves at most 2 GiB - 4 KiB."""
 
 
-_ENTRY_COST: Final = 60
-"""Bytes an index takes for a pair beside the pair's objects: a dict takes 30 to 60,
-by how full it is."""
-
-
 class Pager:
     """Reads and writes the pages of one open file.
 
@@ -336,10 +331,11 @@ class Pager:
 
     def note(self, root: Branch, leaf: Page) -> None:
         """Put a leaf's pairs into the index of its tree, if there is room."""
-        cost = len(leaf.keys) * _ENTRY_COST
-        if self._spent + cost > self._budget:
-            return
         pairs = root.pairs
+        before = _dict_cost(len(pairs or ()))
+        after = _dict_cost(len(pairs or ()) + len(leaf.keys))
+        if self._spent + after - before > self._budget:
+            return
         if pairs is None:
             pairs = root.pairs = {}
             self._indexed[id(root)] = root
@@ -348,7 +344,7 @@ class Pager:
             pairs.update(pair for pair in found if pair[1].__class__ is not BucketValue)
         else:
             pairs.update(zip(leaf.keys, leaf.values, strict=True))
-        self._spent += cost
+        self._spent += _dict_cost(len(pairs)) - before
 
     def drop_indexes(self, freed: Callable[[int], bool] | None = None) -> None:
         """Forget all indexes, or those of trees whose root page is no more."""
@@ -358,7 +354,7 @@ class Pager:
             if freed is not None and not freed(pgid) and self.young.get(pgid) is root:
                 continue
             if self._indexed.pop(name, None) is not None:
-                self._spent -= len(root.pairs or ()) * _ENTRY_COST
+                self._spent -= _dict_cost(len(root.pairs or ()))
                 root.pairs = root.wait = None
 
     # -- bytes --
@@ -507,3 +503,12 @@ class Pager:
                 continue
             except OSError as error:
                 raise StorageError.of(error, operation, self.path) from error
+
+
+def _dict_cost(entries: int) -> int:
+    """Bytes of a dict beside its keys and values.
+
+    20 for each of its places, a power of two of which two thirds are used: 30 to 60
+    an entry. While it grows the old places exist too.
+    """
+    return entries and 20 << max(3, (entries * 3 // 2).bit_length())

@@ -1,13 +1,13 @@
 """Gets with an index beside the tree answer what the tree answers."""
 
 import random
+import sys
 import threading
 
 import pytest
 
 import shearbolt
 from shearbolt import TxClosedError
-from shearbolt.pager import _ENTRY_COST
 
 
 @pytest.fixture
@@ -150,7 +150,13 @@ def test_an_index_takes_only_room_that_is_left(path):
     with shearbolt.open(path, page_size=1024, no_sync=True) as db:
         filled(db, 4000)
     pages = _content(path, 1 << 30)
-    for size in (pages // 2, pages + 20_000, pages + 120_000, pages * 3):
+    whole = sys.getsizeof(dict.fromkeys(range(4000)))
+    for size, expected in (
+        (pages // 2, 0),
+        (pages + whole // 4, 600),
+        (pages + whole * 3 // 4, 2400),
+        (pages + whole * 5 // 4, 4000),
+    ):
         with shearbolt.open(path, cache_size=size) as db, db.view() as tx:
             bucket = tx.bucket(b"b")
             most = 0
@@ -160,11 +166,11 @@ def test_an_index_takes_only_room_that_is_left(path):
                 most = max(most, len(pairs))
                 held = [*db.pager.young.values(), *db.pager._old.values()]
                 if number % 50 == 0:
-                    cost = sum(page.cost for page in held) + len(pairs) * _ENTRY_COST
-                    assert cost <= size
+                    cost = sum(page.cost for page in held) + sys.getsizeof(pairs)
+                    assert cost <= size + sys.getsizeof({})
             if size > pages:
                 assert len(held) == len(db.pager.young)
-                assert most >= min(4000, (size - pages) // _ENTRY_COST - 30)
+                assert most >= expected
 
 
 def _content(path, size):
