@@ -66,7 +66,7 @@ __all__ = ["DEFAULT_FILL_PERCENT", "Bucket"]
 
 DEFAULT_FILL_PERCENT: Final = 0.5
 _MAX_SEQUENCE: Final = (1 << 64) - 1
-_EMPTY: Final = Leaf(0, 0, [], [], has_buckets=False, cost=leaf_cost(0, 0))
+_EMPTY: Final = Leaf(0, 0, (), (), has_buckets=False, cost=leaf_cost(0, 0))
 
 T = TypeVar("T")
 

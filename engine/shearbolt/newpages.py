@@ -102,7 +102,11 @@ class NewPages:
         has_buckets = BucketValue in map(type, values)
         data = encode_leaf(pgid, overflow, keys, values, has_buckets)
         cost = leaf_cost(len(keys), content - ELEMENT_SIZE * len(keys))
-        page = Leaf(pgid, overflow, keys, values, has_buckets=has_buckets, cost=cost)
+        page = Leaf(
+            pgid, overflow, tuple(keys), tuple(values),
+            has_buckets=has_buckets,
+            cost=cost,
+        )  # fmt: skip
         self._add_page(page, data)
         return pgid
 

@@ -120,14 +120,17 @@ class Node:
             self.key = keys[0]
         if isinstance(page, Branch):
             self._base = page
-            self._order = keys
+            self._order = page.keys
             self.children = page.children.copy()
             self.nodes = []
             self._moved = []
         else:
             content = page.cost - leaf_cost(len(keys), 0)
             self.pairs = LeafPairs(
-                keys, page.values, has_buckets=page.has_buckets, content=content
+                list(keys),
+                list(page.values),
+                has_buckets=page.has_buckets,
+                content=content,
             )
 
     @classmethod

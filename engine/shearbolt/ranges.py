@@ -12,7 +12,7 @@ whether it did and, if so, goes on from the key behind the one it gave last.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Sequence, ValuesView
 from dataclasses import dataclass
 from itertools import chain, starmap
 from operator import itemgetter
@@ -67,7 +67,7 @@ def _after_prefix(prefix: bytes) -> bytes | None:
 
 
 Path = list[tuple["Page | Node", int]]
-Chunk = tuple[list[bytes], list[bytes]]
+Chunk = tuple[Sequence[bytes], Sequence[bytes]]
 """Keys and values of a piece of a range."""
 
 
@@ -320,7 +320,9 @@ def _following(bucket: Bucket, path: Path, direction: int) -> Iterator[Page]:
             break
 
 
-def _plain(names: list[bytes], values: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+def _plain(
+    names: Sequence[bytes], values: Sequence[bytes]
+) -> tuple[list[bytes], list[bytes]]:
     """Without the buckets."""
     plain = [
         (name, value)
@@ -336,12 +338,11 @@ def _changing(bucket: Bucket, keys: Range, *, reverse: bool) -> Iterator[Chunk]:
     walk = _leaves_reversed if reverse else _leaves
     for leaf, low, high in walk(bucket, keys):
         for first, end in _pieces(low, high, reverse=reverse):
-            names = leaf.keys[first:end]
             if isinstance(leaf, Node):
-                values = leaf.pairs.values(first, end)
+                found: Sequence[bytes] = leaf.pairs.values(first, end)
             else:
-                values = leaf.values[first:end]
-            names, values = _plain(names, values)
+                found = leaf.values[first:end]
+            names, values = _plain(leaf.keys[first:end], found)
             if reverse:
                 names.reverse()
                 values.reverse()

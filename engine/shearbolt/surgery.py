@@ -390,10 +390,10 @@ def _clear(file: PageFile, pgid: int, start: int, end: int) -> Cleared:
             f"invalid: the start index ({start}) is equal to the end index ({end})"
         )
     stop = count if end == -1 else end
-    keys = page.keys[:start] + page.keys[stop:]
+    keys = [*page.keys[:start], *page.keys[stop:]]
     try:
         if page.is_leaf:
-            values = page.values[:start] + page.values[stop:]
+            values = [*page.values[:start], *page.values[stop:]]
             body = encode_leaf(pgid, 0, keys, values)
         else:
             children = page.children[:start] + page.children[stop:]

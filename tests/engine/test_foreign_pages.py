@@ -22,7 +22,7 @@ def test_elements_cleared_at_the_end_by_lowering_the_count_leave_the_others():
     # bbolt surgery clear-page-elements --to-index -1 changes nothing but the count.
     page, keys, values = _page(20, 12)
     leaf = _decode(page, 12)
-    assert (leaf.keys, leaf.values) == (keys[:12], values[:12])
+    assert (leaf.keys, leaf.values) == (tuple(keys[:12]), tuple(values[:12]))
 
 
 def test_a_count_that_is_too_high_is_damage():

@@ -281,7 +281,7 @@ def _by_element(
         return Branch(pgid, header.overflow, keys, children), end
     return (
         Leaf(
-            pgid, header.overflow, keys, values,
+            pgid, header.overflow, tuple(keys), tuple(values),
             has_buckets=any(value.__class__ is BucketValue for value in values),
             cost=leaf_cost(len(keys), content),
         ),

@@ -36,7 +36,7 @@ from shearbolt.salvage.pages import read_tolerant, read_tolerant_inline
 from shearbolt.salvage.records import Damage, FoundBucket, FoundPair, key_range
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from shearbolt.pager import Pager
     from shearbolt.salvage.pages import TolerantPage
@@ -289,11 +289,11 @@ class Walk:
         return Damage(pgid, offset, reason, lost, bucket.path, low, high)
 
 
-def _ascending(keys: list[bytes]) -> bool:
+def _ascending(keys: Sequence[bytes]) -> bool:
     return all(map(lt, keys, keys[1:]))
 
 
-def _within(keys: list[bytes], low: bytes | None, high: bytes | None) -> bool:
+def _within(keys: Sequence[bytes], low: bytes | None, high: bytes | None) -> bool:
     return not keys or (
         (low is None or min(keys) >= low) and (high is None or max(keys) < high)
     )
