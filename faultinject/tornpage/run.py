@@ -18,9 +18,10 @@ What it is not: it does no output and touches no file. The command does.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ from tornpage.progress import silent
 from tornpage.report import Origin, report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tornpage.beginnings import Beginnings
     from tornpage.explore import Closure
@@ -62,6 +63,9 @@ DEFAULT_CAP = 10_000
 # less than these seconds, before it is given up.
 _OVERTIME_SHARE = 1.0
 _OVERTIME_SECONDS = 5.0
+
+# New containers between two collections; Python's own value is 700.
+_COLLECT_AFTER = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,6 +346,21 @@ class _Runner:
         )
 
 
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """While entered, the cyclic collector runs seldom: measured, 12 % of a run.
+
+    What is remembered of recoveries is many objects that stay, and executions make
+    few cycles.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(_COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def _named(seed: int | None) -> str:
     return "the corpus" if seed is None else f"seed {seed}"
 
@@ -367,6 +386,7 @@ def run(
     with ExitStack() as stack:
         if plan.mutant is not None:
             stack.enter_context(subject.mutant(plan.mutant))
+        stack.enter_context(_few_collections())
         runner = _Runner(subject, plan, watch, clock)
         runner.run()
     return runner.certificate(((plan.seed, runner.started),) if runner.started else ())
