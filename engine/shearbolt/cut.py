@@ -29,7 +29,7 @@ from shearbolt.format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["is_one_piece", "pieces"]
 
@@ -49,9 +49,9 @@ def is_one_piece(count: int, size: int, page_size: int) -> bool:
 
 
 def pieces(
-    keys: list[bytes],
-    beside: Callable[[int, int], list[T]],
-    sizes: Callable[[list[bytes], list[T]], Iterable[int]],
+    keys: Sequence[bytes],
+    beside: Callable[[int, int], Sequence[T]],
+    sizes: Callable[[Sequence[bytes], Sequence[T]], Iterable[int]],
     page_size: int,
     fill_percent: float,
 ) -> Iterator[tuple[list[bytes], list[T], int]]:
@@ -88,8 +88,8 @@ def pieces(
             total = ends[-1] if ends else 0
             each = map(add, sizes(more, those), repeat(ELEMENT_SIZE))
             done = start - base
-            names = names[done:] + more
-            others = others[done:] + those
+            names = [*names[done:], *more]
+            others = [*others[done:], *those]
             ends = ends[done:] + list(accumulate(each, initial=total))[1:]
             base = start
         left = count - start

@@ -2,7 +2,7 @@
 
 Few changes come to most leaves and very many to some, so there are two forms:
 
-    lists   keys and values, sorted, side by side: at first the page's own lists, not
+    lists   keys and values, sorted, side by side: at first the page's own tuples, not
             touched and not copied. Deleting marks a position; it is taken out when
             somebody wants the order. Putting inserts into copies.
     dict    from the 17th put on. The order is made when somebody asks for it: the
@@ -22,10 +22,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from itertools import compress, islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from shearbolt.errors import IncompatibleValueError
 from shearbolt.format import BucketValue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["LeafPairs"]
 
@@ -42,8 +45,8 @@ class LeafPairs:
     """A leaf's pairs, sorted by key, to be changed.
 
     Args:
-        keys: Sorted keys; the list is not changed.
-        values: One a key; the list is not changed either.
+        keys: Sorted keys; not changed.
+        values: One a key; not changed either.
         has_buckets: Whether a value may be a bucket.
         content: Bytes of all these together.
     """
@@ -57,7 +60,8 @@ class LeafPairs:
         "_items",
         "_kept",
         "_keys",
-        "_own",
+        "_lists",
+        "_order",
         "_plain",
         "_puts",
         "_values",
@@ -65,8 +69,8 @@ class LeafPairs:
 
     def __init__(
         self,
-        keys: list[bytes],
-        values: list[bytes],
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
         *,
         has_buckets: bool,
         content: int,
@@ -75,16 +79,18 @@ class LeafPairs:
         self._buckets = has_buckets
         self._items: dict[bytes, bytes] | None = None
         # As lists: values, bytes of all (-1: not counted), which positions have not
-        # been deleted (None: all), how many, whether the lists may be changed, puts.
+        # been deleted (None: all), how many, both again when they may be changed
+        # in place, puts so far.
         self._values = values
         self._content = content
         self._kept: bytearray | None = None
         self._count = len(keys)
-        self._own = False
+        self._lists: tuple[list[bytes], list[bytes]] | None = None
         self._puts = 0
-        # As dict: since a key was deleted, those that are not in `_keys` yet, and
-        # those of `_keys` and of these that are not in the dict any more; whether a
-        # plain put is nothing but an entry.
+        # As dict: keys in order; since one was deleted, those that are not there yet,
+        # and those of both that are not in the dict any more; whether a plain put is
+        # nothing but an entry.
+        self._order = _NONE_FRESH
         self._fresh = _NONE_FRESH
         self._gone = _NONE_GONE
         self._plain = False
@@ -96,14 +102,14 @@ class LeafPairs:
     # -- reading --
 
     @property
-    def keys(self) -> list[bytes]:
+    def keys(self) -> Sequence[bytes]:
         """All keys, sorted. Not to be changed by the caller."""
         items = self._items
         if items is None:
             if self._kept is not None:
                 self._take_out()
             return self._keys
-        order, gone = self._keys, self._gone
+        order, gone = self._order, self._gone
         fresh = self._fresh if gone else self._behind()
         if fresh:
             if len(fresh) <= _ONE_BY_ONE:
@@ -127,11 +133,11 @@ class LeafPairs:
         """The dict's keys that came after the order was made."""
         items = self._items
         assert items is not None
-        fresh = list(islice(reversed(items), len(items) - len(self._keys)))
+        fresh = list(islice(reversed(items), len(items) - len(self._order)))
         fresh.reverse()
         return fresh
 
-    def values(self, first: int = 0, end: int | None = None) -> list[bytes]:
+    def values(self, first: int = 0, end: int | None = None) -> Sequence[bytes]:
         """The values from one position to another, in the keys' order."""
         keys, items = self.keys, self._items
         if items is None:
@@ -213,15 +219,14 @@ class LeafPairs:
     def _insert(self, key: bytes, value: bytes, *, plain: bool) -> None:
         if self._kept is not None:
             self._take_out()
-        keys, values = self._keys, self._values
-        at = bisect_left(keys, key)
-        known = at < len(keys) and keys[at] == key
-        if known and plain and values[at].__class__ is BucketValue:
+        at = bisect_left(self._keys, key)
+        known = at < len(self._keys) and self._keys[at] == key
+        if known and plain and self._values[at].__class__ is BucketValue:
             raise IncompatibleValueError(key)
-        if not self._own:
-            keys = self._keys = keys.copy()
-            values = self._values = values.copy()
-            self._own = True
+        if self._lists is None:
+            self._lists = list(self._keys), list(self._values)
+            self._keys, self._values = self._lists
+        keys, values = self._lists
         self._puts += 1
         self._content = -1
         if known:
@@ -280,13 +285,13 @@ class LeafPairs:
                 self._content += other._content
             else:
                 self._content = -1
-            self._keys = self.keys + more
-            self._values = self._values + others
+            self._keys = (*self.keys, *more)
+            self._values = (*self._values, *others)
             self._count += other._count
-            self._own = True
+            self._lists = None
             return
         items = self._to_dict() if self._items is None else self._items
-        self._keys = self.keys + more
+        self._order = [*self.keys, *more]
         items.update(zip(more, others, strict=True))
         self._plain = not self._buckets
 
@@ -294,25 +299,26 @@ class LeafPairs:
 
     def _take_out(self) -> None:
         """Remove the positions that were deleted from the lists."""
-        keys, values, kept = self._keys, self._values, self._kept
+        kept = self._kept
         assert kept is not None
-        if self._own and len(kept) - self._count <= _ONE_BY_ONE:
+        if self._lists is not None and len(kept) - self._count <= _ONE_BY_ONE:
+            keys, values = self._lists
             at = kept.rfind(0)
             while at >= 0:
                 del keys[at], values[at]
                 at = kept.rfind(0, 0, at)
         else:
-            self._keys = list(compress(keys, kept))
-            self._values = list(compress(values, kept))
-            self._own = True
+            self._keys = tuple(compress(self._keys, kept))
+            self._values = tuple(compress(self._values, kept))
+            self._lists = None
         self._kept = None
 
     def _to_dict(self) -> dict[bytes, bytes]:
         """Go over to the other form."""
         keys = self.keys
         items = self._items = dict(zip(keys, self._values, strict=True))
-        if not self._own:
-            self._keys = keys.copy()
+        self._order = list(keys)
         self._plain = not self._buckets
-        self._values = []
+        self._keys = self._values = ()
+        self._lists = None
         return items

@@ -35,7 +35,7 @@ from shearbolt.format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from shearbolt.format import Meta, Page
     from shearbolt.handle import DB
@@ -87,7 +87,9 @@ class NewPages:
         self.encoded = {}
         self.decoded = []
 
-    def write_leaf(self, keys: list[bytes], values: list[bytes], content: int) -> int:
+    def write_leaf(
+        self, keys: Sequence[bytes], values: Sequence[bytes], content: int
+    ) -> int:
         """Put a leaf's pairs, sorted, into new pages.
 
         Args:
@@ -110,7 +112,9 @@ class NewPages:
         self._add_page(page, data)
         return pgid
 
-    def write_branch(self, keys: list[bytes], children: list[int], content: int) -> int:
+    def write_branch(
+        self, keys: Sequence[bytes], children: Sequence[int], content: int
+    ) -> int:
         """The same for a branch and its child pages.
 
         Raises:
@@ -121,7 +125,7 @@ class NewPages:
             data = encode_branch(pgid, overflow, keys, children)
         except FormatError as error:
             raise self._db.pager.corrupt(pgid, str(error)) from None
-        self._add_page(Branch(pgid, overflow, keys, children, data), data)
+        self._add_page(Branch(pgid, overflow, list(keys), list(children), data), data)
         return pgid
 
     def write_moved(self, old: Branch, children: list[int], moved: list[int]) -> int:

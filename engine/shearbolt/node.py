@@ -39,7 +39,7 @@ from shearbolt.format import (
 from shearbolt.leafpairs import LeafPairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from shearbolt.bucket import Bucket
     from shearbolt.format import Page
@@ -54,7 +54,7 @@ _NO_NODES: Final[list[Node]] = []
 _NO_CHILDREN: Final[list[int]] = []
 _NO_KEYS: Final[list[bytes]] = []
 _NONE_MOVED: Final[list[int]] = []
-_NO_PAIRS: Final = LeafPairs([], [], has_buckets=False, content=0)
+_NO_PAIRS: Final = LeafPairs((), (), has_buckets=False, content=0)
 
 
 class Node:
@@ -127,10 +127,7 @@ class Node:
         else:
             content = page.cost - leaf_cost(len(keys), 0)
             self.pairs = LeafPairs(
-                list(keys),
-                list(page.values),
-                has_buckets=page.has_buckets,
-                content=content,
+                keys, page.values, has_buckets=page.has_buckets, content=content
             )
 
     @classmethod
@@ -151,7 +148,7 @@ class Node:
     # -- elements --
 
     @property
-    def keys(self) -> list[bytes]:
+    def keys(self) -> Sequence[bytes]:
         """All keys, sorted. Not to be changed by the caller."""
         return self.pairs.keys if self.is_leaf else self._order
 
@@ -267,7 +264,7 @@ class Node:
     def _become_empty_leaf(self) -> None:
         """A root whose last child is gone is an empty tree."""
         self.is_leaf = True
-        self.pairs = LeafPairs([], [], has_buckets=False, content=0)
+        self.pairs = LeafPairs((), (), has_buckets=False, content=0)
 
     def _collapse(self) -> None:
         """A root with one child becomes that child."""
@@ -358,14 +355,14 @@ class Node:
 
     def _write(
         self,
-        write: Callable[[list[bytes], list[T], int], int],
-        beside: Callable[[int, int], list[T]],
-        sizes: Callable[[list[bytes], list[T]], Iterable[int]],
+        write: Callable[[Sequence[bytes], Sequence[T], int], int],
+        beside: Callable[[int, int], Sequence[T]],
+        sizes: Callable[[Sequence[bytes], Sequence[T]], Iterable[int]],
     ) -> None:
         """Cut the node, write every piece, tell the parent."""
         tx, keys = self.bucket.tx, self.keys
         count = len(keys)
-        parts: Iterable[tuple[list[bytes], list[T], int]]
+        parts: Iterable[tuple[Sequence[bytes], Sequence[T], int]]
         size = self._size_if_small(tx.page_size)
         if is_one_piece(count, size, tx.page_size):
             parts = ((keys, beside(0, count), size - PAGE_HEADER_SIZE),)
@@ -410,11 +407,11 @@ class Node:
         return self.children if end - first == self.count else self.children[first:end]
 
 
-def _leaf_sizes(keys: list[bytes], values: list[bytes]) -> Iterable[int]:
+def _leaf_sizes(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterable[int]:
     return map(add, map(len, keys), map(len, values))
 
 
-def _branch_sizes(keys: list[bytes], _: list[int]) -> Iterable[int]:
+def _branch_sizes(keys: Sequence[bytes], _: Sequence[int]) -> Iterable[int]:
     return map(len, keys)
 
 

@@ -17,9 +17,9 @@ def made(plain):
 
 
 def require_same(pairs, plain):
-    assert pairs.keys == sorted(plain)
-    assert pairs.values() == [plain[key] for key in sorted(plain)]
-    assert pairs.values(1, 3) == pairs.values()[1:3]
+    assert list(pairs.keys) == sorted(plain)
+    assert list(pairs.values()) == [plain[key] for key in sorted(plain)]
+    assert list(pairs.values(1, 3)) == list(pairs.values())[1:3]
     require_same_sizes(pairs, plain)
 
 

@@ -35,9 +35,9 @@ def test_the_engine_never_touches_what_is_needed():
 @pytest.mark.parametrize(
     ("name", "file", "why"),
     [
-        ("early-reuse", "tx.py", "which is the newest durable"),
-        ("readers-ignored", "tx.py", "which is read"),
-        ("no-meta-sync", "tx.py", "which is the newest durable"),
+        ("early-reuse", "newpages.py", "which is the newest durable"),
+        ("readers-ignored", "newpages.py", "which is read"),
+        ("no-meta-sync", "newpages.py", "which is the newest durable"),
         ("wrong-slot", "", "page 0 of transaction"),
     ],
 )

@@ -19,6 +19,8 @@ from shearbolt.node import Node
 from shearbolt.pager import Pager
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from boltmodel.mutants.plant import Call, Planter
     from shearbolt.format import Page
 
@@ -73,7 +75,7 @@ def _split_drops_key(planter: Planter) -> None:
     needs="run",
 )
 def _split_keeps_both(planter: Planter) -> None:
-    pieces: list[tuple[list[bytes], list[bytes]]] = []
+    pieces: list[tuple[list[bytes], Sequence[bytes]]] = []
 
     def spill(original: Call, self: Node) -> None:
         keys = list(self.keys)
@@ -335,13 +337,13 @@ def _get_goes_left(planter: Planter) -> None:
 def _insert_unsorted(planter: Planter) -> None:
     sorted_keys: property = vars(LeafPairs)["keys"]
 
-    def keys(self: LeafPairs) -> list[bytes]:
+    def keys(self: LeafPairs) -> Sequence[bytes]:
         if self._items is None:
-            found: list[bytes] = sorted_keys.__get__(self)
+            found: Sequence[bytes] = sorted_keys.__get__(self)
             return found
-        self._keys += self._fresh if self._gone else self._behind()
+        self._order += self._fresh if self._gone else self._behind()
         self._fresh = []
-        return self._keys
+        return self._order
 
     # No insertion into sorted lists: every new key waits to be sorted in.
     planter.replace(leafpairs, "_ONE_BY_ONE", 0)
