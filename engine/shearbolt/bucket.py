@@ -25,6 +25,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from shearbolt.cursor import Cursor
+from shearbolt.encoding import encode_bucket, encode_inline_bucket
 from shearbolt.errors import (
     BucketExistsError,
     BucketNameRequiredError,
@@ -45,8 +46,6 @@ from shearbolt.format import (
     FormatError,
     Leaf,
     decode_bucket,
-    encode_bucket,
-    encode_inline_bucket,
     leaf_cost,
 )
 from shearbolt.lookup import find

@@ -1,4 +1,4 @@
-"""The bbolt file format, version 2: bytes to records and back.
+"""The bbolt file format, version 2: bytes to records.
 
 A file is an array of pages of one size, a power of two from 1 KiB to 64 KiB
 (others' files: up to 16 MiB). Page N starts at byte N * page_size. A page that
@@ -30,7 +30,8 @@ header of their own. All numbers are little-endian.
     bucket    a leaf value { root pgid u64, sequence u64 }. Root 0: the bucket
     (value)   is inline and a whole leaf page of id 0 follows.
 
-This module knows bytes only. It opens no file and keeps no state; it checks
+The way back is in `encoding`; metas and headers, which have few fields, go both ways
+here. This module knows bytes only. It opens no file and keeps no state; it checks
 every count and position it reads against the bytes that are there, so that a
 damaged page ends in `FormatError`, which the pager turns into a
 `CorruptPageError` with path and offset.
@@ -44,7 +45,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from operator import add, sub
+from operator import add
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -84,8 +85,6 @@ MAX_TXID: Final = (1 << 63) - 1
 
 HEADER: Final = struct.Struct("<QHHI")
 """A page header's fields: page id, flags, count, overflow."""
-_PGID: Final = struct.Struct("<Q")
-_OVERFLOW: Final = struct.Struct("<I")
 _META: Final = struct.Struct("<IIIIQQQQQQ")
 _META_SUM_AT: Final = 56
 _BUCKET: Final = struct.Struct("<QQ")
@@ -582,176 +581,7 @@ def decode_freelist(
     return list(struct.unpack(f"<{count}Q", read(PAGE_HEADER_SIZE + skip, 8 * count)))
 
 
-# The way back: element tables by the sizes they describe. Encoding 15 pairs takes
-# 3 us with this and 6 us without.
-_Shape = tuple[tuple[int, ...], tuple[int, ...], tuple[type[bytes], ...]]
-_tables: Final[dict[_Shape, bytes]] = {}
-
-
-def encode_leaf(
-    pgid: int,
-    overflow: int,
-    keys: Sequence[bytes],
-    values: Sequence[bytes],
-    has_buckets: bool | None = None,
-) -> bytes:
-    """A leaf page without the zeros behind its content.
-
-    Args:
-        pgid: The page.
-        overflow: Pages behind it.
-        keys: Sorted.
-        values: One a key.
-        has_buckets: Whether any value is a bucket, if that is known.
-
-    Raises:
-        FormatError: 65,535 elements or more, which the count cannot hold.
-    """
-    count = len(keys)
-    if count >= COUNT_OVERFLOW:
-        raise FormatError(f"{count} elements in one page, at most 65534 fit", 10)
-    if has_buckets is None:
-        has_buckets = BucketValue in map(type, values)
-    kinds: tuple[type[bytes], ...] = tuple(map(type, values)) if has_buckets else ()
-    shape = (tuple(map(len, keys)), tuple(map(len, values)), kinds)
-    table = _tables.get(shape)
-    if table is None:
-        table = _leaf_table(shape)
-    parts = [b""] * (2 * count + 2)
-    parts[0] = HEADER.pack(pgid, LEAF, count, overflow)
-    parts[1] = table
-    parts[2::2] = keys
-    parts[3::2] = values
-    return b"".join(parts)
-
-
-def _leaf_table(shape: _Shape) -> bytes:
-    """The element table of a leaf of this shape."""
-    key_sizes, value_sizes, kinds = shape
-    count = len(key_sizes)
-    fields = [0] * (4 * count)
-    fields[1::4] = _positions(list(map(add, key_sizes, value_sizes)))
-    fields[2::4] = key_sizes
-    fields[3::4] = value_sizes
-    for index, kind in enumerate(kinds):
-        if kind is BucketValue:
-            fields[4 * index] = BUCKET_LEAF
-    table = struct.pack(f"<{4 * count}I", *fields)
-    if len(table) <= _MAX_LAYOUT_TABLE:
-        if len(_tables) >= _MAX_LAYOUTS:
-            _tables.clear()
-        _tables[shape] = table
-    return table
-
-
-def _positions(sizes: Sequence[int]) -> list[int]:
-    """Where elements of these sizes begin, each counted from its own header."""
-    table = ELEMENT_SIZE * len(sizes)
-    ends = accumulate(sizes, initial=table)
-    return list(map(sub, ends, range(0, table, ELEMENT_SIZE)))
-
-
-def encode_branch(
-    pgid: int, overflow: int, keys: Sequence[bytes], children: Sequence[int]
-) -> bytes:
-    """A branch page without the zeros behind its content.
-
-    Raises:
-        FormatError: 65,535 elements or more, or a page that is its own child.
-    """
-    count = len(keys)
-    if count >= COUNT_OVERFLOW:
-        raise FormatError(f"{count} elements in one page, at most 65534 fit", 10)
-    if pgid in children:
-        raise FormatError(OWN_CHILD, PAGE_HEADER_SIZE)
-    sizes = tuple(map(len, keys))
-    heads = _branch_heads.get(sizes)
-    if heads is None:
-        heads = _branch_table(sizes)
-    fields = [0] * (2 * count)
-    fields[0::2] = heads
-    fields[1::2] = children
-    table = struct.pack(f"<{2 * count}Q", *fields)
-    return b"".join([HEADER.pack(pgid, BRANCH, count, overflow), table, *keys])
-
-
-# Position and size of every element as one number, by the sizes. Encoding 63 keys
-# takes 6 us with this and 11 us without.
-_branch_heads: Final[dict[tuple[int, ...], tuple[int, ...]]] = {}
-_MAX_BRANCH_HEADS: Final = 64
-"""At most 256 elements each: together at most 1 MiB."""
-
-
-def _branch_table(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """The first eight bytes of every element of a branch of these key sizes."""
-    heads = tuple(
-        position | size << 32
-        for position, size in zip(_positions(sizes), sizes, strict=True)
-    )
-    if ELEMENT_SIZE * len(sizes) <= _MAX_LAYOUT_TABLE:
-        if len(_branch_heads) >= _MAX_BRANCH_HEADS:
-            _branch_heads.clear()
-        _branch_heads[sizes] = heads
-    return heads
-
-
-def encode_moved(
-    data: bytes, pgid: int, overflow: int, moved: Iterable[tuple[int, int]]
-) -> bytes:
-    """A branch page of which only children have moved: its old bytes, and these.
-
-    Every commit writes the branches above what it changes. Encoding one of 63 keys
-    anew takes 7 us and touches all of them; this takes 1.
-
-    Args:
-        data: The old page.
-        pgid: The new one.
-        overflow: Pages behind it.
-        moved: Which children (by position), and where they are now.
-    """
-    page = bytearray(data)
-    _PGID.pack_into(page, 0, pgid)
-    _OVERFLOW.pack_into(page, 12, overflow)
-    for index, child in moved:
-        _PGID.pack_into(page, PAGE_HEADER_SIZE + ELEMENT_SIZE * index + 8, child)
-    return bytes(page)
-
-
-def freelist_size(count: int) -> int:
-    """Bytes of a freelist page of so many ids (bbolt EstimatedWritePageSize)."""
-    return PAGE_HEADER_SIZE + 8 * (count + (count >= COUNT_OVERFLOW))
-
-
-def encode_freelist(pgid: int, overflow: int, ids: Sequence[int]) -> bytes:
-    """A freelist page without the zeros behind its content; `ids` are sorted."""
-    body = struct.pack(f"<{len(ids)}Q", *ids)
-    return encode_freelist_body(pgid, overflow, body)
-
-
-def encode_freelist_body(pgid: int, overflow: int, body: bytes) -> bytes:
-    """The same from ids that are bytes already."""
-    count = len(body) // 8
-    if count < COUNT_OVERFLOW:
-        head = HEADER.pack(pgid, FREELIST, count, overflow)
-    else:
-        head = HEADER.pack(pgid, FREELIST, COUNT_OVERFLOW, overflow)
-        head += count.to_bytes(8, "little")
-    return head + body
-
-
 # -- buckets ---------------------------------------------------------------------
-
-
-def encode_bucket(root: int, sequence: int) -> BucketValue:
-    """The value under a bucket's name when the bucket has pages of its own."""
-    return BucketValue(_BUCKET.pack(root, sequence))
-
-
-def encode_inline_bucket(
-    sequence: int, keys: Sequence[bytes], values: Sequence[bytes]
-) -> BucketValue:
-    """The value under a bucket's name when the bucket lives in that value."""
-    return BucketValue(_BUCKET.pack(0, sequence) + encode_leaf(0, 0, keys, values))
 
 
 def decode_bucket(value: bytes) -> tuple[int, int, Leaf | None]:

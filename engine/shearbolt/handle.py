@@ -57,6 +57,7 @@ from weakref import ref
 
 from shearbolt import doubt
 from shearbolt.batch import Batcher
+from shearbolt.encoding import freelist_size
 from shearbolt.errors import (
     DatabaseFailedError,
     DatabaseNotOpenError,
@@ -67,7 +68,7 @@ from shearbolt.errors import (
     StorageError,
     WouldDeadlockError,
 )
-from shearbolt.format import MAX_TXID, freelist_size
+from shearbolt.format import MAX_TXID
 from shearbolt.freelist import ArrayFreelist
 from shearbolt.pager import Pager
 from shearbolt.stats import Info, Stats, Work

@@ -18,6 +18,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from shearbolt.encoding import (
+    encode_branch,
+    encode_freelist_body,
+    encode_leaf,
+    encode_moved,
+    freelist_size,
+)
 from shearbolt.format import (
     ELEMENT_SIZE,
     OWN_CHILD,
@@ -26,11 +33,6 @@ from shearbolt.format import (
     BucketValue,
     FormatError,
     Leaf,
-    encode_branch,
-    encode_freelist_body,
-    encode_leaf,
-    encode_moved,
-    freelist_size,
     leaf_cost,
 )
 

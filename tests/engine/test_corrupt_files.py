@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import shearbolt
+from shearbolt import encoding, salvage
 from shearbolt import format as fmt
-from shearbolt import salvage
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "ci"))
 
@@ -225,9 +225,9 @@ def test_a_chain_of_branches_deeper_than_any_tree() -> None:
 
 
 def test_nested_inline_buckets_take_no_memory_squared() -> None:
-    value = fmt.encode_inline_bucket(0, [b"k"], [b"v"])
+    value = encoding.encode_inline_bucket(0, [b"k"], [b"v"])
     for _ in range(150):
-        value = fmt.encode_inline_bucket(0, [b"i"], [value])
+        value = encoding.encode_inline_bucket(0, [b"i"], [value])
     run = make.leaf(3, {b"b": value}, overflow=(len(value) + 64) // PAGE)
     data = make.file({3: run})
     storage = MemoryStorage({"db": data})

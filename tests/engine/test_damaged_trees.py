@@ -11,14 +11,8 @@ import pytest
 
 import shearbolt
 from shearbolt import CorruptPageError
-from shearbolt.format import (
-    BucketValue,
-    Header,
-    Leaf,
-    Meta,
-    encode_branch,
-    encode_leaf,
-)
+from shearbolt.encoding import encode_branch, encode_leaf
+from shearbolt.format import BucketValue, Header, Leaf, Meta
 
 PAGE = 1024
 KEYS = [b"%06d" % i for i in range(0, 4000, 2)]

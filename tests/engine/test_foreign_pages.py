@@ -3,7 +3,8 @@
 import pytest
 
 import shearbolt
-from shearbolt.format import FormatError, decode_leaf, encode_leaf
+from shearbolt.encoding import encode_leaf
+from shearbolt.format import FormatError, decode_leaf
 
 
 def _page(count_written, count_stated):

@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
+from shearbolt.encoding import encode_freelist
 from shearbolt.errors import CorruptPageError
-from shearbolt.format import COUNT_OVERFLOW, decode_freelist, encode_freelist
+from shearbolt.format import COUNT_OVERFLOW, decode_freelist
 from shearbolt.freelist import (
     ArrayFreelist,
     FreelistError,

@@ -6,13 +6,8 @@ import random
 import pytest
 
 import shearbolt
-from shearbolt.format import (
-    MAX_TXID,
-    FormatError,
-    encode_branch,
-    encode_leaf,
-    fnv1a,
-)
+from shearbolt.encoding import encode_branch, encode_leaf
+from shearbolt.format import MAX_TXID, FormatError, fnv1a
 from shearbolt.handle import _ClosedFile, _map_size
 from shearbolt.pagefile import RawMeta, UnreadablePageError
 from shearbolt.salvage.repair import _sound_page_size

@@ -19,7 +19,7 @@ from shearbolt import (
     TxClosedError,
     TxStats,
 )
-from shearbolt.format import encode_branch, encode_leaf
+from shearbolt.encoding import encode_branch, encode_leaf
 
 
 def fill(db, count=1000, name=b"b", size=50):

@@ -5,7 +5,8 @@ import random
 import pytest
 
 import shearbolt
-from shearbolt.format import Branch, encode_branch, encode_moved
+from shearbolt.encoding import encode_branch, encode_moved
+from shearbolt.format import Branch
 
 
 def test_a_moved_branch_is_the_branch_encoded_anew():

@@ -28,6 +28,7 @@ from __future__ import annotations
 from os import fsdecode
 from typing import TYPE_CHECKING, Final, Self
 
+from shearbolt.encoding import freelist_size
 from shearbolt.errors import (
     CorruptPageError,
     LockTimeoutError,
@@ -43,7 +44,6 @@ from shearbolt.format import (
     BucketValue,
     FormatError,
     Leaf,
-    freelist_size,
 )
 from shearbolt.pager import Pager
 from shearbolt.salvage.metas import find_metas

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from boltmodel.mutants.plant import Gallery
 from shearbolt import bucket as buckets
 from shearbolt.bucket import Bucket
+from shearbolt.encoding import encode_inline_bucket
 from shearbolt.errors import IncompatibleValueError, SameBucketsError
-from shearbolt.format import BucketValue, encode_inline_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boltmodel.mutants.plant import Call, Planter
-    from shearbolt.format import Page
+    from shearbolt.format import BucketValue, Page
     from shearbolt.node import Node
 
 __all__ = ["MUTANTS"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from shearbolt import encoding
 from shearbolt import format as fmt
 
 PAGE = 1024
@@ -25,20 +26,22 @@ def header(pgid: int, flags: int, count: int, overflow: int = 0) -> bytes:
 
 def leaf(pgid: int, pairs: dict | list, overflow: int = 0) -> bytes:
     pairs = list(pairs.items()) if isinstance(pairs, dict) else pairs
-    return fmt.encode_leaf(pgid, overflow, [k for k, _ in pairs], [v for _, v in pairs])
+    return encoding.encode_leaf(
+        pgid, overflow, [k for k, _ in pairs], [v for _, v in pairs]
+    )
 
 
 def branch(pgid: int, children: list[tuple[bytes, int]]) -> bytes:
     keys, pages = [k for k, _ in children], [c for _, c in children]
     # Under another number first: the engine refuses to write a page that is
     # its own child, and some of these must be.
-    data = bytearray(fmt.encode_branch(1 << 40, 0, keys, pages))
+    data = bytearray(encoding.encode_branch(1 << 40, 0, keys, pages))
     data[0:8] = pgid.to_bytes(8, "little")
     return bytes(data)
 
 
 def bucket(root: int) -> fmt.BucketValue:
-    return fmt.encode_bucket(root, 0)
+    return encoding.encode_bucket(root, 0)
 
 
 def meta(*, page_size=PAGE, root=3, freelist=2, end=4, txid=2) -> fmt.Meta:
@@ -65,7 +68,7 @@ def file(pages: dict[int, bytes], *, free=(), txid=2, freelist=None, end=0) -> b
     }
     if freelist is None:
         ids = sorted({*range(2, last + 1)} - used | {*free})
-        freelist = fmt.encode_freelist(2, 0, ids)
+        freelist = encoding.encode_freelist(2, 0, ids)
     image = bytearray((last + 1) * PAGE)
     for pgid, data in {2: freelist, **pages}.items():
         image[pgid * PAGE : pgid * PAGE + len(data)] = data
@@ -268,15 +271,15 @@ def short_bucket() -> bytes:
 
 def inline_nest() -> bytes:
     """Twelve inline buckets, each inside the next."""
-    value = fmt.encode_inline_bucket(0, [b"k"], [b"v"])
+    value = encoding.encode_inline_bucket(0, [b"k"], [b"v"])
     for _ in range(12):
-        value = fmt.encode_inline_bucket(0, [b"in"], [value])
+        value = encoding.encode_inline_bucket(0, [b"in"], [value])
     return file({3: leaf(3, {b"b": value})})
 
 
 def inline_branch() -> bytes:
     """An inline bucket whose page is a branch."""
-    value = bytearray(fmt.encode_inline_bucket(0, [b"k"], [b"v"]))
+    value = bytearray(encoding.encode_inline_bucket(0, [b"k"], [b"v"]))
     value[24] = BRANCH
     return file({3: leaf(3, {b"b": fmt.BucketValue(value)})})
 
@@ -332,7 +335,7 @@ def freelist_with_root() -> bytes:
 
 def freelist_twice() -> bytes:
     """A page that is free twice."""
-    page = fmt.encode_freelist(2, 0, [5, 5])
+    page = encoding.encode_freelist(2, 0, [5, 5])
     return file(
         _one_bucket(p4=leaf(4, _pairs("a")), p6=leaf(6, {})), freelist=page
     )  # fmt: skip
@@ -340,7 +343,7 @@ def freelist_twice() -> bytes:
 
 def freelist_out_of_range() -> bytes:
     """A free page behind the last one."""
-    page = fmt.encode_freelist(2, 0, [99])
+    page = encoding.encode_freelist(2, 0, [99])
     return file(_one_bucket(p4=leaf(4, _pairs("a"))), freelist=page)
 
 
