@@ -17,7 +17,7 @@ import argparse
 import os
 import sys
 
-from ci.bench import engine, freelist
+from ci.bench import engine, explorer, freelist
 from ci.bench.charts import ratio_chart
 from ci.bench.peers import PEERS
 from ci.bench.report import Report
@@ -42,6 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     free = commands.add_parser("freelist", help="what a large freelist costs")
     free.add_argument("--pages", type=int, action="append", help="free pages")
     free.add_argument("--folder", help="where the files are made")
+    crash = commands.add_parser("explorer", help="how fast crash points are closed")
+    crash.add_argument("--rounds", type=int, default=3, help="of the default programs")
     show = commands.add_parser("show", help="tables of an earlier run's JSON")
     show.add_argument("file")
     for command in (one, show):
@@ -69,6 +71,14 @@ def main(arguments: list[str] | None = None) -> int:
             with engine.folder(options.folder) as place:
                 costs += freelist.measure(place, pages)
         print(freelist.table(costs))
+        return 0
+    if options.benchmark == "explorer":
+        closings = [
+            *explorer.default(options.rounds),
+            *explorer.commits(),
+            *explorer.databases(),
+        ]
+        print(explorer.table(closings))
         return 0
     if options.benchmark == "show":
         with open(options.file, encoding="utf-8") as file:

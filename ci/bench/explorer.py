@@ -1,0 +1,225 @@
+"""How fast crash points are closed: `python -m ci.bench explorer`.
+
+Three questions, each with a workload of its own:
+
+    default     the programs that `tornpage run shearbolt` runs without options: how
+                many crash points a second does one core close
+    commit      one commit of 8 to 4,096 dirty pages: how many recoveries does a
+                crash point take, when there are 2^n images
+    database    the same ten commits on databases of growing size: what does a
+                crash point cost that changes little
+
+Seconds are of the processor, on one core, collector and everything else included:
+the machine may be busy. A crash point counts as closed only when the explorer says
+so; a run that leaves one open, or finds anything, ends the benchmark.
+
+What it is not: a comparison. No other tool closes crash points, so there is nothing
+to run beside it; what others have published is in docs/capabilities.md.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+import shearbolt
+from boltmodel.interpret import DATABASE
+from boltmodel.recovery import recover
+from boltmodel.subject import ShearboltSubject
+from tornpage.disk import Disk
+from tornpage.explore import Explorer
+from tornpage.model import CrashModel
+from tornpage.run import Plan, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from shearbolt import DB
+
+__all__ = ["Closing", "NotClosedError", "commits", "databases", "default", "table"]
+
+MODELS: Final = ("tear=byte", "tear=sector")
+DIRTY_PAGES: Final = (8, 64, 512, 4096)
+SIZES: Final = (64 << 10, 1 << 20, 16 << 20)
+WHOLE_FILE: Final = 1 << 30
+"""Bytes of the largest file; most of it is a hole behind the database."""
+
+_BUCKET: Final = b"bench"
+_PER_PAGE: Final = 4
+_COMMITS: Final = 10
+
+
+class NotClosedError(Exception):
+    """A crash point was not closed, or recovery broke a promise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What closing the crash points of one workload took.
+
+    Attributes:
+        workload: What was done, in words.
+        model: The crash model.
+        points: Crash points closed.
+        executions: Recoveries that differ in what they read.
+        most: The most of these at one crash point; 0: not counted.
+        images: log2 of the crash images of the point with the most.
+        seconds: Processor seconds.
+    """
+
+    workload: str
+    model: str
+    points: int
+    executions: int
+    most: int
+    images: float
+    seconds: float
+
+
+def default(rounds: int = 3) -> Iterator[Closing]:
+    """The programs of a run without options, under each model.
+
+    Raises:
+        NotClosedError: A crash point was not closed, or a promise was broken.
+    """
+    for model in MODELS:
+        subject = ShearboltSubject()
+        plan = Plan(
+            "shearbolt",
+            programs=subject.default_programs,
+            model=CrashModel.parse(model),
+        )
+        seconds = []
+        for _ in range(rounds):
+            began = time.process_time()
+            found = run(subject, plan)
+            seconds.append(time.process_time() - began)
+            if found.verdict != "consistent":
+                raise NotClosedError(f"default programs, {model}: {found.verdict}")
+        seen = found.coverage
+        yield Closing(
+            f"{seen.programs} default programs",
+            model,
+            seen.crash_points,
+            seen.executions,
+            0,
+            max(seen.largest.bit_length() - 1.0, 0.0),
+            median(seconds),
+        )
+
+
+def commits(dirty: Sequence[int] = DIRTY_PAGES) -> Iterator[Closing]:
+    """One commit that changes so many leaf pages."""
+    for model in MODELS:
+        for pages in dirty:
+            files = _database(lambda db, pages=pages: _fill(db, pages))
+
+            def change(db: DB, pages: int = pages) -> None:
+                with db.update() as tx:
+                    bucket = tx.bucket(_BUCKET)
+                    for page in range(pages):
+                        bucket.put(_key(page * _PER_PAGE), bytes(900))
+
+            yield _close(f"commit of {pages:,} dirty leaf pages", model, files, change)
+
+
+def databases(
+    sizes: Sequence[int] = SIZES, whole: int = WHOLE_FILE
+) -> Iterator[Closing]:
+    """Ten commits of one put each, on databases of these sizes.
+
+    The last one is the smallest database in a file of `whole` bytes.
+    """
+
+    def change(db: DB) -> None:
+        for number in range(_COMMITS):
+            with db.update() as tx:
+                tx.bucket(_BUCKET).put(_key(number), bytes(900))
+
+    for model in MODELS:
+        for size in sizes:
+            files = _database(lambda db, size=size: _fill(db, size // 4096))
+            yield _close(f"ten puts, {_bytes(size)} of pages", model, files, change)
+        small = _database(lambda db: _fill(db, sizes[0] // 4096))[DATABASE]
+        files = {DATABASE: small.ljust(whole, b"\0")}
+        what = f"ten puts, {_bytes(sizes[0])} of pages in a file of {_bytes(whole)}"
+        yield _close(what, model, files, change)
+
+
+def _key(number: int) -> bytes:
+    return b"%08d" % number
+
+
+def _fill(db: DB, pages: int) -> None:
+    """As many leaf pages, each with four values."""
+    with db.update() as tx:
+        bucket = tx.create_bucket(_BUCKET)
+        bucket.fill_percent = 1.0
+        for number in range(pages * _PER_PAGE):
+            bucket.put(_key(number), bytes(900))
+
+
+def _database(fill: Callable[[DB], None]) -> dict[str, bytes]:
+    """A simulated disk with a database, as if it had always been there."""
+    disk = Disk()
+    with shearbolt.open(DATABASE, storage=disk) as db:
+        fill(db)
+    file = disk.open(DATABASE, read_only=True)
+    return {DATABASE: file.pread(file.size(), 0)}
+
+
+def _close(
+    workload: str, model: str, files: dict[str, bytes], change: Callable[[DB], None]
+) -> Closing:
+    crash = CrashModel.parse(model)
+    disk = Disk(files, crash)
+    with shearbolt.open(DATABASE, storage=disk) as db:
+        change(db)
+    began = time.process_time()
+    explorer = Explorer(files, disk.trace, recover, crash)
+    closures = list(explorer.sweep())
+    seconds = time.process_time() - began
+    for one in closures:
+        wrong = [made.outcome for made in one.outcomes if _broken(made.outcome)]
+        if wrong or not one.closed:
+            raise NotClosedError(
+                f"{workload}, {model}, crash point {one.point}: {wrong}"
+            )
+    return Closing(
+        workload,
+        model,
+        len(closures),
+        sum(one.executions for one in closures),
+        max(one.executions for one in closures),
+        max(one.images_log2 for one in closures),
+        seconds,
+    )
+
+
+def _broken(outcome: object) -> bool:
+    said = ("error", "problems", "again", "progress")
+    return any(getattr(outcome, name, "no outcome") for name in said)
+
+
+def table(closings: Sequence[Closing]) -> str:
+    """The measurements as Markdown; the rate is crash points a second."""
+    lines = [
+        "| workload | model | points | recoveries | per point | most | images | rate |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {one.workload} | {one.model} | {one.points:,} | {one.executions:,} | "
+        f"{one.executions / one.points:.2f} | {one.most or '-'} | "
+        f"2^{one.images:,.0f} | {one.points / one.seconds:,.0f} |"
+        for one in closings
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _bytes(size: int) -> str:
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB")):
+        if size >= unit:
+            return f"{size // unit} {name}"
+    return f"{size >> 10} KiB"
