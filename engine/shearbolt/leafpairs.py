@@ -251,14 +251,16 @@ class LeafPairs:
         """
         items = self._items
         if items is None:
-            at = self._position(key)
-            if at < 0:
+            # Written out, not by `_position`: it is called once a deleted key.
+            keys, kept = self._keys, self._kept
+            at = bisect_left(keys, key)
+            if at == len(keys) or keys[at] != key or (kept and not kept[at]):
                 return False
             if plain and self._buckets and self._values[at].__class__ is BucketValue:
                 raise IncompatibleValueError(key)
-            if self._kept is None:
-                self._kept = bytearray(b"\1") * len(self._keys)
-            self._kept[at] = 0
+            if kept is None:
+                kept = self._kept = bytearray(b"\1") * len(keys)
+            kept[at] = 0
             self._count -= 1
             self._content = -1
             return True

@@ -24,7 +24,10 @@ def test_random_histories_agree_with_a_plain_set(seed):
     for _ in range(300):
         start = rng.choice([rng.randrange(12_288), 4095, 4096, 8190])
         length = rng.choice([1, 1, 2, 50, 5000])
-        if rng.random() < 0.5:
+        if length == 1 and rng.random() < 0.5:
+            assert pages.insert(start) == (start not in plain)
+            plain.add(start)
+        elif rng.random() < 0.5:
             pages.add(start, length)
             plain.update(range(start, start + length))
         else:

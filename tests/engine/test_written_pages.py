@@ -20,6 +20,40 @@ def test_a_moved_branch_is_the_branch_encoded_anew():
     assert encode_moved(data, 6000, 2, places) == encode_branch(6000, 2, keys, children)
 
 
+def test_a_commit_reads_nothing_that_this_handle_has_written(tmp_path, monkeypatch):
+    path = tmp_path / "a.db"
+    with shearbolt.open(path, no_sync=True) as db:
+        with db.update() as tx:
+            tx.create_bucket(b"b").put(b"k", b"")
+        reads = []
+        monkeypatch.setattr(db.pager, "file", Counting(db.pager.file, reads))
+        for number in range(5):
+            with db.update() as tx:
+                tx.bucket(b"b").put(b"%d" % number, b"")
+            assert not reads
+        # Planted: a handle that forgets how long its freelist is.
+        db.note_freelist(-1, 0)
+        with db.update() as tx:
+            tx.bucket(b"b").put(b"k", b"")
+        assert len(reads) == 1
+    with shearbolt.open(path) as db, db.view() as tx:
+        assert not tx.check()
+
+
+class Counting:
+    """A file that notes what is read."""
+
+    def __init__(self, file, reads):
+        self._file, self._reads = file, reads
+
+    def pread(self, length, offset):
+        self._reads.append(offset)
+        return self._file.pread(length, offset)
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_cached_pages_are_those_of_the_file_after_any_commits(tmp_path, seed):
     rng = random.Random(seed)
