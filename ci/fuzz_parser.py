@@ -50,8 +50,8 @@ from fuzz_inputs import make_seeds, mutate_file, mutate_page, page_runs, read_co
 from fuzz_memory import MemoryFile, MemoryStorage
 
 import shearbolt
+from shearbolt import decoding, salvage
 from shearbolt import format as fmt
-from shearbolt import salvage
 from shearbolt.pager import Pager
 from shearbolt.salvage.pages import read_tolerant
 
@@ -106,7 +106,10 @@ def exercise_page(data: bytes) -> str:
 
     limit = len(data)
     outcomes = []
-    for name, decode in (("leaf", fmt.decode_leaf), ("branch", fmt.decode_branch)):
+    for name, decode in (
+        ("leaf", decoding.decode_leaf),
+        ("branch", decoding.decode_branch),
+    ):
         try:
             page: Any = decode(7, header.count, 0, read, limit)
         except fmt.FormatError:
@@ -115,12 +118,12 @@ def exercise_page(data: bytes) -> str:
         _compare(name, page, expected, limit)
         outcomes.append(page is not None)
     try:
-        ids = fmt.decode_freelist(header.count, read, limit)
+        ids = decoding.decode_freelist(header.count, read, limit)
     except fmt.FormatError:
         ids = None
     if ids is not None and 8 * len(ids) > limit:
         raise Wrong("more free pages than the page has room for")
-    for decode_other in (fmt.Meta.decode, fmt.decode_bucket):
+    for decode_other in (fmt.Meta.decode, decoding.decode_bucket):
         try:
             decode_other(data[16:])
         except fmt.FormatError:

@@ -25,6 +25,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from shearbolt.cursor import Cursor
+from shearbolt.decoding import decode_bucket
 from shearbolt.encoding import encode_bucket, encode_inline_bucket
 from shearbolt.errors import (
     BucketExistsError,
@@ -45,7 +46,6 @@ from shearbolt.format import (
     BucketValue,
     FormatError,
     Leaf,
-    decode_bucket,
     leaf_cost,
 )
 from shearbolt.lookup import find

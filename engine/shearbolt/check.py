@@ -24,8 +24,9 @@ from itertools import islice
 from operator import lt
 from typing import TYPE_CHECKING, Final
 
+from shearbolt.decoding import decode_bucket
 from shearbolt.errors import CorruptPageError
-from shearbolt.format import NO_FREELIST, BucketValue, FormatError, Leaf, decode_bucket
+from shearbolt.format import NO_FREELIST, BucketValue, FormatError, Leaf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from os import fsdecode
 from typing import TYPE_CHECKING, Final, Self
 
+from shearbolt.decoding import decode_branch, decode_freelist, decode_leaf
 from shearbolt.errors import BoltError, StorageError
 from shearbolt.format import (
     BRANCH,
@@ -42,9 +43,6 @@ from shearbolt.format import (
     Meta,
     MetaError,
     Page,
-    decode_branch,
-    decode_freelist,
-    decode_leaf,
     fnv1a,
     page_kind,
 )

@@ -32,6 +32,12 @@ import errno
 from operator import lt
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from shearbolt.decoding import (
+    decode_branch,
+    decode_freelist,
+    decode_leaf,
+    decode_usual_leaf,
+)
 from shearbolt.errors import CorruptPageError, StorageError
 from shearbolt.format import (
     BRANCH,
@@ -43,10 +49,6 @@ from shearbolt.format import (
     FormatError,
     Header,
     Page,
-    decode_branch,
-    decode_freelist,
-    decode_leaf,
-    decode_usual_leaf,
     page_kind,
 )
 from shearbolt.window import Window

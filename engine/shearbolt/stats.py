@@ -18,13 +18,13 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
+from shearbolt.decoding import decode_bucket
 from shearbolt.format import (
     ELEMENT_SIZE,
     PAGE_HEADER_SIZE,
     BucketValue,
     FormatError,
     content_size,
-    decode_bucket,
 )
 
 if TYPE_CHECKING:

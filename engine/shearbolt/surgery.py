@@ -35,6 +35,7 @@ from os import fsdecode
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.db import open_database
+from shearbolt.decoding import decode_bucket
 from shearbolt.encoding import encode_branch, encode_leaf
 from shearbolt.errors import BoltError, LockTimeoutError, StorageError
 from shearbolt.format import (
@@ -48,7 +49,6 @@ from shearbolt.format import (
     BucketValue,
     FormatError,
     Header,
-    decode_bucket,
 )
 from shearbolt.pagefile import PageFile
 from shearbolt.pager import Pager

@@ -25,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from shearbolt.decoding import decode_branch, decode_bucket, decode_leaf
 from shearbolt.format import (
     BRANCH,
     FREELIST,
@@ -37,9 +38,6 @@ from shearbolt.format import (
     Header,
     Meta,
     Page,
-    decode_branch,
-    decode_bucket,
-    decode_leaf,
 )
 from tornpage.trace import Mark, Truncate, Write
 

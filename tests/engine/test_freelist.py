@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import pytest
 
+from shearbolt.decoding import decode_freelist
 from shearbolt.encoding import encode_freelist
 from shearbolt.errors import CorruptPageError
-from shearbolt.format import COUNT_OVERFLOW, decode_freelist
+from shearbolt.format import COUNT_OVERFLOW
 from shearbolt.freelist import (
     ArrayFreelist,
     FreelistError,

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 import shearbolt
+from shearbolt import decoding, pager, ranges
 from shearbolt import format as fmt
-from shearbolt import pager, ranges
 from shearbolt.salvage import walk
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "ci"))
@@ -105,7 +105,7 @@ def test_any_bytes_are_an_input() -> None:
 
 
 def test_notices_a_missing_bounds_check(fuzzer: Fuzzer, monkeypatch) -> None:
-    original = fmt.decode_leaf
+    original = decoding.decode_leaf
 
     def unbounded(pgid, count, overflow, read, limit):
         def padded(start, length):
@@ -114,7 +114,7 @@ def test_notices_a_missing_bounds_check(fuzzer: Fuzzer, monkeypatch) -> None:
 
         return original(pgid, count, overflow, padded, limit + 8192)
 
-    monkeypatch.setattr(fmt, "decode_leaf", unbounded)
+    monkeypatch.setattr(decoding, "decode_leaf", unbounded)
     tally = run(fuzzer, page_numbers(2000))
     assert any("leaves the page" in what for _, what in tally.failures)
 
@@ -139,7 +139,7 @@ def test_notices_positions_that_are_not_compared(fuzzer: Fuzzer, monkeypatch) ->
             raise fmt.FormatError("too many elements", 10)
         return trusting(pgid, count, overflow, read, limit)
 
-    monkeypatch.setattr(fmt, "decode_leaf", decode_leaf)
+    monkeypatch.setattr(decoding, "decode_leaf", decode_leaf)
     tally = run(fuzzer, page_numbers(2000))
     assert any("other elements than" in what for _, what in tally.failures)
 
@@ -150,7 +150,7 @@ def test_notices_an_unbounded_freelist(fuzzer: Fuzzer, monkeypatch) -> None:
             (count,) = struct.unpack("<Q", read(16, 8))
         return [0] * min(count, 1 << 20)
 
-    monkeypatch.setattr(fmt, "decode_freelist", unbounded)
+    monkeypatch.setattr(decoding, "decode_freelist", unbounded)
     tally = run(fuzzer, page_numbers(400))
     assert any("more free pages" in what for _, what in tally.failures)
 

@@ -55,8 +55,9 @@ def reaches(source):
 
 
 CORE = (
-    "batch", "bucket", "check", "copy", "cursor", "db", "doubt", "errors", "format",
-    "freelist", "handle", "lookup", "node", "pager", "ranges", "stats", "tx", "window",
+    "batch", "bucket", "check", "copy", "cursor", "db", "decoding", "doubt",
+    "encoding", "errors", "format", "freelist", "handle", "lookup", "node", "pager",
+    "ranges", "stats", "tx", "window",
 )  # fmt: skip
 
 

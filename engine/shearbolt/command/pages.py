@@ -22,6 +22,7 @@ from shearbolt.command.arguments import (
 )
 from shearbolt.command.session import Command, CommandError, UsageError
 from shearbolt.command.text import format_bytes, quote_if_printable
+from shearbolt.decoding import decode_bucket
 from shearbolt.errors import BoltError
 from shearbolt.export import json_bytes
 from shearbolt.format import (
@@ -35,7 +36,6 @@ from shearbolt.format import (
     BucketValue,
     FormatError,
     Header,
-    decode_bucket,
     page_kind,
 )
 from shearbolt.pagefile import PageFile, UnreadablePageError

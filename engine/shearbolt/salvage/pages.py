@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from operator import lt
 from typing import TYPE_CHECKING, Final
 
+from shearbolt.decoding import decode_branch, decode_leaf
 from shearbolt.format import (
     BRANCH,
     BUCKET_HEADER_SIZE,
@@ -47,8 +48,6 @@ from shearbolt.format import (
     FormatError,
     Header,
     Leaf,
-    decode_branch,
-    decode_leaf,
     leaf_cost,
     page_kind,
 )
