@@ -344,8 +344,7 @@ class DiskFile:
         self._check()
         if length < 0 or offset < 0:
             raise _error(errno.EINVAL, self._path)
-        life, node = self._life, self._node
-        return life.read(node, offset, life.readable(node, offset, offset + length))
+        return self._life.pread(self._node, offset, offset + length)
 
     def ask(self, question: Callable[[View], T], /) -> T:
         """What a question about the file's bytes has as its answer.

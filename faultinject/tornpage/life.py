@@ -431,6 +431,10 @@ class Life:
             return answers[picked]
         return answers[0]
 
+    def pread(self, node: Node, start: int, stop: int) -> bytes:
+        """Bytes [start, stop), fewer where the file ends."""
+        return self.read(node, start, self.readable(node, start, stop))
+
     def read(self, node: Node, start: int, stop: int) -> bytes:
         """Bytes [start, stop), all of them inside the file."""
         if start >= stop:

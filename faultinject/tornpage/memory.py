@@ -65,9 +65,9 @@ __all__ = ["End", "Memory"]
 
 # What a disk asks of its life, first those whose first argument is a file.
 _FILE_STEPS: Final = frozenset(
-    {"ask", "size", "readable", "read", "write", "resize", "sync"}
+    {"ask", "size", "pread", "write", "resize", "sync"}
 )
-_READING: Final = frozenset({"ask", "size", "readable", "read", "lookup", "names_in"})
+_READING: Final = frozenset({"ask", "size", "pread", "lookup", "names_in"})
 
 # Bytes of questions and answers that are kept, each counted with its overhead.
 # Beyond the bound all is forgotten.
@@ -230,9 +230,9 @@ class _Record:
     def _tells(self, question: _Question) -> bool:
         """Whether its answer tells everything that was chosen for it."""
         match question[0]:
-            case "size" | "readable":
+            case "size":
                 return True
-            case "read":
+            case "pread":
                 return self._life.nodes[question[1]].limit == NEVER
             case "ask":
                 return self._life.told
@@ -283,11 +283,8 @@ class _Listener:
     def size(self, node: Node) -> Any:
         return self._step(("size", node.inode))
 
-    def readable(self, node: Node, start: int, stop: int) -> Any:
-        return self._step(("readable", node.inode, start, stop))
-
-    def read(self, node: Node, start: int, stop: int) -> Any:
-        return self._step(("read", node.inode, start, stop))
+    def pread(self, node: Node, start: int, stop: int) -> Any:
+        return self._step(("pread", node.inode, start, stop))
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         self._step(("write", node.inode, offset, data))

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from ci.bench import engine, freelist, report, tables  # noqa: E402
+from ci.bench import engine, explorer, freelist, report, tables  # noqa: E402
 from ci.bench.charts import ratio_chart  # noqa: E402
 from ci.bench.machine import describe  # noqa: E402
 from ci.bench.peers import PEERS, PeerMissingError, Shearbolt, Sqlite  # noqa: E402
@@ -25,6 +25,7 @@ from ci.bench.worker import WrongAnswerError, measure  # noqa: E402
 from ci.bench.workloads import WORKLOADS, Dataset, Sizes, make_dataset  # noqa: E402
 
 import shearbolt  # noqa: E402
+from boltmodel.mutants import mutant  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -341,6 +342,33 @@ def test_the_freelist_benchmark_measures_every_combination(tmp_path: Path) -> No
     assert all(one.commit > 0 and one.opening > 0 for one in costs)
     assert list(tmp_path.iterdir()) == []
     assert len(freelist.table(costs).splitlines()) == 2 + 8
+
+
+# -- the explorer's benchmark --
+
+
+def test_a_commit_takes_as_many_recoveries_whatever_it_changes() -> None:
+    closings = list(explorer.commits((8, 64)))
+    assert {one.model for one in closings} == set(explorer.MODELS)
+    for one in closings:
+        assert one.points and one.seconds > 0
+        assert one.executions / one.points <= 3
+        assert one.most <= 3
+    small, large, *_ = closings
+    assert large.images > 4 * small.images
+    assert large.executions == small.executions
+
+
+def test_a_hole_behind_the_database_changes_nothing_but_the_file() -> None:
+    closings = list(explorer.databases((64 << 10,), whole=1 << 20))
+    plain, holed = closings[0], closings[1]
+    assert (plain.points, plain.executions) == (holed.points, holed.executions)
+    assert len(explorer.table(closings).splitlines()) == 2 + len(closings)
+
+
+def test_what_is_not_closed_or_broken_is_no_measurement() -> None:
+    with mutant("no-data-sync"), pytest.raises(explorer.NotClosedError):
+        list(explorer.databases((64 << 10,), whole=1 << 20))
 
 
 # -- the command --

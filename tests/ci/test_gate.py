@@ -172,7 +172,7 @@ def _timeless(data):
 
 
 def test_a_unit_without_end_is_ended_and_not_covered(monkeypatch):
-    def forever(*_):
+    def forever(*_, **__):
         while True:
             pass
 
@@ -184,7 +184,7 @@ def test_a_unit_without_end_is_ended_and_not_covered(monkeypatch):
 
 
 def test_a_unit_that_stands_still_is_ended_too(monkeypatch):
-    monkeypatch.setattr(units, "cover", lambda *_: time.sleep(60))
+    monkeypatch.setattr(units, "cover", lambda *_, **__: time.sleep(60))
     stage = units.Stage("toy_store:Toy", "", 10)
     done = units.do(units.Cover("programs", stage, "seed 0", 0, None, 0.05))
     assert isinstance(done, units.Lost)
