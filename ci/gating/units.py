@@ -293,6 +293,7 @@ class _Hunt:
         self.unit = unit
         self.subject = subject
         self.plan = replace(unit.stage.plan(unit.name), cap=_HUNTING_CAP)
+        self.shared: Beginnings | None = None
         self.programs = 0
         self.executions = 0
         self.found_by = ""
@@ -308,6 +309,7 @@ class _Hunt:
             models.insert(0, replace(full.model, tear="sector"))
         for crashes, model in ((False, models[0]), *((True, one) for one in models)):
             self.plan = replace(full, model=model)
+            self.shared = beginnings_of(self.subject, model)
             for name, seed, program in candidates:
                 self.found_by, self.seed = name, seed
                 found = self._crashed(program) if crashes else self._run(program)
@@ -323,7 +325,9 @@ class _Hunt:
 
     def _crashed(self, program: Any) -> tuple[Experiment, Finding] | None:
         plan = self.plan
-        experiment = Experiment(self.subject, program, plan.model, cap=plan.cap)
+        experiment = Experiment(
+            self.subject, program, plan.model, cap=plan.cap, beginnings=self.shared
+        )
         try:
             finding = next(experiment.sweep(self._count), None)
         except ReplayError:

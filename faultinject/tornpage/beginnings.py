@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Beginning", "Beginnings", "Known"]
 
+# Between two programs all is forgotten once memory has this many bytes. Half of the
+# bound at which it forgets by itself, which would make counts depend on who was first.
+_FULL = 256 * 1024 * 1024
+
 # Operations from the start of a program that are remembered, and programs' worth of
 # them. Making a database takes nine; those of a file that was there differ at once.
 _LONGEST = 32
@@ -96,7 +100,13 @@ class Beginnings:
         self._count = 0
 
     def of(self, files: Mapping[str, bytes]) -> Beginning:
-        """The beginning without any operation, on these files."""
+        """The beginning without any operation, on these files.
+
+        Asked for once by each program, before anything else.
+        """
+        if self.memory.spent > _FULL:
+            self.memory.forget()
+            self._roots, self._count = {}, 0
         return self._roots.setdefault(frozenset(files.items()), Beginning())
 
     def longer(self, beginning: Beginning, operation: Operation) -> Beginning | None:

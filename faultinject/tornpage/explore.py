@@ -193,10 +193,10 @@ class Explorer:
         image = self._first_image()
         changes: list[Changes] = []
         beginnings = self._beginnings
-        memory = beginnings.memory if beginnings else self.memory()
-        memory.begin(changes)
         # The tree of beginnings, as long as this program is in it.
         node = beginnings.of(self._files) if beginnings else None
+        memory = beginnings.memory if beginnings else self.memory()
+        memory.begin(changes)
         watch, stale = Watch(), True
         last: Closure | None = None
         for point in self.points():

@@ -64,14 +64,12 @@ if TYPE_CHECKING:
 __all__ = ["End", "Memory"]
 
 # What a disk asks of its life, first those whose first argument is a file.
-_FILE_STEPS: Final = frozenset(
-    {"ask", "size", "pread", "write", "resize", "sync"}
-)
+_FILE_STEPS: Final = frozenset({"ask", "size", "pread", "write", "resize", "sync"})
 _READING: Final = frozenset({"ask", "size", "pread", "lookup", "names_in"})
 
 # Bytes of questions and answers that are kept, each counted with its overhead.
 # Beyond the bound all is forgotten.
-_BOUND: Final = 256 * 1024 * 1024
+_BOUND: Final = 512 * 1024 * 1024
 _STEP_BYTES: Final = 500
 
 _Question = tuple[Any, ...]
@@ -356,14 +354,15 @@ class Memory:
 
     Attributes:
         met: The outcomes that the present program has met.
+        spent: Bytes kept, roughly.
     """
 
-    __slots__ = ("_bound", "_changes", "_jumps", "_met", "_root", "_spent", "met")
+    __slots__ = ("_bound", "_changes", "_jumps", "_root", "met", "spent")
 
     def __init__(self, *, jumps: bool, bound: int = _BOUND) -> None:
         self._jumps = jumps
         self._bound = bound
-        self._spent = 0
+        self.spent = 0
         self._root: _Turn | End | None = None
         self.begin(())
 
@@ -375,6 +374,10 @@ class Memory:
         """
         self._changes = changes
         self.met: set[End] = set()
+
+    def forget(self) -> None:
+        """Forget all recoveries."""
+        self._root, self.spent = None, 0
 
     def outcome(
         self, disk: Disk, recover: Callable[[Disk], Hashable], watch: Watch
@@ -447,8 +450,8 @@ class Memory:
     def _keep(self, record: _Record, end: End) -> None:
         """Hang what is new below what was walked, and note the stretches."""
         steps, turns = record.steps, record.turns
-        if self._spent > self._bound or not turns:
-            self._root, self._spent = None, 0
+        if self.spent > self._bound or not turns:
+            self.forget()
             turns.clear()
             turns[0] = self._root = _Turn(steps[0][0]) if steps else end
         walked = max(turns)
@@ -459,7 +462,7 @@ class Memory:
             if below is None:
                 below = _Turn(steps[at][0]) if at < len(steps) else end
                 turn.answers[answer] = below
-                self._spent += _cost(steps[at - 1])
+                self.spent += _cost(steps[at - 1])
             turns[at] = turn = below
         if not self._jumps:
             return

@@ -139,3 +139,14 @@ def test_forgetting_changes_nothing() -> None:
     memory = Memory(jumps=False, bound=1)
     shown = [recovered(memory, one, first_byte)[0] for one in (b"a", b"b", b"a")]
     assert shown == [b"a", b"b", b"a"]
+
+
+def test_a_full_memory_is_forgotten_between_programs_and_counts_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tornpage.beginnings._FULL", 1)
+    beginnings = beginnings_of(SUBJECT, MODELS[0])
+    assert beginnings is not None
+    for seed in (0, 3, 50):
+        alone = list(explorer(seed, MODELS[0]).sweep())
+        assert list(explorer(seed, MODELS[0], beginnings=beginnings).sweep()) == alone
