@@ -341,15 +341,17 @@ class Branch(Page):
     Attributes:
         data: Its bytes, when it was written here: most branches are written again
             with another child or two, see `encode_moved`.
-        wait: Gets to come before a root gets an index; None: not decided. This
-            and `pairs` are all that ever changes.
+        wait: Gets to come before a root gets an index; None: not decided.
+        whole: About how many pairs the index will have then. These two and `pairs`
+            are all that ever changes.
     """
 
-    __slots__ = ("data", "pairs", "wait")
+    __slots__ = ("data", "pairs", "wait", "whole")
 
     keys: list[bytes]
     pairs: dict[bytes, bytes] | None
     wait: int | None
+    whole: int
 
     def __init__(
         self,
@@ -370,6 +372,7 @@ class Branch(Page):
         self.cost = _OBJECT_COST + len(keys) * 96 + len(data)
         self.pairs = None
         self.wait = None
+        self.whole = 0
 
 
 # Measured on CPython 3.11: a bytes object takes 33 bytes beside its content,

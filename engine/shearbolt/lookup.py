@@ -15,8 +15,11 @@ keys and buckets are not in it; they take the way down.
 
 It is made from what gets have found anyway, a leaf at a time, but only when there
 have been as many gets as the tree has leaves. From then on noting a leaf's pairs
-costs about what the way to it did, and each leaf is noted once: whatever the order of
-gets and commits, an index costs no more than the gets before it took.
+costs about what the way to it did, and each leaf is noted once: an index costs about
+what the gets before it took. It must bring that in before the next commit to the
+tree. When a commit finds an index that is not even nearly complete, the next ones
+wait twice as long, and so on until one is complete. (Without that, a commit after
+every 10,000 gets in 6,667 leaves made each get take 2.8 us instead of 1.9.)
 
 It holds the objects of the pages, so its entries are what it costs, and they count
 in the bound of the cache. It is made only as long as there is room, and is the first
@@ -72,7 +75,9 @@ def find(tx: Tx, root: Page, key: bytes) -> bytes | None:
                 if wait:
                     root.wait = wait - 1
                 elif wait is None:
-                    root.wait = _leaves(cached, root, key)
+                    leaves = _leaves(cached, root, key)
+                    root.whole = leaves * len(keys)
+                    root.wait = leaves * pager.patience
                 else:
                     pager.note(root, page)
             return value

@@ -83,6 +83,8 @@ tree contains a cycle."""
 _MAX_WIDE_PAGE: Final = 16384
 """Half of a page is usually empty: reading it costs more than two system calls."""
 
+_MOST_PATIENCE: Final = 64
+
 _MAX_TRANSFER: Final = 0x4000_0000
 """Bytes in one system call; Linux moves at most 2 GiB - 4 KiB."""
 
@@ -102,6 +104,7 @@ class Pager:
         page_size: Bytes a page.
         young: The cache's young generation: the only place worth looking into
             before calling `page`. Another dict may stand here the next time.
+        patience: How many times as many gets as leaves come before an index.
     """
 
     __slots__ = (
@@ -113,6 +116,7 @@ class Pager:
         "file",
         "page_size",
         "path",
+        "patience",
         "young",
     )
 
@@ -131,6 +135,7 @@ class Pager:
         self.young: dict[int, Page] = {}
         self._old: dict[int, Page] = {}
         self._indexed: dict[int, Branch] = {}
+        self.patience = 1
         self._window: Window | None = None
 
     # -- pages --
@@ -356,8 +361,17 @@ class Pager:
             if freed is not None and not freed(pgid) and self.young.get(pgid) is root:
                 continue
             if self._indexed.pop(name, None) is not None:
+                if freed is not None:
+                    self._judge(root)
                 self._spent -= _dict_cost(len(root.pairs or ()))
                 root.pairs = root.wait = None
+
+    def _judge(self, root: Branch) -> None:
+        """A commit ends an index: learn from it whether it was worth its making."""
+        if 4 * len(root.pairs or ()) >= 3 * root.whole:
+            self.patience = 1
+        else:
+            self.patience = min(2 * self.patience, _MOST_PATIENCE)
 
     # -- bytes --
 

@@ -98,6 +98,26 @@ def test_an_index_waits_for_as_many_gets_as_there_are_leaves(small):
         assert index_of(bucket)
 
 
+def test_after_indexes_that_came_to_nothing_the_next_ones_wait_longer(small):
+    filled(small, 4000)
+
+    def indexed_after(gets):
+        """Whether that many gets of a new version make an index."""
+        with small.update() as tx:
+            tx.bucket(b"b").put(key(0), b"again")
+        with small.view() as tx:
+            bucket = tx.bucket(b"b")
+            for number in random.Random(gets).choices(range(4000), k=gets):
+                bucket.get(key(number))
+            return bool(index_of(bucket))
+
+    with small.view() as tx:
+        leaves = tx.bucket(b"b").stats().leaf_page_n
+    assert sum(indexed_after(2 * leaves) for _ in range(20)) <= 2
+    assert indexed_after(100 * leaves)
+    assert indexed_after(2 * leaves)
+
+
 def test_an_index_outlives_its_transaction_and_not_its_version(small):
     filled(small)
     with small.update() as tx:
