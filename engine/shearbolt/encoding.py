@@ -151,7 +151,7 @@ def encode_branch(
 
 
 # Position and size of every element as one number, by the sizes. Encoding 63 keys
-# takes 6 us with this and 11 us without.
+# takes 6 us with this and 15 us without.
 _branch_heads: Final[dict[tuple[int, ...], tuple[int, ...]]] = {}
 _MAX_BRANCH_HEADS: Final = 64
 """At most 256 elements each: together at most 1 MiB."""
@@ -176,7 +176,7 @@ def encode_moved(
     """A branch page of which only children have moved: its old bytes, and these.
 
     Every commit writes the branches above what it changes. Encoding one of 63 keys
-    anew takes 7 us and touches all of them; this takes 1.
+    anew takes 6 us and touches all of them; this takes 0.5.
 
     Args:
         data: The old page.
