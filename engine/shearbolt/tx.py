@@ -94,7 +94,6 @@ class Tx:
         txid: As `id`, also when it is closed.
         handle: By what the database knows it while it is open.
         work: Counts what it does.
-        pages: The pages it makes when it commits.
     """
 
     __slots__ = (
@@ -103,13 +102,13 @@ class Tx:
         "_damage",
         "_free_pages",
         "_meta",
+        "_pages",
         "_root",
         "closed",
         "db",
         "handle",
         "managed",
         "page_size",
-        "pages",
         "txid",
         "work",
         "writable",
@@ -126,7 +125,8 @@ class Tx:
         self.managed = False
         self.handle: ref[Tx] | None = None
         self.work: Final = Work()
-        self.pages: Final = NewPages(db, meta, txid, self.work)
+        # Made when it is asked for: readers make no pages, and begin often.
+        self._pages: NewPages | None = None
         self._commit_handlers: list[Callable[[], None]] = []
         # Why it must not be committed: a change stopped halfway.
         self._damage: CorruptPageError | None = None
@@ -165,12 +165,20 @@ class Tx:
     @property
     def size(self) -> int:
         """Bytes of the database as this transaction sees it."""
-        return self.pages.high_water_mark * self.page_size
+        return self.high_water_mark * self.page_size
 
     @property
     def high_water_mark(self) -> int:
         """The first page id that no page of this version has."""
-        return self.pages.high_water_mark
+        made = self._pages
+        return self._meta.high_water_mark if made is None else made.high_water_mark
+
+    @property
+    def pages(self) -> NewPages:
+        """The pages it makes when it commits."""
+        if self._pages is None:
+            self._pages = NewPages(self.db, self._meta, self.txid, self.work)
+        return self._pages
 
     @property
     def root_bucket(self) -> Bucket:
@@ -521,11 +529,13 @@ class Tx:
 
     def _close(self, *, rolled_back: bool) -> None:
         self.closed = True
-        self.pages.forget()
+        if self._pages is not None:
+            self._pages.forget()
         self._commit_handlers = []
         if self._root is not None:
             # Freed now, and not when the cyclic collector comes round: for commits
             # of one put that is 8 % of their time, and it walks the cache, too.
-            self._root.let_go()
+            if self.writable:
+                self._root.let_go()
             self._root = None
         self.db.end(self, rolled_back=rolled_back)
