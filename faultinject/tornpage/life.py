@@ -370,7 +370,7 @@ class Life:
     def size(self, node: Node) -> int:
         """The size, decided if need be."""
         if node.asked:
-            self._watch.sizes.add(node.inode)
+            self._watch.reach[node.inode] = NEVER
         if node.size is None:
             node.size = size = self._ask_size(node, 0, NEVER)
             node.sizes = tuple(one for one in node.sizes if one.size == size)
@@ -383,14 +383,14 @@ class Life:
                 self._reaches(node, stop, node.size)
             return min(stop, node.size)
         if node.asked:
-            self._watch.sizes.add(node.inode)
+            self._watch.reach[node.inode] = NEVER
         return self._ask_size(node, start, stop)
 
     def _reaches(self, node: Node, end: int, size: int) -> None:
         """Note that the size mattered; inside the file only that it is enough."""
         watch = self._watch
         if end > size or self._with_data:
-            watch.sizes.add(node.inode)
+            watch.reach[node.inode] = NEVER
         elif end > watch.reach.get(node.inode, 0):
             watch.reach[node.inode] = end
 

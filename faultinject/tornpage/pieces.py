@@ -78,31 +78,31 @@ class Changes:
         return self.atoms.setdefault(inode, set())
 
 
-@dataclass(slots=True)
 class Watch:
     """Pieces of a disk that somebody consumed.
 
     Attributes:
         atoms: Atom numbers by inode.
-        sizes: Inodes whose size mattered.
-        reach: Up to where a file was read without asking what its size is: enough
-            that it is no smaller.
+        reach: Up to where a file was read without asking for its size: as long as
+            no size ends before, it does not matter. NEVER where it was asked for.
         names: Names that were looked up.
         any_name: Whether all names were asked for.
     """
 
-    atoms: dict[int, set[int]] = field(default_factory=dict)
-    sizes: set[int] = field(default_factory=set)
-    reach: dict[int, int] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)
-    any_name: bool = False
+    __slots__ = ("any_name", "atoms", "names", "reach")
+
+    def __init__(self) -> None:
+        self.atoms: dict[int, set[int]] = {}
+        self.reach: dict[int, int] = {}
+        self.names: set[str] = set()
+        self.any_name = False
 
     def meets(self, changes: Changes) -> bool:
         """Whether one of these pieces may be something else now."""
         if changes.everything:
             return True
         for inode, least in changes.sizes.items():
-            if inode in self.sizes or self.reach.get(inode, 0) > least:
+            if self.reach.get(inode, 0) > least:
                 return True
         if changes.names and (
             self.any_name or not self.names.isdisjoint(changes.names)
@@ -120,13 +120,13 @@ class Watch:
             mine = self.atoms.get(inode)
             if mine is None:
                 self.atoms[inode] = set(atoms)
-            else:
+            elif atoms:
                 mine |= atoms
-        self.sizes |= other.sizes
         for inode, end in other.reach.items():
             if end > self.reach.get(inode, 0):
                 self.reach[inode] = end
-        self.names |= other.names
+        if other.names:
+            self.names |= other.names
         self.any_name = self.any_name or other.any_name
 
 
