@@ -109,7 +109,7 @@ def decode_usual_leaf(pgid: int, data: bytes, at: int, page_size: int) -> Leaf |
 
     Its element table must be one that was seen before, without buckets, and the
     bytes must have all of it. None otherwise: `decode_leaf` says what is the matter.
-    A cold scan takes 2 us a page less with this.
+    A cold scan takes 1.2 us a page less with this.
     """
     if at + PAGE_HEADER_SIZE > len(data):
         return None
