@@ -51,6 +51,29 @@ def test_random_histories_agree_with_a_plain_dict(seed):
     require_same(pairs, plain)
 
 
+@pytest.mark.parametrize("looked", [False, True])
+def test_a_key_that_is_deleted_and_put_again_hides_no_other(looked):
+    # In a dict it has moved behind keys that came after it.
+    plain = {b"%03d" % number: b"" for number in range(100)}
+    pairs = made({})
+    for key in plain:
+        pairs.put(key, b"")
+    if looked:
+        require_same(pairs, plain)
+    for key in (b"new 1", b"new 2", b"new 3"):
+        pairs.put_plain(key, b"1")
+        plain[key] = b"1"
+    assert pairs.delete(b"042")
+    pairs.put_plain(b"042", b"again")
+    pairs.put_plain(b"new 4", b"1")
+    plain[b"042"] = b"again"
+    plain[b"new 4"] = b"1"
+    require_same(pairs, plain)
+    pairs.put(b"new 5", b"")
+    plain[b"new 5"] = b""
+    require_same(pairs, plain)
+
+
 @pytest.mark.parametrize("puts", [0, 3, 40])
 @pytest.mark.parametrize("others", [0, 3, 40])
 def test_a_neighbours_pairs_are_taken_over_in_any_form(puts, others):

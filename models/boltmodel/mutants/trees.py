@@ -341,7 +341,7 @@ def _insert_unsorted(planter: Planter) -> None:
         if self._items is None:
             found: Sequence[bytes] = sorted_keys.__get__(self)
             return found
-        self._order += self._fresh if self._gone else self._behind()
+        self._order += self._behind() if self._gone is None else self._fresh
         self._fresh = []
         return self._order
 
