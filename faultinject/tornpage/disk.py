@@ -357,6 +357,10 @@ class DiskFile:
             question: A pure function of what it gets through its argument,
                 `view(decode, offset, length)`, which is `decode` of the bytes
                 there, fewer where the file ends. Both results must be hashable.
+
+        Raises:
+            TypeError: The answer cannot be hashed.
+            Exception: What the question raised.
         """
         self._check()
         return self._life.ask(self._node, question)

@@ -489,8 +489,20 @@ class Life:
         return self._image.answers
 
     def ask(self, node: Node, question: Callable[[Any], T]) -> T:
-        """Put a question to a file; see `question`."""
-        return put(self, node, question, self._chooser)
+        """Put a question to a file; see `question`.
+
+        Raises:
+            TypeError: The answer cannot be hashed.
+        """
+        answer = put(self, node, question, self._chooser)
+        try:
+            hash(answer)
+        except TypeError as error:
+            raise TypeError(
+                f"the answer of a question is to be compared with others: {error}; "
+                "return a tuple, a frozen dataclass or a number"
+            ) from None
+        return answer
 
     def known(self, node: Node, start: int, stop: int) -> bytes | None:
         """Bytes of one atom when nothing is undecided there; None: look closer."""

@@ -35,8 +35,7 @@ Why this hides nothing. An outcome is given without running only when every
 answer of the disk equals those of an execution that ran. That is the rule of
 determinism that the exploration rests on anyway. It is checked when recovery runs:
 questions that are told again must be the same ones. A planted bug changes what is
-asked and what comes out, so a memory lives no longer than the exploration of one
-program, and never outlives the code that it was made with.
+asked and what comes out, so a memory never outlives the code that it was made with.
 
 What it is not: it knows nothing of pages or engines, and keeps no state of the
 code under test. An execution that does anything to the disk that `_Listener` has no
@@ -191,7 +190,12 @@ class _Record:
             self._end()
             self._begin()
         asked = life.choices
-        answer = _put(life, question)
+        try:
+            answer = _put(life, question)
+        except BaseException:
+            # A question of the code under test may raise: no answer to go on from.
+            self.kept = False
+            raise
         choice = pending or life.choices != asked
         if choice:
             self._end()
@@ -425,7 +429,14 @@ class Memory:
                 turn = stretch.end
                 continue
             _catch_up(life, record.steps[done:])
-            turn = turn.answers.get(record.put(turn.question))
+            done = len(record.steps)
+            try:
+                answer = record.put(turn.question)
+            except ReplayError:
+                raise
+            except Exception:  # noqa: BLE001 - recovery is to meet it
+                return None
+            turn = turn.answers.get(answer)
             done = len(record.steps)
         if turn is None:
             _catch_up(life, record.steps[done:])

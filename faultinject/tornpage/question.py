@@ -16,10 +16,10 @@ So a program may ask instead of read:
 
 `question` is pure: it depends on nothing but what it gets through `view`, and its
 answer is all that gets out. Then two images with one answer are one image to the
-program, as two images are that agree on the bytes which a program reads. Purity is
-not a promise that somebody has to remember: the question is code of the program
-under test, bugs and all, and it is run here on every content that the bytes may
-have.
+program, as two images are that agree on the bytes which a program reads. The
+question is code of the program under test, bugs and all, and it is run here on every
+content that the bytes may have. What is believed is that it is pure: one that keeps
+what it saw, in a global variable say, hides that from the explorer.
 
     1  A view on one undecided atom is a fork: contents with the same `decode` share
        a branch.
@@ -199,6 +199,7 @@ class _Ways:
             before = dict(cells)
             try:
                 answer = question(self._view)
+                hash(answer)
             except ReplayError:
                 raise
             except Exception:  # noqa: BLE001 - whatever a question raises
