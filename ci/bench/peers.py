@@ -16,7 +16,8 @@ must be there, so that a peer that reads nothing cannot win.
                       the pages, so it is not safe against a crash
 
 All run with their defaults, but for the sizes they need to hold the data and
-sqlite3's page cache, which gets what shearbolt's has: 256 MiB.
+sqlite3's page cache, which gets what shearbolt's has: 512 MiB, room for the pages of
+a million pairs in either.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ __all__ = ["PEERS", "Peer", "PeerMissingError"]
 
 Pairs = list[tuple[bytes, bytes]]
 
-CACHE_SIZE: Final = 256 * 1024 * 1024
+CACHE_SIZE: Final = 512 * 1024 * 1024
 _BUCKET: Final = b"bench"
 _MAP_SIZE: Final = 4 << 30
 
