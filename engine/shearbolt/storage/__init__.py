@@ -28,7 +28,8 @@ The engine asks for exactly the bytes it uses, so that a crash tester need not
 decide on any others. A real file has `read_ahead`, the bytes worth reading at once
 where pages are read one behind the other, and more than it uses is asked of it
 (see `shearbolt.window`). It is no part of the protocol: a file without it is read
-exactly.
+exactly. A simulated file may have `ask`, which answers a question about the file's
+bytes without showing them; a file without it is read (see `Pager.ask`).
 
 What it is not: it is not a file system abstraction for general use. It has the
 operations that the engine needs and no others.
