@@ -19,6 +19,7 @@ import contextlib
 import traceback
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,44 @@ def outcome_lines(subject: Subject, outcome: Hashable) -> Sequence[str]:
     return subject.describe_outcome(outcome)
 
 
+def _recovered(subject: Subject, disk: Disk) -> Hashable:
+    """What recovery reports, or how it failed to."""
+    try:
+        return subject.recover(disk)
+    except ReplayError:
+        raise
+    except Exception as error:  # noqa: BLE001 - see the module's head
+        return Raised.of(error)
+
+
+class _Chosen:
+    """What the executions chose since somebody asked.
+
+    Not the experiment itself: the explorer holds whom it tells, and the experiment
+    the explorer, and what such a ring holds stays until the collector comes.
+
+    Attributes:
+        faults: Dishonest choices, by kind.
+        executions: How many executions there were.
+        branched: What the later ones of many branched on.
+    """
+
+    def __init__(self) -> None:
+        self.faults: Counter[str] = Counter()
+        self.executions = 0
+        self.branched: Counter[str] = Counter()
+
+    def note(self, choices: Sequence[Choice]) -> None:
+        """Take one execution into account."""
+        # The explorer reports distinct outcomes; faults that recovery coped with are
+        # in the executions that led to the same one.
+        if choices:
+            self.faults.update(chain.from_iterable(map(fault_kinds, choices)))
+        self.executions += 1
+        if self.executions > _USUAL_EXECUTIONS:
+            self.branched.update(format_label(one.label) for one in choices)
+
+
 class Experiment:
     """One program with its trace and all its crash points.
 
@@ -143,7 +182,6 @@ class Experiment:
         disk: The disk it ran on; holds the trace.
         explorer: The explorer of its crash points; None when the run raised.
         live: Promises broken without any crash.
-        faults: Dishonest choices of all executions so far, by kind.
         history: What the subject's run returned; None when it raised.
     """
 
@@ -163,11 +201,9 @@ class Experiment:
         self.disk = Disk(files, model)
         self.explorer: Explorer | None = None
         self.live: tuple[Violation, ...]
-        self.faults: Counter[str] = Counter()
         self.history: Any = None
         self._operations: Sequence[Operation] = ()
-        self._executions = 0
-        self._branched: Counter[str] = Counter()
+        self._chosen = _Chosen()
         self._judged: dict[tuple[Hashable, int], tuple[Violation, ...]] = {}
         try:
             self.history = subject.run(program, self.disk)
@@ -179,29 +215,12 @@ class Experiment:
         self.explorer = Explorer(
             files,
             self.disk.trace,
-            self._recover,
+            partial(_recovered, subject),
             model,
             cap=cap,
-            notice=self._noticed,
+            notice=self._chosen.note,
             beginnings=beginnings,
         )
-
-    def _recover(self, disk: Disk) -> Hashable:
-        try:
-            return self.subject.recover(disk)
-        except ReplayError:
-            raise
-        except Exception as error:  # noqa: BLE001 - see the module's head
-            return Raised.of(error)
-
-    def _noticed(self, choices: Sequence[Choice]) -> None:
-        # The explorer reports distinct outcomes; faults that recovery coped with are
-        # in the executions that led to the same one.
-        if choices:
-            self.faults.update(chain.from_iterable(map(fault_kinds, choices)))
-        self._executions += 1
-        if self._executions > _USUAL_EXECUTIONS:
-            self._branched.update(format_label(one.label) for one in choices)
 
     @property
     def operations(self) -> Sequence[Operation]:
@@ -210,7 +229,7 @@ class Experiment:
 
     def take_faults(self) -> Counter[str]:
         """The dishonest choices since this was asked last."""
-        taken, self.faults = self.faults, Counter()
+        taken, self._chosen.faults = self._chosen.faults, Counter()
         return taken
 
     def take_branching(self, closure: Closure) -> tuple[str, ...]:
@@ -218,10 +237,10 @@ class Experiment:
 
         Call it after each crash point: it also begins to count for the next one.
         """
-        branched = self._branched
+        branched = self._chosen.branched
         for reached in closure.outcomes:
             branched.update(format_label(one.label) for one in reached.choices)
-        self._executions, self._branched = 0, Counter()
+        self._chosen.executions, self._chosen.branched = 0, Counter()
         most = sorted(branched.items(), key=lambda item: (-item[1], item[0]))
         return tuple(f"{read}: {count:,}" for read, count in most[:_READS_NAMED])
 

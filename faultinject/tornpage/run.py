@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from tornpage.progress import Watch
     from tornpage.subject import Subject
 
-__all__ = ["DEFAULT_CAP", "Plan", "Tally", "cover", "run"]
+__all__ = ["DEFAULT_CAP", "Plan", "Tally", "cover", "few_collections", "run"]
 
 # Measured on correct stores, a crash point takes 1 to 40 executions. One that takes
 # this many belongs to a store that reads before it checks.
@@ -347,7 +347,7 @@ class _Runner:
 
 
 @contextmanager
-def _few_collections() -> Iterator[None]:
+def few_collections() -> Iterator[None]:
     """While entered, the cyclic collector runs seldom: measured, 12 % of a run.
 
     What is remembered of recoveries is many objects that stay, and executions make
@@ -386,7 +386,7 @@ def run(
     with ExitStack() as stack:
         if plan.mutant is not None:
             stack.enter_context(subject.mutant(plan.mutant))
-        stack.enter_context(_few_collections())
+        stack.enter_context(few_collections())
         runner = _Runner(subject, plan, watch, clock)
         runner.run()
     return runner.certificate(((plan.seed, runner.started),) if runner.started else ())
