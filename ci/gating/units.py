@@ -269,9 +269,20 @@ def _cover(unit: Cover) -> Certificate:
         program = subject.decode(unit.program)
     else:
         program = subject.generate(unit.seed)
-    plan = unit.stage.plan()
-    shared = _beginnings(unit.stage)
-    return cover(subject, plan, program, unit.seed, beginnings=shared)
+    first = unit.stage not in _covered
+    _covered.add(unit.stage)
+    return cover(
+        subject,
+        unit.stage.plan(),
+        program,
+        unit.seed,
+        beginnings=_beginnings(unit.stage),
+        repeats=first,
+    )
+
+
+# Stages of which this process has covered a program.
+_covered: set[Stage] = set()
 
 
 @cache

@@ -210,6 +210,8 @@ class _Runner:
         self.begun = clock()
         self.tally = Tally()
         self.started = 0
+        # One program shows whether the code repeats itself; others take it as given.
+        self.repeats = True
         self.reported: list[ReportedViolation] = []
         self.cut: list[str] = []
         self.records: list[ProgramRecord] = []
@@ -262,7 +264,7 @@ class _Runner:
         self.tally.program(experiment)
         # Before the program is run again: a subject may remember its last run only.
         fingerprint, behaviour = Fingerprint(experiment), Behaviour(experiment)
-        if self.started == 1 and not experiment.repeats():
+        if self.repeats and not experiment.repeats():
             self.cut.append(
                 f"the program of {_named(seed)} did other things when it was run"
                 " again: what one run shows of its crashes does not hold for the next"
@@ -292,6 +294,7 @@ class _Runner:
         self.tally.programs += 1
         self.tally.features.update(behaviour.features())
         self.records.append(fingerprint.record(seed))
+        self.repeats = False
 
     def _given_up(
         self, experiment: Experiment, closure: Closure, seed: int | None
@@ -400,6 +403,7 @@ def cover(
     *,
     clock: Callable[[], int] = time.monotonic_ns,
     beginnings: Beginnings | None = None,
+    repeats: bool = True,
 ) -> Certificate:
     """Run one given program and visit all its crash points.
 
@@ -413,6 +417,8 @@ def cover(
         clock: Nanoseconds; tests put their own here.
         beginnings: What is known of programs that began alike, covered by the same
             plan.
+        repeats: Run the program twice, to see whether it does the same. `run` does so
+            with its first program; whoever covers many may do likewise.
 
     Raises:
         KeyError: The subject has no planted bug of the plan's name.
@@ -423,6 +429,7 @@ def cover(
             stack.enter_context(subject.mutant(plan.mutant))
         runner = _Runner(subject, plan, silent, clock, beginnings)
         runner.started = 1
+        runner.repeats = repeats
         try:
             runner.cover(program, seed)
         except ReplayError as error:
