@@ -50,6 +50,19 @@ def test_contents_with_one_answer_are_one_execution() -> None:
     assert {outcome for outcome, _ in read} == {outcome for outcome, _ in asked}
 
 
+def test_a_question_is_run_once_for_what_a_view_makes_of_the_contents() -> None:
+    runs = []
+
+    def question(view):  # type: ignore[no-untyped-def]
+        runs.append(1)
+        return view(whole, 0, 64)
+
+    _, disk = torn()
+    Disk.on_image(disk.image(), Enumerator()).open("f").ask(question)
+    # New, old, and torn in one of 126 ways.
+    assert len(runs) == 3
+
+
 def test_what_comes_to_one_answer_in_the_end_is_one_execution() -> None:
     def question(view):  # type: ignore[no-untyped-def]
         first = view(whole, 0, 64)
