@@ -25,6 +25,7 @@ from ci.bench.worker import WrongAnswerError, measure  # noqa: E402
 from ci.bench.workloads import WORKLOADS, Dataset, Sizes, make_dataset  # noqa: E402
 
 import shearbolt  # noqa: E402
+from boltmodel.contract import Outcome  # noqa: E402
 from boltmodel.mutants import mutant  # noqa: E402
 
 if TYPE_CHECKING:
@@ -370,6 +371,15 @@ def test_a_hole_behind_the_database_changes_nothing_but_the_file() -> None:
 def test_what_is_not_closed_or_broken_is_no_measurement() -> None:
     with mutant("no-data-sync"), pytest.raises(explorer.NotClosedError):
         list(explorer.databases((64 << 10,), whole=1 << 20))
+
+
+def test_a_promise_that_recovery_breaks_is_no_measurement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = Outcome(existed=True, txid=1, problems=("a page is lost",))
+    monkeypatch.setattr(explorer, "recover", lambda _: broken)
+    with pytest.raises(explorer.NotClosedError, match="a page is lost"):
+        list(explorer.commits((8,)))
 
 
 # -- the command --

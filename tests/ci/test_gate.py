@@ -183,6 +183,19 @@ def test_a_unit_without_end_is_ended_and_not_covered(monkeypatch):
     assert "longer than" in done.reason
 
 
+def test_one_program_of_a_stage_is_run_twice_in_each_worker(monkeypatch):
+    repeated = []
+    monkeypatch.setattr(
+        units, "cover", lambda *_, repeats, **__: repeated.append(repeats)
+    )
+    monkeypatch.setattr(units, "_covered", set())
+    for model in ("", "xfs"):
+        stage = units.Stage("toy_store:Toy", model, 10)
+        for seed in range(3):
+            units.do(units.Cover("programs", stage, f"seed {seed}", seed, None, 5.0))
+    assert repeated == [True, False, False] * 2
+
+
 def test_a_unit_that_stands_still_is_ended_too(monkeypatch):
     monkeypatch.setattr(units, "cover", lambda *_, **__: time.sleep(60))
     stage = units.Stage("toy_store:Toy", "", 10)
