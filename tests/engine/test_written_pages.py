@@ -7,6 +7,7 @@ import pytest
 import shearbolt
 from shearbolt.encoding import encode_branch, encode_moved
 from shearbolt.format import Branch
+from shearbolt.storage import OSStorage
 
 
 def test_a_moved_branch_is_the_branch_encoded_anew():
@@ -87,3 +88,29 @@ def test_cached_pages_are_those_of_the_file_after_any_commits(tmp_path, seed):
                 else:
                     assert kept.cost == read.cost
     assert branches > 50
+
+
+def test_no_call_gets_more_buffers_than_the_system_takes(tmp_path):
+    lengths = []
+
+    class Counting:
+        def __init__(self, file):
+            self._file = file
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+        def pwritev(self, buffers, offset):
+            lengths.append(len(buffers))
+            return self._file.pwritev(buffers, offset)
+
+    def open_file(path, /, **how):
+        return Counting(OSStorage().open(path, **how))
+
+    with shearbolt.open(str(tmp_path / "a.db"), open_file=open_file) as db:
+        with db.update() as tx:
+            bucket = tx.create_bucket(b"a")
+            for number in range(4000):
+                bucket.put(b"%08d" % number, bytes(1000))
+        assert db.begin().check() == []
+    assert 512 < max(lengths) <= 1024
