@@ -357,6 +357,8 @@ class DiskFile:
             question: A pure function of what it gets through its argument,
                 `view(decode, offset, length)`, which is `decode` of the bytes
                 there, fewer where the file ends. Both results must be hashable.
+                `view.part(question)` is the answer of another one, which is kept
+                as long as the bytes stay that it rests on.
 
         Raises:
             TypeError: The answer cannot be hashed.

@@ -196,7 +196,9 @@ class Explorer:
         # The tree of beginnings, as long as this program is in it.
         node = beginnings.of(self._files) if beginnings else None
         memory = beginnings.memory if beginnings else self.memory()
-        memory.begin(changes)
+        memory.begin(changes, self._files if self._start is None else None)
+        if self._reuse:
+            image.parts = memory.parts
         watch, stale = Watch(), True
         last: Closure | None = None
         for point in self.points():
@@ -204,6 +206,7 @@ class Explorer:
             done = point.index if inside else point.index - 1
             if done >= 0 and inside != self._is_sync(done):
                 change = image.apply(self._operations[done])
+                memory.parts.apply(change)
                 changes.append(change)
                 stale = stale or watch.meets(change)
             if inside and beginnings and node is not None:
@@ -226,7 +229,9 @@ class Explorer:
                 last, stale = self._search(
                     image, point, watch, stop, memory if self._reuse else None, chosen
                 )
-            if known is None and node is not None and last.closed:
+            # What a kept answer rests on is known to the program that kept it only.
+            alone = known is not None or bool(watch.parts)
+            if not alone and node is not None and last.closed:
                 ends = frozenset(memory.met)
                 node.known[inside] = Known(last, watch, stale, tuple(chosen), ends)
             yield last

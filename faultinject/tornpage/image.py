@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
     from tornpage.cell import Need
     from tornpage.model import CrashModel
+    from tornpage.parts import Parts
+    from tornpage.pieces import Watch
     from tornpage.trace import Operation
 
 __all__ = ["Image"]
@@ -68,7 +70,8 @@ class Image:
         clock: Stamp of the next operation.
         tally: How many images there are.
         answers: What was asked of this platter and may be answered, by inode and
-            question; see `question`.
+            question, with what it takes to ask; see `question`.
+        parts: Answers that are kept while it advances; None: none are.
     """
 
     __slots__ = (
@@ -83,6 +86,7 @@ class Image:
         "life",
         "model",
         "names",
+        "parts",
         "pending",
         "tally",
     )
@@ -101,7 +105,8 @@ class Image:
         self._keys = 0
         # Atoms that may be garbage, as asked for since the last operation.
         self._undecided: dict[tuple[int, int], Cell] = {}
-        self.answers: dict[tuple[int, object], tuple[Any, set[int]]] = {}
+        self.answers: dict[tuple[int, object], tuple[Any, Watch]] = {}
+        self.parts: Parts | None = None
         for inode, path in enumerate(sorted(files), 1):
             self.files[inode] = FileImage(inode, files[path], model.atom)
             self.names[path] = inode

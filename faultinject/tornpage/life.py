@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from tornpage.choices import Chooser
     from tornpage.file_image import Size
     from tornpage.image import Image
+    from tornpage.parts import Part
     from tornpage.pieces import CutKey, NameChange
 
 __all__ = ["Life", "Node", "SyncFault"]
@@ -81,6 +82,7 @@ class Node:
         before: The page cache and the size at the last sync that returned 0,
             once something has changed since (fail=revert only).
         late: The errno that the next sync has to report.
+        unfit: Kept answers that rest on what was written in this life.
     """
 
     __slots__ = (
@@ -97,6 +99,7 @@ class Node:
         "path",
         "size",
         "sizes",
+        "unfit",
     )
 
     def __init__(self, image: FileImage, path: str, atoms: set[int]) -> None:
@@ -113,6 +116,7 @@ class Node:
         self.lockers: dict[object, bool] = {}
         self.before: _Cached | None = None
         self.late = 0
+        self.unfit: set[Part] = set()
 
 
 class Life:
@@ -126,6 +130,7 @@ class Life:
     Attributes:
         told: Whether the last question's answer tells everything that was chosen
             for it.
+        parts: Answers that are kept from one crash point to the next; None: none.
     """
 
     __slots__ = (
@@ -150,6 +155,7 @@ class Life:
         "generation",
         "model",
         "nodes",
+        "parts",
         "read_only",
         "told",
     )
@@ -165,6 +171,7 @@ class Life:
         self._image = image
         self._chooser = chooser
         self._watch = watch
+        self.parts = image.parts
         self._atom = image.model.atom
         self._in_order = image.model.order == "ordered"
         self._with_data = image.model.size == "with-data" and not self._in_order
@@ -454,6 +461,7 @@ class Life:
         """Bytes [low, high) of atom `at`."""
         own = node.cache.get(at)
         if own is not None:
+            self._watch.own = True
             return own[low:high]
         node.atoms.add(at)
         cell = self._cell(node, at)
@@ -484,9 +492,47 @@ class Life:
         return not self._coupled
 
     @property
-    def asked_before(self) -> dict[tuple[int, object], tuple[Any, set[int]]]:
+    def asked_before(self) -> dict[tuple[int, object], tuple[Any, Watch]]:
         """Answers that the platter may give, as far as somebody asked."""
         return self._image.answers
+
+    def watch_apart(self, node: Node) -> Watch:
+        """Collect what a file is asked for in a watch of its own; gives the other."""
+        outer, self._watch = self._watch, Watch()
+        node.atoms = self._watch.atoms.setdefault(node.inode, set())
+        return outer
+
+    def watch_again(self, node: Node, outer: Watch) -> Watch:
+        """End that; gives what was collected, which `outer` does not have yet."""
+        inner, self._watch = self._watch, outer
+        node.atoms = outer.atoms.setdefault(node.inode, set())
+        return inner
+
+    def consumed(self, node: Node, pieces: Watch) -> None:
+        """These pieces were consumed."""
+        self._watch.add(pieces)
+        # Adding must not have put another set in the place of the file's.
+        assert self._watch.atoms.get(node.inode) is node.atoms
+
+    def is_settled(self, node: Node, pieces: Watch, reach: int) -> bool:
+        """Whether these hold what the platter has, and nothing else is possible."""
+        return (
+            not pieces.own
+            and reach <= node.limit
+            and all(self._cell(node, at) is None for at in pieces.atoms[node.inode])
+        )
+
+    def uses(self, node: Node, part: Part) -> bool:
+        """Take a kept answer, if it is one for this file as it is now."""
+        size = node.size
+        if size is None or part in node.unfit:
+            return False
+        if part.reach > size or part.reach > node.limit:
+            return False
+        self._watch.parts.add(part)
+        if node.asked:
+            self._reaches(node, part.reach, size)
+        return True
 
     def ask(self, node: Node, question: Callable[[Any], T]) -> T:
         """Put a question to a file; see `question`.
@@ -513,6 +559,7 @@ class Life:
             return None
         own = node.cache.get(at)
         if own is not None:
+            self._watch.own = True
             return own[low:high]
         if stop > node.limit or self._cell(node, at) is not None:
             return None
@@ -636,6 +683,8 @@ class Life:
         if node.size is None and end > min(one.size for one in node.sizes):
             self.size(node)
         first, behind = offset // atom, -(-end // atom)
+        if self.parts is not None:
+            node.unfit |= self.parts.resting_on(node.inode, range(first, behind))
         if self._with_data and any(
             begin < behind and first < over
             for _, begin, over, _ in node.image.extensions

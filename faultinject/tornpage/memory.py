@@ -52,9 +52,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tornpage.cell import NEVER
 from tornpage.choices import ReplayError
+from tornpage.parts import Parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from tornpage.disk import Disk
     from tornpage.life import Life, Node
@@ -358,25 +359,31 @@ class Memory:
 
     Attributes:
         met: The outcomes that the present program has met.
-        spent: Bytes kept, roughly.
+        parts: Answers about parts of files.
+        spent: Bytes of recoveries kept, roughly.
     """
 
-    __slots__ = ("_bound", "_changes", "_jumps", "_root", "met", "spent")
+    __slots__ = ("_bound", "_changes", "_jumps", "_root", "met", "parts", "spent")
 
     def __init__(self, *, jumps: bool, bound: int = _BOUND) -> None:
         self._jumps = jumps
         self._bound = bound
         self.spent = 0
         self._root: _Turn | End | None = None
-        self.begin(())
+        self.parts = Parts()
+        self.begin((), None)
 
-    def begin(self, changes: Sequence[Changes]) -> None:
+    def begin(
+        self, changes: Sequence[Changes], files: Mapping[str, bytes] | None
+    ) -> None:
         """Another program.
 
         Args:
             changes: Gets what each of its operations changes, as it is explored.
+            files: What it starts from, see `Parts.begin`.
         """
         self._changes = changes
+        self.parts.begin(files)
         self.met: set[End] = set()
 
     def forget(self) -> None:

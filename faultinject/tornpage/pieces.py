@@ -24,6 +24,7 @@ from tornpage.cell import NO_NEED
 
 if TYPE_CHECKING:
     from tornpage.cell import Need
+    from tornpage.parts import Part
 
 __all__ = ["Changes", "CutKey", "NameChange", "Tally", "Watch", "directory_of"]
 
@@ -66,12 +67,14 @@ class Changes:
         sizes: The least that a size may be now, by inode, where it may be another.
         names: Names that may stand for something else.
         everything: Whether it may have been anything.
+        broken: Kept answers that rested on one of these, see `parts`.
     """
 
     atoms: dict[int, set[int]] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     everything: bool = False
+    broken: set[Part] = field(default_factory=set)
 
     def atoms_of(self, inode: int) -> set[int]:
         """The atoms of a file, to be added to."""
@@ -87,15 +90,19 @@ class Watch:
             no size ends before, it does not matter. NEVER where it was asked for.
         names: Names that were looked up.
         any_name: Whether all names were asked for.
+        parts: Kept answers that were used: they stand for the atoms they rest on.
+        own: Whether something was read that had been written in the same life.
     """
 
-    __slots__ = ("any_name", "atoms", "names", "reach")
+    __slots__ = ("any_name", "atoms", "names", "own", "parts", "reach")
 
     def __init__(self) -> None:
         self.atoms: dict[int, set[int]] = {}
         self.reach: dict[int, int] = {}
         self.names: set[str] = set()
         self.any_name = False
+        self.parts: set[Part] = set()
+        self.own = False
 
     def meets(self, changes: Changes) -> bool:
         """Whether one of these pieces may be something else now."""
@@ -107,6 +114,8 @@ class Watch:
         if changes.names and (
             self.any_name or not self.names.isdisjoint(changes.names)
         ):
+            return True
+        if not self.parts.isdisjoint(changes.broken):
             return True
         for inode, changed in changes.atoms.items():
             consumed = self.atoms.get(inode)
@@ -128,6 +137,9 @@ class Watch:
         if other.names:
             self.names |= other.names
         self.any_name = self.any_name or other.any_name
+        self.own = self.own or other.own
+        if other.parts:
+            self.parts |= other.parts
 
 
 class Tally:

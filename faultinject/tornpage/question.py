@@ -31,6 +31,10 @@ what it saw, in a global variable say, hides that from the explorer.
 An atom of which several contents gave the same answer stays undecided among these:
 a later read of the bytes themselves decides further.
 
+A question about much may consist of parts, `view.part(question)`, each as pure as the
+whole. What a part comes to on bytes that nobody has touched is not worked out again
+at the next crash point; see `parts`.
+
 What it is not: complete. Answers are merged below a fork, not across forks, and
 where writes have an order or syncs may lie, where an answer comes with the time or
 the lies that made it, nothing is merged and `view` reads. Both only cost executions.
@@ -38,26 +42,41 @@ the lies that made it, nothing is merged and `view` reads. Both only cost execut
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tornpage.cell import ALWAYS, NEVER, NO_NEED, Group
 from tornpage.choices import ReplayError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tornpage.cell import Cell
     from tornpage.choices import Chooser
     from tornpage.life import Life, Node
+    from tornpage.pieces import Watch
 
 __all__ = ["View", "put"]
 
 T = TypeVar("T")
 
-View = Callable[[Callable[[bytes], Any], int, int], Any]
-"""(decode, offset, length) -> decode(the bytes there), fewer where the file ends."""
+
+class View(Protocol):
+    """What a question gets to look at a file with."""
+
+    def __call__(self, decode: Callable[[bytes], T], offset: int, length: int, /) -> T:
+        """`decode` of the bytes there, fewer where the file ends."""
+        ...
+
+    def part(self, question: Callable[[View], T], /) -> T:
+        """The answer of a question that is a part of this one.
+
+        Args:
+            question: Pure, and equal to another one only when it asks the same: a
+                named tuple with a `__call__`, say. The answer never changes.
+        """
+        ...
+
 
 _MOST_WAYS = 1_000
 """A question with more ways through its forks is read, not merged."""
@@ -110,20 +129,14 @@ def put(life: Life, node: Node, question: Callable[[View], T], chooser: Chooser)
     Raises:
         Exception: What the question raised.
     """
-
-    def plain(decode: Callable[[bytes], Any], offset: int, length: int) -> Any:
-        return decode(
-            life.read(node, offset, life.readable(node, offset, offset + length))
-        )
-
     asked = life.choices
     life.told = False
     if not life.merges:
-        return question(plain)
+        return question(_Reading(life, node))
     try:
         tree = _tree(life, node, question)
     except _ReadInstead:
-        return question(plain)
+        return question(_Reading(life, node))
     life.told = life.choices == asked and _differ(tree)
     while isinstance(tree, _Branch):
         fork = tree.fork
@@ -162,27 +175,87 @@ def _tree(life: Life, node: Node, question: Callable[[View], Any]) -> _Branch | 
         known = life.asked_before.get((node.inode, question))
         if known is not None:
             found: _Branch | _Leaf = known[0]
-            node.atoms |= known[1]
             life.size(node)
+            life.consumed(node, known[1])
             return found
     asked = life.choices
-    consumed, node.atoms = node.atoms, set()
+    outer = life.watch_apart(node)
     try:
         tree = _reduced(_Ways(life, node).all(question), 0)
     finally:
-        atoms, node.atoms = node.atoms, consumed
-        consumed |= atoms
+        inner = life.watch_again(node, outer)
+        life.consumed(node, inner)
     if fresh and life.choices == asked:
-        life.asked_before[node.inode, question] = tree, atoms
+        life.asked_before[node.inode, question] = tree, inner
     return tree
 
 
-class _Ways:
-    """Runs a question once for each way through its forks."""
+class _Reading:
+    """Views what it is asked to by reading it, which decides it.
+
+    Attributes:
+        reach: Where the last view in the file ended; NEVER: one ended where the
+            file does.
+    """
 
     def __init__(self, life: Life, node: Node) -> None:
         self._life = life
         self._node = node
+        self.reach = 0
+
+    def __call__(self, decode: Callable[[bytes], T], offset: int, length: int) -> T:
+        return decode(
+            self._life.read(self._node, offset, self._end(offset, offset + length))
+        )
+
+    def _end(self, start: int, stop: int) -> int:
+        """Where a view of [start, stop) ends."""
+        end = self._life.readable(self._node, start, stop)
+        self.reach = max(self.reach, end if end == stop else NEVER)
+        return end
+
+    def part(self, question: Callable[[View], T]) -> T:
+        """See `View.part`."""
+        life, node = self._life, self._node
+        parts = life.parts
+        if parts is None or node.size is None:
+            return question(self)
+        found = parts.find(node.inode, question)
+        if found is not None and life.uses(node, found):
+            known: T = found.answer
+            return known
+        if not node.asked:
+            return question(self)
+        before, self.reach = self.reach, 0
+        outer = life.watch_apart(node)
+        whole = False
+        try:
+            answer = question(self)
+            whole = self.reach != NEVER
+        finally:
+            reach, self.reach = self.reach, max(self.reach, before)
+            inner = life.watch_again(node, outer)
+            if not whole or not self._kept(question, answer, inner, reach):
+                life.consumed(node, inner)
+        return answer
+
+    def _kept(
+        self, question: Callable[[View], T], answer: T, pieces: Watch, reach: int
+    ) -> bool:
+        """Keep the answer of a part that rests on settled bytes, and use it."""
+        life, node = self._life, self._node
+        if life.parts is None or not life.is_settled(node, pieces, reach):
+            return False
+        atoms = pieces.atoms[node.inode]
+        kept = life.parts.add(node.inode, question, answer, atoms, reach, pieces.parts)
+        return kept is not None and life.uses(node, kept)
+
+
+class _Ways(_Reading):
+    """Runs a question once for each way through its forks."""
+
+    def __init__(self, life: Life, node: Node) -> None:
+        super().__init__(life, node)
         # (atom, range, cell, decode) -> the fork; a cell is found again by itself.
         self._known: dict[tuple[Any, ...], _Fork] = {}
         self._plan: list[int] = []
@@ -198,7 +271,7 @@ class _Ways:
             self._way = []
             before = dict(cells)
             try:
-                answer = question(self._view)
+                answer = question(self)
                 hash(answer)
             except ReplayError:
                 raise
@@ -223,9 +296,10 @@ class _Ways:
             plan[-1] += 1
             self._plan = plan
 
-    def _view(self, decode: Callable[[bytes], T], offset: int, length: int) -> T:
+    def __call__(self, decode: Callable[[bytes], T], offset: int, length: int) -> T:
+        """Look, forking where the answers may differ."""
         life, node = self._life, self._node
-        stop = life.readable(node, offset, offset + length)
+        stop = self._end(offset, offset + length)
         known = life.known(node, offset, stop)
         if known is not None:
             return decode(known)

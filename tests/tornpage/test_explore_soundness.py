@@ -19,6 +19,7 @@ from explorer_cases import (
     SwapStore,
     differences,
     judged,
+    random_asking,
     random_cases,
     random_recovery,
     random_run,
@@ -26,7 +27,7 @@ from explorer_cases import (
 )
 
 import tornpage.image
-from tornpage import memory, question
+from tornpage import memory, parts, question
 from tornpage.brute import TooManyImages, platters
 from tornpage.cell import Cell, Group
 from tornpage.choices import Enumerator
@@ -35,6 +36,7 @@ from tornpage.explore import Explorer
 from tornpage.image import Image
 from tornpage.life import Life
 from tornpage.model import PRESETS, CrashModel
+from tornpage.parts import Parts
 from tornpage.pieces import Changes, Watch
 
 
@@ -47,6 +49,27 @@ def test_random_programs_have_the_outcomes_of_brute_force(block):
         assert not found
         agreed += same
     assert agreed > 10 * len(seeds)
+
+
+@pytest.mark.parametrize("models", [MODELS, DRAWN], ids=["usual", "drawn"])
+def test_questions_of_parts_have_the_answers_of_brute_force(models, monkeypatch):
+    right = Life.uses
+    used = set()
+
+    def uses(self, node, part):
+        taken = right(self, node, part)
+        if taken:
+            used.add(part)
+        return taken
+
+    monkeypatch.setattr(Life, "uses", uses)
+    agreed = 0
+    for explorer in random_cases(range(60), 9, models, 0.1, random_asking):
+        found, same = differences(explorer, 300)
+        assert not found, explorer.model
+        agreed += same
+    assert agreed > 400
+    assert len(used) > 100
 
 
 @pytest.mark.parametrize("failing", [0.0, 0.35])
@@ -385,6 +408,69 @@ def believes_that_every_answer_is_known(patch):
     patch.setattr(memory, "_put", put)
 
 
+def keeps_answers_about_bytes_that_changed(patch):
+    patch.setattr(Parts, "apply", lambda self, changes: None)
+
+
+def breaks_no_answer_above_a_broken_one(patch):
+    right = parts._Layer.add
+
+    def add(self, key, part, below):
+        del below
+        right(self, key, part, ())
+
+    patch.setattr(parts._Layer, "add", add)
+
+
+def keeps_answers_about_undecided_bytes(patch):
+    patch.setattr(Life, "is_settled", lambda self, node, pieces, reach: not pieces.own)
+
+
+def keeps_answers_about_what_recovery_wrote(patch):
+    right = Life.is_settled
+
+    def is_settled(self, node, pieces, reach):
+        pieces.own = False
+        return right(self, node, pieces, reach)
+
+    patch.setattr(Life, "is_settled", is_settled)
+
+
+def keeps_answers_from_before_a_write_of_recovery(patch):
+    patch.setattr(Parts, "resting_on", lambda self, inode, atoms: set())
+
+
+def keeps_answers_about_the_end_of_the_file(patch):
+    right = question._Reading._end
+
+    def end(self, start, stop):
+        found = right(self, start, stop)
+        self.reach = min(self.reach, found)
+        return found
+
+    patch.setattr(question._Reading, "_end", end)
+
+
+def forgets_what_kept_answers_rest_on(patch):
+    right = Watch.meets
+
+    def meets(self, changes):
+        return right(self, dataclasses.replace(changes, broken=set()))
+
+    patch.setattr(Watch, "meets", meets)
+
+
+FAULTS_IN_PARTS = [
+    keeps_answers_about_bytes_that_changed,
+    breaks_no_answer_above_a_broken_one,
+    keeps_answers_about_undecided_bytes,
+    keeps_answers_about_what_recovery_wrote,
+    keeps_answers_from_before_a_write_of_recovery,
+    keeps_answers_about_the_end_of_the_file,
+    forgets_what_kept_answers_rest_on,
+]
+
+
 FAULTS = [
     answers_with_a_part_of_the_contents,
     merges_contents_that_differ,
@@ -510,6 +596,18 @@ def test_brute_force_notices_with_a_weaker_disk_an_explorer_that(
 def test_brute_force_notices_an_explorer_that(plant, monkeypatch):
     plant(monkeypatch)
     for explorer in random_cases(range(len(MODELS) * 8)):
+        if differences(explorer)[0]:
+            return
+    pytest.fail("no case told the faulty explorer from brute force")
+
+
+@pytest.mark.parametrize("plant", FAULTS_IN_PARTS)
+def test_brute_force_notices_with_questions_of_parts_an_explorer_that(
+    plant, monkeypatch
+):
+    plant(monkeypatch)
+    seeds = range(len(MODELS) * 8)
+    for explorer in random_cases(seeds, recovery=random_asking):
         if differences(explorer)[0]:
             return
     pytest.fail("no case told the faulty explorer from brute force")
