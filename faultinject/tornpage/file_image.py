@@ -130,6 +130,12 @@ class FileImage:
         found = bytes(self.base[start + low : min(start + high, self.limit)])
         return found if len(found) == high - low else found.ljust(high - low, b"\0")
 
+    def base_bytes(self, atoms: range, start: int, stop: int) -> bytes | None:
+        """Bytes [start, stop) of these atoms, if nobody has ever written there."""
+        if stop > self.limit or (self.held and not self.held.keys().isdisjoint(atoms)):
+            return None
+        return bytes(self.base[start:stop])
+
     def newest(self, atom: int) -> bytes:
         """The page cache: zero behind the present size.
 

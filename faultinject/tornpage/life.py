@@ -48,7 +48,7 @@ from tornpage.pieces import Watch
 from tornpage.question import put
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from tornpage.cell import Cell, Group, Need
     from tornpage.choices import Chooser
@@ -117,6 +117,10 @@ class Node:
         self.before: _Cached | None = None
         self.late = 0
         self.unfit: set[Part] = set()
+
+
+def _disjoint(layer: Mapping[int, object], atoms: Iterable[int]) -> bool:
+    return not layer or layer.keys().isdisjoint(atoms)
 
 
 class Life:
@@ -519,7 +523,7 @@ class Life:
         return (
             not pieces.own
             and reach <= node.limit
-            and all(self._cell(node, at) is None for at in pieces.atoms[node.inode])
+            and self._untouched(node, pieces.atoms[node.inode])
         )
 
     def uses(self, node: Node, part: Part) -> bool:
@@ -551,20 +555,40 @@ class Life:
         return answer
 
     def known(self, node: Node, start: int, stop: int) -> bytes | None:
-        """Bytes of one atom when nothing is undecided there; None: look closer."""
+        """Bytes where nothing is undecided; None: that is not soon said."""
         size = self._atom
         at = start // size
         low, high = start - at * size, stop - at * size
-        if not low < high <= size:
+        if low < high <= size:
+            own = node.cache.get(at)
+            if own is not None:
+                self._watch.own = True
+                return own[low:high]
+            if stop > node.limit or self._cell(node, at) is not None:
+                return None
+            node.atoms.add(at)
+            return node.image.durable(at, low, high)
+        if low >= high or stop > node.limit:
             return None
-        own = node.cache.get(at)
-        if own is not None:
-            self._watch.own = True
-            return own[low:high]
-        if stop > node.limit or self._cell(node, at) is not None:
+        # Atom by atom a page of 4 KiB takes 60 us, most of it where nobody has written.
+        atoms = range(at, (stop - 1) // size + 1)
+        if not self._untouched(node, atoms) or not _disjoint(node.cache, atoms):
             return None
-        node.atoms.add(at)
-        return node.image.durable(at, low, high)
+        found = node.image.base_bytes(atoms, start, stop)
+        if found is not None:
+            node.atoms.update(atoms)
+        return found
+
+    def _untouched(self, node: Node, atoms: Collection[int]) -> bool:
+        """Whether nothing about these is undecided."""
+        if self._spoils:
+            return all(self._cell(node, at) is None for at in atoms)
+        image = node.image
+        return (
+            _disjoint(image.dirty, atoms)
+            and _disjoint(image.open, atoms)
+            and _disjoint(node.cells, atoms)
+        )
 
     def open_atoms(self, node: Node, start: int, stop: int) -> list[tuple[int, Cell]]:
         """Atoms of [start, stop) of which these bytes are undecided.

@@ -274,6 +274,8 @@ class Parts:
 
 def _runs(atoms: Collection[int]) -> tuple[tuple[int, int], ...]:
     """Atom numbers as stretches of neighbours."""
+    if atoms and (behind := max(atoms) + 1) - (first := min(atoms)) == len(atoms):
+        return ((first, behind),)
     runs: list[tuple[int, int]] = []
     for at in sorted(atoms):
         if runs and runs[-1][1] == at:

@@ -16,9 +16,12 @@ frozen and shared. A write transaction copies the buckets on the path it
 changes (`ModelTx`), so a hundred states of one database cost what changed
 between them.
 
-`digest` is a Merkle hash: a bucket's digest covers its sequence and, in key
-order, every key with its value or with the digest of the bucket below. It
-depends on content alone, not on insertion order and not on PYTHONHASHSEED.
+`digest` covers a bucket's sequence and every key with its value or with the digest
+of the bucket below. The entries of a bucket count as the sum of a hash of each, so
+that what a few puts change is a few terms of it, and so that the parts of a tree can
+be summed one by one (`survey`). Both hashes have 128 bits: contents that differ have
+one digest by chance only. It depends on content alone, not on insertion order and
+not on PYTHONHASHSEED.
 
 `observe` reads the same shape out of a transaction of the engine. It goes
 through cursors only, so it sees what an application sees, and it refuses keys
@@ -50,8 +53,12 @@ __all__ = [
     "Readable",
     "Refused",
     "Walkable",
+    "bucket_digest",
     "difference",
+    "entry_sum",
+    "named_sum",
     "observe",
+    "observe_bucket",
     "path_text",
     "walk",
 ]
@@ -65,6 +72,7 @@ _SEQUENCE_MODULUS: Final = 1 << 64
 _LENGTHS: Final = struct.Struct("<II")
 _SEQUENCE: Final = struct.Struct("<Q")
 _DIGEST_BYTES: Final = 16
+_SUMS: Final = 1 << (8 * _DIGEST_BYTES)
 # A length no value has: the entry is a bucket and its digest follows.
 _BUCKET_LENGTH: Final = 0xFFFFFFFF
 # How much of a key or value a message shows.
@@ -96,7 +104,15 @@ class Bucket:
         frozen: Part of a remembered state; changing it would rewrite history.
     """
 
-    __slots__ = ("__weakref__", "_digest", "entries", "frozen", "sequence")
+    __slots__ = (
+        "__weakref__",
+        "_digest",
+        "_names",
+        "_plain",
+        "entries",
+        "frozen",
+        "sequence",
+    )
 
     def __init__(
         self, entries: dict[bytes, Entry] | None = None, sequence: int = 0
@@ -105,6 +121,9 @@ class Bucket:
         self.sequence = sequence
         self.frozen = False
         self._digest: bytes | None = None
+        # The sum of the values and the names of the buckets, once asked for.
+        self._plain: int | None = None
+        self._names: set[bytes] = set()
 
     def freeze(self) -> Bucket:
         """Make this bucket and everything below it immutable; gives itself."""
@@ -119,7 +138,45 @@ class Bucket:
 
     def thaw(self) -> Bucket:
         """A changeable copy of this bucket; buckets below stay shared."""
-        return Bucket(dict(self.entries), self.sequence)
+        made = Bucket(dict(self.entries), self.sequence)
+        made._plain, made._names = self._plain, set(self._names)
+        return made
+
+    def store(self, key: bytes, entry: Entry) -> None:
+        """Put an entry under a key, replacing what stands there."""
+        if self._plain is not None:
+            self._uncount(key)
+            if isinstance(entry, Bucket):
+                self._names.add(key)
+            else:
+                self._plain += entry_sum(key, entry)
+        self.entries[key] = entry
+
+    def drop(self, key: bytes) -> None:
+        """Remove an entry, if there is one."""
+        if self._plain is not None:
+            self._uncount(key)
+        self.entries.pop(key, None)
+
+    def _uncount(self, key: bytes) -> None:
+        old = self.entries.get(key)
+        if isinstance(old, Bucket):
+            self._names.discard(key)
+        elif old is not None and self._plain is not None:
+            self._plain -= entry_sum(key, old)
+
+    @property
+    def total(self) -> int:
+        """The sum of all entries."""
+        if self._plain is None:
+            self._names = {k for k, v in self.entries.items() if isinstance(v, Bucket)}
+            self._plain = sum(
+                entry_sum(key, entry)
+                for key, entry in self.entries.items()
+                if not isinstance(entry, Bucket)
+            )
+        below = (entry_sum(name, self.entries[name]) for name in self._names)
+        return self._plain + sum(below)
 
     @property
     def digest(self) -> bytes:
@@ -127,19 +184,7 @@ class Bucket:
         known = self._digest
         if known is not None:
             return known
-        parts = [_SEQUENCE.pack(self.sequence)]
-        append = parts.append
-        pack = _LENGTHS.pack
-        for key, entry in sorted(self.entries.items(), key=_key_of):
-            if isinstance(entry, Bucket):
-                append(pack(len(key), _BUCKET_LENGTH))
-                append(key)
-                append(entry.digest)
-            else:
-                append(pack(len(key), len(entry)))
-                append(key)
-                append(entry)
-        made = hashlib.blake2b(b"".join(parts), digest_size=_DIGEST_BYTES).digest()
+        made = bucket_digest(self.sequence, self.total)
         if self.frozen:
             self._digest = made
         return made
@@ -184,6 +229,29 @@ class Bucket:
 
 
 Entry: TypeAlias = bytes | Bucket
+
+
+def entry_sum(key: bytes, entry: Entry) -> int:
+    """What an entry adds to the sum of its bucket; below 2**128."""
+    if isinstance(entry, Bucket):
+        return named_sum(key, entry.digest)
+    content = _LENGTHS.pack(len(key), len(entry)) + key + entry
+    made = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+    return int.from_bytes(made, "little")
+
+
+def named_sum(name: bytes, digest: bytes) -> int:
+    """The same for a bucket of this digest."""
+    content = _LENGTHS.pack(len(name), _BUCKET_LENGTH) + name + digest
+    made = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+    return int.from_bytes(made, "little")
+
+
+def bucket_digest(sequence: int, total: int) -> bytes:
+    """The digest of a bucket whose entries have this sum."""
+    content = _SEQUENCE.pack(sequence) + (total % _SUMS).to_bytes(16, "little")
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+
 
 EMPTY: Final = Bucket().freeze()
 
@@ -239,7 +307,7 @@ class ModelTx:
             raise Refused("BucketExistsError")
         if entry is not None:
             raise Refused("IncompatibleValueError")
-        parent.entries[name] = Bucket()
+        parent.store(name, Bucket())
 
     def ensure(self, path: Path) -> None:
         """Make every bucket of `path` that is missing, outermost first.
@@ -266,7 +334,7 @@ class ModelTx:
             raise Refused("BucketNotFoundError")
         if not isinstance(entry, Bucket):
             raise Refused("IncompatibleValueError")
-        del parent.entries[path[-1]]
+        parent.drop(path[-1])
 
     def move_bucket(self, path: Path, target: Path) -> None:
         """Move a bucket with everything in it; `target` () is the root.
@@ -290,8 +358,8 @@ class ModelTx:
             raise Refused("BucketExistsError")
         if there is not None:
             raise Refused("IncompatibleValueError")
-        del parent.entries[name]
-        goal.entries[name] = entry
+        parent.drop(name)
+        goal.store(name, entry)
 
     def put(self, path: Path, key: bytes, value: bytes) -> None:
         """Store a value.
@@ -307,7 +375,7 @@ class ModelTx:
             raise Refused("KeyTooLargeError")
         if isinstance(bucket.entries.get(key), Bucket):
             raise Refused("IncompatibleValueError")
-        bucket.entries[key] = value
+        bucket.store(key, value)
 
     def delete(self, path: Path, key: bytes) -> None:
         """Remove a value; a missing key is no error.
@@ -318,7 +386,7 @@ class ModelTx:
         bucket = self.bucket(path)
         if isinstance(bucket.entries.get(key), Bucket):
             raise Refused("IncompatibleValueError")
-        bucket.entries.pop(key, None)
+        bucket.drop(key)
 
     def set_sequence(self, path: Path, number: int) -> None:
         """Set a bucket's sequence.
@@ -383,6 +451,11 @@ def observe(tx: Readable) -> Bucket:
         OrderError: Keys do not come out in strictly ascending order.
     """
     return Bucket(_entries(tx, ())).freeze()
+
+
+def observe_bucket(bucket: Walkable) -> Bucket:
+    """Everything that a bucket shows, as a frozen model bucket; errors as above."""
+    return Bucket(_entries(bucket, ()), bucket.sequence).freeze()
 
 
 def _entries(source: Readable | Walkable, path: Path) -> dict[bytes, Entry]:
@@ -475,10 +548,6 @@ def walk(root: Bucket) -> Iterator[tuple[Path, Bucket]]:
 def path_text(path: Path) -> str:
     """A path for people: names joined by slashes, "/" for the root."""
     return "/".join(_shown(name) for name in path) if path else "/"
-
-
-def _key_of(item: tuple[bytes, Entry]) -> bytes:
-    return item[0]
 
 
 def _path_of(item: tuple[Path, Bucket]) -> Path:
