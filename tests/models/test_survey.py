@@ -289,7 +289,10 @@ def settled(outcome):
 
 def test_a_crash_point_of_a_large_database_costs_what_a_commit_changed(monkeypatch):
     disk = Disk()
-    with shearbolt.open(DATABASE, storage=disk, page_size=PAGE) as db, db.update() as tx:
+    with (
+        shearbolt.open(DATABASE, storage=disk, page_size=PAGE) as db,
+        db.update() as tx,
+    ):
         bucket = tx.create_bucket(b"b")
         for i in range(2000):
             bucket[b"%06d" % i] = bytes(300)
