@@ -533,7 +533,7 @@ class Life:
             return False
         if part.reach > size or part.reach > node.limit:
             return False
-        self._watch.parts.add(part)
+        self._watch.use((part,))
         if node.asked:
             self._reaches(node, part.reach, size)
         return True

@@ -252,7 +252,9 @@ class Parts:
         return found
 
     def _collect(self, inode: int, atoms: Collection[int], found: set[Part]) -> None:
-        layers = (self._base, self._own)
+        layers = [one for one in (self._base, self._own) if one.users]
+        if not layers:
+            return
         stack: list[Part] = []
         blocks: dict[int, list[int]] = {}
         for at in atoms:

@@ -18,15 +18,20 @@ import math
 import posixpath
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tornpage.cell import NO_NEED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tornpage.cell import Need
     from tornpage.parts import Part
 
 __all__ = ["Changes", "CutKey", "NameChange", "Tally", "Watch", "directory_of"]
+
+# Most watches use none, and thousands of watches are made. Never added to.
+_NO_PARTS: Final[set[Part]] = set()
 
 CutKey = int | tuple[int, int]
 """A life, or a life and an inode."""
@@ -101,7 +106,7 @@ class Watch:
         self.reach: dict[int, int] = {}
         self.names: set[str] = set()
         self.any_name = False
-        self.parts: set[Part] = set()
+        self.parts = _NO_PARTS
         self.own = False
 
     def meets(self, changes: Changes) -> bool:
@@ -115,7 +120,7 @@ class Watch:
             self.any_name or not self.names.isdisjoint(changes.names)
         ):
             return True
-        if not self.parts.isdisjoint(changes.broken):
+        if self.parts and not self.parts.isdisjoint(changes.broken):
             return True
         for inode, changed in changes.atoms.items():
             consumed = self.atoms.get(inode)
@@ -139,7 +144,13 @@ class Watch:
         self.any_name = self.any_name or other.any_name
         self.own = self.own or other.own
         if other.parts:
-            self.parts |= other.parts
+            self.use(other.parts)
+
+    def use(self, parts: Iterable[Part]) -> None:
+        """Note that kept answers were used."""
+        if self.parts is _NO_PARTS:
+            self.parts = set()
+        self.parts.update(parts)
 
 
 class Tally:
