@@ -54,7 +54,7 @@ __all__ = ["Part", "Parts"]
 # Atoms to one entry of the index: a page of 4 KiB of sectors.
 _BLOCK: Final = 8
 
-# Answers kept, at most: 0.7 KB each for a part that views one page, so 1.4 GB.
+# Answers kept, at most: 0.9 KB each for a part that views one page, so 1.8 GB.
 # Beyond it no more are kept, which costs time and nothing else.
 _MOST: Final = 2_000_000
 
