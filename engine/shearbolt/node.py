@@ -17,7 +17,7 @@ Both follow bbolt's rules to the letter (node.go; for cuts see `cut`), because t
 rules decide which bytes end up in which page of the file. What differs is how a leaf's
 pairs are kept while they change, see `leafpairs`.
 
-A node knows its bucket and through it the transaction, for allocation only.
+A node knows the tree of its bucket and through it the transaction, for allocation only.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from shearbolt.leafpairs import LeafPairs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from shearbolt.bucket import Bucket
     from shearbolt.format import Page
+    from shearbolt.tree import Tree
 
 __all__ = ["Node"]
 
@@ -90,7 +90,7 @@ class Node:
 
     def __init__(
         self,
-        bucket: Bucket,
+        bucket: Tree,
         parent: Node | None,
         page: Page | None = None,
         key: bytes | None = None,
@@ -132,7 +132,7 @@ class Node:
 
     @classmethod
     def of_page(
-        cls, bucket: Bucket, parent: Node | None, page: Page, key: bytes | None
+        cls, bucket: Tree, parent: Node | None, page: Page, key: bytes | None
     ) -> Node:
         """The node of a page; `key` is what the parent calls it.
 
