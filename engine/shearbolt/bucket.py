@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from shearbolt.cursor import Cursor
 from shearbolt.decoding import decode_bucket
+from shearbolt.deletions import MOST_GATHERED
 from shearbolt.encoding import encode_inline_bucket
 from shearbolt.errors import (
     BucketExistsError,
@@ -124,7 +125,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             raise ValueError(f"a sequence is in [0, 2**64), not {value}")
         # The header is written with the bucket's root node, so there must be
         # one (boltdb#296: a change of the sequence alone was lost).
-        self._root_as_node()
+        self.root_as_node()
         self._sequence = value
 
     def next_sequence(self) -> int:
@@ -145,7 +146,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
     def get(self, key: bytes, /, default: bytes | T) -> bytes | T: ...
     def get(self, key: bytes, /, default: T | None = None) -> bytes | T | None:
         """The value of a key; `default` when there is none, or a bucket."""
-        if self._root_node is not None:
+        if self._changed:
             if key.__class__ is not bytes:
                 key = _as_bytes(key, "a key")
             value = self._value(key)
@@ -178,7 +179,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             IncompatibleValueError: The key names a bucket.
         """
         tx = self.tx
-        if tx.closed or self._deleted or not tx.writable:
+        if tx.closed or self._held or not tx.writable:
             self._require_writable()
         # Copies: a bytearray could be changed by its owner before the commit.
         if key.__class__ is not bytes:
@@ -208,10 +209,19 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             IncompatibleValueError: The key names a bucket.
         """
         tx = self.tx
-        if tx.closed or self._deleted or not tx.writable:
+        doomed = self._doomed
+        if tx.closed or not tx.writable or (self._held and doomed is None):
             self._require_writable()
         if key.__class__ is not bytes:
             key = _as_bytes(key, "a key")
+        if doomed is not None:
+            doomed.append(key)
+            self.changes += 1
+            if len(doomed) > MOST_GATHERED:
+                self.carry_out_deletes()
+            return
+        if self._gathers(key):
+            return
         node = self._leaf_node(key)
         if node is None:
             # The page is looked at first: a key that is not there changes nothing.
@@ -389,6 +399,8 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             self.tx.load, self.tx.corrupt, self.tx.page_size, self.tx.high_water_mark
         )
         inline = None if self._root else self.root_element_page()
+        for bucket in self._opened():
+            bucket.carry_out_deletes()
         changed = any(bucket._root_node for bucket in self._opened())
         return walk.run(self._root, inline, uncommitted=changed)
 
@@ -535,6 +547,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             raise TxNotWritableError
         if self._deleted:
             raise BucketNotFoundError(self.name)
+        self.carry_out_deletes()
 
 
 def _as_bytes(data: object, what: str) -> bytes:

@@ -44,6 +44,7 @@ __all__ = [
     "decode_freelist",
     "decode_leaf",
     "decode_usual_leaf",
+    "names_buckets",
 ]
 
 _BUCKET: Final = struct.Struct("<QQ")
@@ -127,6 +128,15 @@ def decode_usual_leaf(pgid: int, data: bytes, at: int, page_size: int) -> Leaf |
         has_buckets=False,
         cost=leaf_cost(count, length),
     )  # fmt: skip
+
+
+def names_buckets(table: bytes) -> bool:
+    """Whether a leaf's element table says of any value that it is a bucket."""
+    layout = _layouts.get(table)
+    if layout is not None:
+        return bool(layout[3])
+    flags = struct.unpack(f"<{len(table) // 4}I", table)[0::4]
+    return any(flag & BUCKET_LEAF for flag in flags)
 
 
 def _leaf_layout(count: int, table: bytes) -> _Layout:

@@ -28,7 +28,9 @@ from shearbolt.errors import IncompatibleValueError
 from shearbolt.format import BucketValue
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from shearbolt.format import Page
 
 __all__ = ["LeafPairs"]
 
@@ -93,6 +95,23 @@ class LeafPairs:
         self._fresh = _NO_KEYS
         self._gone: set[bytes] | None = None
         self._plain = False
+
+    @classmethod
+    def without(cls, page: Page, doomed: Iterable[bytes]) -> LeafPairs | None:
+        """What is left of a page's pairs without these keys.
+
+        Returns:
+            None when it has none of them.
+        """
+        gone = set(doomed)
+        kept = [key not in gone for key in page.keys]
+        if all(kept):
+            return None
+        keys = tuple(compress(page.keys, kept))
+        values = tuple(compress(page.values, kept))
+        # Counted while they are at hand.
+        content = sum(map(len, keys)) + sum(map(len, values))
+        return cls(keys, values, has_buckets=page.has_buckets, content=content)
 
     def __len__(self) -> int:
         items = self._items
@@ -159,6 +178,11 @@ class LeafPairs:
         if at == len(keys) or keys[at] != key or (kept is not None and not kept[at]):
             return -1
         return at
+
+    @property
+    def has_buckets(self) -> bool:
+        """Whether a value may be a bucket."""
+        return self._buckets
 
     @property
     def content(self) -> int:

@@ -94,6 +94,7 @@ class Node:
         parent: Node | None,
         page: Page | None = None,
         key: bytes | None = None,
+        pairs: LeafPairs | None = None,
     ) -> None:
         self.bucket = bucket
         self.parent = parent
@@ -124,6 +125,9 @@ class Node:
             self.children = page.children.copy()
             self.nodes = []
             self._moved = []
+        elif pairs is not None:
+            self.pairs = pairs
+            self.unbalanced = True
         else:
             content = page.cost - leaf_cost(len(keys), 0)
             self.pairs = LeafPairs(
@@ -132,9 +136,21 @@ class Node:
 
     @classmethod
     def of_page(
-        cls, bucket: Tree, parent: Node | None, page: Page, key: bytes | None
+        cls,
+        bucket: Tree,
+        parent: Node | None,
+        page: Page,
+        key: bytes | None,
+        pairs: LeafPairs | None = None,
     ) -> Node:
-        """The node of a page; `key` is what the parent calls it.
+        """The node of a page.
+
+        Args:
+            bucket: Whose tree it is part of.
+            parent: The node above.
+            page: The page.
+            key: What the parent calls it.
+            pairs: What a leaf has left of its pairs; None: all.
 
         Raises:
             CorruptPageError: A key stands in it twice. Of pages the pager has
@@ -143,7 +159,7 @@ class Node:
         bucket.tx.work.node_count += 1
         if not page.pgid and len(set(page.keys)) < len(page.keys):
             raise bucket.tx.corrupt(page.pgid, "a key stands in the page twice")
-        return cls(bucket, parent, page, key)
+        return cls(bucket, parent, page, key, pairs)
 
     # -- elements --
 
@@ -156,6 +172,11 @@ class Node:
     def count(self) -> int:
         """How many elements."""
         return len(self.pairs) if self.is_leaf else len(self._order)
+
+    @property
+    def has_buckets(self) -> bool:
+        """Whether a value may be a bucket."""
+        return self.pairs.has_buckets
 
     def value_at(self, index: int) -> bytes:
         """A leaf's value by position in the order."""

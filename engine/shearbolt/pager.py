@@ -37,10 +37,12 @@ from shearbolt.decoding import (
     decode_freelist,
     decode_leaf,
     decode_usual_leaf,
+    names_buckets,
 )
 from shearbolt.errors import CorruptPageError, StorageError
 from shearbolt.format import (
     BRANCH,
+    ELEMENT_SIZE,
     FREELIST,
     HEADER,
     LEAF,
@@ -172,6 +174,42 @@ class Pager:
             else:
                 self.young[pgid] = page
         return page
+
+    def glance(self, pgid: int, high_water_mark: int) -> Page:
+        """The same, but a page that is not in the cache does not come into it.
+
+        For a page that the running transaction replaces: the cache would drop
+        others for it.
+        """
+        page = self.young.get(pgid) or self._old.get(pgid)
+        if page is None:
+            page = self._from_file(pgid, high_water_mark)
+            self._require_order(page)
+        return page
+
+    def is_plain_leaf(self, pgid: int, high_water_mark: int) -> bool:
+        """Whether a page is a leaf without buckets, by its header and its table.
+
+        Raises:
+            CorruptPageError: The header is damaged.
+            StorageError: It could not be read.
+        """
+        page = self.young.get(pgid) or self._old.get(pgid)
+        if page is not None:
+            return page.is_leaf and not page.has_buckets
+        known, at = b"", 0
+        if self._window is not None and 2 <= pgid < high_water_mark:
+            known, at = self._window.around(pgid * self.page_size)
+        flags, count, _ = self._fields(pgid, high_water_mark, known, at)
+        if flags != LEAF:
+            return False
+        try:
+            table = self._reader(pgid, known, at)(
+                PAGE_HEADER_SIZE, ELEMENT_SIZE * count
+            )
+        except FormatError as error:
+            raise self.corrupt(pgid, str(error), error.at) from None
+        return not names_buckets(table)
 
     def _require_order(self, page: Page) -> None:
         """Searching unsorted keys would miss some of them without a word.

@@ -22,6 +22,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final
 
+from shearbolt.deletions import NEVER, carry_out, is_plain, patience
 from shearbolt.encoding import encode_bucket, encode_inline_bucket
 from shearbolt.errors import TxClosedError
 from shearbolt.format import BucketValue, Leaf, leaf_cost
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from shearbolt.bucket import Bucket
     from shearbolt.errors import CorruptPageError
     from shearbolt.format import Page
+    from shearbolt.leafpairs import LeafPairs
     from shearbolt.tx import Tx
 
 __all__ = ["DEFAULT_FILL_PERCENT", "Tree"]
@@ -61,9 +63,14 @@ class Tree:
     """
 
     __slots__ = (
+        "_changed",
         "_children",
         "_deleted",
+        "_deletes",
+        "_doomed",
+        "_held",
         "_nodes",
+        "_patience",
         "_root",
         "_root_node",
         "_root_page",
@@ -95,12 +102,24 @@ class Tree:
         self._root_node: Node | None = None
         self._nodes: dict[int, Node] = {}
         self._children: dict[bytes, Bucket] = {}
+        # Keys whose deletes are gathered; None: deletes are done at once. How many
+        # have been, and after how many they are gathered (-1: not known).
+        self._doomed: list[bytes] | None = None
+        self._deletes = 0
+        self._patience = -1
         self._deleted = False
+        # Whether there may be more than the pages say: nodes, or gathered deletes.
+        self._changed = False
+        # Whether something comes before a change: gathered deletes, or the error that
+        # the bucket was deleted.
+        self._held = False
 
     # -- elements: pages, and the nodes that have taken their place --
 
     def root_element(self) -> Page | Node:
         """The tree's root."""
+        if self._doomed is not None:
+            self.carry_out_deletes()
         if self._root_node is not None:
             return self._root_node
         page = self._root_page
@@ -110,7 +129,13 @@ class Tree:
 
     def element(self, pgid: int) -> Page | Node:
         """What stands for this page in this transaction."""
+        if self._doomed is not None:
+            self.carry_out_deletes()
         return self._nodes.get(pgid) or self.tx.load(pgid)
+
+    def node_of(self, pgid: int) -> Node | None:
+        """The node that has taken this page's place, if there is one."""
+        return self._nodes.get(pgid)
 
     def node(self, pgid: int, parent: Node, key: bytes) -> Node:
         """The node of a page below `parent`, made when there is none yet.
@@ -120,16 +145,34 @@ class Tree:
         """
         node = self._nodes.get(pgid)
         if node is None:
-            node = Node.of_page(self, parent, self.tx.load(pgid), key)
-            parent.nodes.append(node)
-            self._nodes[pgid] = node
-        elif node.parent is not parent:
-            raise self.tx.corrupt(pgid, "two branches have this page as their child")
+            return self.put_in_place(self.tx.load(pgid), None, parent, key)
+        if node.parent is not parent:
+            raise self.shared_child(pgid)
+        return node
+
+    def shared_child(self, pgid: int) -> CorruptPageError:
+        """The error for a page that stands below two branches."""
+        return self.tx.corrupt(pgid, "two branches have this page as their child")
+
+    def put_in_place(
+        self, page: Page, pairs: LeafPairs | None, parent: Node, key: bytes
+    ) -> Node:
+        """Make the node that takes a page's place.
+
+        Args:
+            page: The page; there is no node of it.
+            pairs: What a leaf has left of its pairs; None: all.
+            parent: The node above.
+            key: What that calls it.
+        """
+        node = Node.of_page(self, parent, page, key, pairs)
+        parent.nodes.append(node)
+        self._nodes[page.pgid] = node
         return node
 
     def node_at(self, path: list[tuple[Page | Node, int]]) -> Node:
         """The leaf node at the end of a cursor's path."""
-        node = self._root_as_node()
+        node = self.root_as_node()
         for _, index in path[:-1]:
             node = node.child_at(index)
         return node
@@ -142,8 +185,12 @@ class Tree:
         """Tell cursors that the bucket has changed."""
         self.changes += 1
 
-    def _root_as_node(self) -> Node:
+    def root_as_node(self) -> Node:
+        """The node of the tree's root, made when it is none yet."""
+        if self._doomed is not None:
+            self.carry_out_deletes()
         if self._root_node is None:
+            self._changed = True
             node = Node.of_page(self, None, self.root_element_page(), None)
             self._root_node = node
             self._nodes[node.pgid] = node
@@ -158,7 +205,7 @@ class Tree:
 
     def _leaf(self, key: bytes) -> Page | Node:
         """The leaf where `key` is or would be."""
-        element = self._root_node or self._root_page or self.root_element()
+        element = self.root_element()
         depth = 0
         while not element.is_leaf:
             # From 1 on: what comes before the first key is in the first child.
@@ -201,7 +248,7 @@ class Tree:
 
     def _node_for(self, key: bytes) -> Node:
         """The leaf node where `key` is or would be, made when it is none yet."""
-        node = self._root_node or self._root_as_node()
+        node = self._root_node or self.root_as_node()
         nodes = self._nodes
         while not node.is_leaf:
             index = node.child_index(key)
@@ -210,6 +257,42 @@ class Tree:
                 child = node.child_at(index)
             node = child
         return node
+
+    # -- deletes in a row, see `deletions` --
+
+    def _gathers(self, key: bytes) -> bool:
+        """Whether the delete of a key was gathered; else it is to be done at once."""
+        if self._deletes < self._patience:
+            self._deletes += 1
+            return False
+        if self._patience < 0:
+            self._patience = patience(self, key)
+            return self._gathers(key)
+        if not is_plain(self):
+            self._patience = NEVER
+            return False
+        self._doomed = [key]
+        self._changed = self._held = True
+        self.changes += 1
+        return True
+
+    def carry_out_deletes(self) -> None:
+        """Do what was gathered."""
+        doomed = self._doomed
+        if doomed is None:
+            return
+        self._doomed = None
+        try:
+            carry_out(self, doomed)
+        except BaseException:
+            # What is done is done once more the next time: nothing comes of that.
+            # Forgetting the rest would commit half of a program's deletes.
+            self._doomed = doomed
+            raise
+        self._held = self._deleted
+        # Who looks in between has gained less than was hoped.
+        self._deletes = 0
+        self._patience *= 2
 
     # -- commit --
 
@@ -231,7 +314,14 @@ class Tree:
     def rebalance(self) -> None:
         """Merge nodes that have become too small, here and below."""
         for bucket in self._opened():
-            for node in list(bucket._nodes.values()):
+            bucket.carry_out_deletes()
+            lost = [node for node in bucket._nodes.values() if node.unbalanced]
+            if len(lost) > 1:
+                # bbolt's order is random. In key order a run of small leaves ends up
+                # in the one before them, in the fewest pages; and it does not depend
+                # on the order of the deletes.
+                lost.sort(key=_key)
+            for node in lost:
                 node.rebalance()
 
     def spill(self) -> int:
@@ -302,6 +392,7 @@ class Tree:
                 node.let_go()
             bucket._nodes = {}
             bucket._root_node = None
+            bucket._doomed = None
             bucket._children = {}
 
     def _forget(self) -> None:
@@ -309,7 +400,14 @@ class Tree:
         self._deleted = True
         self._root = 0
         self._root_page = _EMPTY
+        self._changed = False
         self._root_node = None
         self._nodes = {}
         self._children = {}
+        self._doomed = None
+        self._held = True
         self.changes += 1
+
+
+def _key(node: Node) -> bytes:
+    return node.key or b""

@@ -389,6 +389,14 @@ class Tx:
             raise TxClosedError
         return self.db.pager.page(pgid, self._meta.high_water_mark)
 
+    def glance(self, pgid: int) -> Page:
+        """The same for a page that will not be looked at again.
+
+        Raises:
+            CorruptPageError: As `load`.
+        """
+        return self.db.pager.glance(pgid, self._meta.high_water_mark)
+
     def corrupt(self, pgid: int, reason: str) -> CorruptPageError:
         """The error for a page that is not what its place requires."""
         return self.db.pager.corrupt(pgid, reason)
