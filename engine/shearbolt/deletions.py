@@ -33,14 +33,17 @@ from typing import TYPE_CHECKING, Final
 
 from shearbolt.errors import CorruptPageError, StorageError
 from shearbolt.leafpairs import LeafPairs
-from shearbolt.node import Node
+from shearbolt.node import FREED, Node
 from shearbolt.pager import MAX_DEPTH
+from shearbolt.thinned import Thinned, thin_bytes
 
 if TYPE_CHECKING:
     from shearbolt.format import Page
     from shearbolt.tree import Tree
 
 __all__ = ["MOST_GATHERED", "NEVER", "carry_out", "is_plain", "patience"]
+
+_NEAR: Final = 32
 
 MOST_GATHERED: Final = 1 << 20
 """So many are carried out at once: most of them may be of keys that are not there."""
@@ -94,14 +97,23 @@ def is_plain(tree: Tree) -> bool:
     return True
 
 
-def carry_out(tree: Tree, doomed: list[bytes]) -> None:
+def carry_out(tree: Tree, doomed: list[bytes], *, committing: bool) -> None:
     """Take keys out of a tree's leaves.
+
+    Args:
+        tree: Which.
+        doomed: The keys.
+        committing: Nobody will look into the leaves, or put into them.
 
     Raises:
         CorruptPageError: A page is damaged; the others may be done.
     """
     doomed.sort()
-    _hand_down(tree, _Place(tree, tree.root_element(), None, 0), doomed, 0, len(doomed))
+    top = _Place(tree, tree.root_element(), None, 0)
+    carrier = _Carrier(tree, doomed, committing=committing)
+    carrier.hand_down(top, 0, len(doomed))
+    # All together: one by one it takes as long as to make the pages that follow them.
+    tree.tx.free_pages(carrier.freed)
 
 
 class _Place:
@@ -139,31 +151,74 @@ class _Place:
         return element
 
 
-def _hand_down(
-    tree: Tree, place: _Place, doomed: list[bytes], low: int, high: int
-) -> None:
-    """Take doomed keys [low, high) out of the leaves below a branch."""
-    keys, children = place.element.keys, place.element.children
-    last = len(keys) - 1
-    while low < high:
-        # From 1 on: what comes before the first key is in the first child.
-        index = bisect_right(keys, doomed[low], 1) - 1
-        end = high if index == last else bisect_left(doomed, keys[index + 1], low, high)
-        pgid = children[index]
-        node = tree.node_of(pgid)
-        if node is None:
-            page = tree.tx.glance(pgid)
-            if not page.is_leaf:
-                _hand_down(tree, _Place(tree, page, place, index), doomed, low, end)
+class _Carrier:
+    """Takes sorted keys out of the leaves of a tree.
+
+    Attributes:
+        freed: Pages that are not part of the tree any more.
+    """
+
+    __slots__ = ("_committing", "_doomed", "_tree", "freed")
+
+    def __init__(self, tree: Tree, doomed: list[bytes], *, committing: bool) -> None:
+        self._tree = tree
+        self._doomed = doomed
+        self._committing = committing
+        self.freed: list[int] = []
+
+    def hand_down(self, place: _Place, low: int, high: int) -> None:
+        """Take doomed keys [low, high) out of the leaves below a branch."""
+        tree, doomed = self._tree, self._doomed
+        keys, children = place.element.keys, place.element.children
+        last = len(keys) - 1
+        while low < high:
+            # From 1 on: what comes before the first key is in the first child.
+            index = bisect_right(keys, doomed[low], 1) - 1
+            end = high
+            if index < last:
+                # Mostly it is not far: every key looked at is one that is in no cache.
+                near = min(high, low + _NEAR)
+                end = bisect_left(doomed, keys[index + 1], low, near)
+                if end == near:
+                    end = bisect_left(doomed, keys[index + 1], near, high)
+            pgid = children[index]
+            node = tree.node_of(pgid)
+            if node is None:
+                self._page(place, index, low, end)
+            elif node.parent is not place.node():
+                raise tree.shared_child(pgid)
+            elif node.is_leaf:
+                for key in doomed[low:end]:
+                    node.delete(key)
             else:
-                pairs = LeafPairs.without(page, doomed[low:end])
-                if pairs is not None:
-                    tree.put_in_place(page, pairs, place.node(), keys[index])
-        elif node.parent is not place.node():
-            raise tree.shared_child(pgid)
-        elif node.is_leaf:
-            for key in doomed[low:end]:
-                node.delete(key)
+                self.hand_down(_Place(tree, node, place, index), low, end)
+            low = end
+
+    def _page(self, place: _Place, index: int, low: int, high: int) -> None:
+        """The same for a child that is a page."""
+        tree, pgid = self._tree, place.element.children[index]
+        tx = tree.tx
+        doomed = self._doomed[low:high]
+        left: LeafPairs | Thinned | None
+        quick, overflow = None, 0
+        if self._committing:
+            data, at = tx.db.pager.around(pgid, tx.high_water_mark)
+            quick = thin_bytes(pgid, data, at, tx.page_size, doomed)
+        if quick is not None:
+            (left,) = quick
         else:
-            _hand_down(tree, _Place(tree, node, place, index), doomed, low, end)
-        low = end
+            page = tx.glance(pgid)
+            if not page.is_leaf:
+                self.hand_down(_Place(tree, page, place, index), low, high)
+                return
+            overflow = page.overflow
+            plain = self._committing and not page.has_buckets
+            form = Thinned if plain else LeafPairs
+            left = form.without(page, doomed)
+        if left is not None:
+            if self._committing and not overflow:
+                self.freed.append(pgid)
+                overflow = FREED
+            parent, key = place.node(), place.element.keys[index]
+            node = Node.of_what_is_left(parent, pgid, overflow, key, left)
+            tree.put_in_place(node, parent)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from shearbolt.encoding import (
     encode_branch,
+    encode_content,
     encode_freelist_body,
     encode_leaf,
     encode_moved,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from shearbolt.format import Meta, Page
     from shearbolt.handle import DB
     from shearbolt.stats import Work
+    from shearbolt.thinned import Thinned
 
 __all__ = ["NewPages"]
 
@@ -62,7 +64,9 @@ class NewPages:
         page_size: Bytes a page.
         high_water_mark: The first page id that is not used, these pages included.
         encoded: Their bytes, without the zeros behind the content, by number.
-        decoded: The leaf and branch pages among them.
+        decoded: The leaf and branch pages among them, but for those that only the file
+            has.
+        undecoded: The ids of these.
     """
 
     __slots__ = (
@@ -73,6 +77,7 @@ class NewPages:
         "encoded",
         "high_water_mark",
         "page_size",
+        "undecoded",
     )
 
     def __init__(self, db: DB, meta: Meta, txid: int, work: Work) -> None:
@@ -83,11 +88,29 @@ class NewPages:
         self.high_water_mark = meta.high_water_mark
         self.encoded: dict[int, bytes] = {}
         self.decoded: list[Page] = []
+        self.undecoded: list[int] = []
 
     def forget(self) -> None:
         """Forget them: they are written, or will not be."""
         self.encoded = {}
         self.decoded = []
+        self.undecoded = []
+
+    def write_thinned(self, thinned: Thinned) -> int:
+        """Put what is left of a leaf into a new page.
+
+        It will be read from the file when somebody asks for it: making its pairs would
+        take as long as all that is done to the page here, and much of what a large
+        delete leaves will not be asked for soon.
+
+        Returns:
+            The page's id.
+        """
+        pgid, overflow = self._allocate_run(thinned.size)
+        data = encode_content(pgid, overflow, thinned.sizes, thinned.content)
+        self.encoded[pgid] = data
+        self.undecoded.append(pgid)
+        return pgid
 
     def write_leaf(
         self, keys: Sequence[bytes], values: Sequence[bytes], content: int

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
-from contextlib import suppress
 from operator import add
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -42,11 +41,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from shearbolt.format import Page
+    from shearbolt.thinned import Thinned
     from shearbolt.tree import Tree
 
-__all__ = ["Node"]
+__all__ = ["FREED", "Node"]
 
 T = TypeVar("T")
+
+FREED: Final = -1
+"""Instead of a number of overflow pages."""
 
 # What a new node has none of, shared and never changed: most nodes are leaves of
 # which one pair changes, and empty containers would be most of what they hold.
@@ -64,8 +67,9 @@ class Node:
         bucket: Whose tree it is part of.
         is_leaf: Leaf or branch.
         pgid: The page it was read from, 0 when there is none.
-        overflow: Pages behind that page.
-        pairs: A leaf's pairs; a branch has none.
+        overflow: Pages behind that page, `FREED` when it has been freed.
+        pairs: A leaf's pairs; a branch has none, a thinned leaf neither.
+        thinned: A leaf that has lost pairs, when the commit has begun.
         parent: The branch node above, None for the root.
         key: Under which key the parent knows it.
         nodes: Its children that are nodes too.
@@ -85,6 +89,7 @@ class Node:
         "pairs",
         "parent",
         "pgid",
+        "thinned",
         "unbalanced",
     )
 
@@ -94,12 +99,12 @@ class Node:
         parent: Node | None,
         page: Page | None = None,
         key: bytes | None = None,
-        pairs: LeafPairs | None = None,
     ) -> None:
         self.bucket = bucket
         self.parent = parent
         self.key = key
         self.unbalanced = False
+        self.thinned: Thinned | None = None
         # A branch: all its keys, with the child pages beside them. The page, as long
         # as the keys are still its own, and the positions of children that are not.
         self._base: Branch | None = None
@@ -111,7 +116,6 @@ class Node:
         if page is None:
             self.pgid = self.overflow = 0
             self.is_leaf = False
-            self._order, self.children, self.nodes = [], [], []
             return
         self.pgid = page.pgid
         self.overflow = page.overflow
@@ -125,9 +129,6 @@ class Node:
             self.children = page.children.copy()
             self.nodes = []
             self._moved = []
-        elif pairs is not None:
-            self.pairs = pairs
-            self.unbalanced = True
         else:
             content = page.cost - leaf_cost(len(keys), 0)
             self.pairs = LeafPairs(
@@ -141,7 +142,6 @@ class Node:
         parent: Node | None,
         page: Page,
         key: bytes | None,
-        pairs: LeafPairs | None = None,
     ) -> Node:
         """The node of a page.
 
@@ -150,7 +150,6 @@ class Node:
             parent: The node above.
             page: The page.
             key: What the parent calls it.
-            pairs: What a leaf has left of its pairs; None: all.
 
         Raises:
             CorruptPageError: A key stands in it twice. Of pages the pager has
@@ -159,36 +158,97 @@ class Node:
         bucket.tx.work.node_count += 1
         if not page.pgid and len(set(page.keys)) < len(page.keys):
             raise bucket.tx.corrupt(page.pgid, "a key stands in the page twice")
-        return cls(bucket, parent, page, key, pairs)
+        return cls(bucket, parent, page, key)
+
+    @classmethod
+    def above(cls, bucket: Tree) -> Node:
+        """The node of a new root, a branch without children."""
+        node = cls(bucket, None)
+        node._order, node.children, node.nodes = [], [], []
+        return node
+
+    @classmethod
+    def of_what_is_left(
+        cls,
+        parent: Node,
+        pgid: int,
+        overflow: int,
+        key: bytes,
+        left: LeafPairs | Thinned,
+    ) -> Node:
+        """The node of a leaf that has lost pairs.
+
+        Args:
+            parent: The node above.
+            pgid: The page.
+            overflow: Pages behind it, or `FREED`.
+            key: What the parent calls it.
+            left: What it has left.
+        """
+        bucket = parent.bucket
+        bucket.tx.work.node_count += 1
+        node = cls(bucket, parent, None, key)
+        node.pgid = pgid
+        node.overflow = overflow
+        node.is_leaf = node.unbalanced = True
+        if isinstance(left, LeafPairs):
+            node.pairs = left
+        else:
+            node.thinned = left
+        return node
 
     # -- elements --
 
     @property
     def keys(self) -> Sequence[bytes]:
         """All keys, sorted. Not to be changed by the caller."""
-        return self.pairs.keys if self.is_leaf else self._order
+        if not self.is_leaf:
+            return self._order
+        return self.pairs.keys if self.thinned is None else self._unpack().keys
 
     @property
     def count(self) -> int:
         """How many elements."""
-        return len(self.pairs) if self.is_leaf else len(self._order)
+        if not self.is_leaf:
+            return len(self._order)
+        return len(self.pairs if self.thinned is None else self.thinned)
+
+    def _unpack(self) -> LeafPairs:
+        """A leaf's pairs, as pairs."""
+        if self.thinned is not None:
+            self.pairs = self.thinned.unpacked()
+            self.thinned = None
+        return self.pairs
 
     @property
     def has_buckets(self) -> bool:
         """Whether a value may be a bucket."""
         return self.pairs.has_buckets
 
+    def first_key(self) -> bytes | None:
+        """The first key, None if there is none."""
+        if self.thinned is not None:
+            return self.thinned.first if len(self.thinned) else None
+        keys = self.keys
+        return keys[0] if keys else None
+
+    def _last_key(self) -> bytes | None:
+        if self.thinned is not None:
+            return self.thinned.last if len(self.thinned) else None
+        keys = self.keys
+        return keys[-1] if keys else None
+
     def value_at(self, index: int) -> bytes:
         """A leaf's value by position in the order."""
-        return self.pairs.values(index, index + 1)[0]
+        return self._unpack().values(index, index + 1)[0]
 
     def put(self, key: bytes, value: bytes) -> None:
         """Add or replace a leaf element."""
-        self.pairs.put(key, value)
+        self._unpack().put(key, value)
 
     def delete(self, key: bytes, *, plain: bool = False) -> bool:
         """Remove a leaf element, if it is there; as `LeafPairs.delete`."""
-        found = self.pairs.delete(key, plain=plain)
+        found = self._unpack().delete(key, plain=plain)
         if found:
             self.unbalanced = True
         return found
@@ -235,6 +295,8 @@ class Node:
         looked at to know that they are large.
         """
         if self.is_leaf:
+            if self.thinned is not None:
+                return self.thinned.size
             pairs = self.pairs
             headers = PAGE_HEADER_SIZE + ELEMENT_SIZE * len(pairs)
             return headers if headers >= limit else headers + pairs.content
@@ -259,10 +321,11 @@ class Node:
         self.unbalanced = False
         bucket = self.bucket
         bucket.tx.work.rebalance += 1
-        threshold = int(bucket.tx.page_size * bucket.fill_percent) // 2
-        least = 1 if self.is_leaf else MIN_KEYS_PER_PAGE
-        if self.count > least and self._size_if_small(threshold + 1) > threshold:
-            return None
+        count = self.count
+        if count > (1 if self.is_leaf else MIN_KEYS_PER_PAGE):
+            threshold = int(bucket.tx.page_size * bucket.fill_percent) // 2
+            if self._size_if_small(threshold + 1) > threshold:
+                return None
         parent = self.parent
         if parent is None:
             while not self.is_leaf and self.count == 1:
@@ -270,7 +333,7 @@ class Node:
             if not self.count and not self.is_leaf:
                 self._become_empty_leaf()
             return None
-        if not self.count:
+        if not count:
             self._leave(parent)
             return parent
         if parent.count < MIN_KEYS_PER_PAGE:
@@ -292,6 +355,7 @@ class Node:
         child = self.child_at(0)
         self.is_leaf = child.is_leaf
         self.pairs = child.pairs
+        self.thinned = child.thinned
         self._order = child._order
         self._base = child._base
         self._moved = child._moved
@@ -309,35 +373,38 @@ class Node:
             raise self.bucket.tx.corrupt(
                 other.pgid, "neighbours in a tree are a leaf and a branch"
             )
-        order, more = self.keys, other.keys
-        if order and more and order[-1] >= more[0]:
+        last, first = self._last_key(), other.first_key()
+        if last is not None and first is not None and last >= first:
             raise self.bucket.tx.corrupt(
                 other.pgid, "its first key is not behind its left neighbour's last"
             )
-        if self.is_leaf:
-            self.pairs.absorb(other.pairs)
-        else:
-            self._own_keys().extend(more)
+        if not self.is_leaf:
+            self._own_keys().extend(other._order)
             self.children += other.children
             for node in other.nodes:
                 node.parent = self
             self.nodes += other.nodes
             other.nodes = []
+        elif self.thinned is not None and other.thinned is not None:
+            self.thinned.absorb(other.thinned)
+        else:
+            self._unpack().absorb(other._unpack())
         other._leave(parent)
 
     def _leave(self, parent: Node) -> None:
         """Remove this node from its parent and free its page."""
         self.unbalanced = False
         parent._delete_child(self.key)
-        with suppress(ValueError):
-            parent.nodes.remove(self)
+        # It stays among the parent's nodes, without a page: looking for it there took
+        # longer than all else that is done here.
         self.bucket.drop_node(self)
         self.release()
 
     def release(self) -> None:
         """Free the page the node was read from."""
         if self.pgid:
-            self.bucket.tx.free_page(self.pgid, self.overflow)
+            if self.overflow != FREED:
+                self.bucket.tx.free_page(self.pgid, self.overflow)
             self.pgid = 0
 
     def let_go(self) -> None:
@@ -361,13 +428,17 @@ class Node:
 
     def _spill_subtree(self) -> None:
         if self.nodes:
-            for node in sorted(self.nodes, key=_first_key):
-                node._spill_subtree()
+            for node in sorted(self.nodes, key=_key):
+                if node.pgid:
+                    node._spill_subtree()
         self._spill_pieces()
 
     def _spill_pieces(self) -> None:
         tx = self.bucket.tx
+        if self.thinned is not None and self._write_thinned(self.thinned):
+            return
         if self.is_leaf:
+            self._unpack()
             self._write(tx.pages.write_leaf, self.pairs.values, _leaf_sizes)
         elif self._base is not None and self._is_one_piece_as(self._base):
             self._write_moved(self._base)
@@ -391,7 +462,7 @@ class Node:
             fill_percent = self.bucket.fill_percent
             parts = pieces(keys, beside, sizes, tx.page_size, fill_percent)
             if self.parent is None:
-                self.parent = Node(self.bucket, None)
+                self.parent = Node.above(self.bucket)
         parent = self.parent
         # The first piece keeps the node's identity, so the old page is freed
         # before the first allocation (bbolt spill).
@@ -407,6 +478,20 @@ class Node:
                 first = False
             cuts += 1
         tx.work.split += cuts
+
+    def _write_thinned(self, thinned: Thinned) -> bool:
+        """As `_write`, of what a leaf has left; False when it has to be cut."""
+        tx = self.bucket.tx
+        if not is_one_piece(len(thinned), thinned.size, tx.page_size):
+            return False
+        self.release()
+        self.pgid = tx.pages.write_thinned(thinned)
+        if self.parent is not None:
+            first = thinned.first
+            self.parent.put_child(
+                first if self.key is None else self.key, first, self.pgid
+            )
+        return True
 
     def _is_one_piece_as(self, page: Branch) -> bool:
         """Whether it can be written as this page was, its keys being the same."""
@@ -436,5 +521,6 @@ def _branch_sizes(keys: Sequence[bytes], _: Sequence[int]) -> Iterable[int]:
     return map(len, keys)
 
 
-def _first_key(node: Node) -> bytes:
-    return node.keys[0]
+def _key(node: Node) -> bytes:
+    assert node.key is not None
+    return node.key

@@ -187,6 +187,20 @@ class Pager:
             self._require_order(page)
         return page
 
+    def around(self, pgid: int, high_water_mark: int) -> tuple[bytes, int]:
+        """Bytes of the file with a page among them, if more may be read than is needed.
+
+        Returns:
+            The bytes and the page's place in them; none when the page is in the cache,
+            or has to be read exactly.
+        """
+        window = self._window
+        if window is None or not 2 <= pgid < high_water_mark:
+            return b"", 0
+        if pgid in self.young or pgid in self._old:
+            return b"", 0
+        return window.around(pgid * self.page_size)
+
     def is_plain_leaf(self, pgid: int, high_water_mark: int) -> bool:
         """Whether a page is a leaf without buckets, by its header and its table.
 
@@ -197,9 +211,7 @@ class Pager:
         page = self.young.get(pgid) or self._old.get(pgid)
         if page is not None:
             return page.is_leaf and not page.has_buckets
-        known, at = b"", 0
-        if self._window is not None and 2 <= pgid < high_water_mark:
-            known, at = self._window.around(pgid * self.page_size)
+        known, at = self.around(pgid, high_water_mark)
         flags, count, _ = self._fields(pgid, high_water_mark, known, at)
         if flags != LEAF:
             return False

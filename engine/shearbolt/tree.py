@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 from shearbolt.deletions import NEVER, carry_out, is_plain, patience
 from shearbolt.encoding import encode_bucket, encode_inline_bucket
 from shearbolt.errors import TxClosedError
-from shearbolt.format import BucketValue, Leaf, leaf_cost
+from shearbolt.format import MIN_KEYS_PER_PAGE, BucketValue, Leaf, leaf_cost
 from shearbolt.node import Node
 from shearbolt.pager import MAX_DEPTH
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from shearbolt.bucket import Bucket
     from shearbolt.errors import CorruptPageError
     from shearbolt.format import Page
-    from shearbolt.leafpairs import LeafPairs
     from shearbolt.tx import Tx
 
 __all__ = ["DEFAULT_FILL_PERCENT", "Tree"]
@@ -145,7 +144,8 @@ class Tree:
         """
         node = self._nodes.get(pgid)
         if node is None:
-            return self.put_in_place(self.tx.load(pgid), None, parent, key)
+            page = self.tx.load(pgid)
+            return self.put_in_place(Node.of_page(self, parent, page, key), parent)
         if node.parent is not parent:
             raise self.shared_child(pgid)
         return node
@@ -154,20 +154,10 @@ class Tree:
         """The error for a page that stands below two branches."""
         return self.tx.corrupt(pgid, "two branches have this page as their child")
 
-    def put_in_place(
-        self, page: Page, pairs: LeafPairs | None, parent: Node, key: bytes
-    ) -> Node:
-        """Make the node that takes a page's place.
-
-        Args:
-            page: The page; there is no node of it.
-            pairs: What a leaf has left of its pairs; None: all.
-            parent: The node above.
-            key: What that calls it.
-        """
-        node = Node.of_page(self, parent, page, key, pairs)
+    def put_in_place(self, node: Node, parent: Node) -> Node:
+        """Let a node take the place of its page."""
         parent.nodes.append(node)
-        self._nodes[page.pgid] = node
+        self._nodes[node.pgid] = node
         return node
 
     def node_at(self, path: list[tuple[Page | Node, int]]) -> Node:
@@ -276,14 +266,18 @@ class Tree:
         self.changes += 1
         return True
 
-    def carry_out_deletes(self) -> None:
-        """Do what was gathered."""
+    def carry_out_deletes(self, *, committing: bool = False) -> None:
+        """Do what was gathered.
+
+        Args:
+            committing: Nobody will look into the leaves, or put into them.
+        """
         doomed = self._doomed
         if doomed is None:
             return
         self._doomed = None
         try:
-            carry_out(self, doomed)
+            carry_out(self, doomed, committing=committing)
         except BaseException:
             # What is done is done once more the next time: nothing comes of that.
             # Forgetting the rest would commit half of a program's deletes.
@@ -314,15 +308,22 @@ class Tree:
     def rebalance(self) -> None:
         """Merge nodes that have become too small, here and below."""
         for bucket in self._opened():
-            bucket.carry_out_deletes()
+            bucket.carry_out_deletes(committing=True)
             lost = [node for node in bucket._nodes.values() if node.unbalanced]
             if len(lost) > 1:
                 # bbolt's order is random. In key order a run of small leaves ends up
                 # in the one before them, in the fewest pages; and it does not depend
                 # on the order of the deletes.
                 lost.sort(key=_key)
+            least = int(bucket.tx.page_size * bucket.fill_percent) // 2
             for node in lost:
-                node.rebalance()
+                # Most of many are large enough; a call takes longer than to see that.
+                left = node.thinned
+                if left is None or len(left) < MIN_KEYS_PER_PAGE or left.size <= least:
+                    node.rebalance()
+                else:
+                    node.unbalanced = False
+                    bucket.tx.work.rebalance += 1
 
     def spill(self) -> int:
         """Write all nodes, here and below, to new pages.

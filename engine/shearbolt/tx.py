@@ -414,6 +414,18 @@ class Tx:
             self._damage = self.corrupt(error.pgid, str(error))
             raise self._damage from None
 
+    def free_pages(self, pgids: list[int]) -> None:
+        """The same for many pages without overflow.
+
+        Raises:
+            CorruptPageError: As `free_page`.
+        """
+        try:
+            self.db.freelist.free_all(self.txid, pgids)
+        except FreelistError as error:
+            self._damage = self.corrupt(error.pgid, str(error))
+            raise self._damage from None
+
     # -- the end --
 
     def on_commit(self, call: Callable[[], None]) -> None:
@@ -469,6 +481,8 @@ class Tx:
                 meta = self._write_pages()
                 for page in self.pages.decoded:
                     self.db.pager.keep(page)
+                for pgid in self.pages.undecoded:
+                    self.db.pager.forget(pgid)
                 began = self.db.storage.monotonic()
                 self.db.publish(meta)
                 self.db.pager.drop_indexes(self.db.freelist.__contains__)
@@ -515,7 +529,7 @@ class Tx:
         work.rebalance_time += rebalanced - began
         work.spill_time += spilled - rebalanced
         work.write_time += clock() - writing
-        work.spill += len(pages.decoded)
+        work.spill += len(pages.decoded) + len(pages.undecoded)
         meta = Meta(self.page_size, root, freelist, pages.high_water_mark, self.txid)
         if db.strict_mode:
             problems = list(check(pager, meta))

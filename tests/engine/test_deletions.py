@@ -411,6 +411,40 @@ def test_who_reads_in_between_ends_it(db, monkeypatch):
         assert [i for i, was in enumerate(gathered) if was] == [3, 10, 23]
 
 
+def test_pages_that_only_lost_pairs_are_read_as_they_are_now(db, monkeypatch):
+    # They do not come into the cache when they are written. What has been there under
+    # their numbers must not stay.
+    with_patience(monkeypatch, 0)
+    fill(db, 2000)
+    left = set(range(2000))
+    for step in (3, 2, 5):
+        with db.view() as tx:
+            assert len(dict(tx.bucket(b"b").items())) == len(left)
+        gone = set(sorted(left)[::step])
+        with db.update() as tx:
+            for number in sorted(gone):
+                tx.bucket(b"b").delete(name(number))
+        left -= gone
+        with db.view() as tx:
+            assert list(tx.bucket(b"b")) == [name(number) for number in sorted(left)]
+            assert tx.check() == []
+
+
+def test_a_page_that_is_freed_twice_ends_the_commit(db, path, monkeypatch):
+    with_patience(monkeypatch, 0)
+    fill(db, 2000)
+    tx = db.begin(True)
+    bucket = tx.bucket(b"b")
+    leaf = bucket._leaf(name(0))
+    for number in range(100):
+        bucket.delete(name(number))
+    tx.free_page(leaf.pgid, 0)
+    with pytest.raises(CorruptPageError, match="already freed"):
+        tx.commit()
+    with db.view() as tx:
+        assert len(tx.bucket(b"b")) == 2000
+
+
 # -- damage ----------------------------------------------------------------------
 
 
