@@ -14,7 +14,7 @@ is read once, from the file a piece at a time, and is done with.
 
 Gathering changes nothing that can be seen:
 
-* Whoever reaches for the tree carries them out first (see `tree`). That ends it: who
+* Whoever gets below the root carries them out first (see `tree`). That ends it: who
   reads between deletes has each done at once.
 * A delete answers nothing, but it refuses a bucket's name. So deletes are gathered only
   in a tree without buckets. To look a leaf over for that takes a fourth of what one
@@ -207,7 +207,7 @@ class _Carrier:
         if quick is not None:
             (left,) = quick
         else:
-            page = tx.glance(pgid)
+            page = tx.pass_by(pgid)
             if not page.is_leaf:
                 self.hand_down(_Place(tree, page, place, index), low, high)
                 return

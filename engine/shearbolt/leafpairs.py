@@ -22,13 +22,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from itertools import compress, islice
+from operator import is_
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.errors import IncompatibleValueError
 from shearbolt.format import BucketValue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from shearbolt.format import Page
 
@@ -162,6 +163,17 @@ class LeafPairs:
             return self._values[first:end]
         whole = not first and end is None
         return list(map(items.__getitem__, keys if whole else keys[first:end]))
+
+    def in_order(self) -> Iterator[bytes] | None:
+        """All values in the keys' order, if they lie so.
+
+        After a load in order the dict has them so, and to look each of them up, a
+        tenth of the load, is spared.
+        """
+        keys, items = self.keys, self._items
+        if items is None or not all(map(is_, keys, items)):
+            return None
+        return iter(items.values())
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None when it is not there."""

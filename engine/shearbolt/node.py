@@ -15,7 +15,8 @@ transaction commits. The old page is freed, never written over.
 
 Both follow bbolt's rules to the letter (node.go; for cuts see `cut`), because the
 rules decide which bytes end up in which page of the file. What differs is how a leaf's
-pairs are kept while they change, see `leafpairs`.
+pairs are kept while they change, see `leafpairs`, and what is left of one that has only
+lost some, see `thinned`.
 
 A node knows the tree of its bucket and through it the transaction, for allocation only.
 """
@@ -24,9 +25,9 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
-from operator import add
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
+from shearbolt.contents import BranchContent, LeafContent
 from shearbolt.cut import is_one_piece, pieces
 from shearbolt.format import (
     ELEMENT_SIZE,
@@ -38,15 +39,13 @@ from shearbolt.format import (
 from shearbolt.leafpairs import LeafPairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from shearbolt.format import Page
     from shearbolt.thinned import Thinned
     from shearbolt.tree import Tree
 
 __all__ = ["FREED", "Node"]
-
-T = TypeVar("T")
 
 FREED: Final = -1
 """Instead of a number of overflow pages."""
@@ -255,8 +254,14 @@ class Node:
 
     def put_child(self, old: bytes, new: bytes, pgid: int) -> None:
         """Add a child, or replace the one known as `old`."""
-        index = bisect_left(self._order, old)
-        if index == len(self._order) or self._order[index] != old:
+        order = self._order
+        if not order or old > order[-1]:
+            # The pieces of a leaf that was cut come one behind the other.
+            self._own_keys().append(new)
+            self.children.append(pgid)
+            return
+        index = bisect_left(order, old)
+        if order[index] != old:
             self._own_keys().insert(index, new)
             self.children.insert(index, pgid)
             return
@@ -288,7 +293,7 @@ class Node:
         """The node of a child, made from its page when it is not one yet."""
         return self.bucket.node(self.children[index], self, self._order[index])
 
-    def _size_if_small(self, limit: int) -> int:
+    def size_up_to(self, limit: int) -> int:
         """As `size`; any number from `limit` on when it is that much.
 
         By the headers alone, if these are enough: a million pairs need not be
@@ -306,7 +311,7 @@ class Node:
 
     def size(self) -> int:
         """Bytes the node takes when written."""
-        return self._size_if_small(sys.maxsize)
+        return self.size_up_to(sys.maxsize)
 
     # -- rebalance --
 
@@ -324,7 +329,7 @@ class Node:
         count = self.count
         if count > (1 if self.is_leaf else MIN_KEYS_PER_PAGE):
             threshold = int(bucket.tx.page_size * bucket.fill_percent) // 2
-            if self._size_if_small(threshold + 1) > threshold:
+            if self.size_up_to(threshold + 1) > threshold:
                 return None
         parent = self.parent
         if parent is None:
@@ -434,64 +439,58 @@ class Node:
         self._spill_pieces()
 
     def _spill_pieces(self) -> None:
+        """Write the node in as many pages as it takes, and tell the parent."""
         tx = self.bucket.tx
-        if self.thinned is not None and self._write_thinned(self.thinned):
+        thinned, base = self.thinned, self._base
+        if base is not None and self._is_one_piece_as(base):
+            self._write_moved(base)
             return
-        if self.is_leaf:
-            self._unpack()
-            self._write(tx.pages.write_leaf, self.pairs.values, _leaf_sizes)
-        elif self._base is not None and self._is_one_piece_as(self._base):
-            self._write_moved(self._base)
-        else:
-            self._write(tx.pages.write_branch, self._children_of, _branch_sizes)
-
-    def _write(
-        self,
-        write: Callable[[Sequence[bytes], Sequence[T], int], int],
-        beside: Callable[[int, int], Sequence[T]],
-        sizes: Callable[[Sequence[bytes], Sequence[T]], Iterable[int]],
-    ) -> None:
-        """Cut the node, write every piece, tell the parent."""
-        tx, keys = self.bucket.tx, self.keys
-        count = len(keys)
-        parts: Iterable[tuple[Sequence[bytes], Sequence[T], int]]
-        size = self._size_if_small(tx.page_size)
-        if is_one_piece(count, size, tx.page_size):
-            parts = ((keys, beside(0, count), size - PAGE_HEADER_SIZE),)
-        else:
-            fill_percent = self.bucket.fill_percent
-            parts = pieces(keys, beside, sizes, tx.page_size, fill_percent)
-            if self.parent is None:
-                self.parent = Node.above(self.bucket)
-        parent = self.parent
-        # The first piece keeps the node's identity, so the old page is freed
-        # before the first allocation (bbolt spill).
+        size = self.size_up_to(tx.page_size)
+        if not is_one_piece(self.count, size, tx.page_size):
+            self._write_cut()
+            return
+        # The old page is freed before the first allocation (bbolt spill).
         self.release()
-        old, first, cuts = self.key, True, -1
-        for names, others, content in parts:
-            pgid = write(names, others, content)
-            if parent is not None:
-                parent.put_child(names[0] if old is None else old, names[0], pgid)
-                old = None
-            if first:
-                self.pgid = pgid
-                first = False
-            cuts += 1
-        tx.work.split += cuts
-
-    def _write_thinned(self, thinned: Thinned) -> bool:
-        """As `_write`, of what a leaf has left; False when it has to be cut."""
-        tx = self.bucket.tx
-        if not is_one_piece(len(thinned), thinned.size, tx.page_size):
-            return False
-        self.release()
-        self.pgid = tx.pages.write_thinned(thinned)
-        if self.parent is not None:
+        if thinned is not None:
             first = thinned.first
-            self.parent.put_child(
-                first if self.key is None else self.key, first, self.pgid
-            )
-        return True
+            self.pgid = tx.pages.write_content(thinned.sizes, thinned.content)
+        else:
+            keys, content = self.keys, size - PAGE_HEADER_SIZE
+            first = keys[0] if keys else b""
+            if self.is_leaf:
+                self.pgid = tx.pages.write_leaf(keys, self.pairs.values(), content)
+            else:
+                self.pgid = tx.pages.write_branch(keys, self.children, content)
+        if self.parent is not None:
+            old = first if self.key is None else self.key
+            self.parent.put_child(old, first, self.pgid)
+
+    def _write_cut(self) -> None:
+        """The same for a node that is more than one piece."""
+        tx = self.bucket.tx
+        if self.parent is None:
+            self.parent = Node.above(self.bucket)
+        parent, old = self.parent, self.key
+        content: LeafContent | BranchContent
+        if self.is_leaf:
+            content = LeafContent(self._unpack())
+        else:
+            content = BranchContent(self._order, self.children)
+        self.release()
+        fill_percent = self.bucket.fill_percent
+        cuts = pieces(len(content.keys), content.sizes, tx.page_size, fill_percent)
+        for first, end, size in cuts:
+            pgid = content.write(tx.pages, first, end, size)
+            key = content.keys[first]
+            # The first piece keeps the node's identity.
+            parent.put_child(key if old is None or first else old, key, pgid)
+            if first:
+                tx.work.split += 1
+            else:
+                self.pgid = pgid
+        # Nobody asks for them any more; pages that are made from here on need not be
+        # looked for among them by the collector of cycles.
+        self.pairs = _NO_PAIRS
 
     def _is_one_piece_as(self, page: Branch) -> bool:
         """Whether it can be written as this page was, its keys being the same."""
@@ -508,17 +507,6 @@ class Node:
             first = page.keys[0]
             old = first if self.key is None else self.key
             self.parent.put_child(old, first, self.pgid)
-
-    def _children_of(self, first: int, end: int) -> list[int]:
-        return self.children if end - first == self.count else self.children[first:end]
-
-
-def _leaf_sizes(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterable[int]:
-    return map(add, map(len, keys), map(len, values))
-
-
-def _branch_sizes(keys: Sequence[bytes], _: Sequence[int]) -> Iterable[int]:
-    return map(len, keys)
 
 
 def _key(node: Node) -> bytes:

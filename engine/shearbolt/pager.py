@@ -175,7 +175,7 @@ class Pager:
                 self.young[pgid] = page
         return page
 
-    def glance(self, pgid: int, high_water_mark: int) -> Page:
+    def pass_by(self, pgid: int, high_water_mark: int) -> Page:
         """The same, but a page that is not in the cache does not come into it.
 
         For a page that the running transaction replaces: the cache would drop

@@ -14,6 +14,10 @@ rebalanced and spilled, not before.
 What it is not: the mapping its users see, which is `bucket`. Here are no checks of
 what a caller may do.
 
+Deletes in a row may be gathered (see `deletions`). They are carried out before anybody
+gets below the root: in `element`, which every way down from there takes, before any
+other change to the bucket, and when it is rebalanced.
+
 Source: bbolt bucket.go.
 """
 
@@ -117,8 +121,6 @@ class Tree:
 
     def root_element(self) -> Page | Node:
         """The tree's root."""
-        if self._doomed is not None:
-            self.carry_out_deletes()
         if self._root_node is not None:
             return self._root_node
         page = self._root_page
@@ -177,8 +179,6 @@ class Tree:
 
     def root_as_node(self) -> Node:
         """The node of the tree's root, made when it is none yet."""
-        if self._doomed is not None:
-            self.carry_out_deletes()
         if self._root_node is None:
             self._changed = True
             node = Node.of_page(self, None, self.root_element_page(), None)
@@ -357,7 +357,8 @@ class Tree:
 
         A leaf without buckets, at most a quarter of a page (bbolt inlineable).
         """
-        if not node.is_leaf or node.size() > self.tx.page_size // 4:
+        most = self.tx.page_size // 4
+        if not node.is_leaf or node.size_up_to(most + 1) > most:
             return None
         keys = node.keys
         values = node.pairs.values()

@@ -389,13 +389,13 @@ class Tx:
             raise TxClosedError
         return self.db.pager.page(pgid, self._meta.high_water_mark)
 
-    def glance(self, pgid: int) -> Page:
+    def pass_by(self, pgid: int) -> Page:
         """The same for a page that will not be looked at again.
 
         Raises:
             CorruptPageError: As `load`.
         """
-        return self.db.pager.glance(pgid, self._meta.high_water_mark)
+        return self.db.pager.pass_by(pgid, self._meta.high_water_mark)
 
     def corrupt(self, pgid: int, reason: str) -> CorruptPageError:
         """The error for a page that is not what its place requires."""
@@ -479,10 +479,8 @@ class Tx:
                 if self._damage is not None:
                     raise self._damage
                 meta = self._write_pages()
-                for page in self.pages.decoded:
+                for page in self.pages.kept():
                     self.db.pager.keep(page)
-                for pgid in self.pages.undecoded:
-                    self.db.pager.forget(pgid)
                 began = self.db.storage.monotonic()
                 self.db.publish(meta)
                 self.db.pager.drop_indexes(self.db.freelist.__contains__)
@@ -529,7 +527,7 @@ class Tx:
         work.rebalance_time += rebalanced - began
         work.spill_time += spilled - rebalanced
         work.write_time += clock() - writing
-        work.spill += len(pages.decoded) + len(pages.undecoded)
+        work.spill += len(pages.decoded) + len(pages.contents)
         meta = Meta(self.page_size, root, freelist, pages.high_water_mark, self.txid)
         if db.strict_mode:
             problems = list(check(pager, meta))

@@ -246,12 +246,15 @@ def test_the_file_is_the_same_to_the_byte(seed, tmp_path, monkeypatch):
 # -- what a delete says at once --------------------------------------------------
 
 
+@pytest.mark.parametrize("cleared", [False, True])
 @pytest.mark.parametrize("at", [0, 700, 1999])
-def test_the_name_of_a_bucket_is_refused_at_once(at, db, patience):
+def test_the_name_of_a_bucket_is_refused_at_once(at, cleared, db, patience):
     fill(db, 2000)
     with db.update() as tx:
         tx.bucket(b"b").delete(name(at))
         tx.bucket(b"b").create_bucket(name(at))
+    if cleared:
+        db.pager.clear()
     with db.update() as tx:
         bucket = tx.bucket(b"b")
         for number in range(2000):
