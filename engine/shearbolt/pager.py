@@ -175,8 +175,52 @@ class Pager:
                 self.young[pgid] = page
         return page
 
+    def _require_order(self, page: Page) -> None:
+        """Searching unsorted keys would miss some of them without a word.
+
+        Only here, on the way into the cache: the checker reads around it, so
+        as to name every key that is out of place. 25 ns a key, once.
+        """
+        behind = iter(page.keys)
+        next(behind, None)
+        if not all(map(lt, page.keys, behind)):
+            raise self.corrupt(page.pgid, "its keys are not in ascending order")
+
+    def _from_file(self, pgid: int, high_water_mark: int) -> Page:
+        """As `read_page`, with wide reads where they are allowed."""
+        if self._window is None or not 2 <= pgid < high_water_mark:
+            return self.read_page(pgid, high_water_mark)
+        data, at = self._window.around(pgid * self.page_size)
+        leaf = decode_usual_leaf(pgid, data, at, self.page_size)
+        return leaf or self.read_page(pgid, high_water_mark, data, at)
+
+    def read_page(
+        self, pgid: int, high_water_mark: int, known: bytes = b"", at: int = 0
+    ) -> Page:
+        """The same, from the file, whatever is in the cache.
+
+        Args:
+            pgid: Which one.
+            high_water_mark: As above.
+            known: Bytes of the file, the page's from `at` on, as many as there are.
+            at: See there.
+        """
+        flags, count, overflow = self._fields(pgid, high_water_mark, known, at)
+        read = self._reader(pgid, known, at)
+        limit = (overflow + 1) * self.page_size
+        try:
+            # bbolt can leave a root branch without elements (bbolt #1170): an
+            # empty tree, which a leaf without elements is too.
+            if flags == LEAF or (flags == BRANCH and not count):
+                return decode_leaf(pgid, count, overflow, read, limit)
+            if flags == BRANCH:
+                return decode_branch(pgid, count, overflow, read, limit)
+        except FormatError as error:
+            raise self.corrupt(pgid, str(error), error.at) from None
+        raise self.corrupt(pgid, f"a {page_kind(flags)} page inside a tree", 8)
+
     def pass_by(self, pgid: int, high_water_mark: int) -> Page:
-        """The same, but a page that is not in the cache does not come into it.
+        """As `page`, but one that is not in the cache does not come into it.
 
         For a page that the running transaction replaces: the cache would drop
         others for it.
@@ -222,50 +266,6 @@ class Pager:
         except FormatError as error:
             raise self.corrupt(pgid, str(error), error.at) from None
         return not names_buckets(table)
-
-    def _require_order(self, page: Page) -> None:
-        """Searching unsorted keys would miss some of them without a word.
-
-        Only here, on the way into the cache: the checker reads around it, so
-        as to name every key that is out of place. 25 ns a key, once.
-        """
-        behind = iter(page.keys)
-        next(behind, None)
-        if not all(map(lt, page.keys, behind)):
-            raise self.corrupt(page.pgid, "its keys are not in ascending order")
-
-    def _from_file(self, pgid: int, high_water_mark: int) -> Page:
-        """As `read_page`, with wide reads where they are allowed."""
-        if self._window is None or not 2 <= pgid < high_water_mark:
-            return self.read_page(pgid, high_water_mark)
-        data, at = self._window.around(pgid * self.page_size)
-        leaf = decode_usual_leaf(pgid, data, at, self.page_size)
-        return leaf or self.read_page(pgid, high_water_mark, data, at)
-
-    def read_page(
-        self, pgid: int, high_water_mark: int, known: bytes = b"", at: int = 0
-    ) -> Page:
-        """The same, from the file, whatever is in the cache.
-
-        Args:
-            pgid: Which one.
-            high_water_mark: As above.
-            known: Bytes of the file, the page's from `at` on, as many as there are.
-            at: See there.
-        """
-        flags, count, overflow = self._fields(pgid, high_water_mark, known, at)
-        read = self._reader(pgid, known, at)
-        limit = (overflow + 1) * self.page_size
-        try:
-            # bbolt can leave a root branch without elements (bbolt #1170): an
-            # empty tree, which a leaf without elements is too.
-            if flags == LEAF or (flags == BRANCH and not count):
-                return decode_leaf(pgid, count, overflow, read, limit)
-            if flags == BRANCH:
-                return decode_branch(pgid, count, overflow, read, limit)
-        except FormatError as error:
-            raise self.corrupt(pgid, str(error), error.at) from None
-        raise self.corrupt(pgid, f"a {page_kind(flags)} page inside a tree", 8)
 
     def freelist_ids(self, pgid: int, high_water_mark: int) -> list[int]:
         """The ids in a freelist page; errors as for `page`.
