@@ -1,4 +1,4 @@
-"""A bucket: a B+tree of keys, some of which name further buckets.
+"""A bucket: keys in order, with values, some of which are further buckets.
 
     root bucket (its root page stands in the meta)
       "config" --> leaf value {root pgid, sequence} --> a tree of pages
@@ -7,10 +7,9 @@
 A bucket's header lives in its parent's leaf, so a change anywhere below
 changes every bucket above when the transaction commits.
 
-In a read transaction a bucket reads pages and keeps nothing. In a write
-transaction it also keeps the nodes that have taken the place of its pages
-(`_nodes`, by page id) and the child buckets that were opened (`_children`), both
-until the commit writes them.
+Here is what a bucket is to its users: which calls are allowed, what they answer and
+what they refuse. The pages and nodes behind it, and what a commit does to them, are
+in `tree`.
 
 Two views of the same keys: the cursor sees plain pairs and buckets (value None);
 the mapping sees plain pairs only, and `buckets()` the buckets.
@@ -20,13 +19,13 @@ Source: bbolt bucket.go.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from shearbolt.cursor import Cursor
 from shearbolt.decoding import decode_bucket
-from shearbolt.encoding import encode_bucket, encode_inline_bucket
+from shearbolt.deletions import MOST_GATHERED
+from shearbolt.encoding import encode_inline_bucket
 from shearbolt.errors import (
     BucketExistsError,
     BucketNameRequiredError,
@@ -45,32 +44,23 @@ from shearbolt.format import (
     MAX_VALUE_SIZE,
     BucketValue,
     FormatError,
-    Leaf,
-    leaf_cost,
 )
 from shearbolt.lookup import find
-from shearbolt.node import Node
-from shearbolt.pager import MAX_DEPTH
 from shearbolt.ranges import Items, Keys, Range, Values
 from shearbolt.stats import BucketStats, BucketStructure, BucketWalk
+from shearbolt.tree import DEFAULT_FILL_PERCENT, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shearbolt.errors import CorruptPageError
-    from shearbolt.format import Page
-    from shearbolt.tx import Tx
-
 __all__ = ["DEFAULT_FILL_PERCENT", "Bucket"]
 
-DEFAULT_FILL_PERCENT: Final = 0.5
 _MAX_SEQUENCE: Final = (1 << 64) - 1
-_EMPTY: Final = Leaf(0, 0, (), (), has_buckets=False, cost=leaf_cost(0, 0))
 
 T = TypeVar("T")
 
 
-class Bucket(MutableMapping[bytes, bytes]):
+class Bucket(Tree, MutableMapping[bytes, bytes]):
     """A collection of key/value pairs in key order, and of further buckets.
 
     As a mapping it holds the plain pairs. `len()` counts them and reads every
@@ -89,42 +79,7 @@ class Bucket(MutableMapping[bytes, bytes]):
         changes: Counts changes, so that cursors notice them.
     """
 
-    __slots__ = (
-        "_children",
-        "_deleted",
-        "_nodes",
-        "_root",
-        "_root_node",
-        "_root_page",
-        "_sequence",
-        "changes",
-        "fill_percent",
-        "name",
-        "parent",
-        "tx",
-    )
-
-    def __init__(
-        self,
-        tx: Tx,
-        parent: Bucket | None,
-        name: bytes,
-        root: int,
-        sequence: int,
-        inline: Leaf | None = None,
-    ) -> None:
-        self.tx = tx
-        self.parent = parent
-        self.name = name
-        self.fill_percent = DEFAULT_FILL_PERCENT
-        self.changes = 0
-        self._root = root
-        self._sequence = sequence
-        self._root_page: Page | None = inline
-        self._root_node: Node | None = None
-        self._nodes: dict[int, Node] = {}
-        self._children: dict[bytes, Bucket] = {}
-        self._deleted = False
+    __slots__ = ()
 
     def __repr__(self) -> str:
         path = "/".join(repr(name) for name in self.path) or "(root)"
@@ -170,7 +125,7 @@ class Bucket(MutableMapping[bytes, bytes]):
             raise ValueError(f"a sequence is in [0, 2**64), not {value}")
         # The header is written with the bucket's root node, so there must be
         # one (boltdb#296: a change of the sequence alone was lost).
-        self._root_as_node()
+        self.root_as_node()
         self._sequence = value
 
     def next_sequence(self) -> int:
@@ -191,7 +146,9 @@ class Bucket(MutableMapping[bytes, bytes]):
     def get(self, key: bytes, /, default: bytes | T) -> bytes | T: ...
     def get(self, key: bytes, /, default: T | None = None) -> bytes | T | None:
         """The value of a key; `default` when there is none, or a bucket."""
-        if self._root_node is not None:
+        if self._changed:
+            if key.__class__ is not bytes:
+                key = _as_bytes(key, "a key")
             value = self._value(key)
             if value is None or value.__class__ is BucketValue:
                 return default
@@ -222,7 +179,7 @@ class Bucket(MutableMapping[bytes, bytes]):
             IncompatibleValueError: The key names a bucket.
         """
         tx = self.tx
-        if tx.closed or self._deleted or not tx.writable:
+        if tx.closed or self._held or not tx.writable:
             self._require_writable()
         # Copies: a bytearray could be changed by its owner before the commit.
         if key.__class__ is not bytes:
@@ -252,10 +209,19 @@ class Bucket(MutableMapping[bytes, bytes]):
             IncompatibleValueError: The key names a bucket.
         """
         tx = self.tx
-        if tx.closed or self._deleted or not tx.writable:
+        doomed = self._doomed
+        if tx.closed or not tx.writable or (self._held and doomed is None):
             self._require_writable()
         if key.__class__ is not bytes:
             key = _as_bytes(key, "a key")
+        if doomed is not None:
+            doomed.append(key)
+            self.changes += 1
+            if len(doomed) > MOST_GATHERED:
+                self.carry_out_deletes()
+            return
+        if self._gathers(key):
+            return
         node = self._leaf_node(key)
         if node is None:
             # The page is looked at first: a key that is not there changes nothing.
@@ -433,6 +399,8 @@ class Bucket(MutableMapping[bytes, bytes]):
             self.tx.load, self.tx.corrupt, self.tx.page_size, self.tx.high_water_mark
         )
         inline = None if self._root else self.root_element_page()
+        for bucket in self._opened():
+            bucket.carry_out_deletes()
         changed = any(bucket._root_node for bucket in self._opened())
         return walk.run(self._root, inline, uncommitted=changed)
 
@@ -561,122 +529,6 @@ class Bucket(MutableMapping[bytes, bytes]):
         for key in self.keys():
             self.delete(key)
 
-    # -- elements: pages, and the nodes that have taken their place --
-
-    def root_element(self) -> Page | Node:
-        """The tree's root."""
-        if self._root_node is not None:
-            return self._root_node
-        page = self._root_page
-        if page is None:
-            page = self._root_page = self.tx.load(self._root)
-        return page
-
-    def element(self, pgid: int) -> Page | Node:
-        """What stands for this page in this transaction."""
-        return self._nodes.get(pgid) or self.tx.load(pgid)
-
-    def node(self, pgid: int, parent: Node, key: bytes) -> Node:
-        """The node of a page below `parent`, made when there is none yet.
-
-        Raises:
-            CorruptPageError: Another branch has this page as its child too.
-        """
-        node = self._nodes.get(pgid)
-        if node is None:
-            node = Node.of_page(self, parent, self.tx.load(pgid), key)
-            parent.nodes.append(node)
-            self._nodes[pgid] = node
-        elif node.parent is not parent:
-            raise self.tx.corrupt(pgid, "two branches have this page as their child")
-        return node
-
-    def node_at(self, path: list[tuple[Page | Node, int]]) -> Node:
-        """The leaf node at the end of a cursor's path."""
-        node = self._root_as_node()
-        for _, index in path[:-1]:
-            node = node.child_at(index)
-        return node
-
-    def drop_node(self, node: Node) -> None:
-        """The node's page is not part of the tree any more."""
-        self._nodes.pop(node.pgid, None)
-
-    def touch(self) -> None:
-        """Tell cursors that the bucket has changed."""
-        self.changes += 1
-
-    def _root_as_node(self) -> Node:
-        if self._root_node is None:
-            node = Node.of_page(self, None, self.root_element_page(), None)
-            self._root_node = node
-            self._nodes[node.pgid] = node
-            self.changes += 1
-        return self._root_node
-
-    def root_element_page(self) -> Page:
-        """The page the root was read from, whatever changed since."""
-        if self._root_page is None:
-            self._root_page = self.tx.load(self._root)
-        return self._root_page
-
-    def _leaf(self, key: bytes) -> Page | Node:
-        """The leaf where `key` is or would be."""
-        element = self._root_node or self._root_page or self.root_element()
-        depth = 0
-        while not element.is_leaf:
-            # From 1 on: what comes before the first key is in the first child.
-            index = bisect_right(element.keys, key, 1) - 1
-            element = self.element(element.children[index])
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise self.too_deep(element.pgid)
-        return element
-
-    def too_deep(self, pgid: int) -> CorruptPageError:
-        """The error for a page deeper down than any sound tree has pages."""
-        return self.tx.corrupt(pgid, f"the tree is deeper than {MAX_DEPTH} pages")
-
-    def _value(self, key: bytes) -> bytes | None:
-        """A key's value, a `BucketValue` when it names a bucket."""
-        if self.tx.closed:
-            raise TxClosedError
-        if key.__class__ is not bytes:
-            key = _as_bytes(key, "a key")
-        leaf = self._leaf(key)
-        if isinstance(leaf, Node):
-            return leaf.pairs.get(key)
-        keys = leaf.keys
-        index = bisect_left(keys, key)
-        if index < len(keys) and keys[index] == key:
-            return leaf.values[index]
-        return None
-
-    def _leaf_node(self, key: bytes) -> Node | None:
-        """The leaf node where `key` is or would be, if it is a node already."""
-        node = self._root_node
-        while node is not None and not node.is_leaf:
-            pgid = node.children[bisect_right(node._order, key, 1) - 1]
-            child = self._nodes.get(pgid)
-            if child is not None and child.parent is not node:
-                # A damaged branch leads back to a page above it, or to another
-                # branch's child: `_node_for` says so.
-                return None
-            node = child
-        return node
-
-    def _node_for(self, key: bytes) -> Node:
-        """The leaf node where `key` is or would be, made when it is none yet."""
-        node = self._root_node or self._root_as_node()
-        nodes = self._nodes
-        while not node.is_leaf:
-            index = node.child_index(key)
-            child = nodes.get(node.children[index])
-            if child is None or child.parent is not node:
-                child = node.child_at(index)
-            node = child
-        return node
-
     def _open_child(self, name: bytes, value: bytes) -> Bucket:
         try:
             root, sequence, inline = decode_bucket(value)
@@ -695,109 +547,7 @@ class Bucket(MutableMapping[bytes, bytes]):
             raise TxNotWritableError
         if self._deleted:
             raise BucketNotFoundError(self.name)
-
-    # -- commit --
-
-    def _opened(self) -> list[Bucket]:
-        """This bucket and all opened ones below.
-
-        A parent before its children, siblings backwards by name.
-        """
-        order: list[Bucket] = []
-        stack = [self]
-        while stack:
-            bucket = stack.pop()
-            order.append(bucket)
-            if bucket._children:
-                names = sorted(bucket._children)
-                stack += [bucket._children[name] for name in names]
-        return order
-
-    def rebalance(self) -> None:
-        """Merge nodes that have become too small, here and below."""
-        for bucket in self._opened():
-            for node in list(bucket._nodes.values()):
-                node.rebalance()
-
-    def spill(self) -> int:
-        """Write all nodes, here and below, to new pages.
-
-        Returns:
-            The new root page of this bucket.
-        """
-        # Reversed: children before their parent, siblings by name.
-        for bucket in reversed(self._opened()):
-            bucket._spill_own()
-        return self._root
-
-    def _spill_own(self) -> None:
-        node = self._root_node
-        if node is None:
-            return
-        parent = self.parent
-        inline = None if parent is None else self._as_inline(node)
-        if inline is not None:
-            self._free(self._tree())
-            self._root = 0
-            value = inline
-        else:
-            self._root = node.spill().pgid
-            value = encode_bucket(self._root, self._sequence)
-        if parent is not None:
-            parent._node_for(self.name).put(self.name, value)
-
-    def _as_inline(self, node: Node) -> BucketValue | None:
-        """The bucket as a value of its parent, when it is small enough.
-
-        A leaf without buckets, at most a quarter of a page (bbolt inlineable).
-        """
-        if not node.is_leaf or node.size() > self.tx.page_size // 4:
-            return None
-        keys = node.keys
-        values = node.pairs.values()
-        if any(value.__class__ is BucketValue for value in values):
-            return None
-        return encode_inline_bucket(self._sequence, keys, values)
-
-    def _tree(self) -> list[Page | Node]:
-        """All pages of the tree, and the nodes that have taken their place."""
-        found: list[Page | Node] = []
-        stack = [self.root_element()] if self._root else []
-        limit = self.tx.high_water_mark
-        while stack:
-            element = stack.pop()
-            found.append(element)
-            if len(found) > limit:
-                raise self.tx.corrupt(element.pgid, "the tree contains a cycle")
-            stack += [self.element(pgid) for pgid in element.children]
-        return found
-
-    def _free(self, elements: list[Page | Node]) -> None:
-        """Free the pages of these."""
-        for element in elements:
-            if isinstance(element, Node):
-                element.release()
-            else:
-                self.tx.free_page(element.pgid, element.overflow)
-
-    def let_go(self) -> None:
-        """Cut the circles of references, here and below: the transaction has ended."""
-        for bucket in self._opened():
-            for node in bucket._nodes.values():
-                node.let_go()
-            bucket._nodes = {}
-            bucket._root_node = None
-            bucket._children = {}
-
-    def _forget(self) -> None:
-        """Become empty, after the bucket was deleted."""
-        self._deleted = True
-        self._root = 0
-        self._root_page = _EMPTY
-        self._root_node = None
-        self._nodes = {}
-        self._children = {}
-        self.changes += 1
+        self.carry_out_deletes()
 
 
 def _as_bytes(data: object, what: str) -> bytes:

@@ -44,6 +44,8 @@ __all__ = [
     "decode_freelist",
     "decode_leaf",
     "decode_usual_leaf",
+    "names_buckets",
+    "table_content",
 ]
 
 _BUCKET: Final = struct.Struct("<QQ")
@@ -127,6 +129,28 @@ def decode_usual_leaf(pgid: int, data: bytes, at: int, page_size: int) -> Leaf |
         has_buckets=False,
         cost=leaf_cost(count, length),
     )  # fmt: skip
+
+
+def names_buckets(table: bytes) -> bool:
+    """Whether a leaf's element table says of any value that it is a bucket."""
+    layout = _layouts.get(table)
+    if layout is not None:
+        return bool(layout[3])
+    flags = struct.unpack(f"<{len(table) // 4}I", table)[0::4]
+    return any(flag & BUCKET_LEAF for flag in flags)
+
+
+def table_content(count: int, table: bytes) -> tuple[int, int] | None:
+    """Where in the page the content is that a leaf's element table describes.
+
+    Returns:
+        Start and length; None when the table is damaged or says that there are buckets.
+    """
+    try:
+        layout = _layouts.get(table) or _leaf_layout(count, table)
+    except FormatError:
+        return None
+    return None if layout[3] else layout[1:3]
 
 
 def _leaf_layout(count: int, table: bytes) -> _Layout:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "encode_branch",
     "encode_bucket",
+    "encode_content",
     "encode_freelist",
     "encode_freelist_body",
     "encode_inline_bucket",
@@ -61,6 +62,10 @@ _tables: Final[dict[_Shape, bytes]] = {}
 _MAX_TABLES: Final = 512
 _MAX_TABLE: Final = 4096
 """Bytes of a table worth remembering: 256 elements. Together at most 6 MiB."""
+
+
+# The same by sizes that are bytes.
+_content_tables: Final[dict[bytes, bytes]] = {}
 
 
 def encode_leaf(
@@ -98,6 +103,27 @@ def encode_leaf(
     parts[2::2] = keys
     parts[3::2] = values
     return b"".join(parts)
+
+
+def encode_content(pgid: int, overflow: int, sizes: bytes, content: bytes) -> bytes:
+    """A leaf page of plain pairs, of which the content is bytes already.
+
+    Args:
+        pgid: The page.
+        overflow: Pages behind the first one.
+        sizes: Of each pair, its key's and its value's, as they stand in the table.
+        content: Key, value, key, value ...
+    """
+    table = _content_tables.get(sizes)
+    if table is None:
+        fields = struct.unpack(f"<{len(sizes) // 4}I", sizes)
+        table = _leaf_table((fields[0::2], fields[1::2], ()))
+        if len(table) <= _MAX_TABLE:
+            if len(_content_tables) >= _MAX_TABLES:
+                _content_tables.clear()
+            _content_tables[sizes] = table
+    head = HEADER.pack(pgid, LEAF, len(sizes) // 8, overflow)
+    return b"".join((head, table, content))
 
 
 def _leaf_table(shape: _Shape) -> bytes:

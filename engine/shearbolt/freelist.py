@@ -178,6 +178,24 @@ class ArrayFreelist:
             pending.ids.append(pgid)
             pending.allocated_by.append(by)
 
+    def free_all(self, txid: int, pgids: list[int]) -> None:
+        """Give back many pages without overflow, as `free` does one by one.
+
+        Raises:
+            FreelistError: As there; then all stay as they were.
+        """
+        if not pgids:
+            return
+        pgids = sorted(pgids)
+        if pgids[0] <= 1:
+            raise FreelistError(f"cannot free page 0 or 1: {pgids[0]}", pgids[0])
+        there = self._listed.insert_all(pgids)
+        if there is not None:
+            raise FreelistError(f"page {there} already freed", there)
+        pending = self._pending.setdefault(txid, _Pending())
+        pending.ids += pgids
+        pending.allocated_by += map(self._allocated_by.pop, pgids, repeat(0))
+
     def _list_run(self, start: int, length: int) -> None:
         for page in range(start, start + length):
             if page in self._listed:

@@ -22,13 +22,16 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from itertools import compress, islice
+from operator import is_
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.errors import IncompatibleValueError
 from shearbolt.format import BucketValue
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from shearbolt.format import Page
 
 __all__ = ["LeafPairs"]
 
@@ -94,6 +97,23 @@ class LeafPairs:
         self._gone: set[bytes] | None = None
         self._plain = False
 
+    @classmethod
+    def without(cls, page: Page, doomed: Iterable[bytes]) -> LeafPairs | None:
+        """What is left of a page's pairs without these keys.
+
+        Returns:
+            None when it has none of them.
+        """
+        gone = set(doomed)
+        kept = [key not in gone for key in page.keys]
+        if all(kept):
+            return None
+        keys = tuple(compress(page.keys, kept))
+        values = tuple(compress(page.values, kept))
+        # Counted while they are at hand.
+        content = sum(map(len, keys)) + sum(map(len, values))
+        return cls(keys, values, has_buckets=page.has_buckets, content=content)
+
     def __len__(self) -> int:
         items = self._items
         return self._count if items is None else len(items)
@@ -144,6 +164,17 @@ class LeafPairs:
         whole = not first and end is None
         return list(map(items.__getitem__, keys if whole else keys[first:end]))
 
+    def in_order(self) -> Iterator[bytes] | None:
+        """All values in the keys' order, if they lie so.
+
+        After a load in order the dict has them so, and to look each of them up, a
+        tenth of the load, is spared.
+        """
+        keys, items = self.keys, self._items
+        if items is None or not all(map(is_, keys, items)):
+            return None
+        return iter(items.values())
+
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None when it is not there."""
         items = self._items
@@ -159,6 +190,11 @@ class LeafPairs:
         if at == len(keys) or keys[at] != key or (kept is not None and not kept[at]):
             return -1
         return at
+
+    @property
+    def has_buckets(self) -> bool:
+        """Whether a value may be a bucket."""
+        return self._buckets
 
     @property
     def content(self) -> int:

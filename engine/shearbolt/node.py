@@ -15,19 +15,19 @@ transaction commits. The old page is freed, never written over.
 
 Both follow bbolt's rules to the letter (node.go; for cuts see `cut`), because the
 rules decide which bytes end up in which page of the file. What differs is how a leaf's
-pairs are kept while they change, see `leafpairs`.
+pairs are kept while they change, see `leafpairs`, and what is left of one that has only
+lost some, see `thinned`.
 
-A node knows its bucket and through it the transaction, for allocation only.
+A node knows the tree of its bucket and through it the transaction, for allocation only.
 """
 
 from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
-from contextlib import suppress
-from operator import add
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
+from shearbolt.contents import BranchContent, LeafContent
 from shearbolt.cut import is_one_piece, pieces
 from shearbolt.format import (
     ELEMENT_SIZE,
@@ -39,14 +39,16 @@ from shearbolt.format import (
 from shearbolt.leafpairs import LeafPairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
-    from shearbolt.bucket import Bucket
     from shearbolt.format import Page
+    from shearbolt.thinned import Thinned
+    from shearbolt.tree import Tree
 
-__all__ = ["Node"]
+__all__ = ["FREED", "Node"]
 
-T = TypeVar("T")
+FREED: Final = -1
+"""Instead of a number of overflow pages."""
 
 # What a new node has none of, shared and never changed: most nodes are leaves of
 # which one pair changes, and empty containers would be most of what they hold.
@@ -64,8 +66,9 @@ class Node:
         bucket: Whose tree it is part of.
         is_leaf: Leaf or branch.
         pgid: The page it was read from, 0 when there is none.
-        overflow: Pages behind that page.
-        pairs: A leaf's pairs; a branch has none.
+        overflow: Pages behind that page, `FREED` when it has been freed.
+        pairs: A leaf's pairs; a branch has none, a thinned leaf neither.
+        thinned: A leaf that has lost pairs, when the commit has begun.
         parent: The branch node above, None for the root.
         key: Under which key the parent knows it.
         nodes: Its children that are nodes too.
@@ -85,12 +88,13 @@ class Node:
         "pairs",
         "parent",
         "pgid",
+        "thinned",
         "unbalanced",
     )
 
     def __init__(
         self,
-        bucket: Bucket,
+        bucket: Tree,
         parent: Node | None,
         page: Page | None = None,
         key: bytes | None = None,
@@ -99,6 +103,7 @@ class Node:
         self.parent = parent
         self.key = key
         self.unbalanced = False
+        self.thinned: Thinned | None = None
         # A branch: all its keys, with the child pages beside them. The page, as long
         # as the keys are still its own, and the positions of children that are not.
         self._base: Branch | None = None
@@ -110,7 +115,6 @@ class Node:
         if page is None:
             self.pgid = self.overflow = 0
             self.is_leaf = False
-            self._order, self.children, self.nodes = [], [], []
             return
         self.pgid = page.pgid
         self.overflow = page.overflow
@@ -132,9 +136,19 @@ class Node:
 
     @classmethod
     def of_page(
-        cls, bucket: Bucket, parent: Node | None, page: Page, key: bytes | None
+        cls,
+        bucket: Tree,
+        parent: Node | None,
+        page: Page,
+        key: bytes | None,
     ) -> Node:
-        """The node of a page; `key` is what the parent calls it.
+        """The node of a page.
+
+        Args:
+            bucket: Whose tree it is part of.
+            parent: The node above.
+            page: The page.
+            key: What the parent calls it.
 
         Raises:
             CorruptPageError: A key stands in it twice. Of pages the pager has
@@ -145,37 +159,109 @@ class Node:
             raise bucket.tx.corrupt(page.pgid, "a key stands in the page twice")
         return cls(bucket, parent, page, key)
 
+    @classmethod
+    def above(cls, bucket: Tree) -> Node:
+        """The node of a new root, a branch without children."""
+        node = cls(bucket, None)
+        node._order, node.children, node.nodes = [], [], []
+        return node
+
+    @classmethod
+    def of_what_is_left(
+        cls,
+        parent: Node,
+        pgid: int,
+        overflow: int,
+        key: bytes,
+        left: LeafPairs | Thinned,
+    ) -> Node:
+        """The node of a leaf that has lost pairs.
+
+        Args:
+            parent: The node above.
+            pgid: The page.
+            overflow: Pages behind it, or `FREED`.
+            key: What the parent calls it.
+            left: What it has left.
+        """
+        bucket = parent.bucket
+        bucket.tx.work.node_count += 1
+        node = cls(bucket, parent, None, key)
+        node.pgid = pgid
+        node.overflow = overflow
+        node.is_leaf = node.unbalanced = True
+        if isinstance(left, LeafPairs):
+            node.pairs = left
+        else:
+            node.thinned = left
+        return node
+
     # -- elements --
 
     @property
     def keys(self) -> Sequence[bytes]:
         """All keys, sorted. Not to be changed by the caller."""
-        return self.pairs.keys if self.is_leaf else self._order
+        if not self.is_leaf:
+            return self._order
+        return self.pairs.keys if self.thinned is None else self._unpack().keys
 
     @property
     def count(self) -> int:
         """How many elements."""
-        return len(self.pairs) if self.is_leaf else len(self._order)
+        if not self.is_leaf:
+            return len(self._order)
+        return len(self.pairs if self.thinned is None else self.thinned)
+
+    def _unpack(self) -> LeafPairs:
+        """A leaf's pairs, as pairs."""
+        if self.thinned is not None:
+            self.pairs = self.thinned.unpacked()
+            self.thinned = None
+        return self.pairs
+
+    @property
+    def has_buckets(self) -> bool:
+        """Whether a value may be a bucket."""
+        return self.pairs.has_buckets
+
+    def first_key(self) -> bytes | None:
+        """The first key, None if there is none."""
+        if self.thinned is not None:
+            return self.thinned.first if len(self.thinned) else None
+        keys = self.keys
+        return keys[0] if keys else None
+
+    def _last_key(self) -> bytes | None:
+        if self.thinned is not None:
+            return self.thinned.last if len(self.thinned) else None
+        keys = self.keys
+        return keys[-1] if keys else None
 
     def value_at(self, index: int) -> bytes:
         """A leaf's value by position in the order."""
-        return self.pairs.values(index, index + 1)[0]
+        return self._unpack().values(index, index + 1)[0]
 
     def put(self, key: bytes, value: bytes) -> None:
         """Add or replace a leaf element."""
-        self.pairs.put(key, value)
+        self._unpack().put(key, value)
 
     def delete(self, key: bytes, *, plain: bool = False) -> bool:
         """Remove a leaf element, if it is there; as `LeafPairs.delete`."""
-        found = self.pairs.delete(key, plain=plain)
+        found = self._unpack().delete(key, plain=plain)
         if found:
             self.unbalanced = True
         return found
 
     def put_child(self, old: bytes, new: bytes, pgid: int) -> None:
         """Add a child, or replace the one known as `old`."""
-        index = bisect_left(self._order, old)
-        if index == len(self._order) or self._order[index] != old:
+        order = self._order
+        if not order or old > order[-1]:
+            # The pieces of a leaf that was cut come one behind the other.
+            self._own_keys().append(new)
+            self.children.append(pgid)
+            return
+        index = bisect_left(order, old)
+        if order[index] != old:
             self._own_keys().insert(index, new)
             self.children.insert(index, pgid)
             return
@@ -207,13 +293,15 @@ class Node:
         """The node of a child, made from its page when it is not one yet."""
         return self.bucket.node(self.children[index], self, self._order[index])
 
-    def _size_if_small(self, limit: int) -> int:
+    def size_up_to(self, limit: int) -> int:
         """As `size`; any number from `limit` on when it is that much.
 
         By the headers alone, if these are enough: a million pairs need not be
         looked at to know that they are large.
         """
         if self.is_leaf:
+            if self.thinned is not None:
+                return self.thinned.size
             pairs = self.pairs
             headers = PAGE_HEADER_SIZE + ELEMENT_SIZE * len(pairs)
             return headers if headers >= limit else headers + pairs.content
@@ -223,7 +311,7 @@ class Node:
 
     def size(self) -> int:
         """Bytes the node takes when written."""
-        return self._size_if_small(sys.maxsize)
+        return self.size_up_to(sys.maxsize)
 
     # -- rebalance --
 
@@ -238,10 +326,11 @@ class Node:
         self.unbalanced = False
         bucket = self.bucket
         bucket.tx.work.rebalance += 1
-        threshold = int(bucket.tx.page_size * bucket.fill_percent) // 2
-        least = 1 if self.is_leaf else MIN_KEYS_PER_PAGE
-        if self.count > least and self._size_if_small(threshold + 1) > threshold:
-            return None
+        count = self.count
+        if count > (1 if self.is_leaf else MIN_KEYS_PER_PAGE):
+            threshold = int(bucket.tx.page_size * bucket.fill_percent) // 2
+            if self.size_up_to(threshold + 1) > threshold:
+                return None
         parent = self.parent
         if parent is None:
             while not self.is_leaf and self.count == 1:
@@ -249,7 +338,7 @@ class Node:
             if not self.count and not self.is_leaf:
                 self._become_empty_leaf()
             return None
-        if not self.count:
+        if not count:
             self._leave(parent)
             return parent
         if parent.count < MIN_KEYS_PER_PAGE:
@@ -271,6 +360,7 @@ class Node:
         child = self.child_at(0)
         self.is_leaf = child.is_leaf
         self.pairs = child.pairs
+        self.thinned = child.thinned
         self._order = child._order
         self._base = child._base
         self._moved = child._moved
@@ -288,35 +378,38 @@ class Node:
             raise self.bucket.tx.corrupt(
                 other.pgid, "neighbours in a tree are a leaf and a branch"
             )
-        order, more = self.keys, other.keys
-        if order and more and order[-1] >= more[0]:
+        last, first = self._last_key(), other.first_key()
+        if last is not None and first is not None and last >= first:
             raise self.bucket.tx.corrupt(
                 other.pgid, "its first key is not behind its left neighbour's last"
             )
-        if self.is_leaf:
-            self.pairs.absorb(other.pairs)
-        else:
-            self._own_keys().extend(more)
+        if not self.is_leaf:
+            self._own_keys().extend(other._order)
             self.children += other.children
             for node in other.nodes:
                 node.parent = self
             self.nodes += other.nodes
             other.nodes = []
+        elif self.thinned is not None and other.thinned is not None:
+            self.thinned.absorb(other.thinned)
+        else:
+            self._unpack().absorb(other._unpack())
         other._leave(parent)
 
     def _leave(self, parent: Node) -> None:
         """Remove this node from its parent and free its page."""
         self.unbalanced = False
         parent._delete_child(self.key)
-        with suppress(ValueError):
-            parent.nodes.remove(self)
+        # It stays among the parent's nodes, without a page: looking for it there took
+        # longer than all else that is done here.
         self.bucket.drop_node(self)
         self.release()
 
     def release(self) -> None:
         """Free the page the node was read from."""
         if self.pgid:
-            self.bucket.tx.free_page(self.pgid, self.overflow)
+            if self.overflow != FREED:
+                self.bucket.tx.free_page(self.pgid, self.overflow)
             self.pgid = 0
 
     def let_go(self) -> None:
@@ -340,52 +433,64 @@ class Node:
 
     def _spill_subtree(self) -> None:
         if self.nodes:
-            for node in sorted(self.nodes, key=_first_key):
-                node._spill_subtree()
+            for node in sorted(self.nodes, key=_key):
+                if node.pgid:
+                    node._spill_subtree()
         self._spill_pieces()
 
     def _spill_pieces(self) -> None:
+        """Write the node in as many pages as it takes, and tell the parent."""
         tx = self.bucket.tx
-        if self.is_leaf:
-            self._write(tx.pages.write_leaf, self.pairs.values, _leaf_sizes)
-        elif self._base is not None and self._is_one_piece_as(self._base):
-            self._write_moved(self._base)
-        else:
-            self._write(tx.pages.write_branch, self._children_of, _branch_sizes)
-
-    def _write(
-        self,
-        write: Callable[[Sequence[bytes], Sequence[T], int], int],
-        beside: Callable[[int, int], Sequence[T]],
-        sizes: Callable[[Sequence[bytes], Sequence[T]], Iterable[int]],
-    ) -> None:
-        """Cut the node, write every piece, tell the parent."""
-        tx, keys = self.bucket.tx, self.keys
-        count = len(keys)
-        parts: Iterable[tuple[Sequence[bytes], Sequence[T], int]]
-        size = self._size_if_small(tx.page_size)
-        if is_one_piece(count, size, tx.page_size):
-            parts = ((keys, beside(0, count), size - PAGE_HEADER_SIZE),)
-        else:
-            fill_percent = self.bucket.fill_percent
-            parts = pieces(keys, beside, sizes, tx.page_size, fill_percent)
-            if self.parent is None:
-                self.parent = Node(self.bucket, None)
-        parent = self.parent
-        # The first piece keeps the node's identity, so the old page is freed
-        # before the first allocation (bbolt spill).
+        thinned, base = self.thinned, self._base
+        if base is not None and self._is_one_piece_as(base):
+            self._write_moved(base)
+            return
+        size = self.size_up_to(tx.page_size)
+        if not is_one_piece(self.count, size, tx.page_size):
+            self._write_cut()
+            return
+        # The old page is freed before the first allocation (bbolt spill).
         self.release()
-        old, first, cuts = self.key, True, -1
-        for names, others, content in parts:
-            pgid = write(names, others, content)
-            if parent is not None:
-                parent.put_child(names[0] if old is None else old, names[0], pgid)
-                old = None
+        if thinned is not None:
+            first = thinned.first
+            self.pgid = tx.pages.write_content(thinned.sizes, thinned.content)
+        else:
+            keys, content = self.keys, size - PAGE_HEADER_SIZE
+            first = keys[0] if keys else b""
+            if self.is_leaf:
+                self.pgid = tx.pages.write_leaf(keys, self.pairs.values(), content)
+            else:
+                self.pgid = tx.pages.write_branch(keys, self.children, content)
+        if self.parent is not None:
+            old = first if self.key is None else self.key
+            self.parent.put_child(old, first, self.pgid)
+
+    def _write_cut(self) -> None:
+        """The same for a node that is more than one piece."""
+        tx = self.bucket.tx
+        if self.parent is None:
+            self.parent = Node.above(self.bucket)
+        parent, old = self.parent, self.key
+        content: LeafContent | BranchContent
+        if self.is_leaf:
+            content = LeafContent(self._unpack())
+        else:
+            content = BranchContent(self._order, self.children)
+        self.release()
+        fill_percent = self.bucket.fill_percent
+        cuts = pieces(len(content.keys), content.sizes, tx.page_size, fill_percent)
+        for first, end, size in cuts:
+            pgid = content.write(tx.pages, first, end, size)
+            key = content.keys[first]
+            # The first piece keeps the node's identity.
+            parent.put_child(key if old is None or first else old, key, pgid)
             if first:
+                tx.work.split += 1
+            else:
                 self.pgid = pgid
-                first = False
-            cuts += 1
-        tx.work.split += cuts
+        # Nobody asks for them any more; pages that are made from here on need not be
+        # looked for among them by the collector of cycles.
+        self.pairs = _NO_PAIRS
 
     def _is_one_piece_as(self, page: Branch) -> bool:
         """Whether it can be written as this page was, its keys being the same."""
@@ -403,17 +508,7 @@ class Node:
             old = first if self.key is None else self.key
             self.parent.put_child(old, first, self.pgid)
 
-    def _children_of(self, first: int, end: int) -> list[int]:
-        return self.children if end - first == self.count else self.children[first:end]
 
-
-def _leaf_sizes(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterable[int]:
-    return map(add, map(len, keys), map(len, values))
-
-
-def _branch_sizes(keys: Sequence[bytes], _: Sequence[int]) -> Iterable[int]:
-    return map(len, keys)
-
-
-def _first_key(node: Node) -> bytes:
-    return node.keys[0]
+def _key(node: Node) -> bytes:
+    assert node.key is not None
+    return node.key

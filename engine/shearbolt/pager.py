@@ -37,10 +37,12 @@ from shearbolt.decoding import (
     decode_freelist,
     decode_leaf,
     decode_usual_leaf,
+    names_buckets,
 )
 from shearbolt.errors import CorruptPageError, StorageError
 from shearbolt.format import (
     BRANCH,
+    ELEMENT_SIZE,
     FREELIST,
     HEADER,
     LEAF,
@@ -216,6 +218,54 @@ class Pager:
         except FormatError as error:
             raise self.corrupt(pgid, str(error), error.at) from None
         raise self.corrupt(pgid, f"a {page_kind(flags)} page inside a tree", 8)
+
+    def pass_by(self, pgid: int, high_water_mark: int) -> Page:
+        """As `page`, but one that is not in the cache does not come into it.
+
+        For a page that the running transaction replaces: the cache would drop
+        others for it.
+        """
+        page = self.young.get(pgid) or self._old.get(pgid)
+        if page is None:
+            page = self._from_file(pgid, high_water_mark)
+            self._require_order(page)
+        return page
+
+    def around(self, pgid: int, high_water_mark: int) -> tuple[bytes, int]:
+        """Bytes of the file with a page among them, if more may be read than is needed.
+
+        Returns:
+            The bytes and the page's place in them; none when the page is in the cache,
+            or has to be read exactly.
+        """
+        window = self._window
+        if window is None or not 2 <= pgid < high_water_mark:
+            return b"", 0
+        if pgid in self.young or pgid in self._old:
+            return b"", 0
+        return window.around(pgid * self.page_size)
+
+    def is_plain_leaf(self, pgid: int, high_water_mark: int) -> bool:
+        """Whether a page is a leaf without buckets, by its header and its table.
+
+        Raises:
+            CorruptPageError: The header is damaged.
+            StorageError: It could not be read.
+        """
+        page = self.young.get(pgid) or self._old.get(pgid)
+        if page is not None:
+            return page.is_leaf and not page.has_buckets
+        known, at = self.around(pgid, high_water_mark)
+        flags, count, _ = self._fields(pgid, high_water_mark, known, at)
+        if flags != LEAF:
+            return False
+        try:
+            table = self._reader(pgid, known, at)(
+                PAGE_HEADER_SIZE, ELEMENT_SIZE * count
+            )
+        except FormatError as error:
+            raise self.corrupt(pgid, str(error), error.at) from None
+        return not names_buckets(table)
 
     def freelist_ids(self, pgid: int, high_water_mark: int) -> list[int]:
         """The ids in a freelist page; errors as for `page`.

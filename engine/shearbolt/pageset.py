@@ -23,6 +23,7 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -79,6 +80,29 @@ class PageSet:
         chunk.insert(at, pgid)
         self._count += 1
         return True
+
+    def insert_all(self, ids: Sequence[int]) -> int | None:
+        """Add many pages, given in order, chunk by chunk.
+
+        Returns:
+            One that is there already or comes twice, and then none is added.
+        """
+        made: dict[int, array[int]] = {}
+        low = 0
+        while low < len(ids):
+            number = ids[low] >> _SHIFT
+            high = bisect_left(ids, (number + 1) << _SHIFT, low)
+            more, there = ids[low:high], self._chunks.get(number, array("Q"))
+            together = array("Q", sorted({*there, *more}))
+            if len(together) < len(there) + len(more):
+                return min(
+                    pgid for pgid, n in Counter([*there, *more]).items() if n > 1
+                )
+            made[number] = together
+            low = high
+        self._chunks |= made
+        self._count += len(ids)
+        return None
 
     def update(self, ids: Sequence[int]) -> None:
         """Add many pages, given in order and each once: chunk by chunk."""

@@ -389,6 +389,14 @@ class Tx:
             raise TxClosedError
         return self.db.pager.page(pgid, self._meta.high_water_mark)
 
+    def pass_by(self, pgid: int) -> Page:
+        """The same for a page that will not be looked at again.
+
+        Raises:
+            CorruptPageError: As `load`.
+        """
+        return self.db.pager.pass_by(pgid, self._meta.high_water_mark)
+
     def corrupt(self, pgid: int, reason: str) -> CorruptPageError:
         """The error for a page that is not what its place requires."""
         return self.db.pager.corrupt(pgid, reason)
@@ -403,6 +411,18 @@ class Tx:
             self.db.freelist.free(self.txid, pgid, overflow)
         except FreelistError as error:
             # Some pages of the same tree may have been freed already.
+            self._damage = self.corrupt(error.pgid, str(error))
+            raise self._damage from None
+
+    def free_pages(self, pgids: list[int]) -> None:
+        """The same for many pages without overflow.
+
+        Raises:
+            CorruptPageError: As `free_page`.
+        """
+        try:
+            self.db.freelist.free_all(self.txid, pgids)
+        except FreelistError as error:
             self._damage = self.corrupt(error.pgid, str(error))
             raise self._damage from None
 
@@ -459,7 +479,7 @@ class Tx:
                 if self._damage is not None:
                     raise self._damage
                 meta = self._write_pages()
-                for page in self.pages.decoded:
+                for page in self.pages.kept():
                     self.db.pager.keep(page)
                 began = self.db.storage.monotonic()
                 self.db.publish(meta)
@@ -507,7 +527,7 @@ class Tx:
         work.rebalance_time += rebalanced - began
         work.spill_time += spilled - rebalanced
         work.write_time += clock() - writing
-        work.spill += len(pages.decoded)
+        work.spill += len(pages.decoded) + len(pages.contents)
         meta = Meta(self.page_size, root, freelist, pages.high_water_mark, self.txid)
         if db.strict_mode:
             problems = list(check(pager, meta))

@@ -769,3 +769,16 @@ def test_random_programs_agree_with_a_dict(db):
         with db.view() as tx:
             assert list(tx.bucket(b"b").items()) == sorted(model.items())
             assert tx.check() == []
+
+
+def test_a_bucket_whose_headers_fill_a_quarter_of_a_page_is_not_inline(db):
+    # What decides is the size with the pairs, also where headers alone reach the limit.
+    headers = 4096 // 4 // 16 - 1
+    with db.update() as tx:
+        for count in (headers - 5, headers):
+            bucket = tx.create_bucket(b"%d" % count)
+            for number in range(count):
+                bucket[b"%c" % number] = b""
+    with db.view() as tx:
+        inline = tx.bucket(b"%d" % (headers - 5)), tx.bucket(b"%d" % headers)
+        assert [bucket.root == 0 for bucket in inline] == [True, False]

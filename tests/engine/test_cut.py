@@ -1,7 +1,6 @@
 """Cuts: block by block the same as bbolt's rules say of the whole node."""
 
 import random
-from itertools import accumulate
 
 import pytest
 
@@ -42,33 +41,29 @@ def test_cuts_are_the_same_however_little_is_in_sight(seed, monkeypatch):
     assert is_one_piece(len(keys), size, page_size) == (len(expected) == 1)
     if len(expected) == 1:
         return
-    numbers = list(range(len(keys)))
-    found = list(
-        pieces(
-            keys,
-            lambda first, end: numbers[first:end],
-            lambda keys, _: map(len, keys),
-            page_size,
-            fill,
-        )
-    )
-    assert list(accumulate(len(keys) for keys, _, _ in found)) == expected
-    assert [key for keys, _, _ in found for key in keys] == keys
-    assert [number for _, numbers, _ in found for number in numbers] == numbers
-    for names, _, content in found:
-        assert content == sum(map(len, names)) + ELEMENT * len(names)
+    asked = []
+
+    def sizes_of(first, end):
+        asked.append((first, end))
+        return map(len, keys[first:end])
+
+    found = []
+    for first, end, content in pieces(len(keys), sizes_of, page_size, fill):
+        # A block holds all of its pieces, and begins where one ended.
+        assert asked[-1][0] <= first < end <= asked[-1][1]
+        found.append((first, end))
+        assert content == sum(map(len, keys[first:end])) + ELEMENT * (end - first)
+    assert [end for _, end in found] == expected
+    assert [first for first, _ in found] == [0, *expected[:-1]]
+    assert {first for first, _ in asked} <= {first for first, _ in found}
 
 
 def test_a_piece_has_no_more_elements_than_its_header_can_count():
     count = 3 * 65_535
     sizes = [
-        len(names)
-        for names, _, _ in pieces(
-            [b""] * count,
-            lambda first, end: [0] * (end - first),
-            lambda keys, _: map(len, keys),
-            16 << 20,
-            1.0,
+        end - first
+        for first, end, _ in pieces(
+            count, lambda first, end: [0] * (end - first), 16 << 20, 1.0
         )
     ]
     assert sum(sizes) == count

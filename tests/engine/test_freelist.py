@@ -45,6 +45,43 @@ def test_freeing_twice_is_refused(kind):
     assert len(freelist) == 3
 
 
+@KINDS
+def test_many_are_freed_as_one_by_one(kind):
+    together, single = (
+        make_freelist(kind, range(5, 60)),
+        make_freelist(kind, range(5, 60)),
+    )
+    for freelist in (together, single):
+        assert [freelist.allocate(3, 1) for _ in range(40)] == list(range(5, 45))
+    gone = [30, 7, 8, 44, 12]
+    together.free_all(4, gone)
+    for pgid in gone:
+        single.free(4, pgid, 0)
+    for freelist in (together, single):
+        # A reader of version 3 sees them, transaction 3 having allocated them. One of
+        # version 2 does not.
+        freelist.release([3])
+        assert freelist.ids() == [*sorted(gone), *range(45, 60)]
+        assert freelist.free_count == 15
+        freelist.release([2])
+        assert freelist.free_count == 20
+
+
+@KINDS
+def test_of_many_that_are_freed_none_may_be_free(kind):
+    freelist = make_freelist(kind, [7])
+    freelist.free(1, 10, 0)
+    for pgids, twice in [([3, 10, 4], 10), ([7], 7), ([5, 4, 5], 5), ([6, 1], 1)]:
+        with pytest.raises(FreelistError) as caught:
+            freelist.free_all(2, pgids)
+        assert caught.value.pgid == twice
+        assert freelist.ids() == [7, 10]
+    freelist.free_all(2, [])
+    freelist.free_all(2, [4, 3])
+    freelist.rollback(2)
+    assert freelist.ids() == [7, 10]
+
+
 @pytest.mark.parametrize("meta", [0, 1])
 def test_meta_pages_are_never_free(meta):
     with pytest.raises(FreelistError, match=f"cannot free page 0 or 1: {meta}"):

@@ -84,3 +84,20 @@ def test_pages_far_apart_cost_no_memory_between_them():
     pages.update([2, 1 << 40])
     assert listed(pages) == [2, 1 << 40]
     assert len(pages._chunks) == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_are_added_as_one_by_one_or_not_at_all(seed):
+    rng = random.Random(seed)
+    pages, plain = PageSet(), set()
+    for _ in range(60):
+        ids = sorted(rng.choices(range(9000), k=rng.choice([0, 1, 5, 30])))
+        twice = {pgid for pgid in ids if ids.count(pgid) > 1 or pgid in plain}
+        found = pages.insert_all(ids)
+        if twice:
+            assert found in twice
+        else:
+            assert found is None
+            plain.update(ids)
+        assert listed(pages) == sorted(plain)
+        assert len(pages) == len(plain)

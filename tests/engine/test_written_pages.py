@@ -5,8 +5,12 @@ import random
 import pytest
 
 import shearbolt
-from shearbolt.encoding import encode_branch, encode_moved
+from shearbolt import newpages
+from shearbolt.contents import LeafContent
+from shearbolt.decoding import decode_leaf
+from shearbolt.encoding import encode_branch, encode_leaf, encode_moved
 from shearbolt.format import Branch
+from shearbolt.newpages import EncodedLeaf
 from shearbolt.storage import OSStorage
 
 
@@ -114,3 +118,59 @@ def test_no_call_gets_more_buffers_than_the_system_takes(tmp_path):
                 bucket.put(b"%08d" % number, bytes(1000))
         assert db.begin().check() == []
     assert 512 < max(lengths) <= 1024
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("sizes", [(20,), (0, 7, 300), (5, 3000)])
+def test_a_large_leaf_is_written_as_pair_by_pair(tmp_path, monkeypatch, ordered, sizes):
+    """The same bytes as from pairs that are encoded page by page."""
+
+    def by_pairs(self, pages, first, end, size):
+        values = self.pairs.values(first, end)
+        return pages.write_leaf(self.keys[first:end], values, size)
+
+    files = []
+    for write in (LeafContent.write, by_pairs):
+        monkeypatch.setattr(LeafContent, "write", write)
+        path = tmp_path / f"{len(files)}.db"
+        rng = random.Random(4)
+        names = [b"%07d" % number * rng.randrange(1, 3) for number in range(5000)]
+        if ordered:
+            names.sort()
+        else:
+            rng.shuffle(names)
+        with (
+            shearbolt.open(path, page_size=1024, no_sync=True) as db,
+            db.update() as tx,
+        ):
+            bucket = tx.create_bucket(b"b")
+            for name in names:
+                bucket.put(name, rng.randbytes(rng.choice(sizes)))
+            # Keys that come again, and one that goes and comes.
+            bucket.put(names[7], b"again")
+            bucket.delete(names[9])
+            bucket.put(names[9], b"back")
+        files.append(path.read_bytes())
+    assert files[0] == files[1]
+
+
+def test_a_leaf_that_is_looked_into_by_two_at_once_is_the_same_for_both(monkeypatch):
+    keys, values = (b"a", b"b"), (b"1", b"22")
+    leaf = EncodedLeaf(7, 0, 2, 400, encode_leaf(7, 0, keys, values))
+    seen = []
+
+    def decode(*arguments):
+        page = decode_leaf(*arguments)
+        if not seen:
+            # Another thread comes while this one is decoding.
+            seen.append(None)
+            seen[0] = leaf.values, leaf.keys
+        return page
+
+    monkeypatch.setattr(newpages, "decode_leaf", decode)
+    assert (leaf.keys, leaf.values) == (keys, values)
+    assert seen == [(values, keys)]
+    assert (leaf.is_leaf, leaf.pgid, leaf.overflow, leaf.cost) == (True, 7, 0, 400)
+    assert not leaf.has_buckets
+    assert leaf.pairs is None
+    assert not hasattr(leaf, "nonsense")

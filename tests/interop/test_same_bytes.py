@@ -16,7 +16,8 @@ from tests.interop import engine
 from tests.interop.oracle import Operation, Oracle, Transaction
 from tests.interop.programs import Session, single
 
-from shearbolt import node
+from shearbolt import deletions, node, tree
+from shearbolt.deletions import NEVER
 from shearbolt.freelist import ArrayFreelist
 from shearbolt.node import Node
 
@@ -85,6 +86,35 @@ def test_file_is_bbolts_to_the_byte(batch: int, oracle: Oracle, tmp_path: Path) 
         assert not difference, f"single({seed}), page size {page_size}: {difference}"
         high_water = oracle.info(str(folder / "theirs.db"))["size"] // page_size
         assert len(theirs) <= len(ours) == extended(high_water, page_size), seed
+
+
+@pytest.mark.parametrize("batch", range(-(-PROGRAMS // 10 // BATCH)))
+def test_gathered_deletes_give_bbolts_file_too(
+    batch: int, oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In these programs a transaction deletes one key, and trees wait for more.
+    usual = deletions.patience
+    monkeypatch.setattr(
+        tree, "patience", lambda *place: 0 if usual(*place) < NEVER else NEVER
+    )
+    gathered = 0
+    carry_out = deletions.carry_out
+
+    def counted(*arguments: Any, **options: Any) -> None:
+        nonlocal gathered
+        gathered += 1
+        carry_out(*arguments, **options)
+
+    monkeypatch.setattr(tree, "carry_out", counted)
+    # The family's third that drains buckets, a key a transaction.
+    for seed in range(3 * batch * BATCH + 2, 3 * (batch + 1) * BATCH, 3):
+        page_size = PAGE_SIZES[seed % len(PAGE_SIZES)]
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        ours, theirs = make_both(single(seed), folder, oracle, page_size, seed % 4 == 0)
+        difference = first_difference(ours, theirs, page_size)
+        assert not difference, f"single({seed}), page size {page_size}: {difference}"
+    assert gathered > 10
 
 
 def test_one_changed_byte_is_reported(oracle: Oracle, tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from boltmodel.mutants.plant import Gallery
 from shearbolt import bucket as buckets
+from shearbolt import tree
 from shearbolt.bucket import Bucket
 from shearbolt.encoding import encode_inline_bucket
 from shearbolt.errors import IncompatibleValueError, SameBucketsError
+from shearbolt.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +129,7 @@ def _inline_sequence_lost(planter: Planter) -> None:
         del sequence
         return encode_inline_bucket(0, keys, values)
 
-    planter.instead(buckets, "encode_inline_bucket", encode)
+    planter.instead(tree, "encode_inline_bucket", encode)
 
 
 # -- inline and not ----------------------------------------------------------------
@@ -141,14 +143,14 @@ def _inline_sequence_lost(planter: Planter) -> None:
     needs="run",
 )
 def _inline_holds_bucket(planter: Planter) -> None:
-    def as_inline(original: Call, self: Bucket, node: Node) -> BucketValue | None:
+    def as_inline(original: Call, self: Tree, node: Node) -> BucketValue | None:
         if node.is_leaf and node.size() <= self.tx.page_size // 4:
             keys = node.keys
             return encode_inline_bucket(self._sequence, keys, node.pairs.values())
         made: BucketValue | None = original(self, node)
         return made
 
-    planter.instead(Bucket, "_as_inline", as_inline)
+    planter.instead(Tree, "_as_inline", as_inline)
 
 
 @_bugs.add(
@@ -161,7 +163,7 @@ def _inline_holds_bucket(planter: Planter) -> None:
 def _inline_leaks_pages(planter: Planter) -> None:
     spilling = False
 
-    def spill_own(original: Call, self: Bucket) -> None:
+    def spill_own(original: Call, self: Tree) -> None:
         nonlocal spilling
         spilling = True
         try:
@@ -169,12 +171,12 @@ def _inline_leaks_pages(planter: Planter) -> None:
         finally:
             spilling = False
 
-    def free(original: Call, self: Bucket, elements: list[Page | Node]) -> None:
+    def free(original: Call, self: Tree, elements: list[Page | Node]) -> None:
         if not spilling:
             original(self, elements)
 
-    planter.instead(Bucket, "_spill_own", spill_own)
-    planter.instead(Bucket, "_free", free)
+    planter.instead(Tree, "_spill_own", spill_own)
+    planter.instead(Tree, "_free", free)
 
 
 @_bugs.add(
@@ -185,7 +187,7 @@ def _inline_leaks_pages(planter: Planter) -> None:
     needs="run",
 )
 def _freed_as_on_disk(planter: Planter) -> None:
-    def tree(_: Call, self: Bucket) -> list[Page | Node]:
+    def tree(_: Call, self: Tree) -> list[Page | Node]:
         found: list[Page | Node] = []
         stack = [self._root] if self._root else []
         while stack:
@@ -194,7 +196,7 @@ def _freed_as_on_disk(planter: Planter) -> None:
             stack += page.children
         return found
 
-    planter.instead(Bucket, "_tree", tree)
+    planter.instead(Tree, "_tree", tree)
 
 
 @_bugs.add(
@@ -205,7 +207,7 @@ def _freed_as_on_disk(planter: Planter) -> None:
     needs="run",
 )
 def _bucket_header_stale(planter: Planter) -> None:
-    def spill_own(original: Call, self: Bucket) -> None:
+    def spill_own(original: Call, self: Tree) -> None:
         node, parent = self._root_node, self.parent
         if node is None or parent is None or not self._root:
             original(self)
@@ -215,7 +217,7 @@ def _bucket_header_stale(planter: Planter) -> None:
         if before is not None:
             parent._node_for(self.name).put(self.name, before)
 
-    planter.instead(Bucket, "_spill_own", spill_own)
+    planter.instead(Tree, "_spill_own", spill_own)
 
 
 @_bugs.add(
@@ -226,12 +228,12 @@ def _bucket_header_stale(planter: Planter) -> None:
     needs="run",
 )
 def _parent_spilled_first(planter: Planter) -> None:
-    def spill(_: Call, self: Bucket) -> int:
+    def spill(_: Call, self: Tree) -> int:
         for bucket in self._opened():
             bucket._spill_own()
         return self._root
 
-    planter.instead(Bucket, "spill", spill)
+    planter.instead(Tree, "spill", spill)
 
 
 # -- deleting and moving -----------------------------------------------------------
@@ -245,11 +247,11 @@ def _parent_spilled_first(planter: Planter) -> None:
     needs="run",
 )
 def _nested_leaked(planter: Planter) -> None:
-    def free(original: Call, self: Bucket, elements: list[Page | Node]) -> None:
+    def free(original: Call, self: Tree, elements: list[Page | Node]) -> None:
         if self.parent is None or self.parent.parent is None:
             original(self, elements)
 
-    planter.instead(Bucket, "_free", free)
+    planter.instead(Tree, "_free", free)
 
 
 @_bugs.add(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from boltmodel.mutants.plant import Gallery
 from shearbolt import leafpairs, newpages
 from shearbolt.bucket import Bucket
+from shearbolt.contents import LeafContent
 from shearbolt.leafpairs import LeafPairs
 from shearbolt.newpages import NewPages
 from shearbolt.node import Node
@@ -39,32 +40,13 @@ _bugs = Gallery()
     needs="run",
 )
 def _split_drops_key(planter: Planter) -> None:
-    cutting = False
-
-    def spill(original: Call, self: Node) -> None:
-        nonlocal cutting
-        before = cutting
-        cutting = self.count > 4 and self.size() >= self.bucket.tx.page_size
-        try:
-            original(self)
-        finally:
-            cutting = before
-
-    def write_leaf(
-        original: Call,
-        self: NewPages,
-        keys: list[bytes],
-        values: list[bytes],
-        content: int,
+    def write(
+        _: Call, self: LeafContent, pages: NewPages, first: int, end: int, size: int
     ) -> int:
-        if cutting:
-            content -= 16 + len(keys[-1]) + len(values[-1])
-            keys, values = keys[:-1], values[:-1]
-        pgid: int = original(self, keys, values, content)
-        return pgid
+        del size
+        return _write_pairs(self, pages, first, end - 1)
 
-    planter.instead(Node, "_spill_pieces", spill)
-    planter.instead(NewPages, "write_leaf", write_leaf)
+    planter.instead(LeafContent, "write", write)
 
 
 @_bugs.add(
@@ -75,34 +57,20 @@ def _split_drops_key(planter: Planter) -> None:
     needs="run",
 )
 def _split_keeps_both(planter: Planter) -> None:
-    pieces: list[tuple[list[bytes], Sequence[bytes]]] = []
-
-    def spill(original: Call, self: Node) -> None:
-        keys = list(self.keys)
-        pieces.append((keys, self.pairs.values()))
-        try:
-            original(self)
-        finally:
-            pieces.pop()
-
-    def write_leaf(
-        original: Call,
-        self: NewPages,
-        keys: list[bytes],
-        values: list[bytes],
-        content: int,
+    def write(
+        _: Call, self: LeafContent, pages: NewPages, first: int, end: int, size: int
     ) -> int:
-        all_keys, all_values = pieces[-1]
-        end = all_keys.index(keys[-1]) + 1 if keys else 0
-        if end < len(all_keys):
-            more, extra = all_keys[end], all_values[end]
-            keys, values = [*keys, more], [*values, extra]
-            content += 16 + len(more) + len(extra)
-        pgid: int = original(self, keys, values, content)
-        return pgid
+        del size
+        return _write_pairs(self, pages, first, min(end + 1, len(self.keys)))
 
-    planter.instead(Node, "_spill_pieces", spill)
-    planter.instead(NewPages, "write_leaf", write_leaf)
+    planter.instead(LeafContent, "write", write)
+
+
+def _write_pairs(content: LeafContent, pages: NewPages, first: int, end: int) -> int:
+    """Make a page of these pairs, wherever the cut was to be."""
+    keys, values = content.keys[first:end], content.pairs.values(first, end)
+    size = sum(16 + len(k) + len(v) for k, v in zip(keys, values, strict=True))
+    return pages.write_leaf(keys, values, size)
 
 
 @_bugs.add(
@@ -166,6 +134,7 @@ def _overflow_unrecorded(planter: Planter) -> None:
         return data
 
     planter.instead(newpages, "encode_leaf", encode)
+    planter.instead(newpages, "encode_content", encode)
 
 
 # -- merging -----------------------------------------------------------------------

@@ -1,0 +1,415 @@
+"""The tree behind a bucket: its pages, the nodes in their place, and the commit.
+
+    page --something changes under it--> node, and so are all above it
+    node --commit: rebalance, spill--> new pages; the root's goes into the parent's leaf
+
+In a read transaction a tree reads pages and keeps nothing. In a write transaction it
+also keeps the nodes that have taken the place of its pages (`_nodes`, by page id) and
+the child buckets that were opened (`_children`), both until the commit writes them.
+
+A child's header lies in a leaf of its parent, so children spill before their parents.
+While the transaction runs only leaves change: a branch gets other children when it is
+rebalanced and spilled, not before.
+
+What it is not: the mapping its users see, which is `bucket`. Here are no checks of
+what a caller may do.
+
+Deletes in a row may be gathered (see `deletions`). They are carried out before anybody
+gets below the root: in `element`, which every way down from there takes, before any
+other change to the bucket, and when it is rebalanced.
+
+Source: bbolt bucket.go.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Final
+
+from shearbolt.deletions import NEVER, carry_out, is_plain, patience
+from shearbolt.encoding import encode_bucket, encode_inline_bucket
+from shearbolt.errors import TxClosedError
+from shearbolt.format import MIN_KEYS_PER_PAGE, BucketValue, Leaf, leaf_cost
+from shearbolt.node import Node
+from shearbolt.pager import MAX_DEPTH
+
+if TYPE_CHECKING:
+    from shearbolt.bucket import Bucket
+    from shearbolt.errors import CorruptPageError
+    from shearbolt.format import Page
+    from shearbolt.tx import Tx
+
+__all__ = ["DEFAULT_FILL_PERCENT", "Tree"]
+
+DEFAULT_FILL_PERCENT: Final = 0.5
+_EMPTY: Final = Leaf(0, 0, (), (), has_buckets=False, cost=leaf_cost(0, 0))
+
+
+class Tree:
+    """The pages and nodes of one bucket, in one transaction.
+
+    Args:
+        tx: The transaction.
+        parent: The bucket it lies in, None for the root bucket.
+        name: Its name there.
+        root: The page of its root, 0 when it is inline.
+        sequence: Its counter.
+        inline: The page it is when it is inline.
+
+    Attributes:
+        fill_percent: How full pages are made when they are split, 0.1 to 1.0.
+            Not stored: it holds for this transaction.
+        name: Its name in its parent, b"" for the root bucket.
+        parent: The bucket it lies in, None for the root bucket.
+        tx: Its transaction.
+        changes: Counts changes, so that cursors notice them.
+    """
+
+    __slots__ = (
+        "_changed",
+        "_children",
+        "_deleted",
+        "_deletes",
+        "_doomed",
+        "_held",
+        "_nodes",
+        "_patience",
+        "_root",
+        "_root_node",
+        "_root_page",
+        "_sequence",
+        "changes",
+        "fill_percent",
+        "name",
+        "parent",
+        "tx",
+    )
+
+    def __init__(
+        self,
+        tx: Tx,
+        parent: Bucket | None,
+        name: bytes,
+        root: int,
+        sequence: int,
+        inline: Leaf | None = None,
+    ) -> None:
+        self.tx = tx
+        self.parent = parent
+        self.name = name
+        self.fill_percent = DEFAULT_FILL_PERCENT
+        self.changes = 0
+        self._root = root
+        self._sequence = sequence
+        self._root_page: Page | None = inline
+        self._root_node: Node | None = None
+        self._nodes: dict[int, Node] = {}
+        self._children: dict[bytes, Bucket] = {}
+        # Keys whose deletes are gathered; None: deletes are done at once. How many
+        # have been, and after how many they are gathered (-1: not known).
+        self._doomed: list[bytes] | None = None
+        self._deletes = 0
+        self._patience = -1
+        self._deleted = False
+        # Whether there may be more than the pages say: nodes, or gathered deletes.
+        self._changed = False
+        # Whether something comes before a change: gathered deletes, or the error that
+        # the bucket was deleted.
+        self._held = False
+
+    # -- elements: pages, and the nodes that have taken their place --
+
+    def root_element(self) -> Page | Node:
+        """The tree's root."""
+        if self._root_node is not None:
+            return self._root_node
+        page = self._root_page
+        if page is None:
+            page = self._root_page = self.tx.load(self._root)
+        return page
+
+    def element(self, pgid: int) -> Page | Node:
+        """What stands for this page in this transaction."""
+        if self._doomed is not None:
+            self.carry_out_deletes()
+        return self._nodes.get(pgid) or self.tx.load(pgid)
+
+    def node_of(self, pgid: int) -> Node | None:
+        """The node that has taken this page's place, if there is one."""
+        return self._nodes.get(pgid)
+
+    def node(self, pgid: int, parent: Node, key: bytes) -> Node:
+        """The node of a page below `parent`, made when there is none yet.
+
+        Raises:
+            CorruptPageError: Another branch has this page as its child too.
+        """
+        node = self._nodes.get(pgid)
+        if node is None:
+            page = self.tx.load(pgid)
+            return self.put_in_place(Node.of_page(self, parent, page, key), parent)
+        if node.parent is not parent:
+            raise self.shared_child(pgid)
+        return node
+
+    def shared_child(self, pgid: int) -> CorruptPageError:
+        """The error for a page that stands below two branches."""
+        return self.tx.corrupt(pgid, "two branches have this page as their child")
+
+    def put_in_place(self, node: Node, parent: Node) -> Node:
+        """Let a node take the place of its page."""
+        parent.nodes.append(node)
+        self._nodes[node.pgid] = node
+        return node
+
+    def node_at(self, path: list[tuple[Page | Node, int]]) -> Node:
+        """The leaf node at the end of a cursor's path."""
+        node = self.root_as_node()
+        for _, index in path[:-1]:
+            node = node.child_at(index)
+        return node
+
+    def drop_node(self, node: Node) -> None:
+        """The node's page is not part of the tree any more."""
+        self._nodes.pop(node.pgid, None)
+
+    def touch(self) -> None:
+        """Tell cursors that the bucket has changed."""
+        self.changes += 1
+
+    def root_as_node(self) -> Node:
+        """The node of the tree's root, made when it is none yet."""
+        if self._root_node is None:
+            self._changed = True
+            node = Node.of_page(self, None, self.root_element_page(), None)
+            self._root_node = node
+            self._nodes[node.pgid] = node
+            self.changes += 1
+        return self._root_node
+
+    def root_element_page(self) -> Page:
+        """The page the root was read from, whatever changed since."""
+        if self._root_page is None:
+            self._root_page = self.tx.load(self._root)
+        return self._root_page
+
+    def _leaf(self, key: bytes) -> Page | Node:
+        """The leaf where `key` is or would be."""
+        element = self.root_element()
+        depth = 0
+        while not element.is_leaf:
+            # From 1 on: what comes before the first key is in the first child.
+            index = bisect_right(element.keys, key, 1) - 1
+            element = self.element(element.children[index])
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise self.too_deep(element.pgid)
+        return element
+
+    def too_deep(self, pgid: int) -> CorruptPageError:
+        """The error for a page deeper down than any sound tree has pages."""
+        return self.tx.corrupt(pgid, f"the tree is deeper than {MAX_DEPTH} pages")
+
+    def _value(self, key: bytes) -> bytes | None:
+        """A key's value, a `BucketValue` when it names a bucket."""
+        if self.tx.closed:
+            raise TxClosedError
+        leaf = self._leaf(key)
+        if isinstance(leaf, Node):
+            return leaf.pairs.get(key)
+        keys = leaf.keys
+        index = bisect_left(keys, key)
+        if index < len(keys) and keys[index] == key:
+            return leaf.values[index]
+        return None
+
+    def _leaf_node(self, key: bytes) -> Node | None:
+        """The leaf node where `key` is or would be, if it is a node already."""
+        node = self._root_node
+        while node is not None and not node.is_leaf:
+            pgid = node.children[bisect_right(node._order, key, 1) - 1]
+            child = self._nodes.get(pgid)
+            if child is not None and child.parent is not node:
+                # A damaged branch leads back to a page above it, or to another
+                # branch's child: `_node_for` says so.
+                return None
+            node = child
+        return node
+
+    def _node_for(self, key: bytes) -> Node:
+        """The leaf node where `key` is or would be, made when it is none yet."""
+        node = self._root_node or self.root_as_node()
+        nodes = self._nodes
+        while not node.is_leaf:
+            index = node.child_index(key)
+            child = nodes.get(node.children[index])
+            if child is None or child.parent is not node:
+                child = node.child_at(index)
+            node = child
+        return node
+
+    # -- deletes in a row, see `deletions` --
+
+    def _gathers(self, key: bytes) -> bool:
+        """Whether the delete of a key was gathered; else it is to be done at once."""
+        if self._deletes < self._patience:
+            self._deletes += 1
+            return False
+        if self._patience < 0:
+            self._patience = patience(self, key)
+            return self._gathers(key)
+        if not is_plain(self):
+            self._patience = NEVER
+            return False
+        self._doomed = [key]
+        self._changed = self._held = True
+        self.changes += 1
+        return True
+
+    def carry_out_deletes(self, *, committing: bool = False) -> None:
+        """Do what was gathered.
+
+        Args:
+            committing: Nobody will look into the leaves, or put into them.
+        """
+        doomed = self._doomed
+        if doomed is None:
+            return
+        self._doomed = None
+        try:
+            carry_out(self, doomed, committing=committing)
+        except BaseException:
+            # What is done is done once more the next time: nothing comes of that.
+            # Forgetting the rest would commit half of a program's deletes.
+            self._doomed = doomed
+            raise
+        self._held = self._deleted
+        # Who looks in between has gained less than was hoped.
+        self._deletes = 0
+        self._patience *= 2
+
+    # -- commit --
+
+    def _opened(self) -> list[Tree]:
+        """This bucket and all opened ones below.
+
+        A parent before its children, siblings backwards by name.
+        """
+        order: list[Tree] = []
+        stack: list[Tree] = [self]
+        while stack:
+            bucket = stack.pop()
+            order.append(bucket)
+            if bucket._children:
+                names = sorted(bucket._children)
+                stack += [bucket._children[name] for name in names]
+        return order
+
+    def rebalance(self) -> None:
+        """Merge nodes that have become too small, here and below."""
+        for bucket in self._opened():
+            bucket.carry_out_deletes(committing=True)
+            lost = [node for node in bucket._nodes.values() if node.unbalanced]
+            if len(lost) > 1:
+                # bbolt's order is random. In key order a run of small leaves ends up
+                # in the one before them, in the fewest pages; and it does not depend
+                # on the order of the deletes.
+                lost.sort(key=_key)
+            least = int(bucket.tx.page_size * bucket.fill_percent) // 2
+            for node in lost:
+                # Most of many are large enough; a call takes longer than to see that.
+                left = node.thinned
+                if left is None or len(left) < MIN_KEYS_PER_PAGE or left.size <= least:
+                    node.rebalance()
+                else:
+                    node.unbalanced = False
+                    bucket.tx.work.rebalance += 1
+
+    def spill(self) -> int:
+        """Write all nodes, here and below, to new pages.
+
+        Returns:
+            The new root page of this bucket.
+        """
+        # Reversed: children before their parent, siblings by name.
+        for bucket in reversed(self._opened()):
+            bucket._spill_own()
+        return self._root
+
+    def _spill_own(self) -> None:
+        node = self._root_node
+        if node is None:
+            return
+        parent = self.parent
+        inline = None if parent is None else self._as_inline(node)
+        if inline is not None:
+            self._free(self._tree())
+            self._root = 0
+            value = inline
+        else:
+            self._root = node.spill().pgid
+            value = encode_bucket(self._root, self._sequence)
+        if parent is not None:
+            parent._node_for(self.name).put(self.name, value)
+
+    def _as_inline(self, node: Node) -> BucketValue | None:
+        """The bucket as a value of its parent, when it is small enough.
+
+        A leaf without buckets, at most a quarter of a page (bbolt inlineable).
+        """
+        most = self.tx.page_size // 4
+        if not node.is_leaf or node.size_up_to(most + 1) > most:
+            return None
+        keys = node.keys
+        values = node.pairs.values()
+        if any(value.__class__ is BucketValue for value in values):
+            return None
+        return encode_inline_bucket(self._sequence, keys, values)
+
+    def _tree(self) -> list[Page | Node]:
+        """All pages of the tree, and the nodes that have taken their place."""
+        found: list[Page | Node] = []
+        stack = [self.root_element()] if self._root else []
+        limit = self.tx.high_water_mark
+        while stack:
+            element = stack.pop()
+            found.append(element)
+            if len(found) > limit:
+                raise self.tx.corrupt(element.pgid, "the tree contains a cycle")
+            stack += [self.element(pgid) for pgid in element.children]
+        return found
+
+    def _free(self, elements: list[Page | Node]) -> None:
+        """Free the pages of these."""
+        for element in elements:
+            if isinstance(element, Node):
+                element.release()
+            else:
+                self.tx.free_page(element.pgid, element.overflow)
+
+    def let_go(self) -> None:
+        """Cut the circles of references, here and below: the transaction has ended."""
+        for bucket in self._opened():
+            for node in bucket._nodes.values():
+                node.let_go()
+            bucket._nodes = {}
+            bucket._root_node = None
+            bucket._doomed = None
+            bucket._children = {}
+
+    def _forget(self) -> None:
+        """Become empty, after the bucket was deleted."""
+        self._deleted = True
+        self._root = 0
+        self._root_page = _EMPTY
+        self._changed = False
+        self._root_node = None
+        self._nodes = {}
+        self._children = {}
+        self._doomed = None
+        self._held = True
+        self.changes += 1
+
+
+def _key(node: Node) -> bytes:
+    return node.key or b""
