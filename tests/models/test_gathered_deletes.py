@@ -1,0 +1,91 @@
+"""Deletes that are gathered, and leaves cut from their bytes, survive every crash.
+
+On the simulated disk pages are read exactly, so the way that takes a page's bytes as
+they are is not walked there. Here the program's file is one that allows wide reads, as
+the real ones are; recovery's is not.
+"""
+
+import pytest
+
+import shearbolt
+from boltmodel.interpret import DATABASE
+from boltmodel.recovery import look, recover
+from shearbolt import deletions, thinned
+from tornpage.disk import Disk, DiskFile
+from tornpage.explore import Explorer
+from tornpage.model import CrashModel
+
+KEYS = [b"%05d" % number for number in range(600)]
+
+
+def database():
+    disk = Disk()
+    with (
+        shearbolt.open(DATABASE, storage=disk, page_size=1024) as db,
+        db.update() as tx,
+    ):
+        bucket = tx.create_bucket(b"b")
+        for key in KEYS:
+            bucket[key] = key * 6
+    file = disk.open(DATABASE, read_only=True)
+    return {DATABASE: file.pread(file.size(), 0)}
+
+
+def digest_of(files):
+    with shearbolt.open(DATABASE, storage=Disk(files), read_only=True) as db:
+        found = look(db)
+    assert not found.problems
+    return found.content.digest
+
+
+@pytest.mark.parametrize("model", ["tear=byte", "xfs"])
+def test_a_crash_shows_all_gathered_deletes_or_none(model, monkeypatch):
+    used = []
+    right = deletions.thin_bytes
+
+    def thin_bytes(*given):
+        found = right(*given)
+        used.append(found is not None)
+        return found
+
+    monkeypatch.setattr(deletions, "thin_bytes", thin_bytes)
+    files, crash = database(), CrashModel.parse(model)
+    disk = Disk(files, crash)
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskFile, "read_ahead", 32768, raising=False)
+        with (
+            shearbolt.open(DATABASE, storage=disk) as db,
+            db.update() as tx,
+        ):
+            bucket = tx.bucket(b"b")
+            for key in KEYS[::-2]:
+                bucket.delete(key)
+    assert used.count(True) > 20
+    file = disk.open(DATABASE, read_only=True)
+    after = {DATABASE: file.pread(file.size(), 0)}
+    legal = {digest_of(files), digest_of(after)}
+    assert len(legal) == 2
+    seen = set()
+    for closure in Explorer(files, disk.trace, recover, crash).sweep():
+        assert closure.closed
+        for reached in closure.outcomes:
+            outcome = reached.outcome
+            assert outcome.error == outcome.progress == ""
+            assert outcome.problems == ()
+            seen.add(outcome.digest)
+    assert seen == legal
+
+
+def test_a_leaf_cut_wrong_is_no_legal_content(monkeypatch):
+    # What the test above would see of a pair that is taken for a deleted one.
+    monkeypatch.setattr(thinned, "compress", lambda given, kept: list(given)[1:])
+    files = database()
+    disk = Disk(files)
+    monkeypatch.setattr(DiskFile, "read_ahead", 32768, raising=False)
+    with shearbolt.open(DATABASE, storage=disk) as db:
+        with db.update() as tx:
+            bucket = tx.bucket(b"b")
+            for key in KEYS[::-2]:
+                bucket.delete(key)
+        with db.view() as tx:
+            assert list(tx.bucket(b"b").keys()) != KEYS[0::2]
