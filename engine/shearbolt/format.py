@@ -332,8 +332,9 @@ class Branch(Page):
         data: Its bytes, when it was written here: most branches are written again
             with another child or two, see `encode_moved`.
         wait: Gets to come before a root gets an index; None: not decided.
-        whole: About how many pairs the index will have then. These two and `pairs`
-            are all that ever changes.
+        whole: About how many pairs the index will have then.
+        room: Pairs for which the cache has counted the index's cost. These three and
+            `pairs` are all that ever changes.
     """
 
     __slots__ = (
@@ -344,6 +345,7 @@ class Branch(Page):
         "overflow",
         "pairs",
         "pgid",
+        "room",
         "wait",
         "whole",
     )
@@ -355,6 +357,7 @@ class Branch(Page):
     pairs: dict[bytes, bytes] | None
     wait: int | None
     whole: int
+    room: int
 
     def __init__(
         self,
@@ -373,6 +376,7 @@ class Branch(Page):
         self.pairs = None
         self.wait = None
         self.whole = 0
+        self.room = 0
 
 
 # Measured on CPython 3.11: a bytes object takes 33 bytes beside its content,

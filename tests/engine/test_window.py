@@ -90,7 +90,8 @@ def test_a_scan_reads_pieces_and_a_file_without_read_ahead_is_read_exactly(
     for kind in (Wide, Exact):
         db, file = opened(filled, kind)
         with db, db.view() as tx:
-            found = list(tx.bucket(b"b").keys(reverse=reverse))
+            # Not the view: `list` asks that for its length, and so reads forwards.
+            found = list(iter(tx.bucket(b"b").keys(reverse=reverse)))
             assert found == [key(i) for i in numbers]
             counts[kind] = len(file.reads)
             longest = max(length for _, length in file.reads)
@@ -190,7 +191,7 @@ def test_the_piece_that_ends_with_a_page_begins_in_the_file():
             return bytes(range(8))[offset : offset + length]
 
     window = Window(File(), 1, 4)
-    for offset in (7, 6, 5, 4, 3, 2, 1, 0, 5, 4, 1, 2, 3):
+    for offset in (6, 5, 4, 3, 2, 1, 0, 7, 5, 4, 1, 2, 3):
         data, at = window.around(offset)
         assert data[at] == offset
 
