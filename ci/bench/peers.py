@@ -22,10 +22,13 @@ a million pairs in either.
 
 from __future__ import annotations
 
+import marshal
 import os
+import platform
 import shutil
 import sqlite3
 from abc import ABC, abstractmethod
+from bisect import bisect_left, insort
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -53,6 +56,8 @@ class Peer(ABC):
     """One store under measurement, opened on a path that is its alone."""
 
     name: ClassVar[str]
+    is_store: ClassVar[bool] = True
+    """Whether a run that names no peers has it."""
     package: ClassVar[str | None] = None
     """What to install, None when it comes with Python or with this project."""
 
@@ -473,9 +478,93 @@ class BoltdbPackage(Peer):
                 delete(key)
 
 
+class PlainDict(Peer):
+    """No store: a dict of all pairs and a sorted list of its keys.
+
+    What objects in memory take by themselves, and how much more where there are so
+    many that they lie in no cache of the processor. The file is read as a whole when
+    it is opened and written when it is closed; nothing is durable. It runs when it is
+    named.
+    """
+
+    name = "plain dict"
+    is_store = False
+
+    @classmethod
+    def version(cls) -> str:
+        return platform.python_version()
+
+    def open(self, path: str) -> None:
+        self.path = path
+        self.keys: list[bytes] = []
+        values: list[bytes] = []
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                self.keys, values = marshal.load(file)  # noqa: S302 - our own file
+        self.pairs = dict(zip(self.keys, values, strict=True))
+
+    def close(self) -> None:
+        with open(self.path, "wb") as file:
+            marshal.dump((self.keys, [self.pairs[key] for key in self.keys]), file)
+
+    def load(self, pairs: Pairs) -> None:
+        place = self.pairs
+        for key, value in pairs:
+            place[key] = value
+        self.keys = sorted(place)
+
+    def commits(self, pairs: Pairs) -> None:
+        place, keys = self.pairs, self.keys
+        for key, value in pairs:
+            if key not in place:
+                insort(keys, key)
+            place[key] = value
+
+    def gets(self, keys: Sequence[bytes]) -> int:
+        found = 0
+        get = self.pairs.get
+        for key in keys:
+            if get(key) is not None:
+                found += 1
+        return found
+
+    def scan(self) -> int:
+        found = 0
+        place = self.pairs
+        for key in self.keys:
+            if place[key] is not None:
+                found += 1
+        return found
+
+    def ranges(self, starts: Sequence[bytes]) -> int:
+        found = 0
+        place, keys = self.pairs, self.keys
+        for start in starts:
+            at = bisect_left(keys, start)
+            for key in keys[at : at + RANGE_PAIRS]:
+                if place[key] is not None:
+                    found += 1
+        return found
+
+    def delete(self, keys: Sequence[bytes]) -> None:
+        place = self.pairs
+        for key in keys:
+            del place[key]
+        self.keys = [key for key in self.keys if key in place]
+
+
 PEERS: Final[dict[str, type[Peer]]] = {
     peer.name: peer
-    for peer in (Shearbolt, SmallCache, Sqlite, Lmdb, Plyvel, Rocksdict, BoltdbPackage)
+    for peer in (
+        Shearbolt,
+        SmallCache,
+        Sqlite,
+        Lmdb,
+        Plyvel,
+        Rocksdict,
+        BoltdbPackage,
+        PlainDict,
+    )
 }
 """The peers that run inside Python, by name; real bbolt is `gobolt/main.go`."""
 
