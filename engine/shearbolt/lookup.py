@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from shearbolt.format import Page
     from shearbolt.tx import Tx
 
-__all__ = ["find"]
+__all__ = ["fetch", "find"]
 
 _LEVELS: Final = range(MAX_DEPTH + 1)
 
@@ -85,12 +85,17 @@ def find(tx: Tx, root: Page, key: bytes) -> bytes | None:
                     pager.note(root, page)
             return value
         pgid = page.children[bisect_right(keys, key, 1) - 1]
-        page = cached.get(pgid) or _fetched(tx, pgid)
+        page = cached.get(pgid) or fetch(tx, pgid)
     raise tx.corrupt(page.pgid, f"the tree is deeper than {MAX_DEPTH} pages")
 
 
-def _fetched(tx: Tx, pgid: int) -> Page:
-    """A page that is not in the cache, for one key of it."""
+def fetch(tx: Tx, pgid: int) -> Page:
+    """A page that is not in the cache, to read it once.
+
+    Raises:
+        TxClosedError: The transaction has ended.
+        CorruptPageError: The page is damaged.
+    """
     tx.require_open()
     return tx.db.pager.glance(pgid, tx.meta.high_water_mark)
 

@@ -36,6 +36,11 @@ def index_of(bucket):
     return bucket.root_element_page().pairs
 
 
+def leaves_in_cache(db):
+    pages = {**db.pager.young, **db.pager._old}
+    return {pgid: page for pgid, page in pages.items() if page.is_leaf}
+
+
 def indexed(tx, count=400):
     """The bucket, after gets enough for an index of all its pairs."""
     bucket = tx.bucket(b"b")
@@ -225,19 +230,17 @@ def test_a_full_cache_keeps_what_it_has_while_other_leaves_are_asked_once(path):
     ):
         bucket = tx.bucket(b"b")
         assert len(bucket) == 4000
-        cached = {**db.pager.young, **db.pager._old}
+        cached = leaves_in_cache(db)
         numbers = [
             number
             for number in range(0, 4000, 40)
-            if not any(key(number) in page.keys for page in cached.values())
+            if not any(key(number) in leaf.keys for leaf in cached.values())
         ]
         assert len(numbers) > 50
         for number in numbers:
             assert bucket.get(key(number)) == b"value %d" % number
-        held = {**db.pager.young, **db.pager._old}
-        fresh = [page for pgid, page in held.items() if pgid not in cached]
-        assert not any(page.is_leaf for page in fresh)
-        assert 0 < len(db.pager._asked) <= len(held) // 8 + 1
+        assert leaves_in_cache(db) == cached
+        assert 0 < len(db.pager._asked) <= db.pager._full
 
 
 def test_a_leaf_that_is_asked_again_gets_into_a_full_cache(path):
@@ -252,10 +255,61 @@ def test_a_leaf_that_is_asked_again_gets_into_a_full_cache(path):
         for number in range(0, 400, 40):
             for _ in range(2):
                 assert bucket.get(key(number)) == b"value %d" % number
-            assert any(
-                page.is_leaf and key(number) in page.keys
-                for page in db.pager.young.values()
-            )
+            leaves = leaves_in_cache(db).values()
+            assert any(key(number) in leaf.keys for leaf in leaves)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_walk_over_more_than_there_is_room_for_drives_nothing_out(path, reverse):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+        filled(db, 4000)
+    with (
+        shearbolt.open(path, cache_size=_content(path, 1 << 30) // 3) as db,
+        db.view() as tx,
+    ):
+        bucket = tx.bucket(b"b")
+        before = None
+        for _ in range(4):
+            found = list(iter(bucket.keys(reverse=reverse)))
+            assert found == sorted(map(key, range(4000)), reverse=reverse)
+            before = before or leaves_in_cache(db)
+            assert leaves_in_cache(db) == before
+            assert len(db.pager._asked) <= db.pager._full
+
+
+def test_a_full_cache_gives_what_it_has_not_used_lately_without_reading(path):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+        filled(db, 4000)
+    with (
+        shearbolt.open(path, cache_size=_content(path, 1 << 30) // 3) as db,
+        db.view() as tx,
+    ):
+        bucket = tx.bucket(b"b")
+        assert len(bucket) == 4000
+        old = [page for page in db.pager._old.values() if page.is_leaf]
+        assert len(old) > 5
+        for leaf in old:
+            assert bucket.get(leaf.keys[0]) == leaf.values[0]
+            assert db.pager.young[leaf.pgid] is leaf
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_what_is_read_again_and_again_drives_out_what_is_not(path, share):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+        filled(db, 4000)
+    with (
+        shearbolt.open(path, cache_size=_content(path, 1 << 30) // 3) as db,
+        db.view() as tx,
+    ):
+        bucket = tx.bucket(b"b")
+        assert len(bucket) == 4000
+        many = int(4000 / 3 * share)
+        for first in (2600, 0):
+            for _ in range(5):
+                found = [*iter(bucket.keys(key(first), key(first + many)))]
+                assert len(found) == many
+            leaves = leaves_in_cache(db).values()
+            assert {name for leaf in leaves for name in leaf.keys} >= set(found)
 
 
 def _content(path, size):
