@@ -482,9 +482,9 @@ class PlainDict(Peer):
     """No store: a dict of all pairs and a sorted list of its keys.
 
     What objects in memory take by themselves, and how much more where there are so
-    many that they lie in no cache of the processor. The file is read as a whole when
-    it is opened and written when it is closed; nothing is durable. It runs when it is
-    named.
+    many that they lie in no cache of the processor. The file is read, as a whole, when
+    its pairs are wanted first, and written when they have changed; nothing is durable.
+    It runs when it is named.
     """
 
     name = "plain dict"
@@ -496,33 +496,45 @@ class PlainDict(Peer):
 
     def open(self, path: str) -> None:
         self.path = path
-        self.keys: list[bytes] = []
-        values: list[bytes] = []
-        if os.path.exists(path):
-            with open(path, "rb") as file:
-                self.keys, values = marshal.load(file)  # noqa: S302 - our own file
-        self.pairs = dict(zip(self.keys, values, strict=True))
+        self.changed = False
+        self._read: tuple[dict[bytes, bytes], list[bytes]] | None = None
 
     def close(self) -> None:
-        with open(self.path, "wb") as file:
-            marshal.dump((self.keys, [self.pairs[key] for key in self.keys]), file)
+        if self.changed:
+            place, keys = self._pairs()
+            with open(self.path, "wb") as file:
+                marshal.dump((keys, [place[key] for key in keys]), file)
+        self._read = None
+
+    def _pairs(self) -> tuple[dict[bytes, bytes], list[bytes]]:
+        """The pairs, and the keys in order."""
+        if self._read is None:
+            keys: list[bytes] = []
+            values: list[bytes] = []
+            if os.path.exists(self.path):
+                with open(self.path, "rb") as file:
+                    keys, values = marshal.load(file)  # noqa: S302 - our own file
+            self._read = dict(zip(keys, values, strict=True)), keys
+        return self._read
 
     def load(self, pairs: Pairs) -> None:
-        place = self.pairs
+        place, keys = self._pairs()
         for key, value in pairs:
             place[key] = value
-        self.keys = sorted(place)
+        keys[:] = sorted(place)
+        self.changed = True
 
     def commits(self, pairs: Pairs) -> None:
-        place, keys = self.pairs, self.keys
+        place, keys = self._pairs()
         for key, value in pairs:
             if key not in place:
                 insort(keys, key)
             place[key] = value
+        self.changed = True
 
     def gets(self, keys: Sequence[bytes]) -> int:
         found = 0
-        get = self.pairs.get
+        get = self._pairs()[0].get
         for key in keys:
             if get(key) is not None:
                 found += 1
@@ -530,15 +542,15 @@ class PlainDict(Peer):
 
     def scan(self) -> int:
         found = 0
-        place = self.pairs
-        for key in self.keys:
+        place, keys = self._pairs()
+        for key in keys:
             if place[key] is not None:
                 found += 1
         return found
 
     def ranges(self, starts: Sequence[bytes]) -> int:
         found = 0
-        place, keys = self.pairs, self.keys
+        place, keys = self._pairs()
         for start in starts:
             at = bisect_left(keys, start)
             for key in keys[at : at + RANGE_PAIRS]:
@@ -547,10 +559,11 @@ class PlainDict(Peer):
         return found
 
     def delete(self, keys: Sequence[bytes]) -> None:
-        place = self.pairs
+        place, left = self._pairs()
         for key in keys:
             del place[key]
-        self.keys = [key for key in self.keys if key in place]
+        left[:] = [key for key in left if key in place]
+        self.changed = True
 
 
 PEERS: Final[dict[str, type[Peer]]] = {
