@@ -35,7 +35,10 @@ def _parser() -> argparse.ArgumentParser:
         help="only these peers (repeat it); shearbolt itself for the ratios",
     )  # fmt: skip
     one.add_argument("--rounds", type=int, help="another number than the mode's")
-    one.add_argument("--pairs", type=int, help="only this size of the mode's")
+    one.add_argument(
+        "--pairs", type=int, action="append",
+        help="only this size of the mode's (repeat it)",
+    )  # fmt: skip
     one.add_argument("--seed", type=int, default=1)
     one.add_argument("--folder", help="where the stores are made (default: temporary)")
     one.add_argument("--json", metavar="FILE", help="write all samples there")
@@ -85,11 +88,11 @@ def main(arguments: list[str] | None = None) -> int:
             report = Report.from_json(file.read())
     else:
         mode = engine.MODES[options.mode]
-        plan = tuple(
-            sizes for sizes in mode.plan if options.pairs in (None, sizes.pairs)
-        )
-        if not plan:
-            parser.error(f"mode {options.mode} has no size of {options.pairs} pairs")
+        known = {sizes.pairs: sizes for sizes in mode.plan}
+        unknown = set(options.pairs or ()) - set(known)
+        if unknown:
+            parser.error(f"mode {options.mode} has no sizes of {unknown} pairs")
+        plan = tuple(known[pairs] for pairs in options.pairs or known)
         if options.rounds is not None and options.rounds < 1:
             parser.error("at least one round")
         given = sys.argv[1:] if arguments is None else arguments

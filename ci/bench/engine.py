@@ -1,11 +1,13 @@
 """The engine benchmark: rounds of worker processes, peers interleaved.
 
-    round 1   shearbolt  sqlite3  lmdb  bbolt ...      each a process of its own
-    round 2   sqlite3  lmdb  bbolt ...  shearbolt      rotated by one
+    round 1   20,000 pairs    shearbolt  sqlite3  lmdb ...    each a process
+              100,000 pairs   shearbolt  sqlite3  lmdb ...    of its own
+    round 2   20,000 pairs    sqlite3  lmdb ...  shearbolt    rotated by one
     ...
 
 Rotation keeps a peer from always running after the same other one, whose
-writeback the disk may still be busy with.
+writeback the disk may still be busy with. Every round has all sizes, so that growth
+from one to the next is a ratio within a round too.
 
 Not every peer can do everything: real bbolt's put in one transaction is
 quadratic in random order (a million pairs would take an hour), PyPI's boltdb
@@ -91,7 +93,7 @@ def run(
     Args:
         mode: Rounds and sizes.
         command: What the user typed, for the report.
-        peers: Names of those to run; None: all that are installed.
+        peers: Names of those to run; None: all stores that are installed.
         parent: Where stores are made: a folder on the disk in question. None:
             the system's folder for temporary files.
         seed: Of the data.
@@ -103,21 +105,26 @@ def run(
     with folder(parent) as place:
         report = Report(command, describe(place).to_json())
         commands = _find_peers(peers, place, report)
+        names = list(commands)
         for sizes in mode.plan:
-            data = os.path.join(place, f"data-{sizes.pairs}")
-            os.mkdir(data)
-            make_dataset(data, sizes, seed)
-            names = list(commands)
-            for number in range(mode.rounds):
-                for name in names[number % len(names) :] + names[: number % len(names)]:
+            os.mkdir(_data(place, sizes))
+            make_dataset(_data(place, sizes), sizes, seed)
+        for number in range(mode.rounds):
+            turn = number % len(names) if names else 0
+            for sizes in mode.plan:
+                for name in names[turn:] + names[:turn]:
                     skip = _skipped(name, sizes.pairs)
                     if len(skip) == len(WORKLOADS):
                         continue
+                    data = _data(place, sizes)
                     answer = _work(commands[name], data, place, sizes, skip)
                     _note(report, name, sizes.pairs, number, answer)
                     say(_progress(name, sizes.pairs, number, mode.rounds, answer))
-            shutil.rmtree(data)
     return report
+
+
+def _data(place: str, sizes: Sizes) -> str:
+    return os.path.join(place, f"data-{sizes.pairs}")
 
 
 def _find_peers(
@@ -126,7 +133,7 @@ def _find_peers(
     """Commands of the peers that can run; notes versions and absentees."""
     commands = {}
     for name, peer in PEERS.items():
-        if wanted is not None and name not in wanted:
+        if name not in wanted if wanted is not None else not peer.is_store:
             continue
         try:
             report.versions[name] = peer.version()

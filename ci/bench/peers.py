@@ -22,10 +22,13 @@ a million pairs in either.
 
 from __future__ import annotations
 
+import marshal
 import os
+import platform
 import shutil
 import sqlite3
 from abc import ABC, abstractmethod
+from bisect import bisect_left, insort
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -53,6 +56,8 @@ class Peer(ABC):
     """One store under measurement, opened on a path that is its alone."""
 
     name: ClassVar[str]
+    is_store: ClassVar[bool] = True
+    """Whether a run that names no peers has it."""
     package: ClassVar[str | None] = None
     """What to install, None when it comes with Python or with this project."""
 
@@ -473,9 +478,106 @@ class BoltdbPackage(Peer):
                 delete(key)
 
 
+class PlainDict(Peer):
+    """No store: a dict of all pairs and a sorted list of its keys.
+
+    What objects in memory take by themselves, and how much more where there are so
+    many that they lie in no cache of the processor. The file is read, as a whole, when
+    its pairs are wanted first, and written when they have changed; nothing is durable.
+    It runs when it is named.
+    """
+
+    name = "plain dict"
+    is_store = False
+
+    @classmethod
+    def version(cls) -> str:
+        return platform.python_version()
+
+    def open(self, path: str) -> None:
+        self.path = path
+        self.changed = False
+        self._read: tuple[dict[bytes, bytes], list[bytes]] | None = None
+
+    def close(self) -> None:
+        if self.changed:
+            place, keys = self._pairs()
+            with open(self.path, "wb") as file:
+                marshal.dump((keys, [place[key] for key in keys]), file)
+        self._read = None
+
+    def _pairs(self) -> tuple[dict[bytes, bytes], list[bytes]]:
+        """The pairs, and the keys in order."""
+        if self._read is None:
+            keys: list[bytes] = []
+            values: list[bytes] = []
+            if os.path.exists(self.path):
+                with open(self.path, "rb") as file:
+                    keys, values = marshal.load(file)  # noqa: S302 - our own file
+            self._read = dict(zip(keys, values, strict=True)), keys
+        return self._read
+
+    def load(self, pairs: Pairs) -> None:
+        place, keys = self._pairs()
+        for key, value in pairs:
+            place[key] = value
+        keys[:] = sorted(place)
+        self.changed = True
+
+    def commits(self, pairs: Pairs) -> None:
+        place, keys = self._pairs()
+        for key, value in pairs:
+            if key not in place:
+                insort(keys, key)
+            place[key] = value
+        self.changed = True
+
+    def gets(self, keys: Sequence[bytes]) -> int:
+        found = 0
+        get = self._pairs()[0].get
+        for key in keys:
+            if get(key) is not None:
+                found += 1
+        return found
+
+    def scan(self) -> int:
+        found = 0
+        place, keys = self._pairs()
+        for key in keys:
+            if place[key] is not None:
+                found += 1
+        return found
+
+    def ranges(self, starts: Sequence[bytes]) -> int:
+        found = 0
+        place, keys = self._pairs()
+        for start in starts:
+            at = bisect_left(keys, start)
+            for key in keys[at : at + RANGE_PAIRS]:
+                if place[key] is not None:
+                    found += 1
+        return found
+
+    def delete(self, keys: Sequence[bytes]) -> None:
+        place, left = self._pairs()
+        for key in keys:
+            del place[key]
+        left[:] = [key for key in left if key in place]
+        self.changed = True
+
+
 PEERS: Final[dict[str, type[Peer]]] = {
     peer.name: peer
-    for peer in (Shearbolt, SmallCache, Sqlite, Lmdb, Plyvel, Rocksdict, BoltdbPackage)
+    for peer in (
+        Shearbolt,
+        SmallCache,
+        Sqlite,
+        Lmdb,
+        Plyvel,
+        Rocksdict,
+        BoltdbPackage,
+        PlainDict,
+    )
 }
 """The peers that run inside Python, by name; real bbolt is `gobolt/main.go`."""
 

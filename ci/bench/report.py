@@ -168,14 +168,16 @@ class Report:
             return None
         return math.exp(sum(map(math.log, known)) / len(known))
 
-    def growth(self, small: int, large: int, workload: str) -> float | None:
-        """Our cost per operation at `large` over that at `small`."""
-        costs = [
-            self._costs(OURS, pairs, workload).values() for pairs in (small, large)
-        ]
-        if not all(costs):
-            return None
-        return median(costs[1]) / median(costs[0])
+    def growth(
+        self, small: int, large: int, workload: str, peer: str = OURS
+    ) -> float | None:
+        """A peer's cost per operation at `large` over that at `small`.
+
+        The median of the rounds' ratios, as in `ratio`.
+        """
+        few, many = (self._costs(peer, pairs, workload) for pairs in (small, large))
+        ratios = [many[one] / few[one] for one in few if one in many]
+        return median(ratios) if ratios else None
 
     def amount(self, peer: str, pairs: int, name: str) -> int | None:
         """A fact in bytes, the median of the rounds."""

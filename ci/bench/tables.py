@@ -106,18 +106,22 @@ def _amounts(report: Report, pairs: int) -> str:
 
 
 def _growth(report: Report) -> str:
-    sizes = report.sizes()
-    if len(sizes) < 2:
-        return ""
-    rows = []
-    for workload in WORKLOADS:
-        row = [workload]
-        for small, large in pairwise(sizes):
-            growth = report.growth(small, large, workload)
-            row.append("-" if growth is None else f"{growth:.2f}")
-        rows.append(row)
-    steps = [f"{small:,} to {large:,}" for small, large in pairwise(sizes)]
-    return _table(["workload", *steps], rows)
+    parts = []
+    for small, large in pairwise(report.sizes()):
+        few = report.peers(small)
+        peers = [peer for peer in report.peers(large) if peer in few]
+        rows = []
+        for workload in WORKLOADS:
+            row = [workload]
+            for peer in peers:
+                growth = report.growth(small, large, workload, peer)
+                row.append("-" if growth is None else f"{growth:.2f}")
+            rows.append(row)
+        parts += [
+            f"{small:,} to {large:,} pairs.\n",
+            _table(["workload", *peers], rows),
+        ]
+    return "\n".join(parts)
 
 
 def _targets(report: Report) -> str:

@@ -13,8 +13,11 @@ The index hangs on the decoded root page, so it is an index of one version of on
 tree: committed pages never change, and the next version has another root. Absent
 keys and buckets are not in it; they take the way down.
 
-It is made from what gets have found anyway, a leaf at a time, but only when there
-have been as many gets as the tree has leaves. From then on noting a leaf's pairs
+It is made from what gets have found anyway, a leaf at a time. A leaf that has just
+been decoded is noted for half of what the way to it took, so the first index of a
+handle begins when there have been an eighth as many gets as the tree has leaves.
+A later one means that pages are in the cache and their pairs lie in cold memory: it
+begins after as many gets as there are leaves. From then on noting a leaf's pairs
 costs about what the way to it did, and each leaf is noted once: an index costs about
 what the gets before it took. It must bring that in before the next commit to the
 tree. When a commit finds an index that is not even nearly complete, the next ones
@@ -32,13 +35,13 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.format import Branch, BucketValue
-from shearbolt.pager import MAX_DEPTH
+from shearbolt.pager import EIGHTHS, MAX_DEPTH
 
 if TYPE_CHECKING:
     from shearbolt.format import Page
     from shearbolt.tx import Tx
 
-__all__ = ["find"]
+__all__ = ["fetch", "find"]
 
 _LEVELS: Final = range(MAX_DEPTH + 1)
 
@@ -77,13 +80,24 @@ def find(tx: Tx, root: Page, key: bytes) -> bytes | None:
                 elif wait is None:
                     leaves = _leaves(cached, root, key)
                     root.whole = leaves * len(keys)
-                    root.wait = leaves * pager.patience
+                    root.wait = leaves * pager.patience // EIGHTHS
                 else:
                     pager.note(root, page)
             return value
         pgid = page.children[bisect_right(keys, key, 1) - 1]
-        page = cached.get(pgid) or tx.load(pgid)
+        page = cached.get(pgid) or fetch(tx, pgid)
     raise tx.corrupt(page.pgid, f"the tree is deeper than {MAX_DEPTH} pages")
+
+
+def fetch(tx: Tx, pgid: int) -> Page:
+    """A page that is not in the cache, to read it once.
+
+    Raises:
+        TxClosedError: The transaction has ended.
+        CorruptPageError: The page is damaged.
+    """
+    tx.require_open()
+    return tx.db.pager.glance(pgid, tx.meta.high_water_mark)
 
 
 def _leaves(cached: dict[int, Page], root: Page, key: bytes) -> int:

@@ -19,6 +19,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from shearbolt.format import BucketValue, Page
+from shearbolt.lookup import fetch
 from shearbolt.node import Node
 from shearbolt.pager import MAX_DEPTH
 
@@ -288,7 +289,7 @@ def _backwards(bucket: Bucket, keys: Range) -> Iterator[Chunk]:
 
 def _way_down(bucket: Bucket, path: Path, key: bytes | None) -> Page:
     """As `_descend`, in a tree without nodes."""
-    load, cached = bucket.tx.load, bucket.tx.db.pager.young
+    tx, cached = bucket.tx, bucket.tx.db.pager.young
     page = bucket.root_element_page()
     while not page.is_leaf:
         names = page.keys
@@ -297,19 +298,19 @@ def _way_down(bucket: Bucket, path: Path, key: bytes | None) -> Page:
         pgid = page.children[index - 1]
         if len(path) > MAX_DEPTH:
             raise bucket.too_deep(pgid)
-        page = cached.get(pgid) or load(pgid)
+        page = cached.get(pgid) or fetch(tx, pgid)
     return page
 
 
 def _following(bucket: Bucket, path: Path, direction: int) -> Iterator[Page]:
     """The leaves behind a path (before it), in a tree without nodes."""
-    load, pager = bucket.tx.load, bucket.tx.db.pager
+    tx, pager = bucket.tx, bucket.tx.db.pager
     while path:
         element, index = path.pop()
         children = element.children
         end = len(children) if direction > 0 else -1
         for place in range(index + direction, end, direction):
-            page = pager.young.get(children[place]) or load(children[place])
+            page = pager.young.get(children[place]) or fetch(tx, children[place])
             if page.is_leaf:
                 yield page
                 continue

@@ -5,12 +5,16 @@ table and its content: 2.4 us in three system calls. One call for the whole page
 1.0, and one for eight pages 3.6.
 
     around(offset) --> in the piece read last?  --> those bytes
-                  `--> behind the page or piece --> a new piece, read and kept
-                       read last?
+                  `--> behind the page or piece --> the piece from it on,
+                       read last?                   read and kept
+                  `--> before the piece, or the --> the piece that ends with it,
+                       fifth page downwards?        read and kept
                   `--> elsewhere                --> one page, not kept
 
-So a scan reads piece by piece and a get one page. A piece is bytes of the file at the
-time it was read, and may not be used when they have changed since:
+So a scan, in either direction, reads piece by piece and a get one page. (A few pages
+downwards are no scan: a commit writes the last leaf and the branches above it side by
+side and the root last, and many a way down begins with these.) A piece is bytes of
+the file at the time it was read, and may not be used when they have changed since:
 
 * Others do not write: whoever makes a window holds the lock of the file.
 * Our own writes are counted, and a piece is only used while their number is what it
@@ -26,12 +30,15 @@ page, because it may be another page's: the caller then reads exactly.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from shearbolt.storage import File
 
 __all__ = ["Window"]
+
+_DOWNWARDS: Final = 4
+"""Pages, each before the one read last, that make a scan towards the beginning."""
 
 
 class Window:
@@ -43,7 +50,15 @@ class Window:
         piece: Bytes to read where pages are read one behind the other.
     """
 
-    __slots__ = ("_file", "_kept", "_next", "_page_size", "_piece", "_writes")
+    __slots__ = (
+        "_down",
+        "_file",
+        "_kept",
+        "_last",
+        "_page_size",
+        "_piece",
+        "_writes",
+    )
 
     def __init__(self, file: File, page_size: int, piece: int) -> None:
         self._file = file
@@ -53,7 +68,9 @@ class Window:
         # Bytes, their place in the file, the writes before them. One object,
         # because threads share it.
         self._kept = (b"", 0, 0)
-        self._next = -1
+        # The page for which was read last, and how many before it came downwards.
+        self._last = -2 * page_size
+        self._down = 0
 
     def around(self, offset: int) -> tuple[bytes, int]:
         """Bytes of the file with the page at `offset` among them.
@@ -68,18 +85,22 @@ class Window:
         page_size = self._page_size
         if 0 <= at <= end - page_size and writes == self._writes:
             return data, at
-        length = page_size
-        behind = offset in (start + end, self._next)
-        self._next = offset + page_size
-        if behind:
-            length, writes = self._piece, self._writes
+        first, length = offset, page_size
+        last, self._last = self._last, offset
+        down = self._down = self._down + 1 if offset == last - page_size else 0
+        if offset in (start + end, last + page_size):
+            length = self._piece
+        elif down >= _DOWNWARDS or offset == start - page_size:
+            length = min(self._piece, offset + page_size)
+            first = offset + page_size - length
+        writes = self._writes
         try:
-            data = self._file.pread(length, offset)
+            data = self._file.pread(length, first)
         except OSError:
             return b"", 0
-        if behind:
-            self._kept = (data, offset, writes)
-        return data, 0
+        if length > page_size:
+            self._kept = (data, first, writes)
+        return data, offset - first
 
     def written(self) -> None:
         """The file has been written to: what was read before is not used again."""

@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -234,6 +234,25 @@ def test_growth_is_cost_per_operation_not_time() -> None:
     assert made.growth(10, 100, "get warm") == pytest.approx(1.5)
 
 
+def test_growth_is_taken_within_each_round_and_by_peer() -> None:
+    made = a_report({"shearbolt": [1, 3, 1], "plain dict": [2, 6, 2]}, pairs=10)
+    made.samples += [
+        replace(one, pairs=100, seconds=one.seconds * (5 if one.round == 2 else 2))
+        for one in made.samples
+        if one.peer == "shearbolt" or one.round
+    ]
+    assert made.growth(10, 100, "range") == 2
+    assert made.growth(10, 100, "range", "plain dict") == 3.5
+    text = tables.markdown(made)
+    growing = text.partition("as the database grows")[2]
+    assert "10 to 100 pairs" in growing
+    assert [cell.strip() for cell in growing.splitlines()[-1].split("|")[1:-1]] == [
+        "delete half",
+        "2.00",
+        "3.50",
+    ]
+
+
 def test_a_missed_target_and_an_unmeasured_one_are_not_met() -> None:
     slow = a_report({"shearbolt": [10.0], "sqlite3": [1.0]})
     assert slow.judged()
@@ -267,6 +286,37 @@ def test_every_target_names_a_peer_and_workloads_that_exist() -> None:
     for peer, workload in engine.LIMITS:
         assert peer in {*PEERS, engine.GO_BBOLT}
         assert workload in {*WORKLOADS, "*"}
+
+
+def test_every_round_has_all_sizes_and_rotates_the_peers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran = []
+
+    def work(command: list[str], data: str, _: str, sizes: Sizes, __: list[str]) -> Any:
+        assert len(Dataset.read(data).keys) == sizes.pairs
+        ran.append((sizes.pairs, command[-1]))
+        return {"times": {}, "facts": {}, "failures": {}}
+
+    monkeypatch.setattr(engine, "_work", work)
+    mode = engine.Mode(2, (Sizes(10), Sizes(20)))
+    peers = ["shearbolt", "sqlite3"]
+    engine.run(mode, "test", peers=peers, parent=str(tmp_path), say=lambda _: None)
+    rounds = [peers, peers[::-1]]
+    assert ran == [
+        (pairs, peer) for order in rounds for pairs in (10, 20) for peer in order
+    ]
+
+
+def test_a_run_that_names_no_peers_has_stores_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "_build_go", lambda _: ("1", "gobolt"))
+    made = a_report({})
+    for wanted in (None, ["plain dict"]):
+        found = engine._find_peers(wanted, "", made)
+        assert ("shearbolt" in found) == (wanted is None)
+        assert ("plain dict" in found) == (wanted is not None)
 
 
 def test_a_limit_keeps_a_peer_from_what_it_cannot_do() -> None:

@@ -36,11 +36,16 @@ def index_of(bucket):
     return bucket.root_element_page().pairs
 
 
-def indexed(tx):
+def leaves_in_cache(db):
+    pages = {**db.pager.young, **db.pager._old}
+    return {pgid: page for pgid, page in pages.items() if page.is_leaf}
+
+
+def indexed(tx, count=400):
     """The bucket, after gets enough for an index of all its pairs."""
     bucket = tx.bucket(b"b")
     for _ in range(3):
-        get_all(bucket)
+        get_all(bucket, count)
     assert index_of(bucket)
     return bucket
 
@@ -87,11 +92,32 @@ def test_every_version_has_pairs_of_its_own(small):
     assert used > 100
 
 
-def test_an_index_waits_for_as_many_gets_as_there_are_leaves(small):
+def test_the_first_index_waits_for_an_eighth_as_many_gets_as_there_are_leaves(small):
     filled(small, 4000)
     with small.view() as tx:
         bucket = tx.bucket(b"b")
         leaves = bucket.stats().leaf_page_n
+        get_all(bucket, leaves // 16)
+        assert index_of(bucket) is None
+        get_all(bucket, leaves // 4)
+        assert index_of(bucket)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_later_indexes_wait_for_as_many_gets_as_there_are_leaves(small, whole):
+    filled(small, 4000)
+    with small.view() as tx:
+        bucket = tx.bucket(b"b")
+        leaves = bucket.stats().leaf_page_n
+        if whole:
+            indexed(tx, 4000)
+        else:
+            get_all(bucket, leaves // 4)
+        assert index_of(bucket)
+    with small.update() as tx:
+        tx.bucket(b"b").put(key(0), b"again")
+    with small.view() as tx:
+        bucket = tx.bucket(b"b")
         get_all(bucket, leaves // 2)
         assert index_of(bucket) is None
         get_all(bucket, leaves * 2)
@@ -113,7 +139,7 @@ def test_after_indexes_that_came_to_nothing_the_next_ones_wait_longer(small):
 
     with small.view() as tx:
         leaves = tx.bucket(b"b").stats().leaf_page_n
-    assert sum(indexed_after(2 * leaves) for _ in range(20)) <= 2
+    assert sum(indexed_after(2 * leaves) for _ in range(20)) <= 3
     assert indexed_after(100 * leaves)
     assert indexed_after(2 * leaves)
 
@@ -186,6 +212,8 @@ def test_an_index_takes_only_room_that_is_left(path):
                 most = max(most, len(pairs))
                 held = [*db.pager.young.values(), *db.pager._old.values()]
                 if number % 50 == 0:
+                    # What the index holds is counted with the pages that hold it too.
+                    assert set(pairs) <= {name for page in held for name in page.keys}
                     cost = sum(page.cost for page in held) + sys.getsizeof(pairs)
                     assert cost <= size + sys.getsizeof({})
             if size > pages:
@@ -193,11 +221,123 @@ def test_an_index_takes_only_room_that_is_left(path):
                 assert most >= expected
 
 
+def test_a_full_cache_keeps_what_it_has_while_other_leaves_are_asked_once(path):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+        filled(db, 4000)
+    with (
+        shearbolt.open(path, cache_size=_content(path, 1 << 30) // 3) as db,
+        db.view() as tx,
+    ):
+        bucket = tx.bucket(b"b")
+        assert len(bucket) == 4000
+        cached = leaves_in_cache(db)
+        numbers = [
+            number
+            for number in range(0, 4000, 40)
+            if not any(key(number) in leaf.keys for leaf in cached.values())
+        ]
+        assert len(numbers) > 50
+        for number in numbers:
+            assert bucket.get(key(number)) == b"value %d" % number
+        assert leaves_in_cache(db) == cached
+        assert 0 < len(db.pager._asked) <= db.pager._full
+
+
+def test_a_leaf_that_is_asked_again_gets_into_a_full_cache(path):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+        filled(db, 4000)
+    with (
+        shearbolt.open(path, cache_size=_content(path, 1 << 30) // 3) as db,
+        db.view() as tx,
+    ):
+        bucket = tx.bucket(b"b")
+        assert len(bucket) == 4000
+        for number in range(0, 400, 40):
+            for _ in range(2):
+                assert bucket.get(key(number)) == b"value %d" % number
+            leaves = leaves_in_cache(db).values()
+            assert any(key(number) in leaf.keys for leaf in leaves)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_walk_over_more_than_there_is_room_for_drives_nothing_out(path, reverse):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+        filled(db, 4000)
+    with (
+        shearbolt.open(path, cache_size=_content(path, 1 << 30) // 3) as db,
+        db.view() as tx,
+    ):
+        bucket = tx.bucket(b"b")
+        before = None
+        for _ in range(4):
+            found = list(iter(bucket.keys(reverse=reverse)))
+            assert found == sorted(map(key, range(4000)), reverse=reverse)
+            before = before or leaves_in_cache(db)
+            assert leaves_in_cache(db) == before
+            assert len(db.pager._asked) <= db.pager._full
+
+
+def test_a_full_cache_gives_what_it_has_not_used_lately_without_reading(path):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+        filled(db, 4000)
+    with (
+        shearbolt.open(path, cache_size=_content(path, 1 << 30) // 3) as db,
+        db.view() as tx,
+    ):
+        bucket = tx.bucket(b"b")
+        assert len(bucket) == 4000
+        old = [page for page in db.pager._old.values() if page.is_leaf]
+        assert len(old) > 5
+        for leaf in old:
+            assert bucket.get(leaf.keys[0]) == leaf.values[0]
+            assert db.pager.young[leaf.pgid] is leaf
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_what_is_read_again_and_again_drives_out_what_is_not(path, share):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+        filled(db, 4000)
+    with (
+        shearbolt.open(path, cache_size=_content(path, 1 << 30) // 3) as db,
+        db.view() as tx,
+    ):
+        bucket = tx.bucket(b"b")
+        assert len(bucket) == 4000
+        many = int(4000 / 3 * share)
+        for first in (2600, 0):
+            for _ in range(5):
+                found = [*iter(bucket.keys(key(first), key(first + many)))]
+                assert len(found) == many
+            leaves = leaves_in_cache(db).values()
+            assert {name for leaf in leaves for name in leaf.keys} >= set(found)
+
+
 def _content(path, size):
     """What all pages cost, with a cache of this size."""
     with shearbolt.open(path, cache_size=size) as db, db.view() as tx:
         assert len(tx.bucket(b"b")) == 4000
         return sum(page.cost for page in db.pager.young.values())
+
+
+def test_an_index_that_two_threads_drop_at_once_is_dropped_once(small):
+    filled(small, 4000)
+    pager = small.pager
+    with small.view() as tx:
+        root = indexed(tx, 4000).root_element_page()
+        spent = pager._spent - sum(page.cost for page in pager.young.values())
+        assert spent > 0
+        pager.patience = 64
+
+        def another_thread_comes_between(_):
+            pager.drop_indexes()
+            return True
+
+        pager.drop_indexes(another_thread_comes_between)
+        assert root.pairs is None
+        assert pager._spent == sum(page.cost for page in pager.young.values())
+        assert pager.patience == 64
+        # And it can be made again.
+        assert index_of(indexed(tx, 4000))
 
 
 def test_threads_that_share_an_index_get_what_is_there(path):
