@@ -15,7 +15,7 @@ import shearbolt
 from boltmodel import recovery, survey
 from boltmodel.interpret import DATABASE
 from boltmodel.model import Bucket, OrderError, observe
-from boltmodel.mutants import MUTANTS, mutant
+from boltmodel.mutants import mutant
 from boltmodel.recovery import look, recover
 from boltmodel.subject import ShearboltSubject
 from boltmodel.survey import Subtree, Whole, page_sum
@@ -260,13 +260,13 @@ def outcomes(program, pages, monkeypatch, files=None):
     return found
 
 
-BUGS = [None, *list(MUTANTS)[:8]]
+BUGS = [None, "no-data-sync", "meta-first", "both-slots"]
 
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_recovery_reports_the_same_whichever_way_it_looks(bug, monkeypatch):
     several = 0
-    for seed in range(2, 30, 4 if bug is None else 14):
+    for seed in range(2, 30, 4) if bug is None else (2,):
         program = ShearboltSubject().generate(seed)
         with nullcontext() if bug is None else mutant(bug):
             full = outcomes(program, 1 << 60, monkeypatch)

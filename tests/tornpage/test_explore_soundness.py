@@ -64,12 +64,12 @@ def test_questions_of_parts_have_the_answers_of_brute_force(models, monkeypatch)
 
     monkeypatch.setattr(Life, "uses", uses)
     agreed = 0
-    for explorer in random_cases(range(60), 9, models, 0.1, random_asking):
+    for explorer in random_cases(range(36), 9, models, 0.1, random_asking):
         found, same = differences(explorer, 300)
         assert not found, explorer.model
         agreed += same
-    assert agreed > 400
-    assert len(used) > 100
+    assert agreed > 250
+    assert len(used) > 80
 
 
 @pytest.mark.parametrize("failing", [0.0, 0.35])
