@@ -118,6 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 

@@ -251,8 +251,9 @@ def _close(
         began = time.process_time()
         sweep = explorer.sweep()
         first = next(sweep)
-        # What the first look leaves behind is looked through once: its doing.
-        gc.collect()
+        if apart:
+            # What the first look leaves behind is looked through once: its doing.
+            gc.collect()
         looked = time.process_time()
         closures = [first, *sweep]
         ended = time.process_time()
