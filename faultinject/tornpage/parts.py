@@ -252,7 +252,7 @@ class Parts:
         return found
 
     def _collect(self, inode: int, atoms: Collection[int], found: set[Part]) -> None:
-        layers = [one for one in (self._base, self._own) if one.users]
+        layers = [one for one in (self._base, self._own) if one.known]
         if not layers:
             return
         stack: list[Part] = []
