@@ -77,7 +77,7 @@ def test_any_model_has_the_outcomes_of_brute_force_with_syncs_that_fail(failing)
     agreed = 0
     results = set()
     for explorer in random_cases(range(len(DRAWN)), 8, DRAWN, failing):
-        found, same = differences(explorer, 300)
+        found, same = differences(explorer, 150)
         assert not found, explorer.model
         agreed += same
         results |= {one.result for one in explorer._operations if one.op == "sync"}
