@@ -57,9 +57,10 @@ T = TypeVar("T")
 
 __all__ = ["FORWARD_BUCKET", "SURVEYED", "Look", "Sight", "look", "recover"]
 
-SURVEYED = 64
-"""Pages of a database from which on it is surveyed. Both ways take about the same
-there: 2 ms for the second of two versions."""
+SURVEYED: Final = 64
+"""Pages of a database from which on it is surveyed. Most that programs make have fewer,
+and after their crashes cursors are to be walked as well. Measured: with everything
+surveyed the default run takes 1.2 times as long."""
 
 # The bucket the commit after recovery writes to. It sorts before all others, so
 # the commit rewrites the leftmost leaf.
