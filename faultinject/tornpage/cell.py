@@ -57,6 +57,7 @@ counts as one content.
 from __future__ import annotations
 
 import math
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from tornpage.model import SECTOR
@@ -91,7 +92,7 @@ class Group:
 
     Attributes:
         value: What the read returns.
-        cell: What the atom may hold once this answer was taken.
+        members: The members; None: all that the cell has.
         first: First and
         last: last crash position for which the answer is legal.
         need: Syncs that must have lied for it.
@@ -100,23 +101,35 @@ class Group:
             first. Usually none.
     """
 
-    __slots__ = ("cell", "first", "last", "need", "parts", "value")
+    __slots__ = ("_cell", "_of", "first", "last", "members", "need", "parts", "value")
 
     def __init__(
         self,
         value: bytes,
-        cell: Cell,
-        first: int,
-        last: int,
-        need: Need,
+        of: Cell,
+        members: tuple[_Member, ...] | None,
+        first: int = ALWAYS,
+        last: int = NEVER,
+        need: Need = NO_NEED,
         parts: tuple[Group, ...] = (),
     ) -> None:
         self.parts = parts
         self.value = value
-        self.cell = cell
+        self.members = members
         self.first = first
         self.last = last
         self.need = need
+        self._of = of
+        self._cell = of if members is None else None
+
+    @property
+    def cell(self) -> Cell:
+        """What the atom may hold once this answer was taken."""
+        # Of the 24 ways in which a meta page may be torn a question tells two or
+        # three apart: most groups are never the answer.
+        if self._cell is None:
+            self._cell = self._of.narrowed(self.members, self._of.inner)
+        return self._cell
 
     def __str__(self) -> str:
         return self.cell.describe()
@@ -138,8 +151,10 @@ class Cell:
     """
 
     __slots__ = (
+        "_bits",
         "_groups",
         "_members",
+        "_whole",
         "contents",
         "inner",
         "levels",
@@ -172,6 +187,9 @@ class Cell:
         self.needs = needs
         self.noise = noise
         self._members = members
+        # Whether every member is left that the contents make.
+        self._whole = members is None
+        self._bits: float | None = None
         self._groups: dict[tuple[int, int], tuple[Group, ...]] = {}
 
     @property
@@ -278,7 +296,7 @@ class Cell:
             flights: The times.
         """
         n = len(self.contents)
-        made = self._narrowed(
+        made = self.narrowed(
             (*self.members, *((n, n, 0, 0, *one) for one in flights)), self.inner
         )
         made.noise = noise
@@ -290,7 +308,7 @@ class Cell:
         members = tuple(
             one for one in self.members if one[0] >= keep and one[1] >= keep
         )
-        return self._narrowed(members, self.inner)
+        return self.narrowed(members, self.inner)
 
     def level_after(self, stamp: int) -> int:
         """From where on the content is legal that operation `stamp` left."""
@@ -334,15 +352,26 @@ class Cell:
 
     def only(self, groups: Sequence[Group]) -> Cell:
         """The cell with no contents but those of some of its groups."""
-        members = [one for group in groups for one in group.cell.members]
-        return self._narrowed(tuple(members), self.inner)
+        return self.narrowed(self.members_of(groups), self.inner)
+
+    def members_of(self, groups: Sequence[Group]) -> tuple[_Member, ...]:
+        """The legal contents that are in some of its groups."""
+        members: list[_Member] = []
+        for group in groups:
+            members += self.members if group.members is None else group.members
+        return tuple(members)
 
     def with_inner(self, inner: Cell) -> Cell:
         """The same cell over a further decided oldest content."""
-        return self._narrowed(self.members, inner)
+        return self.narrowed(self.members, inner)
 
     def bits(self) -> float:
         """log2 of the number of distinct legal contents, if no sync lied."""
+        if self._bits is None:
+            self._bits = self._log2()
+        return self._bits
+
+    def _log2(self) -> float:
         honest = self._honest()
         if honest.inner is not None:
             if len(honest.contents) == 1:
@@ -355,7 +384,7 @@ class Cell:
     def count(self) -> int:
         """How many distinct contents are legal, `inner` left out."""
         contents = self.contents
-        if self._members is None and len(contents) <= 2:
+        if self._whole and len(contents) <= 2:
             if len(contents) == 1:
                 return 1
             if not self.model.mixes:
@@ -363,16 +392,16 @@ class Cell:
             # d bytes differ: each of the two orders has d - 1 proper mixtures
             # and they never coincide; with the two pure ones that is 2 d.
             # At d = 1 it is 2 as well. Garbage is one more.
-            differ = max(2 * _differing(contents[0], contents[1]), 1)
+            differ = max(2 * _distance(contents[0], contents[1]), 1)
             return differ + (self.model.tear == "garbage")
         # A stale content that is legal at two times counts once.
-        found = len({group.value for group in self.groups(0, len(contents[-1]))})
+        found = len(self._values(0, len(contents[-1]), None))
         own = self.model.tear == "garbage" and not self.noise and len(contents) > 1
         return found + own
 
     def _honest(self) -> Cell:
         """The cell without contents for which a sync must have lied."""
-        if self.needs is None or self._members is not None:
+        if self.needs is None or not self._whole:
             return self
         return self._from(next(at for at, one in enumerate(self.needs) if not one))
 
@@ -414,7 +443,10 @@ class Cell:
             needs=needs and needs[keep:],
         )
 
-    def _narrowed(self, members: tuple[_Member, ...], inner: Cell | None) -> Cell:
+    def narrowed(
+        self, members: tuple[_Member, ...] | None, inner: Cell | None
+    ) -> Cell:
+        """The same cell with these members, over this undecided oldest content."""
         return Cell(
             self.contents,
             self.stamps,
@@ -464,45 +496,19 @@ class Cell:
     def _partition(
         self, low: int, high: int, oldest: bytes | None
     ) -> tuple[Group, ...]:
-        members = self.members
-        parts = [content[low:high] for content in self.contents]
-        if oldest is not None:
-            parts[0] = oldest
-        if self.noise:
-            parts.append(self.noise[low:high])
-        seen: dict[bytes, list[_Member]] = {}
-        for member in members:
-            i, j, start, stop, first, last, need = member
-            if i == j or parts[i] == parts[j]:
-                seen.setdefault(parts[i], []).append(member)
-                continue
-            left, right = parts[i], parts[j]
-            when = first, last, need
-            if start <= low:
-                upto = min(stop, low)
-                seen.setdefault(right, []).append((i, j, start, upto, *when))
-            at = max(start, low + 1)
-            end = min(stop, high - 1)
-            while at <= end:
-                # Cuts between two differing bytes read the same.
-                upto = at
-                while upto < end and left[upto - low] == right[upto - low]:
-                    upto += 1
-                cut = at - low
-                seen.setdefault(left[:cut] + right[cut:], []).append(
-                    (i, j, at, upto, *when)
-                )
-                at = upto + 1
-            if stop >= high:
-                downto = max(start, high)
-                seen.setdefault(left, []).append((i, j, downto, stop, *when))
+        seen = self._values(low, high, oldest)
         if len(seen) == 1:
             (value,) = seen
-            return (Group(value, self, ALWAYS, NEVER, NO_NEED),)
+            return (Group(value, self, None),)
+        if self.levels is None and self.needs is None and not self.noise:
+            return tuple(
+                Group(value, self, tuple(found)) for value, found in seen.items()
+            )
         return tuple(
             Group(
                 value,
-                self._narrowed(tuple(run), self.inner),
+                self,
+                tuple(run),
                 min(one[4] for one in run),
                 max(one[5] for one in run),
                 min((one[6] for one in run), key=len),
@@ -510,6 +516,46 @@ class Cell:
             for value, found in seen.items()
             for run in _apart(found)
         )
+
+    def _values(
+        self, low: int, high: int, oldest: bytes | None
+    ) -> dict[bytes, list[_Member]]:
+        """What bytes [low, high) may be, and the members of each.
+
+        `oldest` stands for the first content, if it is given.
+        """
+        parts = [content[low:high] for content in self.contents]
+        if oldest is not None:
+            parts[0] = oldest
+        if self.noise:
+            parts.append(self.noise[low:high])
+        seen: dict[bytes, list[_Member]] = {}
+        for member in self.members:
+            i, j, start, stop, first, last, need = member
+            left, right = parts[i], parts[j]
+            if i == j or left == right:
+                seen.setdefault(left, []).append(member)
+                continue
+            if start <= low:
+                upto = min(stop, low)
+                seen.setdefault(right, []).append((i, j, start, upto, first, last, need))
+            at = max(start, low + 1)
+            end = min(stop, high - 1)
+            # Cuts between two differing bytes read the same.
+            for differs in (*_differing(left, right), high):
+                if at > end:
+                    break
+                upto = min(low + differs, end)
+                if upto >= at:
+                    cut = at - low
+                    seen.setdefault(left[:cut] + right[cut:], []).append(
+                        (i, j, at, upto, first, last, need)
+                    )
+                    at = upto + 1
+            if stop >= high:
+                downto = max(start, high)
+                seen.setdefault(left, []).append((i, j, downto, stop, first, last, need))
+        return seen
 
 
 def _apart(members: list[_Member]) -> list[list[_Member]]:
@@ -546,8 +592,17 @@ def _apart(members: list[_Member]) -> list[list[_Member]]:
     return runs
 
 
-def _differing(one: bytes, other: bytes) -> int:
-    """In how many bytes two contents of equal length differ."""
-    size = len(one)
+def _mixed(one: bytes, other: bytes) -> bytes:
+    """Zero where two contents of equal length are the same."""
     mixed = int.from_bytes(one, "little") ^ int.from_bytes(other, "little")
-    return size - mixed.to_bytes(size, "little").count(0)
+    return mixed.to_bytes(len(one), "little")
+
+
+def _distance(one: bytes, other: bytes) -> int:
+    """In how many bytes they differ."""
+    return len(one) - _mixed(one, other).count(0)
+
+
+def _differing(one: bytes, other: bytes) -> list[int]:
+    """In which bytes they differ."""
+    return list(compress(range(len(one)), _mixed(one, other)))

@@ -229,18 +229,30 @@ class Experiment:
 
     def take_faults(self) -> Counter[str]:
         """The dishonest choices since this was asked last."""
-        taken, self._chosen.faults = self._chosen.faults, Counter()
+        taken = self._chosen.faults
+        if taken:
+            self._chosen.faults = Counter()
         return taken
 
-    def take_branching(self, closure: Closure) -> tuple[str, ...]:
-        """The reads that this crash point branched on most, and how often.
+    def take_branching(self) -> Counter[str]:
+        """Reads of the executions of a crash point, but for the first few.
 
         Call it after each crash point: it also begins to count for the next one.
         """
-        branched = self._chosen.branched
+        chosen = self._chosen
+        taken = chosen.branched
+        chosen.executions = 0
+        if taken:
+            chosen.branched = Counter()
+        return taken
+
+    def branching(
+        self, closure: Closure, counted: Counter[str]
+    ) -> tuple[str, ...]:
+        """The reads that a crash point branched on most, and how often."""
+        branched = counted.copy()
         for reached in closure.outcomes:
             branched.update(format_label(one.label) for one in reached.choices)
-        self._chosen.executions, self._chosen.branched = 0, Counter()
         most = sorted(branched.items(), key=lambda item: (-item[1], item[0]))
         return tuple(f"{read}: {count:,}" for read, count in most[:_READS_NAMED])
 
@@ -262,14 +274,14 @@ class Experiment:
     def judge(self, point: CrashPoint, outcome: Hashable) -> tuple[Violation, ...]:
         """The promises that this outcome breaks after a crash at this point."""
         assert self.explorer is not None
-        marks = self.explorer.marks(point)
         # The marks before a point are a prefix of all marks: their number says all.
-        key = (outcome, len(marks))
+        key = (outcome, self.explorer.marks_before(point))
         known = self._judged.get(key)
         if known is None:
             if isinstance(outcome, Raised):
                 known = (outcome.violation(RECOVERY_RETURNS, "Recovery"),)
             else:
+                marks = self.explorer.marks(point)
                 known = tuple(self.subject.judge(self.history, marks, outcome))
             self._judged[key] = known
         return known
@@ -303,7 +315,7 @@ class Experiment:
         for closure in explorer.sweep(stop=broken if stop else None):
             visit(closure)
             # Reused outcomes under the promises of last time: nothing to add.
-            now = (closure.outcomes, len(explorer.marks(closure.point)))
+            now = (closure.outcomes, explorer.marks_before(closure.point))
             if judged and judged[0] is now[0] and judged[1] == now[1]:
                 continue
             judged = now

@@ -173,8 +173,12 @@ class Explorer:
 
     def marks(self, point: CrashPoint) -> tuple[Mark, ...]:
         """The marks made before the crash."""
+        return tuple(self._marks[: self.marks_before(point)])
+
+    def marks_before(self, point: CrashPoint) -> int:
+        """How many marks were made before the crash."""
         self._check(point)
-        return tuple(self._marks[: self._marks_before[point.index]])
+        return self._marks_before[point.index]
 
     def operation(self, point: CrashPoint) -> Operation | None:
         """The operation that was under way, or else the one to come next."""

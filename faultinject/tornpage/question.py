@@ -45,7 +45,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from tornpage.cell import ALWAYS, NEVER, NO_NEED, Group
+from tornpage.cell import NEVER, Group
 from tornpage.choices import ReplayError
 
 if TYPE_CHECKING:
@@ -88,13 +88,14 @@ class _ReadInstead(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class _Fork:
-    """Bytes of one atom that may differ, and what they may be."""
+    """Bytes of one atom that may differ, what they may be, and what that means."""
 
     at: int
     low: int
     high: int
     cell: Cell
     groups: tuple[Group, ...]
+    decoded: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,36 +319,38 @@ class _Ways(_Reading):
         key = at, low, high, id(cell), decode, head, tail
         fork = self._known.get(key)
         if fork is None:
-            groups = _merged(
-                cell,
-                cell.groups(low, high),
-                lambda one: decode(head + one.value + tail),
+            alike = _alike(
+                cell.groups(low, high), lambda one: decode(head + one.value + tail)
             )
-            fork = self._known[key] = _Fork(at, low, high, cell, groups)
+            groups = tuple(_one(cell, same) for same in alike.values())
+            fork = _Fork(at, low, high, cell, groups, tuple(alike))
+            self._known[key] = fork
         picked = 0
         if len(fork.groups) > 1:
             depth = len(self._way)
             picked = self._plan[depth] if depth < len(self._plan) else 0
             self._way.append((fork, picked))
             node.cells[at] = fork.groups[picked].cell
-        return decode(head + fork.groups[picked].value + tail)
+        answer: T = fork.decoded[picked]
+        return answer
 
 
-def _merged(
-    cell: Cell, groups: Sequence[Group], answer: Callable[[Group], Any]
-) -> tuple[Group, ...]:
-    """The groups, those of one answer as one; in the order of their first."""
-    alike: dict[Any, list[Group]] = {}
+def _alike(
+    groups: Sequence[Group], answer: Callable[[Group], T]
+) -> dict[T, list[Group]]:
+    """The groups by answer; in the order of the first of each."""
+    alike: dict[T, list[Group]] = {}
     for one in groups:
         alike.setdefault(answer(one), []).append(one)
-    return tuple(_one(cell, same) for same in alike.values())
+    return alike
 
 
 def _one(cell: Cell, same: list[Group]) -> Group:
     if len(same) == 1:
         return same[0]
     parts = tuple(part for one in same for part in (one.parts or (one,)))
-    return Group(same[0].value, cell.only(same), ALWAYS, NEVER, NO_NEED, parts)
+    members = cell.members_of(same)
+    return Group(same[0].value, cell, members, parts=parts)
 
 
 def _reduced(ways: Sequence[_Way], depth: int) -> _Branch | _Leaf:

@@ -166,7 +166,8 @@ class Tally:
         self._images += images
         self._largest = max(self._largest, images)
         self._points[experiment.where(closure.point)] += 1
-        self._faults.update(faults)
+        if faults:
+            self._faults.update(faults)
 
     def coverage(self, nanoseconds: int) -> Coverage:
         """The counts so far."""
@@ -300,7 +301,7 @@ class _Runner:
         self, experiment: Experiment, closure: Closure, seed: int | None
     ) -> None:
         """Remember a crash point that hit the cap, and start the next one's count."""
-        reads = experiment.take_branching(closure)
+        counted = experiment.take_branching()
         if closure.closed or closure.executions + closure.recalled < self.plan.cap:
             return
         if len(self.unclosed) < MOST_UNCLOSED:
@@ -312,7 +313,7 @@ class _Runner:
                     point=str(closure.point),
                     where=experiment.where(closure.point),
                     executions=closure.executions,
-                    reads=reads,
+                    reads=experiment.branching(closure, counted),
                 )
             )
 

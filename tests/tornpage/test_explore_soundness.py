@@ -357,20 +357,22 @@ def answers_with_a_part_of_the_contents(patch):
 
     def one(cell, same):
         made = right(cell, same)
-        return Group(made.value, same[0].cell, *when) if len(same) > 1 else made
+        return Group(made.value, cell, same[0].members) if len(same) > 1 else made
 
-    when = (-1, 1 << 62, frozenset())
     patch.setattr(question, "_one", one)
 
 
 def merges_contents_that_differ(patch):
-    right = question._merged
+    right = question._alike
 
-    def merged(cell, groups, answer):
-        del answer
-        return right(cell, groups, lambda one: one.value[:1])
+    def alike(groups, answer):
+        by_byte = right(groups, lambda one: one.value[:1])
+        merged = {}
+        for same in by_byte.values():
+            merged.setdefault(answer(same[0]), []).extend(same)
+        return merged
 
-    patch.setattr(question, "_merged", merged)
+    patch.setattr(question, "_alike", alike)
 
 
 def forgets_what_a_known_answer_consumed(patch):
