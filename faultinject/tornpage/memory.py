@@ -47,6 +47,7 @@ a wrong "consistent".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,7 +56,7 @@ from tornpage.choices import ReplayError
 from tornpage.parts import Parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from tornpage.disk import Disk
     from tornpage.life import Life, Node
@@ -63,9 +64,8 @@ if TYPE_CHECKING:
 
 __all__ = ["End", "Memory"]
 
-# What a disk asks of its life, first those whose first argument is a file.
-_FILE_STEPS: Final = frozenset({"ask", "size", "pread", "write", "resize", "sync"})
 _READING: Final = frozenset({"ask", "size", "pread", "lookup", "names_in"})
+_ALONE: Final = frozenset({"ask", "size", "create"})
 
 # Bytes of questions and answers that are kept, each counted with its overhead.
 # Beyond the bound all is forgotten.
@@ -181,15 +181,14 @@ class _Record:
 
     def put(self, question: _Question) -> Any:
         """Put a question to the disk and note the answer."""
-        life = self._life
+        life, step = self._life, question[0]
         # A file that is made has the next number, and that is another one later.
-        pending = question[0] == "create" or (
-            question[0] == "lookup" and life.is_pending(question[1])
+        pending = step == "create" or (
+            step == "lookup" and life.is_pending(question[1])
         )
-        alone = pending or question[0] in {"ask", "size"}
+        alone = pending or step in _ALONE
         if alone:
-            self._end()
-            self._begin()
+            self._split()
         asked = life.choices
         try:
             answer = _put(life, question)
@@ -205,9 +204,14 @@ class _Record:
         if choice:
             self._begin()
         elif alone:
+            self._split()
+        return answer
+
+    def _split(self) -> None:
+        """End a stretch, if it has begun, and begin the next."""
+        if self._begun < len(self.steps):
             self._end()
             self._begin()
-        return answer
 
     def jump(self, stretch: _Stretch) -> None:
         """Steps of which the answers are known; the disk need not hear of them."""
@@ -502,13 +506,28 @@ def _catch_up(life: Life, steps: Sequence[_Step]) -> None:
 
 def _put(life: Life, question: _Question) -> Any:
     """Put a question to the disk."""
-    step, first = question[0], question[1]
-    if step in _FILE_STEPS:
-        return getattr(life, step)(life.nodes[first], *question[2:])
-    if step == "node":
-        life.node(first, question[2])
-        return None
-    return getattr(life, step)(*question[1:])
+    return _STEPS[question[0]](life, *question[1:])
+
+
+def _open(life: Life, inode: int, path: str) -> None:
+    life.node(inode, path)
+
+
+# What a disk asks of its life.
+_STEPS: Final[dict[str, Callable[..., Any]]] = {
+    "ask": lambda life, inode, question: life.ask(life.nodes[inode], question),
+    "size": lambda life, inode: life.size(life.nodes[inode]),
+    "pread": lambda life, inode, at, end: life.pread(life.nodes[inode], at, end),
+    "write": lambda life, inode, at, data: life.write(life.nodes[inode], at, data),
+    "resize": lambda life, inode, size: life.resize(life.nodes[inode], size),
+    "sync": lambda life, inode, kind, path: life.sync(life.nodes[inode], kind, path),
+    "node": _open,
+    "lookup": lambda life, name: life.lookup(name),
+    "names_in": lambda life, folder: life.names_in(folder),
+    "create": lambda life, name: life.create(name),
+    "rename": lambda life, name, inode: life.rename(name, inode),
+    "sync_dir": lambda life, path: life.sync_dir(path),
+}
 
 
 def _alike(asked: _Question, question: _Question) -> bool:
