@@ -6,9 +6,10 @@ Three questions, each with a workload of its own:
                 many crash points a second does one core close
     commit      one commit of 8 to 4,096 dirty pages: how many recoveries does a
                 crash point take, when there are 2^n images
-    database    the same ten commits on databases of growing size: what does a
-                crash point cost that changes little. The first look, at the first
-                crash point, sees all of a database and is timed by itself
+    database    programs of ten commits on databases of growing size, run, compared
+                and closed: what does a crash point cost that changes little. The
+                first look, which reads the file and takes a first program through
+                all of this, sees everything and is timed by itself
 
 Seconds are of the processor, on one core, collector and everything else included:
 the machine may be busy. A crash point counts as closed only when the explorer says
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 import shearbolt
 from boltmodel.interpret import DATABASE
+from boltmodel.programs import Commit, Program, Put, Value
 from boltmodel.recovery import recover
 from boltmodel.subject import ShearboltSubject
 from tornpage.beginnings import Beginnings
@@ -76,7 +78,7 @@ class Closing:
         most: The most of these at one crash point; 0: not counted.
         images: log2 of the crash images of the point with the most.
         seconds: Processor seconds.
-        first: Of the first crash point, which are not in `seconds`; 0: they are.
+        first: Of the first look, which are not in `seconds`; 0: there is none.
     """
 
     workload: str
@@ -184,28 +186,71 @@ def commits(dirty: Sequence[int] = DIRTY_PAGES) -> Iterator[Closing]:
 
 
 def databases(sizes: Sequence[int] = SIZES) -> Iterator[Closing]:
-    """Ten commits of one put each, on databases of these sizes.
+    """Programs of ten commits of one put each, on databases of these sizes.
 
-    All sizes in each round, because the speed of the machine changes meanwhile.
+    As `tornpage run --database` does: a program is run on the engine and the model,
+    both are compared when it opens and when it closes the file, and all its crash
+    points are closed and judged. All sizes in each round, because the speed of the
+    machine changes meanwhile.
+
+    Raises:
+        NotClosedError: A crash point was not closed, or a promise was broken.
     """
+    with tempfile.TemporaryDirectory(prefix="shearbolt-bench-") as folder:
+        paths = {}
+        for size in sizes:
+            leaves = int(size * _BRANCHES) // 4096
+            paths[size] = os.path.join(folder, f"{size}.db")
+            _made(paths[size], lambda db, leaves=leaves: _fill(db, leaves))
+        for model in MODELS:
+            looked = {size: _Looked(path, model) for size, path in paths.items()}
+            rounds: dict[int, list[Closing]] = {size: [] for size in sizes}
+            for at in range(1, _ROUNDS + 1):
+                for size, there in looked.items():
+                    what = f"ten puts, {_bytes(size)} of pages"
+                    rounds[size].append(there.close(what, at))
+            yield from map(_best, rounds.values())
 
-    def change(db: DB) -> None:
-        for number in range(_COMMITS):
-            with db.update() as tx:
-                tx.bucket(_BUCKET).put(_key(number), bytes(900))
 
-    made = {}
-    for size in sizes:
-        leaves = int(size * _BRANCHES) // 4096
-        made[size] = _database(lambda db, leaves=leaves: _fill(db, leaves))
-    for model in MODELS:
-        rounds: dict[int, list[Closing]] = {size: [] for size in sizes}
-        for _ in range(_ROUNDS):
-            for size, files in made.items():
-                what = f"ten puts, {_bytes(size)} of pages"
-                closed = _close(what, model, files, change, apart=True)
-                rounds[size].append(closed)
-        yield from map(_best, rounds.values())
+class _Looked:
+    """A database that a first program has been through."""
+
+    def __init__(self, path: str, model: str) -> None:
+        self._model = model
+        self._crash = CrashModel.parse(model)
+        began = time.process_time()
+        self._subject = ShearboltSubject().with_database(path)
+        self._beginnings = beginnings_of(self._subject, self._crash)
+        self.close("the first program", 0)
+        # What the first look leaves behind is looked through once: its doing.
+        gc.collect()
+        self._first = time.process_time() - began
+
+    def close(self, workload: str, number: int) -> Closing:
+        """Run another program and close its crash points."""
+        program = Program(
+            tuple(
+                operation
+                for at in range(number * _COMMITS, (number + 1) * _COMMITS)
+                for operation in (Put((_BUCKET,), _key(at), Value(at, 900)), Commit())
+            )
+        )
+        points: list[Closure] = []
+        with few_collections():
+            began = time.process_time()
+            experiment = Experiment(
+                self._subject,
+                program,
+                self._crash,
+                cap=DEFAULT_CAP,
+                beginnings=self._beginnings,
+            )
+            findings = list(experiment.sweep(points.append))
+            seconds = time.process_time() - began
+        if findings:
+            raise NotClosedError(f"{workload}: {findings[0].violation}")
+        closed = _summed(workload, self._model, points, seconds)
+        return replace(closed, first=self._first if number else 0.0)
 
 
 def _key(number: int) -> bytes:
@@ -221,25 +266,24 @@ def _fill(db: DB, pages: int) -> None:
             bucket.put(_key(number), bytes(900))
 
 
+def _made(path: str, fill: Callable[[DB], None]) -> None:
+    with shearbolt.open(path, no_sync=True) as db:
+        fill(db)
+
+
 def _database(fill: Callable[[DB], None]) -> dict[str, bytes]:
     """A simulated disk with a database, as if it had always been there."""
     with tempfile.TemporaryDirectory(prefix="shearbolt-bench-") as folder:
         path = os.path.join(folder, "made.db")
-        with shearbolt.open(path, no_sync=True) as db:
-            fill(db)
+        _made(path, fill)
         with open(path, "rb") as file:
             return {DATABASE: file.read()}
 
 
 def _close(
-    workload: str,
-    model: str,
-    files: dict[str, bytes],
-    change: Callable[[DB], None],
-    *,
-    apart: bool = False,
+    workload: str, model: str, files: dict[str, bytes], change: Callable[[DB], None]
 ) -> Closing:
-    """Run a program and close its crash points; `apart`: the first by itself."""
+    """Run a program and close its crash points."""
     crash = CrashModel.parse(model)
     disk = Disk(files, crash)
     with shearbolt.open(DATABASE, storage=disk) as db:
@@ -249,22 +293,13 @@ def _close(
     explorer = Explorer(files, disk.trace, recover, crash, beginnings=beginnings)
     with few_collections():
         began = time.process_time()
-        sweep = explorer.sweep()
-        first = next(sweep)
-        if apart:
-            # What the first look leaves behind is looked through once: its doing.
-            gc.collect()
-        looked = time.process_time()
-        closures = [first, *sweep]
+        closures = list(explorer.sweep())
         ended = time.process_time()
     for one in closures:
         wrong = [made.outcome for made in one.outcomes if _broken(made.outcome)]
         if wrong:
             raise NotClosedError(f"{workload}, {model}, point {one.point}: {wrong}")
-    if not apart:
-        return _summed(workload, model, closures, ended - began)
-    closed = _summed(workload, model, closures[1:], ended - looked)
-    return replace(closed, first=looked - began)
+    return _summed(workload, model, closures, ended - began)
 
 
 def _broken(outcome: object) -> bool:

@@ -443,9 +443,7 @@ class Cell:
             needs=needs and needs[keep:],
         )
 
-    def narrowed(
-        self, members: tuple[_Member, ...] | None, inner: Cell | None
-    ) -> Cell:
+    def narrowed(self, members: tuple[_Member, ...] | None, inner: Cell | None) -> Cell:
         """The same cell with these members, over this undecided oldest content."""
         return Cell(
             self.contents,
@@ -538,7 +536,9 @@ class Cell:
                 continue
             if start <= low:
                 upto = min(stop, low)
-                seen.setdefault(right, []).append((i, j, start, upto, first, last, need))
+                seen.setdefault(right, []).append(
+                    (i, j, start, upto, first, last, need)
+                )
             at = max(start, low + 1)
             end = min(stop, high - 1)
             # Cuts between two differing bytes read the same.
@@ -554,7 +554,9 @@ class Cell:
                     at = upto + 1
             if stop >= high:
                 downto = max(start, high)
-                seen.setdefault(left, []).append((i, j, downto, stop, first, last, need))
+                seen.setdefault(left, []).append(
+                    (i, j, downto, stop, first, last, need)
+                )
         return seen
 
 

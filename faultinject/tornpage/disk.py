@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from tornpage.choices import Chooser
     from tornpage.clock import ClockTimer
     from tornpage.life import Node, SyncFault
+    from tornpage.parts import Parts
     from tornpage.question import View
 
 __all__ = ["Disk", "DiskFile"]
@@ -140,6 +141,10 @@ class Disk:
         self.trace = Trace()
         self._life = life
         self._clock = Clock()
+
+    def remember(self, parts: Parts) -> None:
+        """Keep the answers of parts of questions, which must be about these files."""
+        self._life.parts = parts
 
     @property
     def fail_sync(self) -> SyncFault | None:

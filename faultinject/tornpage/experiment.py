@@ -33,7 +33,7 @@ from tornpage.timeline import kind_of, where
 from tornpage.wording import fault_kinds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     from tornpage.choices import Choice, Tape
     from tornpage.explore import Closure
@@ -198,7 +198,8 @@ class Experiment:
         self.program = program
         self._model = model
         files = subject.prepare(program)
-        self.disk = Disk(files, model)
+        self._parts = None if beginnings is None else beginnings.memory.parts
+        self.disk = self._new_disk(files)
         self.explorer: Explorer | None = None
         self.live: tuple[Violation, ...]
         self.history: Any = None
@@ -221,6 +222,15 @@ class Experiment:
             notice=self._chosen.note,
             beginnings=beginnings,
         )
+
+    def _new_disk(self, files: Mapping[str, bytes]) -> Disk:
+        disk = Disk(files, self._model)
+        if self._parts is not None:
+            # A program that asks about a large file, as recovery does, is told what
+            # other programs on this file were told.
+            self._parts.begin(files)
+            disk.remember(self._parts)
+        return disk
 
     @property
     def operations(self) -> Sequence[Operation]:
@@ -246,9 +256,7 @@ class Experiment:
             chosen.branched = Counter()
         return taken
 
-    def branching(
-        self, closure: Closure, counted: Counter[str]
-    ) -> tuple[str, ...]:
+    def branching(self, closure: Closure, counted: Counter[str]) -> tuple[str, ...]:
         """The reads that a crash point branched on most, and how often."""
         branched = counted.copy()
         for reached in closure.outcomes:
@@ -266,7 +274,7 @@ class Experiment:
 
     def repeats(self) -> bool:
         """Run the program once more: does it do the same to the disk?"""
-        disk = Disk(self.subject.prepare(self.program), self._model)
+        disk = self._new_disk(self.subject.prepare(self.program))
         with contextlib.suppress(Exception):
             self.subject.run(self.program, disk)
         return list(disk.trace) == list(self.disk.trace)

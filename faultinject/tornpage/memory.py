@@ -47,7 +47,6 @@ a wrong "consistent".
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +55,7 @@ from tornpage.choices import ReplayError
 from tornpage.parts import Parts
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from tornpage.disk import Disk
     from tornpage.life import Life, Node

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = ["SOMETIMES", "Shape", "features", "never_seen"]
 
 _MAX_DEPTH: Final = 6
+_BLOCK: Final = 1024
+_NOTHING: Final = bytes(_BLOCK)
 
 SOMETIMES: Final = frozenset(
     {
@@ -127,16 +129,15 @@ class _Pages:
     """The file as the program sees it, page by page."""
 
     def __init__(self) -> None:
-        self._bytes = bytearray()
+        # Only what was written: a program may write behind a gigabyte of others' pages.
+        self._blocks: dict[int, bytes] = {}
         self._size = 0
         self._used: set[int] = set()
 
     def written(self, record: Write, seen: set[str]) -> Meta | None:
         """Take a write in; the meta it wrote, if it wrote one."""
         end = record.offset + len(record.data)
-        if len(self._bytes) < end:
-            self._bytes.extend(bytes(end - len(self._bytes)))
-        self._bytes[record.offset : end] = record.data
+        self._write(record.offset, record.data)
         head = Header.decode(record.data.ljust(PAGE_HEADER_SIZE, b"\0"))
         if head.flags == META:
             try:
@@ -152,6 +153,22 @@ class _Pages:
                 seen.add("page used again")
             self._used.update(numbers)
         return None
+
+    def _write(self, offset: int, data: bytes) -> None:
+        at, low = divmod(offset, _BLOCK)
+        whole = self._read(at * _BLOCK, low) + data
+        behind = at + -(-len(whole) // _BLOCK)
+        whole += self._read(at * _BLOCK + len(whole), -len(whole) % _BLOCK)
+        for number in range(at, behind):
+            begin = (number - at) * _BLOCK
+            self._blocks[number] = whole[begin : begin + _BLOCK]
+
+    def _read(self, start: int, length: int) -> bytes:
+        """Bytes of the file, zeros where nobody has written."""
+        first, behind = start // _BLOCK, -(-(start + length) // _BLOCK)
+        blocks = [self._blocks.get(at, _NOTHING) for at in range(first, behind)]
+        begin = start - first * _BLOCK
+        return b"".join(blocks)[begin : begin + length]
 
     def version(self, meta: Meta, seen: set[str]) -> dict[Path, Shape]:
         """The shapes of all buckets of a version."""
@@ -197,16 +214,13 @@ class _Pages:
         return Shape(depth, len(leaves), overflow, keys), below
 
     def _header(self, pgid: int) -> Header:
-        at = pgid * self._size
-        data = bytes(self._bytes[at : at + PAGE_HEADER_SIZE])
-        # A page that has not been written is all zeros.
-        return Header.decode(data.ljust(PAGE_HEADER_SIZE, b"\0"))
+        return Header.decode(self._read(pgid * self._size, PAGE_HEADER_SIZE))
 
     def _page(self, pgid: int) -> Page:
         at, head = pgid * self._size, self._header(pgid)
 
         def read(start: int, length: int) -> bytes:
-            return bytes(self._bytes[at + start : at + start + length])
+            return self._read(at + start, length)
 
         limit = (head.overflow + 1) * self._size
         decode = decode_branch if head.flags == BRANCH else decode_leaf

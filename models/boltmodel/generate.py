@@ -112,7 +112,7 @@ def universe_of(root: Bucket, seed: int) -> Universe:
     chosen = draw.sample(buckets, min(_SAMPLED_BUCKETS, len(buckets)))
     keys: list[bytes] = []
     for _, bucket in chosen:
-        plain = sorted(k for k, v in bucket.entries.items() if isinstance(v, bytes))
+        plain = bucket.plain_keys()
         keys += draw.sample(plain, min(_SAMPLED_KEYS // len(chosen) + 1, len(plain)))
     fresh = _draw_universe(draw)
     return Universe(

@@ -38,8 +38,10 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
+from boltmodel.overlay import copied
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 
 __all__ = [
     "EMPTY",
@@ -109,21 +111,23 @@ class Bucket:
         "_digest",
         "_names",
         "_plain",
+        "_sorted",
         "entries",
         "frozen",
         "sequence",
     )
 
     def __init__(
-        self, entries: dict[bytes, Entry] | None = None, sequence: int = 0
+        self, entries: MutableMapping[bytes, Entry] | None = None, sequence: int = 0
     ) -> None:
-        self.entries: dict[bytes, Entry] = {} if entries is None else entries
+        self.entries: MutableMapping[bytes, Entry] = {} if entries is None else entries
         self.sequence = sequence
         self.frozen = False
         self._digest: bytes | None = None
         # The sum of the values and the names of the buckets, once asked for.
         self._plain: int | None = None
         self._names: set[bytes] = set()
+        self._sorted: list[bytes] | None = None
 
     def freeze(self) -> Bucket:
         """Make this bucket and everything below it immutable; gives itself."""
@@ -131,14 +135,21 @@ class Bucket:
         # ends the descent.
         if not self.frozen:
             self.frozen = True
-            for entry in self.entries.values():
-                if isinstance(entry, Bucket):
-                    entry.freeze()
+            for _, inner in self.buckets():
+                inner.freeze()
         return self
+
+    def buckets(self) -> list[tuple[bytes, Bucket]]:
+        """The buckets in it by name, in no particular order."""
+        names: Iterable[bytes] = self.entries if self._plain is None else self._names
+        entries = ((name, self.entries[name]) for name in names)
+        return [(name, one) for name, one in entries if isinstance(one, Bucket)]
 
     def thaw(self) -> Bucket:
         """A changeable copy of this bucket; buckets below stay shared."""
-        made = Bucket(dict(self.entries), self.sequence)
+        # What may still change cannot be what another one stands on.
+        entries = copied(self.entries) if self.frozen else dict(self.entries)
+        made = Bucket(entries, self.sequence)
         made._plain, made._names = self._plain, set(self._names)
         return made
 
@@ -169,7 +180,7 @@ class Bucket:
     def total(self) -> int:
         """The sum of all entries."""
         if self._plain is None:
-            self._names = {k for k, v in self.entries.items() if isinstance(v, Bucket)}
+            self._names = {name for name, _ in self.buckets()}
             self._plain = sum(
                 entry_sum(key, entry)
                 for key, entry in self.entries.items()
@@ -188,6 +199,19 @@ class Bucket:
         if self.frozen:
             self._digest = made
         return made
+
+    def plain_keys(self) -> Sequence[bytes]:
+        """The keys of the values, in order."""
+        known = self._sorted
+        if known is None:
+            known = sorted(
+                key
+                for key, entry in self.entries.items()
+                if not isinstance(entry, Bucket)
+            )
+            if self.frozen:
+                self._sorted = known
+        return known
 
     def find(self, path: Path) -> Bucket:
         """The bucket at `path`.
@@ -537,11 +561,7 @@ def walk(root: Bucket) -> Iterator[tuple[Path, Bucket]]:
         path, bucket = pending.pop()
         if path:
             yield path, bucket
-        below = [
-            ((*path, key), entry)
-            for key, entry in bucket.entries.items()
-            if isinstance(entry, Bucket)
-        ]
+        below = [((*path, name), inner) for name, inner in bucket.buckets()]
         pending.extend(sorted(below, key=_path_of, reverse=True))
 
 

@@ -11,7 +11,7 @@ This runs once for every leaf of the crash explorer's tree of choices, tens of
 thousands of times, so it looks at everything exactly once.
 
 There are two ways to look. A database of few pages is walked with the engine's
-cursors and its checker. One of `SURVEYED` pages or more is surveyed (`survey`), which
+cursors and its checker. A larger one is surveyed (`survey`), which
 takes as long as what has changed; what the survey does not find in order is walked
 as well, to be told in words. Which way it is depends on the high-water mark alone:
 recovery asks a disk the same things whoever explores it.
@@ -45,7 +45,7 @@ from boltmodel.model import (
     observe,
     observe_bucket,
 )
-from boltmodel.survey import Whole
+from boltmodel.survey import survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,12 +55,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["FORWARD_BUCKET", "SURVEYED", "Look", "Sight", "look", "recover"]
-
-SURVEYED: Final = 64
-"""Pages of a database from which on it is surveyed. Most that programs make have fewer,
-and after their crashes cursors are to be walked as well. Measured: with everything
-surveyed the default run takes 1.2 times as long."""
+__all__ = ["FORWARD_BUCKET", "Look", "Sight", "look", "recover"]
 
 # The bucket the commit after recovery writes to. It sorts before all others, so
 # the commit rewrites the leftmost leaf.
@@ -127,13 +122,9 @@ def _walked(tx: Tx) -> Look:
 def _sight(db: DB, disk: Disk) -> Sight:
     """See everything, the way that is right for its size; errors as for `look`."""
     with db.view() as tx:
-        meta = tx.meta
-        if meta.high_water_mark >= SURVEYED:
-            file = disk.open(DATABASE, read_only=True)
-            total: int | None = file.ask(Whole.of(meta))  # type: ignore[arg-type]
-            file.close()
-            if total is not None:
-                return Sight(tx.id, total)
+        total = survey(disk, DATABASE, tx.meta)
+        if total is not None:
+            return Sight(tx.id, total)
         seen = _walked(tx)
     return Sight(seen.txid, seen.content.total, seen.problems, seen.content)
 

@@ -49,9 +49,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from shearbolt.format import Branch, Meta
+    from shearbolt.storage import Storage
     from tornpage.question import View
 
-__all__ = ["FreePages", "Pages", "Subtree", "Tree", "Whole", "page_sum"]
+__all__ = [
+    "SURVEYED",
+    "FreePages",
+    "Pages",
+    "Subtree",
+    "Tree",
+    "Whole",
+    "page_sum",
+    "survey",
+]
+
+SURVEYED: Final = 64
+"""Pages of a database from which on it is surveyed. Most that programs make have fewer,
+and after their crashes cursors are to be walked as well. Measured: with everything
+surveyed the default run takes 1.2 times as long."""
 
 MOST_PAGES: Final = 1 << 24
 """A database of more pages is looked at in full: see the module's head."""
@@ -144,6 +159,27 @@ class Whole(NamedTuple):
         if pages != self.high_water_mark or (used - every) % _PRIME:
             return None
         return tree.content
+
+
+def survey(storage: Storage, path: str, meta: Meta) -> int | None:
+    """The content of a database of which everything is as it should be.
+
+    Args:
+        storage: Where the file is; of a kind that answers questions (`DiskFile.ask`).
+        path: The file.
+        meta: The version.
+
+    Returns:
+        The sum of the root bucket's entries; None: it is to be looked at in full.
+    """
+    if meta.high_water_mark < SURVEYED:
+        return None
+    file = storage.open(path, read_only=True)
+    ask = getattr(file, "ask", None)
+    try:
+        return None if ask is None else ask(Whole.of(meta))
+    finally:
+        file.close()
 
 
 class FreePages(NamedTuple):

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 import pytest
 
 import shearbolt
-from boltmodel import recovery, survey
+from boltmodel import survey
 from boltmodel.interpret import DATABASE
 from boltmodel.model import Bucket, OrderError, observe
 from boltmodel.mutants import mutant
@@ -247,7 +247,7 @@ def test_pages_add_up_in_any_order_and_once_each():
 
 def outcomes(program, pages, monkeypatch, files=None):
     """The outcomes at each crash point when `pages` and more are surveyed."""
-    monkeypatch.setattr(recovery, "SURVEYED", pages)
+    monkeypatch.setattr(survey, "SURVEYED", pages)
     subject = ShearboltSubject()
     model = CrashModel(tear="byte")
     disk = Disk(files, model)
