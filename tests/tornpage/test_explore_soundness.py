@@ -224,7 +224,7 @@ def second_crash(seed, models=MODELS):
 
     reached = set()
     chooser = Enumerator()
-    for _ in range(3_000):
+    for _ in range(1_000):
         disk = explorer.disk(point, chooser)
         again(disk)
         reached.add(recover(disk.crash(chooser, ended)))
