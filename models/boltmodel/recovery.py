@@ -82,24 +82,23 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one opening showed, in full or as sums.
+    """What one opening showed.
 
     Attributes:
         txid: The transaction.
-        total: The sum of the root bucket's entries.
+        shown: Everything, or the sum of the root bucket's entries when it was surveyed.
         problems: What the checker said.
-        content: Everything; None when it was surveyed.
     """
 
     txid: int
-    total: int
+    shown: Bucket | int
     problems: tuple[str, ...] = ()
-    content: Bucket | None = None
 
     @property
     def digest(self) -> bytes:
         """The digest of the content."""
-        return bucket_digest(0, self.total)
+        shown = self.shown
+        return bucket_digest(0, shown) if isinstance(shown, int) else shown.digest
 
 
 def look(db: DB) -> Look:
@@ -126,7 +125,7 @@ def _sight(db: DB, disk: Disk) -> Sight:
         if total is not None:
             return Sight(tx.id, total)
         seen = _walked(tx)
-    return Sight(seen.txid, seen.content.total, seen.problems, seen.content)
+    return Sight(seen.txid, seen.content, seen.problems)
 
 
 def recover(disk: Disk, *, forward: bool = True) -> Outcome:
@@ -160,7 +159,7 @@ def recover(disk: Disk, *, forward: bool = True) -> Outcome:
         problems=first.problems,
         again=again,
         progress=progress,
-        content=first.content,
+        content=first.shown if isinstance(first.shown, Bucket) else None,
     )
 
 
@@ -171,7 +170,7 @@ def _second_opening(db: DB, disk: Disk, first: Sight) -> str:
         second = _sight(reopened, disk)
     if first.txid != second.txid:
         return f"transaction {first.txid}, then transaction {second.txid}"
-    differs = _differs(first.content, second, first.total)
+    differs = _differs(first.shown, second)
     if differs:
         return differs
     if first.problems != second.problems:
@@ -186,7 +185,7 @@ def _one_more_commit(db: DB | None, disk: Disk, before: Sight) -> str:
     """
     live = shearbolt.open(DATABASE, storage=disk) if db is None else db
     with live, live.update() as tx:
-        expected, total = _with_forward(before, tx)
+        expected = _with_forward(before.shown, tx)
         bucket = tx.create_bucket_if_not_exists(FORWARD_BUCKET)
         bucket.put(_FORWARD_KEY, _FORWARD_VALUE)
     # A handle of its own: the page cache of the first one would show what was
@@ -195,35 +194,36 @@ def _one_more_commit(db: DB | None, disk: Disk, before: Sight) -> str:
         after = _sight(fresh, disk)
     if after.problems:
         return f"the checker then says: {after.problems[0]}"
-    differs = _differs(expected, after, total)
+    differs = _differs(expected, after)
     if differs:
         return f"the content is then not the promised one, first at {differs}"
     return ""
 
 
-def _with_forward(before: Sight, tx: Tx) -> tuple[Bucket | None, int]:
-    """What is there after one more commit, and its sum."""
-    if before.content is not None:
-        model = ModelTx(before.content)
+def _with_forward(before: Bucket | int, tx: Tx) -> Bucket | int:
+    """What is there after one more commit, everything or the sum."""
+    if isinstance(before, Bucket):
+        model = ModelTx(before)
         model.ensure((FORWARD_BUCKET,))
         model.put((FORWARD_BUCKET,), _FORWARD_KEY, _FORWARD_VALUE)
-        expected = model.commit()
-        return expected, expected.total
-    total, old = before.total, Bucket()
+        return model.commit()
+    total, old = before, Bucket()
     # Left by an earlier recovery of the same file.
     with suppress(shearbolt.BucketNotFoundError):
         old = observe_bucket(tx.bucket(FORWARD_BUCKET))
         total -= entry_sum(FORWARD_BUCKET, old)
     new = old.thaw()
     new.store(_FORWARD_KEY, _FORWARD_VALUE)
-    return None, total + entry_sum(FORWARD_BUCKET, new)
+    return total + entry_sum(FORWARD_BUCKET, new)
 
 
-def _differs(promised: Bucket | None, found: Sight, total: int) -> str:
-    """How what was found differs from what has this sum; "" when it does not."""
-    if promised is not None and found.content is not None:
-        return str(difference(promised, found.content) or "")
-    digest = bucket_digest(0, total)
+def _differs(promised: Bucket | int, found: Sight) -> str:
+    """How what was found differs from what was promised; "" when it does not."""
+    if isinstance(promised, Bucket):
+        if isinstance(found.shown, Bucket):
+            return str(difference(promised, found.shown) or "")
+        promised = promised.total
+    digest = bucket_digest(0, promised)
     if digest == found.digest:
         return ""
     return f"digest {digest.hex()[:12]}, then {found.digest.hex()[:12]}"

@@ -49,8 +49,8 @@ DRAWN = drawn_models(1, 100)
 NAMES = ("a", "b", "d/c")
 # More take longer than they teach; a long search may ask for 10,000.
 IMAGES = int(os.environ.get("TORNPAGE_TEST_IMAGES", "800"))
-# A crash point of as many images takes fewer executions, most often; one that takes more
-# is not compared, and three of those took most of the time.
+# A crash point of as many images takes fewer executions, most often; one of more is not
+# compared, and three of those took most of the time.
 _CAP = 4 * IMAGES
 
 
