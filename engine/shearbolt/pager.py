@@ -550,7 +550,7 @@ class Pager:
             StorageError: The system reports an error (ENOSPC, EIO, ...); any
                 part may have been written.
         """
-        rest = list(buffers)
+        rest = buffers
         while rest:
             try:
                 done = self.file.pwritev(rest, offset)
@@ -567,6 +567,7 @@ class Pager:
             if done == sum(map(len, rest)):
                 return
             offset += done
+            rest = list(rest)
             whole = 0
             while whole < len(rest) and done >= len(rest[whole]):
                 done -= len(rest[whole])
