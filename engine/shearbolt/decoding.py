@@ -122,7 +122,7 @@ def decode_usual_leaf(pgid: int, data: bytes, at: int, page_size: int) -> Leaf |
     if buckets or start + length > page_size or at + start + length > len(data):
         return None
     parts = cut(data, at + start)
-    return Leaf(pgid, 0, parts[0::2], parts[1::2], cost)
+    return Leaf(pgid, 0, parts[0::2], parts[1::2], cost, False)
 
 
 def names_buckets(table: bytes) -> bool:

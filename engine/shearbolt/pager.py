@@ -184,22 +184,25 @@ class Pager:
         if page is None:
             page = self._old.pop(pgid, None)
             if page is None:
+                # As `keep`: a call less for every page of a cold scan.
                 page = self._from_file(pgid, high_water_mark)
-                self._require_order(page)
-                self.keep(page)
+                self.young[pgid] = page
+                self._spent += page.cost
+                if self._spent > self._budget:
+                    self._shrink()
             else:
                 self.young[pgid] = page
         return page
 
     def glance(self, pgid: int, high_water_mark: int) -> Page:
         """As `page`, to read it once: when the cache is full it may not be kept."""
+        if not self._full:
+            return self.page(pgid, high_water_mark)
         asked = self._asked
-        kept = pgid in self.young or pgid in self._old
-        if kept or not self._full or pgid in asked:
+        if pgid in self.young or pgid in self._old or pgid in asked:
             asked.discard(pgid)
             return self.page(pgid, high_water_mark)
         page = self._from_file(pgid, high_water_mark)
-        self._require_order(page)
         if not page.is_leaf:
             self.keep(page)
         else:
@@ -208,24 +211,24 @@ class Pager:
             asked.add(pgid)
         return page
 
-    def _require_order(self, page: Page) -> None:
-        """Searching unsorted keys would miss some of them without a word.
-
-        Only here, on the way into the cache: the checker reads around it, so
-        as to name every key that is out of place. 25 ns a key, once.
-        """
+    def _from_file(self, pgid: int, high_water_mark: int) -> Page:
+        """As `read_page`, with wide reads where they are allowed, and keys in order."""
+        page: Page | None
+        if self._window is None or not 2 <= pgid < high_water_mark:
+            page = self.read_page(pgid, high_water_mark)
+        else:
+            data, at = self._window.around(pgid * self.page_size)
+            page = decode_usual_leaf(pgid, data, at, self.page_size)
+            if page is None:
+                page = self.read_page(pgid, high_water_mark, data, at)
+        # Searching unsorted keys would miss some of them without a word. Only here, on
+        # the way into the cache: the checker reads around it, so as to name every key
+        # that is out of place. 25 ns a key, once.
         behind = iter(page.keys)
         next(behind, None)
         if not all(map(lt, page.keys, behind)):
-            raise self.corrupt(page.pgid, "its keys are not in ascending order")
-
-    def _from_file(self, pgid: int, high_water_mark: int) -> Page:
-        """As `read_page`, with wide reads where they are allowed."""
-        if self._window is None or not 2 <= pgid < high_water_mark:
-            return self.read_page(pgid, high_water_mark)
-        data, at = self._window.around(pgid * self.page_size)
-        leaf = decode_usual_leaf(pgid, data, at, self.page_size)
-        return leaf or self.read_page(pgid, high_water_mark, data, at)
+            raise self.corrupt(pgid, "its keys are not in ascending order")
+        return page
 
     def read_page(
         self, pgid: int, high_water_mark: int, known: bytes = b"", at: int = 0
@@ -261,7 +264,6 @@ class Pager:
         page = self.young.get(pgid) or self._old.get(pgid)
         if page is None:
             page = self._from_file(pgid, high_water_mark)
-            self._require_order(page)
         return page
 
     def around(self, pgid: int, high_water_mark: int) -> tuple[bytes, int]:
