@@ -44,6 +44,7 @@ from shearbolt.decoding import (
     decode_freelist,
     decode_leaf,
     decode_usual_leaf,
+    decode_usual_leaves,
     names_buckets,
 )
 from shearbolt.errors import CorruptPageError, StorageError
@@ -54,10 +55,13 @@ from shearbolt.format import (
     HEADER,
     LEAF,
     PAGE_HEADER_SIZE,
+    PLACE_COST,
     BucketValue,
     FormatError,
     Header,
     Page,
+    index_entries,
+    index_places,
     page_kind,
 )
 from shearbolt.window import Window
@@ -210,6 +214,26 @@ class Pager:
                 asked.clear()
             asked.add(pgid)
         return page
+
+    def take_in(self, ids: Sequence[int], high_water_mark: int) -> None:
+        """Put those of these leaves into the cache that have been read anyway.
+
+        Not when it is full: then not every leaf comes into it, see `glance`.
+        """
+        if self._window is None or self._full:
+            return
+        data, start = self._window.piece()
+        young, old = self.young, self._old
+        new = [
+            pgid
+            for pgid in ids
+            if pgid < high_water_mark and pgid not in young and pgid not in old
+        ]
+        for leaf in decode_usual_leaves(new, data, start, self.page_size):
+            young[leaf.pgid] = leaf
+            self._spent += leaf.cost
+        if self._spent > self._budget:
+            self._shrink()
 
     def _from_file(self, pgid: int, high_water_mark: int) -> Page:
         """As `read_page`, with wide reads where they are allowed, and keys in order."""
@@ -445,8 +469,8 @@ class Pager:
 
     def _enlarged(self, root: Branch, more: int) -> dict[bytes, bytes] | None:
         """A root's index with room for more pairs; None when there is none left."""
-        places = _places(len(root.pairs or ()) + more)
-        cost = _PLACE_COST * (places - _places(root.room))
+        places = index_places(len(root.pairs or ()) + more)
+        cost = PLACE_COST * (places - index_places(root.room))
         if self._spent + cost > self._budget:
             return None
         pairs = root.pairs
@@ -454,7 +478,7 @@ class Pager:
             pairs = root.pairs = {}
             self._indexed[id(root)] = root
         self._spent += cost
-        root.room = _entries(places)
+        root.room = index_entries(places)
         return pairs
 
     def drop_indexes(self, freed: Callable[[int], bool] | None = None) -> None:
@@ -467,7 +491,7 @@ class Pager:
             if self._indexed.pop(name, None) is not None:
                 if freed is not None:
                     self._judge(root)
-                self._spent -= _PLACE_COST * _places(root.room)
+                self._spent -= PLACE_COST * index_places(root.room)
                 root.pairs = root.wait = None
                 root.room = 0
 
@@ -625,18 +649,3 @@ class Pager:
                 continue
             except OSError as error:
                 raise StorageError.of(error, operation, self.path) from error
-
-
-# A dict of n pairs has a power of two of places, of which it uses two thirds, and takes
-# 20 bytes for each of them beside its keys and values: 30 to 60 a pair. While it grows
-# the old places exist too.
-_PLACE_COST: Final = 20
-
-
-def _places(pairs: int) -> int:
-    return pairs and 1 << max(3, (pairs * 3 // 2).bit_length())
-
-
-def _entries(places: int) -> int:
-    """The most pairs for which a dict has so many places."""
-    return (2 * places - 1) // 3

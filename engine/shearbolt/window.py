@@ -102,6 +102,11 @@ class Window:
             self._kept = (data, first, writes)
         return data, offset - first
 
+    def piece(self) -> tuple[bytes, int]:
+        """The bytes read last, and their place; none when they have changed since."""
+        data, start, writes = self._kept
+        return (data, start) if writes == self._writes else (b"", 0)
+
     def written(self) -> None:
         """The file has been written to: what was read before is not used again."""
         self._writes += 1
