@@ -282,11 +282,12 @@ def _load(
         raise _refusal(found.fault, path)
     pager = Pager(file, path, live.page_size, cache_size)
     identity = pager.identity()
-    unknown = doubt.doubt_about(storage, identity)
+    doubts = doubt.known(storage)
+    unknown = doubt.doubt_about(doubts, identity)
     if unknown is not None:
         live = unknown.live
         if not read_only:
-            doubt.heal(storage, pager, identity)
+            doubt.heal(doubts, pager, identity)
     needed = live.high_water_mark * live.page_size
     size = probe.file_size()
     if size < needed:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from itertools import accumulate
-from operator import add
+from operator import add, lt
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.format import (
@@ -36,7 +36,7 @@ from shearbolt.format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = [
     "decode_branch",
@@ -44,6 +44,7 @@ __all__ = [
     "decode_freelist",
     "decode_leaf",
     "decode_usual_leaf",
+    "decode_usual_leaves",
     "names_buckets",
     "table_content",
 ]
@@ -122,7 +123,42 @@ def decode_usual_leaf(pgid: int, data: bytes, at: int, page_size: int) -> Leaf |
     if buckets or start + length > page_size or at + start + length > len(data):
         return None
     parts = cut(data, at + start)
-    return Leaf(pgid, 0, parts[0::2], parts[1::2], cost)
+    return Leaf(pgid, 0, parts[0::2], parts[1::2], cost, False)
+
+
+def decode_usual_leaves(
+    ids: Iterable[int], data: bytes, start: int, page_size: int
+) -> Iterator[Leaf]:
+    """Those of these leaf pages of which the same is quickly said, keys in order.
+
+    Calls for every single page are a ninth of a cold scan. What is wrong with the
+    others is not said: whoever comes to them finds out.
+
+    Args:
+        ids: Pages.
+        data: A piece of the file.
+        start: Its place there.
+        page_size: Bytes a page.
+    """
+    last = len(data) - page_size
+    for pgid in ids:
+        at = pgid * page_size - start
+        if not 0 <= at <= last:
+            continue
+        stamp, flags, count, overflow = HEADER.unpack_from(data, at)
+        table = at + PAGE_HEADER_SIZE
+        layout = _layouts.get(data[table : table + ELEMENT_SIZE * count])
+        if layout is None or stamp != pgid or flags != LEAF or overflow:
+            continue
+        cut, begin, length, buckets, cost = layout
+        if buckets or begin + length > page_size:
+            continue
+        parts = cut(data, at + begin)
+        keys = parts[0::2]
+        behind = iter(keys)
+        next(behind, None)
+        if all(map(lt, keys, behind)):
+            yield Leaf(pgid, 0, keys, parts[1::2], cost, False)
 
 
 def names_buckets(table: bytes) -> bool:

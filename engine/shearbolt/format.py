@@ -84,6 +84,12 @@ HEADER: Final = struct.Struct("<QHHI")
 """A page header's fields: page id, flags, count, overflow."""
 _META: Final = struct.Struct("<IIIIQQQQQQ")
 _META_SUM_AT: Final = 56
+_META_HEAD: Final = 16
+"""Bytes of magic, version, page size and flags: the same in every meta of a file."""
+
+# Their checksums: the rest of a meta takes 1.5 us less to sum up so.
+_head_sums: Final[dict[bytes, int]] = {}
+_MAX_HEADS: Final = 16
 
 _FNV_OFFSET: Final = 0xCBF29CE484222325
 _FNV_PRIME: Final = 0x100000001B3
@@ -126,13 +132,16 @@ class BucketValue(bytes):
     __slots__ = ()
 
 
-def fnv1a(data: bytes) -> int:
+def fnv1a(data: bytes, h: int = _FNV_OFFSET) -> int:
     """64-bit FNV-1a, the meta page's checksum (Go hash/fnv New64a).
 
     A zero byte only multiplies, so zeros, most of a meta, are counted and take one
     step together: 2.7 us instead of 5.1.
+
+    Args:
+        data: The bytes.
+        h: The checksum of those before them.
     """
-    h = _FNV_OFFSET
     zeros = 0
     for byte in data:
         if byte:
@@ -218,7 +227,13 @@ class Meta:
             MAGIC, VERSION, self.page_size, self.flags, self.root, self.sequence,
             self.freelist, self.high_water_mark, self.txid, 0,
         )[:_META_SUM_AT]  # fmt: skip
-        return body + fnv1a(body).to_bytes(8, "little")
+        head = body[:_META_HEAD]
+        known = _head_sums.get(head)
+        if known is None:
+            if len(_head_sums) >= _MAX_HEADS:
+                _head_sums.clear()
+            known = _head_sums[head] = fnv1a(head)
+        return body + fnv1a(body[_META_HEAD:], known).to_bytes(8, "little")
 
     def encode_page(self, slot: int) -> bytes:
         """The whole page: header, meta, zeros."""
@@ -314,7 +329,6 @@ class Leaf(Page):
         keys: tuple[bytes, ...],
         values: tuple[bytes, ...],
         cost: int,
-        *,
         has_buckets: bool = False,
     ) -> None:
         self.pgid = pgid
@@ -389,6 +403,22 @@ _PAIR_COST: Final = 96
 def leaf_cost(count: int, content: int) -> int:
     """Memory of a decoded leaf of so many pairs and so many bytes of content."""
     return _OBJECT_COST + count * _PAIR_COST + content
+
+
+# A dict of n pairs has a power of two of places, of which it uses two thirds, and takes
+# 20 bytes for each of them beside its keys and values: 30 to 60 a pair. While it grows
+# the old places exist too.
+PLACE_COST: Final = 20
+
+
+def index_places(pairs: int) -> int:
+    """How many places a dict of so many pairs has."""
+    return pairs and 1 << max(3, (pairs * 3 // 2).bit_length())
+
+
+def index_entries(places: int) -> int:
+    """The most pairs for which a dict has so many places."""
+    return (2 * places - 1) // 3
 
 
 def empty_database(page_size: int) -> bytes:

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from itertools import compress, islice, repeat
 from operator import add, lt, ne, sub
 from typing import TYPE_CHECKING
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["ArrayFreelist", "FreelistError", "HashmapFreelist", "make_freelist"]
 
 _FOREVER = 0xFFFF_FFFF_FFFF_FFFF
+_FEW = 16
+"""Up to here a loop over single ids beats the calls that make runs of a million."""
 _MAX_STALE = 1024
 """Entries for runs that are gone: the heaps may hold this many, or twice the runs."""
 
@@ -82,8 +84,11 @@ class ArrayFreelist:
         self._starts: dict[int, int] = {}
         # Where runs begin, lowest first: heaps for all runs, and for those of
         # each length. They may name runs that are gone; `_lengths` decides.
+        # Runs that are not in a heap of their length yet are in `_late`: most
+        # commits take single pages only and never look there.
         self._lowest: list[int] = []
         self._of_length: dict[int, list[int]] = {}
+        self._late: list[int] = []
         self._noted = 0
         self._free_count = 0
         # Free and pending pages together: what the file says.
@@ -107,6 +112,11 @@ class ArrayFreelist:
         self._index()
 
     # -- counts --
+
+    def counts(self) -> tuple[int, int]:
+        """`free_count` and `pending_count`."""
+        free = self._free_count
+        return free, len(self._listed) - free
 
     @property
     def free_count(self) -> int:
@@ -150,7 +160,10 @@ class ArrayFreelist:
         if not start:
             return 0
         self._remove(start, count)
-        self._listed.remove(start, count)
+        if count == 1:
+            self._listed.discard(start)
+        else:
+            self._listed.remove(start, count)
         self._taken.append((start, count))
         self._allocated_by[start] = txid
         return start
@@ -272,8 +285,20 @@ class ArrayFreelist:
         self._release_ids(released)
 
     def _release_ids(self, released: list[int]) -> None:
-        for start, length in zip(*_runs(sorted(released)), strict=True):
-            self._add_run(start, length)
+        released.sort()
+        if len(released) > _FEW:
+            for start, length in zip(*_runs(released), strict=True):
+                self._add_run(start, length)
+            return
+        start = end = 0
+        for pgid in released:
+            if pgid != end:
+                if start:
+                    self._add_run(start, end - start)
+                start = pgid
+            end = pgid + 1
+        if start:
+            self._add_run(start, end - start)
 
     # -- runs --
 
@@ -283,6 +308,7 @@ class ArrayFreelist:
             while lowest and lowest[0] not in lengths:
                 heappop(lowest)
             return lowest[0] if lowest else 0
+        self._sort_in()
         firsts = [
             self._first_of(length)
             for length in list(self._of_length)
@@ -303,10 +329,23 @@ class ArrayFreelist:
     def _remove(self, start: int, count: int) -> None:
         """Cut the first `count` pages off the run at `start`."""
         length = self._lengths.pop(start)
-        del self._starts[start + length]
         self._free_count -= count
-        if length > count:
-            self._note(start + count, length - count)
+        if length == count:
+            del self._starts[start + length]
+            return
+        rest = start + count
+        self._lengths[rest] = length - count
+        self._starts[start + length] = rest
+        lowest = self._lowest
+        if lowest[0] == start:
+            # The rest takes its place in the heap, as the lowest run again.
+            heapreplace(lowest, rest)
+        else:
+            heappush(lowest, rest)
+        self._late.append(rest)
+        self._noted += 1
+        if self._noted > _MAX_STALE:
+            self._drop_stale()
 
     def _add_run(self, start: int, length: int) -> None:
         """Add pages that are not free, joining the runs beside them."""
@@ -324,22 +363,32 @@ class ArrayFreelist:
     def _note(self, start: int, length: int) -> None:
         self._lengths[start] = length
         self._starts[start + length] = start
+        heappush(self._lowest, start)
+        self._late.append(start)
         self._noted += 1
+        if self._noted > _MAX_STALE:
+            self._drop_stale()
+
+    def _drop_stale(self) -> None:
+        """Make the heaps anew when most of what is in them is gone."""
         if self._noted > 2 * len(self._lengths) + _MAX_STALE:
             self._index()
-            return
-        heappush(self._lowest, start)
-        heap = self._of_length.get(length)
-        if heap is None:
-            self._of_length[length] = [start]
-        else:
-            heappush(heap, start)
+
+    def _sort_in(self) -> None:
+        """Put what was noted since into the heaps by length."""
+        of_length = self._of_length
+        for start in self._late:
+            length = self._lengths.get(start)
+            if length is not None:
+                heappush(of_length.setdefault(length, []), start)
+        self._late = []
 
     def _index(self) -> None:
         """Make the heaps anew, without runs that are gone. Sorted is a heap."""
         starts = self._lowest = sorted(self._lengths)
         lengths = list(map(self._lengths.__getitem__, starts))
         self._noted = len(starts)
+        self._late = []
         # Stable: runs of one length stay in the order of their addresses.
         order = sorted(range(len(starts)), key=lengths.__getitem__)
         sorted_starts = list(map(starts.__getitem__, order))
@@ -355,6 +404,7 @@ class HashmapFreelist(ArrayFreelist):
     """Free pages; a run of exactly the right length is allocated first."""
 
     def _find(self, count: int) -> int:
+        self._sort_in()
         longer = sorted(length for length in self._of_length if length > count)
         return next(filter(None, map(self._first_of, (count, *longer))), 0)
 

@@ -166,6 +166,7 @@ class DB:
         self.storage: Final = storage
         self.identity: Final = pager.identity()
         self._pid: Final = storage.pid()
+        self._doubts: Final = doubt.known(storage)
         self._meta = meta
         self._state: Final = storage.mutex()
         self._writer: Final = storage.mutex()
@@ -210,7 +211,7 @@ class DB:
         """Use this freelist; called once, while the database is opened."""
         self.freelist = freelist
         self.freelist_loaded = True
-        self._free_pages = (freelist.free_count, freelist.pending_count)
+        self._free_pages = freelist.counts()
 
     # -- transactions --
 
@@ -265,9 +266,13 @@ class DB:
         result: T = self._batcher.run(self, function)
         return result
 
+    # That this is no fork was seen by `begin`. A thread in the middle of one of these
+    # does not come along into a child.
+
     def _begin_read(self) -> Tx:
         with self._state:
-            self.require_open()
+            if not self._open:
+                raise DatabaseNotOpenError
             meta = self._meta
             tx = Tx(self, meta, meta.txid, writable=False)
             # The collector drops it from the list by way of `_lost`.
@@ -280,11 +285,15 @@ class DB:
         if self.read_only:
             raise DatabaseReadOnlyError
         thread = self.storage.thread_id()
-        self._require_no_writer_here(thread)
-        self._wait_for_writer()
+        if self._writer_thread == thread:
+            self._require_no_writer_here(thread)
+        if not self._writer.acquire(blocking=False):
+            self._wait_for_writer()
         try:
-            self._collect_lost()
-            self.require_open()
+            if self._lost:
+                self._collect_lost()
+            if not self._open:
+                raise DatabaseNotOpenError
             self._require_healthy()
             if self._meta.txid >= MAX_TXID:
                 raise InvalidDatabaseError(
@@ -293,7 +302,8 @@ class DB:
                     path=self.path,
                 )
             with self._state:
-                self.require_open()
+                if not self._open:
+                    raise DatabaseNotOpenError
                 txid = self._meta.txid + 1
                 tx = Tx(self, self._meta, txid, writable=True)
                 self.freelist.release(self._readers.values())
@@ -316,8 +326,6 @@ class DB:
             )
 
     def _wait_for_writer(self) -> None:
-        if self._writer.acquire(blocking=False):
-            return
         patience = _PATIENCE
         while not self._writer.acquire(timeout=patience):
             gc.collect()
@@ -339,7 +347,7 @@ class DB:
         """Raise when writing would be unsound; heal a meta slot in doubt."""
         if self._failed:
             raise DatabaseFailedError(self._failed)
-        if doubt.doubt_about(self.storage, self.identity) is not None:
+        if doubt.doubt_about(self._doubts, self.identity) is not None:
             with self.committing:
                 self.require_open()
                 self.heal()
@@ -348,7 +356,7 @@ class DB:
         """A transaction has ended; called by it, once or more often."""
         # Without its reference the transaction can't be taken for a lost one.
         handle, tx.handle = tx.handle, None
-        if handle is None or self._forked():
+        if handle is None or self.storage.pid() != self._pid:
             return
         if tx.writable:
             self._end_write(handle, rolled_back=rolled_back)
@@ -371,7 +379,7 @@ class DB:
                 self.freelist.rollback(txid)
             else:
                 self.freelist.commit()
-            self._free_pages = (self.freelist.free_count, self.freelist.pending_count)
+            self._free_pages = self.freelist.counts()
         finally:
             self._writer.release()
 
@@ -488,15 +496,16 @@ class DB:
         """
         old = self._meta
         unknown = doubt.Doubt(old, meta.slot, self.pager.file)
-        doubt.begin(self.storage, self.identity, unknown)
+        doubts, identity = self._doubts, self.identity
+        doubt.begin(doubts, identity, unknown)
         try:
             self._write_meta(meta)
             with self._state:
                 self._meta = meta
-            doubt.end(self.storage, self.identity)
+            doubt.end(doubts, identity)
         except BaseException:
             self._meta = old
-            doubt.begin(self.storage, self.identity, unknown)
+            doubt.begin(doubts, identity, unknown)
             try:
                 self.heal()
             except DatabaseFailedError as error:
@@ -514,7 +523,7 @@ class DB:
         Raises:
             DatabaseFailedError: That failed too; a later call may succeed.
         """
-        doubt.heal(self.storage, self.pager, self.identity)
+        doubt.heal(self._doubts, self.pager, self.identity)
 
     def sync(self) -> None:
         """Make all commits durable; needed only after commits with `no_sync`.
@@ -611,7 +620,7 @@ class DB:
         # Closing the descriptor under it could make it read another file, so
         # then it is closed when the last such read lets go of it. The same
         # holds for a file that is in doubt.
-        in_use = in_use or (doubt.doubt_about(self.storage, self.identity) is not None)
+        in_use = in_use or (doubt.doubt_about(self._doubts, self.identity) is not None)
         self.pager = Pager(_ClosedFile(), self.path, self.page_size)
         try:
             try:
@@ -631,7 +640,7 @@ class DB:
         """
         if not self._open:
             raise DatabaseNotOpenError
-        if self._forked():
+        if self.storage.pid() != self._pid:
             raise ForkedError(
                 f"{self.path} was opened in another process: open it anew in this one"
             )

@@ -34,6 +34,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
+from shearbolt.errors import TxClosedError
 from shearbolt.format import Branch, BucketValue
 from shearbolt.pager import EIGHTHS, MAX_DEPTH
 
@@ -96,8 +97,9 @@ def fetch(tx: Tx, pgid: int) -> Page:
         TxClosedError: The transaction has ended.
         CorruptPageError: The page is damaged.
     """
-    tx.require_open()
-    return tx.db.pager.glance(pgid, tx.meta.high_water_mark)
+    if tx.closed:
+        raise TxClosedError
+    return tx.db.pager.glance(pgid, tx._meta.high_water_mark)
 
 
 def _leaves(cached: dict[int, Page], root: Page, key: bytes) -> int:

@@ -158,7 +158,12 @@ class NewPages:
         return pgid
 
     def write_leaf(
-        self, keys: Sequence[bytes], values: Sequence[bytes], content: int
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        content: int,
+        *,
+        plain: bool = False,
     ) -> int:
         """Put a leaf's pairs, sorted, into new pages.
 
@@ -166,20 +171,18 @@ class NewPages:
             keys: Its keys.
             values: One a key.
             content: Bytes the elements take, their headers included.
+            plain: It is known that no value is a bucket.
 
         Returns:
             The page's id.
         """
         pgid, overflow = self._allocate_run(PAGE_HEADER_SIZE + content)
-        has_buckets = BucketValue in map(type, values)
+        has_buckets = not plain and BucketValue in map(type, values)
         data = encode_leaf(pgid, overflow, keys, values, has_buckets)
         cost = leaf_cost(len(keys), content - ELEMENT_SIZE * len(keys))
-        page = Leaf(
-            pgid, overflow, tuple(keys), tuple(values),
-            has_buckets=has_buckets,
-            cost=cost,
-        )  # fmt: skip
-        self._add_page(page, data)
+        page = Leaf(pgid, overflow, tuple(keys), tuple(values), cost, has_buckets)
+        self.encoded[pgid] = data
+        self.decoded.append(page)
         return pgid
 
     def write_branch(
@@ -195,7 +198,8 @@ class NewPages:
             data = encode_branch(pgid, overflow, keys, children)
         except FormatError as error:
             raise self._db.pager.corrupt(pgid, str(error)) from None
-        self._add_page(Branch(pgid, overflow, list(keys), list(children), data), data)
+        self.encoded[pgid] = data
+        self.decoded.append(Branch(pgid, overflow, list(keys), list(children), data))
         return pgid
 
     def write_moved(self, old: Branch, children: list[int], moved: list[int]) -> int:
@@ -217,16 +221,13 @@ class NewPages:
             raise self._db.pager.corrupt(pgid, OWN_CHILD)
         places = [(index, children[index]) for index in moved]
         data = encode_moved(old.data, pgid, overflow, places)
-        self._add_page(Branch(pgid, overflow, old.keys, children, data), data)
+        self.encoded[pgid] = data
+        self.decoded.append(Branch(pgid, overflow, old.keys, children, data))
         return pgid
 
     def _allocate_run(self, size: int) -> tuple[int, int]:
         count = -(-size // self.page_size)
         return self._allocate(count), count - 1
-
-    def _add_page(self, page: Page, data: bytes) -> None:
-        self.encoded[page.pgid] = data
-        self.decoded.append(page)
 
     def _allocate(self, count: int) -> int:
         """Consecutive pages from the freelist, or from behind the last one."""

@@ -432,8 +432,11 @@ class Node:
         return root
 
     def _spill_subtree(self) -> None:
-        if self.nodes:
-            for node in sorted(self.nodes, key=_key):
+        nodes = self.nodes
+        if nodes:
+            if len(nodes) > 1:
+                nodes = sorted(nodes, key=_key)
+            for node in nodes:
                 if node.pgid:
                     node._spill_subtree()
         self._spill_pieces()
@@ -458,7 +461,10 @@ class Node:
             keys, content = self.keys, size - PAGE_HEADER_SIZE
             first = keys[0] if keys else b""
             if self.is_leaf:
-                self.pgid = tx.pages.write_leaf(keys, self.pairs.values(), content)
+                pairs = self.pairs
+                self.pgid = tx.pages.write_leaf(
+                    keys, pairs.values(), content, plain=not pairs.has_buckets
+                )
             else:
                 self.pgid = tx.pages.write_branch(keys, self.children, content)
         if self.parent is not None:

@@ -44,6 +44,7 @@ from shearbolt.decoding import (
     decode_freelist,
     decode_leaf,
     decode_usual_leaf,
+    decode_usual_leaves,
     names_buckets,
 )
 from shearbolt.errors import CorruptPageError, StorageError
@@ -54,10 +55,13 @@ from shearbolt.format import (
     HEADER,
     LEAF,
     PAGE_HEADER_SIZE,
+    PLACE_COST,
     BucketValue,
     FormatError,
     Header,
     Page,
+    index_entries,
+    index_places,
     page_kind,
 )
 from shearbolt.window import Window
@@ -184,22 +188,25 @@ class Pager:
         if page is None:
             page = self._old.pop(pgid, None)
             if page is None:
+                # As `keep`: a call less for every page of a cold scan.
                 page = self._from_file(pgid, high_water_mark)
-                self._require_order(page)
-                self.keep(page)
+                self.young[pgid] = page
+                self._spent += page.cost
+                if self._spent > self._budget:
+                    self._shrink()
             else:
                 self.young[pgid] = page
         return page
 
     def glance(self, pgid: int, high_water_mark: int) -> Page:
         """As `page`, to read it once: when the cache is full it may not be kept."""
+        if not self._full:
+            return self.page(pgid, high_water_mark)
         asked = self._asked
-        kept = pgid in self.young or pgid in self._old
-        if kept or not self._full or pgid in asked:
+        if pgid in self.young or pgid in self._old or pgid in asked:
             asked.discard(pgid)
             return self.page(pgid, high_water_mark)
         page = self._from_file(pgid, high_water_mark)
-        self._require_order(page)
         if not page.is_leaf:
             self.keep(page)
         else:
@@ -208,24 +215,44 @@ class Pager:
             asked.add(pgid)
         return page
 
-    def _require_order(self, page: Page) -> None:
-        """Searching unsorted keys would miss some of them without a word.
+    def take_in(self, ids: Sequence[int], high_water_mark: int) -> None:
+        """Put those of these leaves into the cache that have been read anyway.
 
-        Only here, on the way into the cache: the checker reads around it, so
-        as to name every key that is out of place. 25 ns a key, once.
+        Not when it is full: then not every leaf comes into it, see `glance`.
         """
+        if self._window is None or self._full:
+            return
+        data, start = self._window.piece()
+        young, old = self.young, self._old
+        new = [
+            pgid
+            for pgid in ids
+            if pgid < high_water_mark and pgid not in young and pgid not in old
+        ]
+        for leaf in decode_usual_leaves(new, data, start, self.page_size):
+            young[leaf.pgid] = leaf
+            self._spent += leaf.cost
+        if self._spent > self._budget:
+            self._shrink()
+
+    def _from_file(self, pgid: int, high_water_mark: int) -> Page:
+        """As `read_page`, with wide reads where they are allowed, and keys in order."""
+        page: Page | None
+        if self._window is None or not 2 <= pgid < high_water_mark:
+            page = self.read_page(pgid, high_water_mark)
+        else:
+            data, at = self._window.around(pgid * self.page_size)
+            page = decode_usual_leaf(pgid, data, at, self.page_size)
+            if page is None:
+                page = self.read_page(pgid, high_water_mark, data, at)
+        # Searching unsorted keys would miss some of them without a word. Only here, on
+        # the way into the cache: the checker reads around it, so as to name every key
+        # that is out of place. 25 ns a key, once.
         behind = iter(page.keys)
         next(behind, None)
         if not all(map(lt, page.keys, behind)):
-            raise self.corrupt(page.pgid, "its keys are not in ascending order")
-
-    def _from_file(self, pgid: int, high_water_mark: int) -> Page:
-        """As `read_page`, with wide reads where they are allowed."""
-        if self._window is None or not 2 <= pgid < high_water_mark:
-            return self.read_page(pgid, high_water_mark)
-        data, at = self._window.around(pgid * self.page_size)
-        leaf = decode_usual_leaf(pgid, data, at, self.page_size)
-        return leaf or self.read_page(pgid, high_water_mark, data, at)
+            raise self.corrupt(pgid, "its keys are not in ascending order")
+        return page
 
     def read_page(
         self, pgid: int, high_water_mark: int, known: bytes = b"", at: int = 0
@@ -261,7 +288,6 @@ class Pager:
         page = self.young.get(pgid) or self._old.get(pgid)
         if page is None:
             page = self._from_file(pgid, high_water_mark)
-            self._require_order(page)
         return page
 
     def around(self, pgid: int, high_water_mark: int) -> tuple[bytes, int]:
@@ -443,8 +469,8 @@ class Pager:
 
     def _enlarged(self, root: Branch, more: int) -> dict[bytes, bytes] | None:
         """A root's index with room for more pairs; None when there is none left."""
-        places = _places(len(root.pairs or ()) + more)
-        cost = _PLACE_COST * (places - _places(root.room))
+        places = index_places(len(root.pairs or ()) + more)
+        cost = PLACE_COST * (places - index_places(root.room))
         if self._spent + cost > self._budget:
             return None
         pairs = root.pairs
@@ -452,7 +478,7 @@ class Pager:
             pairs = root.pairs = {}
             self._indexed[id(root)] = root
         self._spent += cost
-        root.room = _entries(places)
+        root.room = index_entries(places)
         return pairs
 
     def drop_indexes(self, freed: Callable[[int], bool] | None = None) -> None:
@@ -465,7 +491,7 @@ class Pager:
             if self._indexed.pop(name, None) is not None:
                 if freed is not None:
                     self._judge(root)
-                self._spent -= _PLACE_COST * _places(root.room)
+                self._spent -= PLACE_COST * index_places(root.room)
                 root.pairs = root.wait = None
                 root.room = 0
 
@@ -550,7 +576,7 @@ class Pager:
             StorageError: The system reports an error (ENOSPC, EIO, ...); any
                 part may have been written.
         """
-        rest = list(buffers)
+        rest = buffers
         while rest:
             try:
                 done = self.file.pwritev(rest, offset)
@@ -567,6 +593,7 @@ class Pager:
             if done == sum(map(len, rest)):
                 return
             offset += done
+            rest = list(rest)
             whole = 0
             while whole < len(rest) and done >= len(rest[whole]):
                 done -= len(rest[whole])
@@ -622,18 +649,3 @@ class Pager:
                 continue
             except OSError as error:
                 raise StorageError.of(error, operation, self.path) from error
-
-
-# A dict of n pairs has a power of two of places, of which it uses two thirds, and takes
-# 20 bytes for each of them beside its keys and values: 30 to 60 a pair. While it grows
-# the old places exist too.
-_PLACE_COST: Final = 20
-
-
-def _places(pairs: int) -> int:
-    return pairs and 1 << max(3, (pairs * 3 // 2).bit_length())
-
-
-def _entries(places: int) -> int:
-    """The most pairs for which a dict has so many places."""
-    return (2 * places - 1) // 3

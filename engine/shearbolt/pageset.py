@@ -122,7 +122,7 @@ class PageSet:
     def remove(self, start: int, length: int) -> None:
         """Remove a run of pages, those of them that are there."""
         if length == 1:
-            self._discard(start)
+            self.discard(start)
             return
         end = start + length
         while start < end:
@@ -138,7 +138,8 @@ class PageSet:
                     del self._chunks[number]
             start = stop
 
-    def _discard(self, pgid: int) -> None:
+    def discard(self, pgid: int) -> None:
+        """Remove one page, if it is there."""
         chunk = self._chunks.get(pgid >> _SHIFT)
         if chunk is None:
             return

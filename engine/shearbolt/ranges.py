@@ -31,6 +31,12 @@ T = TypeVar("T")
 
 __all__ = ["Items", "Keys", "Range", "Values"]
 
+_SHORT: Final = 8
+"""Leaves that a range reads before it counts as a long one: of 15 pairs each, the
+usual hundred are over then, and nothing was decoded that nobody wants."""
+_AHEAD: Final = 8
+"""Leaves of which a long range has those decoded that were read together."""
+
 _FIRST_PIECE: Final = 8
 """Pairs read before a loop in a write transaction gets the first one."""
 
@@ -305,12 +311,21 @@ def _way_down(bucket: Bucket, path: Path, key: bytes | None) -> Page:
 def _following(bucket: Bucket, path: Path, direction: int) -> Iterator[Page]:
     """The leaves behind a path (before it), in a tree without nodes."""
     tx, pager = bucket.tx, bucket.tx.db.pager
+    misses = 0
     while path:
         element, index = path.pop()
         children = element.children
         end = len(children) if direction > 0 else -1
         for place in range(index + direction, end, direction):
-            page = pager.young.get(children[place]) or fetch(tx, children[place])
+            page = pager.young.get(children[place])
+            if page is None:
+                page = fetch(tx, children[place])
+                misses += 1
+                if misses > _SHORT:
+                    ahead = slice(place + 1, place + _AHEAD)
+                    if direction < 0:
+                        ahead = slice(max(place + 1 - _AHEAD, 0), place)
+                    pager.take_in(children[ahead], tx._meta.high_water_mark)
             if page.is_leaf:
                 yield page
                 continue

@@ -146,7 +146,7 @@ class Tree:
         """
         node = self._nodes.get(pgid)
         if node is None:
-            page = self.tx.load(pgid)
+            page = self.tx.db.pager.young.get(pgid) or self.tx.load(pgid)
             return self.put_in_place(Node.of_page(self, parent, page, key), parent)
         if node.parent is not parent:
             raise self.shared_child(pgid)
@@ -196,11 +196,14 @@ class Tree:
     def _leaf(self, key: bytes) -> Page | Node:
         """The leaf where `key` is or would be."""
         element = self.root_element()
+        cached = self.tx.db.pager.young
         depth = 0
         while not element.is_leaf:
             # From 1 on: what comes before the first key is in the first child.
-            index = bisect_right(element.keys, key, 1) - 1
-            element = self.element(element.children[index])
+            pgid = element.children[bisect_right(element.keys, key, 1) - 1]
+            if self._doomed is not None:
+                self.carry_out_deletes()
+            element = self._nodes.get(pgid) or cached.get(pgid) or self.tx.load(pgid)
             depth += 1
             if depth > MAX_DEPTH:
                 raise self.too_deep(element.pgid)
@@ -300,9 +303,11 @@ class Tree:
         while stack:
             bucket = stack.pop()
             order.append(bucket)
-            if bucket._children:
-                names = sorted(bucket._children)
-                stack += [bucket._children[name] for name in names]
+            children = bucket._children
+            if len(children) > 1:
+                stack += [children[name] for name in sorted(children)]
+            else:
+                stack += children.values()
         return order
 
     def rebalance(self) -> None:
@@ -310,6 +315,8 @@ class Tree:
         for bucket in self._opened():
             bucket.carry_out_deletes(committing=True)
             lost = [node for node in bucket._nodes.values() if node.unbalanced]
+            if not lost:
+                continue
             if len(lost) > 1:
                 # bbolt's order is random. In key order a run of small leaves ends up
                 # in the one before them, in the fewest pages; and it does not depend

@@ -93,6 +93,7 @@ class Tx:
         managed: Whether `update` or `view` ends it.
         txid: As `id`, also when it is closed.
         handle: By what the database knows it while it is open.
+        pages: The pages it makes when it commits; a read transaction has none.
         work: Counts what it does.
     """
 
@@ -102,13 +103,13 @@ class Tx:
         "_damage",
         "_free_pages",
         "_meta",
-        "_pages",
         "_root",
         "closed",
         "db",
         "handle",
         "managed",
         "page_size",
+        "pages",
         "txid",
         "work",
         "writable",
@@ -125,8 +126,8 @@ class Tx:
         self.managed = False
         self.handle: ref[Tx] | None = None
         self.work: Final = Work()
-        # Made when it is asked for: readers make no pages, and begin often.
-        self._pages: NewPages | None = None
+        if writable:
+            self.pages: Final = NewPages(db, meta, txid, self.work)
         self._commit_handlers: list[Callable[[], None]] = []
         # Why it must not be committed: a change stopped halfway.
         self._damage: CorruptPageError | None = None
@@ -170,15 +171,7 @@ class Tx:
     @property
     def high_water_mark(self) -> int:
         """The first page id that no page of this version has."""
-        made = self._pages
-        return self._meta.high_water_mark if made is None else made.high_water_mark
-
-    @property
-    def pages(self) -> NewPages:
-        """The pages it makes when it commits."""
-        if self._pages is None:
-            self._pages = NewPages(self.db, self._meta, self.txid, self.work)
-        return self._pages
+        return (self.pages if self.writable else self._meta).high_water_mark
 
     @property
     def root_bucket(self) -> Bucket:
@@ -466,33 +459,35 @@ class Tx:
             MaxSizeReachedError: The file would become larger than allowed.
             CorruptPageError: Damage was met on the way.
         """
-        self.require_open()
+        if self.closed:
+            raise TxClosedError
         if self.managed:
             raise TxManagedError("managed tx commit not allowed")
         if not self.writable:
             raise TxNotWritableError
-        handlers = self._commit_handlers
-        with self.db.committing:
+        handlers, db = self._commit_handlers, self.db
+        with db.committing:
             self.require_open()
             try:
-                self.db.require_open()
+                db.require_open()
                 if self._damage is not None:
                     raise self._damage
                 meta = self._write_pages()
+                pager, clock, work = db.pager, db.storage.monotonic, self.work
                 for page in self.pages.kept():
-                    self.db.pager.keep(page)
-                began = self.db.storage.monotonic()
-                self.db.publish(meta)
-                self.db.pager.drop_indexes(self.db.freelist.__contains__)
-                self.work.write += 1
-                self.work.write_time += self.db.storage.monotonic() - began
+                    pager.keep(page)
+                began = clock()
+                db.publish(meta)
+                pager.drop_indexes(db.freelist.__contains__)
+                work.write += 1
+                work.write_time += clock() - began
             except BaseException:
                 # An interrupt (KeyboardInterrupt) can arrive behind the last
                 # moment at which the commit could have failed.
-                committed = self.db.is_live(self.txid)
+                committed = db.is_live(self.txid)
                 if not committed:
                     for pgid in self.pages.encoded:
-                        self.db.pager.forget(pgid)
+                        db.pager.forget(pgid)
                 self._close(rolled_back=not committed)
                 raise
             self._close(rolled_back=False)
@@ -509,7 +504,7 @@ class Tx:
 
     def _write_pages(self) -> Meta:
         """Steps 1 to 4; the meta to publish."""
-        db, pager, work = self.db, self.db.pager, self.work
+        db, work, pages = self.db, self.work, self.pages
         clock = db.storage.monotonic
         db.settle()
         began = clock()
@@ -519,7 +514,6 @@ class Tx:
         root = top.spill()
         spilled = clock()
         freelist = self._write_freelist()
-        pages = self.pages
         if pages.high_water_mark > self._meta.high_water_mark:
             db.grow((pages.high_water_mark + 1) * self.page_size)
         writing = clock()
@@ -530,7 +524,7 @@ class Tx:
         work.spill += len(pages.decoded) + len(pages.contents)
         meta = Meta(self.page_size, root, freelist, pages.high_water_mark, self.txid)
         if db.strict_mode:
-            problems = list(check(pager, meta))
+            problems = list(check(db.pager, meta))
             if problems:
                 raise StrictModeError(f"check fail: {problems[0]}")
         return meta
@@ -549,8 +543,8 @@ class Tx:
 
     def _close(self, *, rolled_back: bool) -> None:
         self.closed = True
-        if self._pages is not None:
-            self._pages.forget()
+        if self.writable:
+            self.pages.forget()
         self._commit_handlers = []
         if self._root is not None:
             # Freed now, and not when the cyclic collector comes round: for commits

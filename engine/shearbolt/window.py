@@ -13,8 +13,10 @@ table and its content: 2.4 us in three system calls. One call for the whole page
 
 So a scan, in either direction, reads piece by piece and a get one page. (A few pages
 downwards are no scan: a commit writes the last leaf and the branches above it side by
-side and the root last, and many a way down begins with these.) A piece is bytes of
-the file at the time it was read, and may not be used when they have changed since:
+side and the root last, and many a way down begins with these.) A walk over more
+leaves than a short range has then decodes the leaves of a piece together
+(`Pager.take_in`), which spares the calls for each of them. A piece is bytes of the
+file at the time it was read, and may not be used when they have changed since:
 
 * Others do not write: whoever makes a window holds the lock of the file.
 * Our own writes are counted, and a piece is only used while their number is what it
@@ -101,6 +103,11 @@ class Window:
         if length > page_size:
             self._kept = (data, first, writes)
         return data, offset - first
+
+    def piece(self) -> tuple[bytes, int]:
+        """The bytes read last, and their place; none when they have changed since."""
+        data, start, writes = self._kept
+        return (data, start) if writes == self._writes else (b"", 0)
 
     def written(self) -> None:
         """The file has been written to: what was read before is not used again."""

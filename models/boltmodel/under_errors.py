@@ -179,7 +179,8 @@ class ErrorSession(Session):
         if not disk.exists(DATABASE):
             return False
         identity = disk.open(DATABASE).identity()
-        return doubt.doubt_about(cast("Storage", self._faulty), identity) is not None
+        doubts = doubt.known(cast("Storage", self._faulty))
+        return doubt.doubt_about(doubts, identity) is not None
 
     # -- promises ---------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from tests.command.conftest import call, rows
 from tests.command.databases import content, damage, make
 
 import shearbolt
+from shearbolt.storage import OSStorage
 
 ETCD = "tests/data/etcd.db"
 
@@ -328,7 +329,7 @@ def test_an_import_reads_a_file_or_a_dash(tmp_path, run) -> None:
 def test_a_partial_file_of_a_dead_process_does_not_get_into_the_output(
     db, tmp_path, run, monkeypatch
 ) -> None:
-    monkeypatch.setattr("os.getpid", lambda: 4242)
+    monkeypatch.setattr(OSStorage, "pid", staticmethod(lambda: 4242))
     stale = tmp_path / "out.db.4242.partial"
     with shearbolt.open(stale) as left, left.update() as tx:
         tx.create_bucket(b"stale")

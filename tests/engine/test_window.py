@@ -7,6 +7,7 @@ import pytest
 
 import shearbolt
 from shearbolt.errors import CorruptPageError, StorageError
+from shearbolt.pager import Pager
 from shearbolt.storage import OSStorage
 from shearbolt.window import Window
 
@@ -239,3 +240,140 @@ def test_a_write_that_fails_halfway_counts(filled):
         data, at = pager._window.around(12 * PAGE)
         assert data[at : at + 100] == b"x" * 100
         file._file.pwritev([content], 12 * PAGE)
+
+
+# -- leaves that a long walk has decoded together --
+
+
+def leaves_of(db):
+    """The leaves in the cache, by page."""
+    return {pgid: page for pgid, page in db.pager.young.items() if page.is_leaf}
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_long_walk_takes_in_what_was_read_with_its_pages(
+    filled, reverse, monkeypatch
+):
+    single = []
+    real = Pager._from_file
+
+    def from_file(self, pgid, high_water_mark):
+        single.append(pgid)
+        return real(self, pgid, high_water_mark)
+
+    monkeypatch.setattr(Pager, "_from_file", from_file)
+    numbers = range(2000)[:: -1 if reverse else 1]
+    db, _ = opened(filled, Wide)
+    with db, db.view() as tx:
+        pairs = iter(tx.bucket(b"b").items(reverse=reverse))
+        assert list(pairs) == [(key(i), b"value %d" % i) for i in numbers]
+        assert 3 * len(single) < len(leaves_of(db))
+        assert db.pager._spent == sum(page.cost for page in db.pager.young.values())
+
+
+def test_a_short_range_decodes_only_the_leaves_it_meets(filled):
+    with shearbolt.open(filled) as db, db.view() as tx:
+        bucket = tx.bucket(b"b")
+        met = {bucket._leaf(key(i)).pgid for i in range(700, 800)}
+    assert len(met) > 3
+    db, _ = opened(filled, Wide)
+    with db, db.view() as tx:
+        assert len(list(tx.bucket(b"b").items(key(700), key(800)))) == 100
+        assert len(set(leaves_of(db)) - met) <= 2  # the top-level bucket, one behind
+
+
+DAMAGE = {
+    "another page's number": lambda page: bytes([page[0] ^ 1]) + page[1:],
+    "no leaf": lambda page: page[:8] + b"\1\0" + page[10:],
+    "overflow": lambda page: page[:12] + b"\xff\xff\0\0" + page[16:],
+    "more elements": lambda page: page[:10] + b"\xff\xff" + page[12:],
+    "an element elsewhere": lambda page: page[:52] + b"\xee" + page[53:],
+    "keys out of order": lambda page: page.replace(b"01501", b"01499", 1),
+    "a key twice": lambda page: page.replace(b"01501", b"01500", 1),
+    "a bucket": lambda page: page[:16] + b"\1" + page[17:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_wrong_with_a_leaf_is_said_when_the_walk_comes_to_it(filled, damage):
+    with shearbolt.open(filled) as db, db.view() as tx:
+        bucket = tx.bucket(b"b")
+        pgid = next(
+            leaf.pgid
+            for leaf in (bucket._leaf(key(i)) for i in (1500, 1501))
+            if {key(1500), key(1501)} <= set(leaf.keys)
+        )
+    with open(filled, "r+b") as file:
+        file.seek(pgid * PAGE)
+        page = file.read(PAGE)
+        damaged = DAMAGE[damage](page)
+        assert len(damaged) == PAGE
+        assert damaged != page
+        file.seek(pgid * PAGE)
+        file.write(damaged)
+    seen = []
+    for kind in (Exact, Wide):
+        found, said = [], None
+        db, _ = opened(filled, kind, read_only=True)
+        with db, db.view() as tx:
+            try:
+                for pair in tx.bucket(b"b").items():
+                    found.append(pair)  # noqa: PERF402 - until the error
+            except CorruptPageError as error:
+                said = (str(error), error.pgid, error.offset)
+            assert pgid not in leaves_of(db) or damage == "a bucket"
+        seen.append((found, said))
+    assert seen[0] == seen[1]
+    assert (said is None) == (damage == "a bucket")
+    assert len(found) > 1400
+
+
+def test_what_is_in_the_cache_is_not_decoded_again(filled):
+    db, _ = opened(filled, Wide)
+    with db, db.view() as tx:
+        bucket = tx.bucket(b"b")
+        for number in range(0, 2000, 150):
+            assert bucket.get(key(number))
+        before = leaves_of(db)
+        assert len(list(bucket.items())) == 2000
+        after = leaves_of(db)
+        assert len(after) > 3 * len(before)
+        assert all(after[pgid] is page for pgid, page in before.items())
+        assert db.pager._spent == sum(page.cost for page in db.pager.young.values())
+
+
+def test_a_full_cache_takes_in_nothing(filled, monkeypatch):
+    db, _ = opened(filled, Wide, cache_size=8 * PAGE)
+    with db, db.view() as tx:
+        bucket = tx.bucket(b"b")
+        assert len(list(bucket.items())) == 2000
+
+        def decode(*_):
+            raise AssertionError("the cache is full")
+
+        monkeypatch.setattr("shearbolt.pager.decode_usual_leaves", decode)
+        assert len(list(bucket.items())) == 2000
+        kept = [*db.pager.young.values(), *db.pager._old.values()]
+        assert sum(page.cost for page in kept) <= 8 * PAGE
+
+
+def test_only_pages_of_the_readers_version_are_taken_in_and_of_the_file_as_it_is(
+    filled,
+):
+    db, _ = opened(filled, Wide)
+    with db, db.view() as tx:
+        pager, mark = db.pager, tx.meta.high_water_mark
+        assert len(list(tx.bucket(b"b").items(key(0), key(400)))) == 400
+        leaves = sorted(leaves_of(db))[-16:]
+        pager.clear()
+        pager._window.around(leaves[0] * PAGE)
+        pager._window.around(leaves[1] * PAGE)
+        pager.take_in(leaves, leaves[4])
+        assert leaves_of(db).keys() == set(leaves[1:4])
+        pager._window.written()
+        pager.take_in(leaves, mark)
+        assert leaves_of(db).keys() == set(leaves[1:4])
+        pager._window.around(leaves[1] * PAGE)
+        pager._window.around(leaves[2] * PAGE)
+        pager.take_in(leaves, mark)
+        assert len(leaves_of(db)) > 4

@@ -166,7 +166,7 @@ def untyped(planter):
 
 
 def heal_forgotten(planter):
-    planter.replace(doubt, "heal", lambda storage, _pager, key: doubt.end(storage, key))
+    planter.replace(doubt, "heal", lambda doubts, _pager, key: doubt.end(doubts, key))
 
 
 def refuses_for_ever(planter):

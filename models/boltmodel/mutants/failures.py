@@ -95,9 +95,9 @@ def _sync_retried(planter: Planter) -> None:
     needs="errors",
 )
 def _heal_skipped(planter: Planter) -> None:
-    def heal(_: Call, storage: Any, pager: Pager, identity: tuple[int, int]) -> None:
+    def heal(_: Call, doubts: Any, pager: Pager, identity: tuple[int, int]) -> None:
         del pager
-        doubt.end(storage, identity)
+        doubt.end(doubts, identity)
 
     planter.instead(doubt, "heal", heal)
 
@@ -152,7 +152,8 @@ def _failed_commit_shown(planter: Planter) -> None:
 )
 def _failed_commit_kept(planter: Planter) -> None:
     def close(original: Call, self: Tx, *, rolled_back: bool) -> None:
-        original(self, rolled_back=rolled_back and not self.pages.encoded)
+        made = self.writable and self.pages.encoded
+        original(self, rolled_back=rolled_back and not made)
 
     planter.instead(Tx, "_close", close)
 
@@ -175,8 +176,8 @@ def _doubt_dies_with_handle(planter: Planter) -> None:
         finally:
             opening = False
 
-    def doubt_about(original: Call, storage: Any, identity: tuple[int, int]) -> Any:
-        return None if opening else original(storage, identity)
+    def doubt_about(original: Call, doubts: Any, identity: tuple[int, int]) -> Any:
+        return None if opening else original(doubts, identity)
 
     planter.instead(database, "_load", load)
     planter.instead(doubt, "doubt_about", doubt_about)

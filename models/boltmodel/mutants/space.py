@@ -197,7 +197,13 @@ def _hashmap_stale_run(planter: Planter) -> None:
         heap = self._of_length.get(length)
         return heap[0] if heap else 0
 
+    # At once: a run that is gone again before anybody looks never gets there.
+    def note(original: Call, self: ArrayFreelist, start: int, length: int) -> None:
+        original(self, start, length)
+        self._sort_in()
+
     planter.instead(ArrayFreelist, "_first_of", first_of)
+    planter.instead(ArrayFreelist, "_note", note)
 
 
 @_bugs.add(
