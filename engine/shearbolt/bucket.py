@@ -215,7 +215,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         doomed = self._doomed
         if doomed is not None and key.__class__ is bytes and not tx.closed:
             # Cursors have noticed the first of these.
-            doomed.add(key)
+            doomed[key] = None
             if len(doomed) > MOST_GATHERED:
                 self.carry_out_deletes()
             return

@@ -33,7 +33,7 @@ What it is not: it does not say which leaves are too small and what becomes of t
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from shearbolt.decoding import names_buckets
 from shearbolt.errors import CorruptPageError, StorageError
@@ -52,6 +52,7 @@ __all__ = [
     "MOST_GATHERED",
     "NEVER",
     "AtCommit",
+    "Doomed",
     "carry_out",
     "is_plain",
     "patience",
@@ -69,6 +70,10 @@ _LEAVES_A_DELETE: Final = 16
 
 _OFTEN: Final = 8
 """So many ranges of keys are found by looking at all; for more they are sorted."""
+
+Doomed: TypeAlias = "dict[bytes, None]"
+"""Gathered keys. The collector of cycles looks through a set of fifty thousand of them
+more than once, through a dict of nothing but bytes never."""
 
 NEVER: Final = 1 << 62
 """A patience that does not end."""
@@ -157,7 +162,7 @@ def _unless_plain(pager: Pager, pgids: list[int]) -> list[int]:
     return rest
 
 
-def carry_out(tree: Tree, doomed: set[bytes]) -> None:
+def carry_out(tree: Tree, doomed: Doomed) -> None:
     """Take keys out of a tree's leaves.
 
     Raises:
@@ -184,9 +189,9 @@ class AtCommit:
 
     __slots__ = ("_doomed", "_everywhere", "_freed", "_lost", "_reach", "_tree")
 
-    def __init__(self, tree: Tree, doomed: set[bytes]) -> None:
+    def __init__(self, tree: Tree, doomed: Doomed) -> None:
         self._tree = tree
-        self._doomed = _Doomed(doomed)
+        self._doomed = _Ranges(doomed)
         self._everywhere = _FEW * len(doomed) > _leaves(tree, next(iter(doomed)))
         # Keys before this one have been taken out; None: all.
         self._reach: bytes | None = b""
@@ -262,7 +267,7 @@ class AtCommit:
         if many and not element.is_leaf:
             run = LeafRun(tree, node, element.keys, element.children)
             if run.read(start, limit):
-                gone = self._doomed.keys if doomed is None else set(doomed)
+                gone = self._doomed.keys if doomed is None else dict.fromkeys(doomed)
                 self._freed += run.take_out(gone, place.node)
                 return
         if doomed is None:
@@ -277,7 +282,7 @@ class AtCommit:
                 leaf.rebalance()
 
 
-class _Doomed:
+class _Ranges:
     """Keys, to be asked for one, or for those in a range.
 
     Attributes:
@@ -286,7 +291,7 @@ class _Doomed:
 
     __slots__ = ("_asked", "_sorted", "keys")
 
-    def __init__(self, keys: set[bytes]) -> None:
+    def __init__(self, keys: Doomed) -> None:
         self.keys = keys
         self._sorted: list[bytes] | None = None
         self._asked = 0

@@ -43,7 +43,7 @@ from shearbolt.leafpairs import LeafPairs
 from shearbolt.node import FREED, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Container, Sequence
 
     from shearbolt.tree import Tree
 
@@ -199,7 +199,7 @@ class LeafRun:
             for separator, at in zip(self._order[1:], self._ends[1:-1], strict=True)
         )
 
-    def take_out(self, gone: set[bytes], node: Callable[[], Node]) -> list[int]:
+    def take_out(self, gone: Container[bytes], node: Callable[[], Node]) -> list[int]:
         """Take keys out of the leaves, and merge those that become too small.
 
         Args:

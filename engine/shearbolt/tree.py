@@ -26,7 +26,14 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.deletions import NEVER, AtCommit, carry_out, is_plain, patience
+from shearbolt.deletions import (
+    NEVER,
+    AtCommit,
+    Doomed,
+    carry_out,
+    is_plain,
+    patience,
+)
 from shearbolt.encoding import encode_bucket, encode_inline_bucket
 from shearbolt.errors import TxClosedError
 from shearbolt.format import BucketValue, Leaf, leaf_cost
@@ -113,7 +120,7 @@ class Tree:
         self._children: dict[bytes, Bucket] = {}
         # Keys whose deletes are gathered; None: deletes are done at once. How many
         # have been, and after how many they are gathered (-1: not known).
-        self._doomed: set[bytes] | None = None
+        self._doomed: Doomed | None = None
         self._deletes = 0
         self._patience = -1
         self._deleting: AtCommit | None = None
@@ -310,7 +317,7 @@ class Tree:
         if not is_plain(self):
             self._patience = NEVER
             return False
-        self._doomed = {key}
+        self._doomed = {key: None}
         self._changed = self._held = True
         self.changes += 1
         return True

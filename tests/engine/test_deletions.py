@@ -316,7 +316,7 @@ def test_a_transaction_that_has_ended_gathers_nothing(db, monkeypatch):
     tx = db.begin(True)
     bucket = tx.bucket(b"b")
     bucket.delete(name(1))
-    assert bucket._doomed == {name(1)}
+    assert list(bucket._doomed) == [name(1)]
     tx.rollback()
     with pytest.raises(shearbolt.TxClosedError):
         bucket.delete(name(2))
