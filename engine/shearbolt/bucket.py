@@ -535,9 +535,9 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
     def update(self, pairs: Any = (), /) -> None:
         """Put all pairs of a mapping, or of an iterable of pairs.
 
-        The same as to `put` one after the other, in less than half the time. When one
-        is refused, those before it have been put, and those behind it have not. Up to
-        1,024 pairs are taken before the first of them is put.
+        The same as to `put` one after the other, but faster. When one is refused, those
+        before it have been put, and those behind it have not. Up to 1,024 pairs are
+        taken before the first of them is put.
 
         Raises:
             BoltError: As `put`.

@@ -6,10 +6,10 @@
                              into the leaf's      put, one by one, up to the
                              records or dict      first that is refused
 
-A put by itself is a call, seven checks and an entry in a dict, three quarters of a
-load's time before the commit. Here each check is one pass in C over a thousand pairs,
-few enough that what the first pass has brought into the processor's cache is there for
-the next ones. (All hundred thousand at once take twice as long.)
+A put by itself is a call, seven checks and an entry in a dict. Here each check is one
+pass in C over a thousand pairs, few enough that what the first pass has brought into
+the processor's cache is there for the next ones. (All hundred thousand at once take
+twice as long, when they lie all over memory.)
 
 What it does is what `put` does, pair by pair, in the order in which they come: when one
 is refused, those before it are put and those behind it are not. The same holds when
