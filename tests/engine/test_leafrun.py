@@ -256,6 +256,23 @@ def test_a_sound_tree_is_taken_together(tree):
         assert LeafRun(bucket, None, *tree_of(bucket)).read(b"", None)
 
 
+@pytest.mark.parametrize(
+    ("begin", "end", "taken"),
+    [
+        (b"000000", b"000299+", True),
+        (b"000000+", None, False),
+        (b"", b"000299", False),
+    ],
+)
+def test_keys_outside_of_what_is_looked_for_below_a_branch_are_noticed(
+    begin, end, taken, tree
+):
+    path, _, _ = tree
+    with shearbolt.open(path, no_sync=True) as db, db.begin(True) as tx:
+        bucket = tx.bucket(b"b")
+        assert LeafRun(bucket, None, *tree_of(bucket)).read(begin, end) == taken
+
+
 @pytest.mark.parametrize("other", [3, 5])
 def test_a_leaf_that_stands_in_a_branch_twice_is_refused(other, tree):
     path, root, leaves = tree
