@@ -281,9 +281,21 @@ def test_of_a_key_that_comes_twice_the_last_one_counts():
     taken = Records(1)
     taken.take([b"a", b"b"], [b"a1", b"b1"])
     assert taken.in_order() == [b"a1", b"b1"]
+    taken.take([b"0"], [b"01"])
+    assert taken.in_order() == [b"01", b"a1", b"b1"]
     taken.take([b"a"], [b"a0"])
     assert taken.in_order() is None
-    assert taken.pairs() == {b"a": b"0", b"b": b"1"}
+    assert taken.pairs() == {b"a": b"0", b"b": b"1", b"0": b"1"}
+
+
+def test_keys_of_another_size_may_follow(db):
+    longer = [(key + b"+", value) for key, value in pairs_of(500)]
+    with db.update() as tx:
+        bucket = tx.create_bucket(b"b")
+        bucket.update(pairs_of(500))
+        bucket.update(longer)
+    with db.view() as tx:
+        assert list(tx.bucket(b"b").items()) == sorted(pairs_of(500) + longer)
 
 
 def test_few_pairs_are_put_one_by_one(bucket, monkeypatch):

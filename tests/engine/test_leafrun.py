@@ -91,6 +91,42 @@ def test_the_file_is_the_same_to_the_byte(seed, tmp_path, monkeypatch, taken):
     assert program(tmp_path / "alone.db", seed) == together
 
 
+def of_long_keys(path, seed):
+    """A deep tree: branches of two and three children, which merge all the time."""
+    rng = random.Random(seed)
+    names = [b"%0200d" % number for number in range(400)]
+    with shearbolt.open(path, page_size=PAGE, no_sync=True) as db:
+        with db.update() as tx:
+            bucket = tx.create_bucket(b"b")
+            for name in names:
+                bucket.put(name, bytes(100))
+        with db.update() as tx:
+            for name in rng.sample(names, 250):
+                tx.bucket(b"b").delete(name)
+        with db.view() as tx:
+            assert tx.check() == []
+    with open(path, "rb") as file:
+        return file.read()
+
+
+LONG_KEYS = (3, 6, 26, 27, 30, 33, 0, 1)
+
+
+@pytest.mark.parametrize("seed", LONG_KEYS)
+def test_leaves_merge_as_if_all_had_lost_their_keys_before(seed, tmp_path, monkeypatch):
+    gathered = of_long_keys(tmp_path / "gathered.db", seed)
+    monkeypatch.setattr(trees, "patience", lambda *_: NEVER)
+    assert of_long_keys(tmp_path / "at-once.db", seed) == gathered
+
+
+def test_a_branch_that_is_taken_in_before_its_turn_is_seen(tmp_path, monkeypatch):
+    """Planted: its leaves keep their keys until they have merged."""
+    right = [of_long_keys(tmp_path / f"{seed}.db", seed) for seed in LONG_KEYS]
+    monkeypatch.setattr(deletions.AtCommit, "come_first", lambda *_: None)
+    wrong = [of_long_keys(tmp_path / f"{seed}-.db", seed) for seed in LONG_KEYS]
+    assert right != wrong
+
+
 def drained(path, keep):
     """A tree three levels high of which whole branches go."""
     with shearbolt.open(path, page_size=PAGE, no_sync=True) as db:
