@@ -2,7 +2,14 @@
 
 A peer does a whole workload in one call, in the plainest loop its users would
 write, so that the harness adds nothing per operation. Where a store has a bulk
-call that everybody uses (sqlite3's executemany, a write batch) the peer uses it.
+call the peer uses it:
+
+    load, delete      all pairs or keys in one call, or put by put
+    shearbolt         `update`, the mapping's own; deletes one by one
+    sqlite3           `executemany`, for both
+    lmdb              a cursor's `putmulti`; deletes one by one
+    plyvel, rocksdict a write batch, filled one by one
+    boltdb            one by one
 
 Every method that reads says how much it read; the worker compares that with what
 must be there, so that a peer that reads nothing cannot win.
@@ -124,9 +131,7 @@ class Shearbolt(Peer):
 
     def load(self, pairs: Pairs) -> None:
         with self.db.update() as tx:
-            put = tx.create_bucket(_BUCKET).put
-            for key, value in pairs:
-                put(key, value)
+            tx.create_bucket(_BUCKET).update(pairs)
 
     def commits(self, pairs: Pairs) -> None:
         update = self.db.update
@@ -253,10 +258,8 @@ class Lmdb(Peer):
         self.db.close()
 
     def load(self, pairs: Pairs) -> None:
-        with self.db.begin(write=True) as tx:
-            put = tx.put
-            for key, value in pairs:
-                put(key, value)
+        with self.db.begin(write=True) as tx, tx.cursor() as cursor:
+            cursor.putmulti(pairs)
 
     def commits(self, pairs: Pairs) -> None:
         begin = self.db.begin

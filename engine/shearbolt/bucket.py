@@ -20,7 +20,7 @@ Source: bbolt bucket.go.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from shearbolt.cursor import Cursor
 from shearbolt.decoding import decode_bucket
@@ -45,13 +45,16 @@ from shearbolt.format import (
     BucketValue,
     FormatError,
 )
+from shearbolt.insertions import put_all
 from shearbolt.lookup import find
 from shearbolt.ranges import Items, Keys, Range, Values
 from shearbolt.stats import BucketStats, BucketStructure, BucketWalk
 from shearbolt.tree import DEFAULT_FILL_PERCENT, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from _typeshed import SupportsKeysAndGetItem
 
 __all__ = ["DEFAULT_FILL_PERCENT", "Bucket"]
 
@@ -210,15 +213,16 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         """
         tx = self.tx
         doomed = self._doomed
+        if doomed is not None and key.__class__ is bytes and not tx.closed:
+            # Cursors have noticed the first of these.
+            doomed[key] = None
+            if len(doomed) > MOST_GATHERED:
+                self.carry_out_deletes()
+            return
         if tx.closed or not tx.writable or (self._held and doomed is None):
             self._require_writable()
         if key.__class__ is not bytes:
-            key = _as_bytes(key, "a key")
-        if doomed is not None:
-            doomed.append(key)
-            self.changes += 1
-            if len(doomed) > MOST_GATHERED:
-                self.carry_out_deletes()
+            self.delete(_as_bytes(key, "a key"))
             return
         if self._gathers(key):
             return
@@ -522,6 +526,25 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
 
     def __bool__(self) -> bool:
         return any(True for _ in self)
+
+    @overload
+    def update(self, pairs: SupportsKeysAndGetItem[bytes, bytes], /) -> None: ...
+    @overload
+    def update(self, pairs: Iterable[tuple[bytes, bytes]] = (), /) -> None: ...
+    # No keyword is a key: these are text.
+    def update(self, pairs: Any = (), /) -> None:
+        """Put all pairs of a mapping, or of an iterable of pairs.
+
+        The same as to `put` one after the other, but faster. When one is refused, those
+        before it have been put, and those behind it have not. Up to 1,024 pairs are
+        taken before the first of them is put.
+
+        Raises:
+            BoltError: As `put`.
+            TypeError: A key or value is no bytes, or a pair is none.
+            ValueError: A pair has another length than two.
+        """
+        put_all(self, pairs)
 
     # MutableMapping's clear pops the first pair again and again.
     def clear(self) -> None:

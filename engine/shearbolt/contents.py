@@ -1,30 +1,33 @@
 """What the pages of a node that is cut are made of, block by block.
 
-    pieces: "how large are elements [0, 1024)?" --> a block: keys, values, one behind
-                                                    the other in one piece of bytes
-            "[0, 15) are one, [15, 30) ..."     --> a page: table, a slice of it
+    pieces: "how large are elements [0, 1024)?" --> a block: records, or keys and values
+                                                    side by side, and the sizes of both
+            "[0, 15), [15, 30) ... are pages"   --> their bytes: table, content
 
 A leaf that took a hundred thousand pairs becomes seven thousand pages. Each of them by
-itself takes sizes from thirty objects, looks up their table, puts thirty-two buffers
-together and keeps the objects for the cache, which the collector of cycles then looks
-at, page by page. A block does the first three for sixty pages at once, and its pages
-are kept as bytes.
+itself takes sizes from thirty objects, looks up their values, has its number given and
+tells its parent. A block does these for sixty pages at once, while what it looks at is
+in the processor's cache, and its pages are kept as bytes: as objects they would be
+looked at by the collector of cycles, page by page.
 
-A leaf with buckets among its values is rare and small: its pages are made of pairs.
+Pairs whose keys are of one size come as `records`; others have their keys sorted and
+their values looked up. A leaf with buckets among its values is rare and small: its
+pages are made of pairs.
 """
 
 from __future__ import annotations
 
 import struct
-from itertools import islice
+from itertools import repeat
+from operator import add, sub
 from typing import TYPE_CHECKING
 
-from shearbolt.format import ELEMENT_SIZE
-from shearbolt.thinned import SIZES
+from shearbolt.encoding import SIZES, leaf_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from shearbolt.cut import Piece
     from shearbolt.leafpairs import LeafPairs
     from shearbolt.newpages import NewPages
 
@@ -36,96 +39,124 @@ class LeafContent:
 
     Attributes:
         pairs: The pairs.
-        keys: All keys.
+        count: How many.
     """
 
     __slots__ = (
-        "_at",
+        "_alike",
         "_base",
-        "_content",
-        "_plain",
-        "_rest",
+        "_key_size",
+        "_parts",
+        "_records",
         "_sizes",
-        "_source",
-        "keys",
+        "count",
         "pairs",
     )
 
     def __init__(self, pairs: LeafPairs) -> None:
         self.pairs = pairs
-        self.keys = pairs.keys
-        self._plain = not pairs.has_buckets
-        # Where values come from when they lie in order, and those of the last block.
-        self._source = pairs.in_order()
-        self._rest: list[bytes] = []
-        # A block's first element, its content and how much of that is in pages, and
-        # `SIZES` of each pair.
-        self._base = self._at = 0
-        self._content = self._sizes = b""
+        self.count = len(pairs)
+        # How long all keys are, 0: there are no records; and the records.
+        found = pairs.records()
+        self._key_size, self._records = found or (0, [])
+        # A block's first element, its keys and values, side by side, or its records,
+        # and `SIZES` of each pair; whether all records are of one size.
+        self._base = 0
+        self._alike = False
+        self._parts: Sequence[bytes] = ()
+        self._sizes = b""
+
+    def key(self, index: int) -> bytes:
+        """A key by position, of the last block."""
+        if self._key_size:
+            return self._parts[index - self._base][: self._key_size]
+        return self._parts[2 * (index - self._base)]
 
     def sizes(self, first: int, end: int) -> Iterable[int]:
         """Load a block; bytes of each pair."""
-        keys, values = self.keys[first:end], self._load(first, end)
-        fields = [0] * (2 * len(keys))
-        fields[0::2] = map(len, keys)
-        fields[1::2] = map(len, values)
         self._base = first
-        if self._plain:
-            parts = [b""] * len(fields)
-            parts[0::2] = keys
-            parts[1::2] = values
-            self._content, self._at = b"".join(parts), 0
-            self._sizes = struct.pack(f"<{len(fields)}I", *fields)
-        return map(int.__add__, fields[0::2], fields[1::2])
+        if self._key_size:
+            records = self._parts = self._records[first:end]
+            lengths = list(map(len, records))
+            self._alike = len(set(lengths)) == 1
+            sizes = [self._key_size] * (2 * len(lengths))
+            sizes[1::2] = map(sub, lengths, repeat(self._key_size))
+            self._sizes = struct.pack(f"<{len(sizes)}I", *sizes)
+            return lengths
+        keys, values = self.pairs.keys[first:end], self.pairs.values(first, end)
+        parts = [b""] * (2 * len(keys))
+        parts[0::2] = keys
+        parts[1::2] = values
+        sizes = list(map(len, parts))
+        self._sizes = struct.pack(f"<{len(sizes)}I", *sizes)
+        self._parts = parts
+        return map(add, sizes[0::2], sizes[1::2])
 
-    def _load(self, first: int, end: int) -> Sequence[bytes]:
-        """Values [first, end), `first` being at or before the last block's end."""
-        if self._source is None:
-            return self.pairs.values(first, end)
-        values = self._rest[first - self._base :]
-        values += islice(self._source, end - first - len(values))
-        self._rest = values
-        return values
-
-    def write(self, pages: NewPages, first: int, end: int, size: int) -> int:
-        """Make a page of pairs [first, end), which come behind those before.
+    def write(
+        self, pages: NewPages, cuts: list[Piece]
+    ) -> tuple[list[bytes], list[int]]:
+        """Make pages of pieces of the last block.
 
         Args:
             pages: Where.
-            first: The first pair.
-            end: Behind the last one.
-            size: Bytes they take, their headers included.
+            cuts: The pieces.
 
         Returns:
-            The page's id.
+            The first key of each, and its page's id.
         """
-        if not self._plain:
-            return pages.write_leaf(
-                self.keys[first:end], self.pairs.values(first, end), size
-            )
-        at, base = self._at, self._base
-        self._at += size - ELEMENT_SIZE * (end - first)
-        sizes = self._sizes[SIZES.size * (first - base) : SIZES.size * (end - base)]
-        return pages.write_content(sizes, self._content[at : self._at])
+        base, parts, sizes = self._base, self._parts, self._sizes
+        if self.pairs.has_buckets:
+            pgids = [
+                pages.write_leaf(
+                    parts[2 * (first - base) : 2 * (end - base) : 2],
+                    parts[2 * (first - base) + 1 : 2 * (end - base) : 2],
+                    size,
+                )
+                for first, end, size in cuts
+            ]
+        else:
+            each, width = SIZES.size, 1 if self._key_size else 2
+            bodies, counts = [], []
+            # Pairs of one size: pages of as many have the same table.
+            known: dict[int, bytes] = {}
+            for first, end, _ in cuts:
+                at, to = first - base, end - base
+                table = known.get(to - at)
+                if table is None:
+                    table = leaf_table(sizes[each * at : each * to])
+                    if self._alike:
+                        known[to - at] = table
+                bodies.append(b"".join([table, *parts[width * at : width * to]]))
+                counts.append(to - at)
+            pgids = pages.write_leaves(bodies, counts)
+        return [self.key(first) for first, _, _ in cuts], pgids
 
 
 class BranchContent:
     """The keys and children of a branch.
 
     Attributes:
-        keys: All keys.
+        count: How many.
     """
 
-    __slots__ = ("_children", "keys")
+    __slots__ = ("_children", "_keys", "count")
 
     def __init__(self, keys: Sequence[bytes], children: Sequence[int]) -> None:
-        self.keys = keys
+        self.count = len(keys)
+        self._keys = keys
         self._children = children
 
     def sizes(self, first: int, end: int) -> Iterable[int]:
         """Bytes of each key."""
-        return map(len, self.keys[first:end])
+        return map(len, self._keys[first:end])
 
-    def write(self, pages: NewPages, first: int, end: int, size: int) -> int:
+    def write(
+        self, pages: NewPages, cuts: list[Piece]
+    ) -> tuple[list[bytes], list[int]]:
         """As `LeafContent.write`."""
-        return pages.write_branch(self.keys[first:end], self._children[first:end], size)
+        keys, children = self._keys, self._children
+        pgids = [
+            pages.write_branch(keys[first:end], children[first:end], size)
+            for first, end, size in cuts
+        ]
+        return [keys[first] for first, _, _ in cuts], pgids

@@ -19,7 +19,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import accumulate, repeat
 from operator import add
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from shearbolt.format import (
     COUNT_OVERFLOW,
@@ -31,7 +31,10 @@ from shearbolt.format import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["is_one_piece", "pieces"]
+__all__ = ["Piece", "is_one_piece", "pieces"]
+
+Piece: TypeAlias = "tuple[int, int, int]"
+"""Where a piece begins and ends, and the bytes of its elements, headers included."""
 
 MIN_FILL: Final = 0.1
 MAX_FILL: Final = 1.0
@@ -51,44 +54,48 @@ def pieces(
     sizes: Callable[[int, int], Iterable[int]],
     page_size: int,
     fill_percent: float,
-) -> Iterator[tuple[int, int, int]]:
+) -> Iterator[list[Piece]]:
     """Cut a node that is more than one piece.
 
     Args:
         count: How many elements it has.
         sizes: `sizes(first, end)` gives the bytes of each of these, its header not
-            included. Called for a block before any piece of it is given.
+            included. Called for a block before the pieces in it are given.
         page_size: Bytes a page.
         fill_percent: How full pieces are made, 0.1 to 1.0.
 
     Yields:
-        Where a piece begins and ends, and the bytes of its elements, headers included.
+        The pieces in a block.
     """
     fill = min(max(fill_percent, MIN_FILL), MAX_FILL)
     room = int(page_size * fill) - PAGE_HEADER_SIZE
     # So many fill a page by their headers alone.
     step = max(_BLOCK, page_size // ELEMENT_SIZE + 1)
     base = 0
-    while True:
+    while base < count:
         # Elements [base, seen) are in sight; `ends` says where each ends, in bytes from
         # the first of them. Those before `start` are given.
         seen = min(count, base + step)
         ends = list(accumulate(map(add, sizes(base, seen), repeat(ELEMENT_SIZE))))
+        found: list[Piece] = []
         start = written = 0
-        while True:
-            left = count - base - start
-            rest = ends[-1] - written
-            fits = PAGE_HEADER_SIZE + rest < page_size
-            if left <= _WHOLE or (fits and seen == count and left < COUNT_OVERFLOW):
-                if seen < count:
-                    break
-                yield base + start, count, rest
-                return
-            if seen < count and (fits or seen - base - start < MIN_KEYS_PER_PAGE):
+        # What is left fits a page when not more than this has been written before it.
+        least = ends[-1] + PAGE_HEADER_SIZE - page_size
+        most = count - base - _WHOLE
+        while start < most:
+            if written > least and (
+                seen < count or count - base - start < COUNT_OVERFLOW
+            ):
+                break
+            if seen < count and seen - base - start < MIN_KEYS_PER_PAGE:
                 break
             end = bisect_right(ends, written + room, start)
-            end = min(max(end, start + MIN_KEYS_PER_PAGE), count - base - 3)
+            end = min(max(end, start + MIN_KEYS_PER_PAGE), most + 1)
             end = min(end, start + COUNT_OVERFLOW - 1)
-            yield base + start, base + end, ends[end - 1] - written
+            found.append((base + start, base + end, ends[end - 1] - written))
             start, written = end, ends[end - 1]
+        if seen == count:
+            found.append((base + start, count, ends[-1] - written))
+            start = count - base
+        yield found
         base += start

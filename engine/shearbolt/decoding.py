@@ -45,11 +45,14 @@ __all__ = [
     "decode_leaf",
     "decode_usual_leaf",
     "decode_usual_leaves",
+    "leaf_body",
     "names_buckets",
     "table_content",
 ]
 
 _BUCKET: Final = struct.Struct("<QQ")
+_ELEMENT: Final = struct.Struct("<IIII")
+"""A leaf element's fields: flags, place, size of the key, size of the value."""
 
 # What element tables say, by their bytes. Leaf pages with pairs of one size have
 # the same table, and verifying it again costs more than looking it up: decoding 15
@@ -168,6 +171,16 @@ def names_buckets(table: bytes) -> bool:
         return bool(layout[3])
     flags = struct.unpack(f"<{len(table) // 4}I", table)[0::4]
     return any(flag & BUCKET_LEAF for flag in flags)
+
+
+def leaf_body(body: bytes) -> tuple[int, bytes]:
+    """How many pairs a leaf page made here has, and its first key.
+
+    Args:
+        body: The page behind its header, of one pair at least.
+    """
+    _, start, size, _ = _ELEMENT.unpack_from(body)
+    return start // ELEMENT_SIZE, body[start : start + size]
 
 
 def table_content(count: int, table: bytes) -> tuple[int, int] | None:

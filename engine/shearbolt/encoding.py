@@ -38,16 +38,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 __all__ = [
+    "SIZES",
+    "encode_body",
     "encode_branch",
     "encode_bucket",
-    "encode_content",
     "encode_freelist",
     "encode_freelist_body",
     "encode_inline_bucket",
     "encode_leaf",
     "encode_moved",
     "freelist_size",
+    "leaf_table",
 ]
+
+SIZES: Final = struct.Struct("<II")
+"""Of a pair: its key's size and its value's, the second half of its table entry."""
 
 _PGID: Final = struct.Struct("<Q")
 _OVERFLOW: Final = struct.Struct("<I")
@@ -65,7 +70,7 @@ _MAX_TABLE: Final = 4096
 
 
 # The same by sizes that are bytes.
-_content_tables: Final[dict[bytes, bytes]] = {}
+_pair_tables: Final[dict[bytes, bytes]] = {}
 
 
 def encode_leaf(
@@ -105,25 +110,33 @@ def encode_leaf(
     return b"".join(parts)
 
 
-def encode_content(pgid: int, overflow: int, sizes: bytes, content: bytes) -> bytes:
-    """A leaf page of plain pairs, of which the content is bytes already.
+def encode_body(pgid: int, overflow: int, count: int, body: bytes) -> bytes:
+    """A leaf page of which all but the header is bytes already.
 
     Args:
         pgid: The page.
         overflow: Pages behind the first one.
-        sizes: Of each pair, its key's and its value's, as they stand in the table.
-        content: Key, value, key, value ...
+        count: Elements.
+        body: `leaf_table`, and what it describes.
     """
-    table = _content_tables.get(sizes)
+    return HEADER.pack(pgid, LEAF, count, overflow) + body
+
+
+def leaf_table(sizes: bytes) -> bytes:
+    """The element table of plain pairs.
+
+    Args:
+        sizes: `SIZES` of each pair.
+    """
+    table = _pair_tables.get(sizes)
     if table is None:
         fields = struct.unpack(f"<{len(sizes) // 4}I", sizes)
         table = _leaf_table((fields[0::2], fields[1::2], ()))
         if len(table) <= _MAX_TABLE:
-            if len(_content_tables) >= _MAX_TABLES:
-                _content_tables.clear()
-            _content_tables[sizes] = table
-    head = HEADER.pack(pgid, LEAF, len(sizes) // 8, overflow)
-    return b"".join((head, table, content))
+            if len(_pair_tables) >= _MAX_TABLES:
+                _pair_tables.clear()
+            _pair_tables[sizes] = table
+    return table
 
 
 def _leaf_table(shape: _Shape) -> bytes:

@@ -404,6 +404,10 @@ class DB:
         """Remember it of the version being made, to spare the next commit a read."""
         self._freelist_of = (txid, overflow)
 
+    def has_room(self, size: int) -> bool:
+        """Whether a database of so many bytes needs no growth to be planned."""
+        return size < self._map_size
+
     def plan_growth(self, size: int) -> None:
         """Note that the database will need so many bytes.
 

@@ -1,6 +1,6 @@
 """The pairs of one leaf while a write transaction changes them.
 
-Few changes come to most leaves and very many to some, so there are two forms:
+Few changes come to most leaves and very many to some, so there are three forms:
 
     lists   keys and values, sorted, side by side: at first the page's own tuples, not
             touched and not copied. Deleting marks a position; it is taken out when
@@ -9,6 +9,8 @@ Few changes come to most leaves and very many to some, so there are two forms:
             keys behind those that are in it already, which a dict keeps at its end,
             are sorted in, one by one when they are few, all together when they are
             many. After a delete the new and the gone keys are noted instead.
+    records of an empty leaf that was given many pairs together, until somebody looks
+            for one or changes one, see `records`.
 
 Deleting half of all pairs, seven from each leaf, does not touch the others, nor the
 values: most of these objects are in no cache of the processor, and looking at one
@@ -22,14 +24,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from itertools import compress, islice
-from operator import is_
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.errors import IncompatibleValueError
 from shearbolt.format import BucketValue
+from shearbolt.records import Records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from shearbolt.format import Page
 
@@ -66,6 +68,7 @@ class LeafPairs:
         "_order",
         "_plain",
         "_puts",
+        "_records",
         "_values",
     )
 
@@ -96,6 +99,8 @@ class LeafPairs:
         self._fresh = _NO_KEYS
         self._gone: set[bytes] | None = None
         self._plain = False
+        # As records, when these are all there is: then `_items` is not set.
+        self._records: Records | None = None
 
     @classmethod
     def without(cls, page: Page, doomed: Iterable[bytes]) -> LeafPairs | None:
@@ -115,6 +120,10 @@ class LeafPairs:
         return cls(keys, values, has_buckets=page.has_buckets, content=content)
 
     def __len__(self) -> int:
+        if self._records is not None:
+            order = self._records.in_order()
+            if order is not None:
+                return len(order)
         items = self._items
         return self._count if items is None else len(items)
 
@@ -164,16 +173,22 @@ class LeafPairs:
         whole = not first and end is None
         return list(map(items.__getitem__, keys if whole else keys[first:end]))
 
-    def in_order(self) -> Iterator[bytes] | None:
-        """All values in the keys' order, if they lie so.
+    def records(self) -> tuple[int, list[bytes]] | None:
+        """Size of all keys, and the records in order, if there are any.
 
-        After a load in order the dict has them so, and to look each of them up, a
-        tenth of the load, is spared.
+        Not of few pairs, nor of such as `records` says, nor of buckets.
         """
-        keys, items = self.keys, self._items
-        if items is None or not all(map(is_, keys, items)):
+        taken = self._records
+        if taken is not None:
+            order = taken.in_order()
+            if order is not None:
+                return taken.key_size, order
+        items = self._items
+        if items is None or self._buckets:
             return None
-        return iter(items.values())
+        made = Records.of(items)
+        order = None if made is None else made.in_order()
+        return None if made is None or order is None else (made.key_size, order)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None when it is not there."""
@@ -199,6 +214,10 @@ class LeafPairs:
     @property
     def content(self) -> int:
         """Bytes of all keys and values."""
+        if self._records is not None:
+            order = self._records.in_order()
+            if order is not None:
+                return sum(map(len, order))
         items = self._items
         if items is not None:
             return sum(map(len, items)) + sum(map(len, items.values()))
@@ -243,6 +262,46 @@ class LeafPairs:
             if there is None and self._gone is not None:
                 self._arrived(key, self._gone)
         items[key] = value
+
+    def put_all(
+        self, keys: list[bytes], values: list[bytes], records: list[bytes]
+    ) -> bool:
+        """The same for many plain pairs, if that is one step.
+
+        Args:
+            keys: Their keys.
+            values: One a key.
+            records: One a pair, if `records` has any of such pairs.
+
+        Returns:
+            Whether it was: not when a key may name a bucket, or one was deleted.
+        """
+        taken = self._records
+        if taken is None and records and not len(self):
+            taken = self._records = Records(len(keys[0]))
+            # From here on asking for it leads to `__getattr__`.
+            del self._items
+        if taken is not None and records and taken.key_size == len(keys[0]):
+            taken.take(keys, records)
+            return True
+        if self._items is None and not self._buckets:
+            self._to_dict()
+        if self._items is None or not self._plain:
+            return False
+        self._items.update(zip(keys, values, strict=True))
+        return True
+
+    def __getattr__(self, name: str) -> dict[bytes, bytes]:
+        """Make a dict of the records: somebody looks for a key, or changes one."""
+        if name != "_items" or self._records is None:
+            raise AttributeError(name)
+        items = self._items = self._records.pairs()
+        self._records = None
+        self._order = []
+        self._fresh = _NO_KEYS
+        self._gone = None
+        self._plain = True
+        return items
 
     def _arrived(self, key: bytes, gone: set[bytes]) -> None:
         """Note a key that the dict does not have, after others were deleted.

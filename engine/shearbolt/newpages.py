@@ -16,12 +16,13 @@ Source: bbolt tx.go (allocate, write).
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.decoding import decode_leaf
 from shearbolt.encoding import (
+    encode_body,
     encode_branch,
-    encode_content,
     encode_freelist_body,
     encode_leaf,
     encode_moved,
@@ -37,7 +38,6 @@ from shearbolt.format import (
     Leaf,
     leaf_cost,
 )
-from shearbolt.thinned import SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,11 +67,13 @@ class EncodedLeaf(Leaf):
     def __init__(
         self, pgid: int, overflow: int, count: int, cost: int, data: bytes
     ) -> None:
-        super().__init__(pgid, overflow, (), (), has_buckets=False, cost=cost)
+        # Not by `Leaf`'s: keys and values that are not set lead to `__getattr__`.
+        self.pgid = pgid
+        self.overflow = overflow
+        self.has_buckets = False
+        self.cost = cost
         self._count = count
         self._data = data
-        # From here on asking for them leads to `__getattr__`.
-        del self.keys, self.values
 
     def __getattr__(self, name: str) -> tuple[bytes, ...]:
         if name not in {"keys", "values"}:
@@ -133,29 +135,35 @@ class NewPages:
     def kept(self) -> Iterator[Page]:
         """The leaf and branch pages, for the cache."""
         yield from self.decoded
+        encoded, page_size = self.encoded, self.page_size
         for pgid, count in self.contents.items():
-            data = self.encoded[pgid]
-            overflow = -(-len(data) // self.page_size) - 1
-            content = len(data) - PAGE_HEADER_SIZE - ELEMENT_SIZE * count
-            yield EncodedLeaf(pgid, overflow, count, leaf_cost(count, content), data)
+            data = encoded[pgid]
+            size = len(data)
+            cost = leaf_cost(count, size - PAGE_HEADER_SIZE - ELEMENT_SIZE * count)
+            yield EncodedLeaf(pgid, (size - 1) // page_size, count, cost, data)
 
-    def write_content(self, sizes: bytes, content: bytes) -> int:
-        """Put plain pairs that are bytes into new pages.
+    def write_leaves(self, bodies: Sequence[bytes], counts: Sequence[int]) -> list[int]:
+        """Put leaves of plain pairs into new pages, one behind the other.
 
         Args:
-            sizes: `thinned.SIZES` of each.
-            content: Key, value, key, value ...
+            bodies: Each leaf's `encoding.leaf_table`, and the content behind it.
+            counts: How many pairs each has.
 
         Returns:
-            The page's id.
+            The pages' ids.
         """
-        count = len(sizes) // SIZES.size
-        elements = ELEMENT_SIZE * count + len(content)
-        pgid, overflow = self._allocate_run(PAGE_HEADER_SIZE + elements)
-        data = encode_content(pgid, overflow, sizes, content)
-        self.encoded[pgid] = data
-        self.contents[pgid] = count
-        return pgid
+        if PAGE_HEADER_SIZE + max(map(len, bodies)) <= self.page_size:
+            pgids = self._allocate_pages(len(bodies))
+            pages = map(encode_body, pgids, repeat(0), counts, bodies)
+            self.encoded.update(zip(pgids, pages, strict=True))
+        else:
+            pgids = []
+            for body, count in zip(bodies, counts, strict=True):
+                pgid, overflow = self._allocate_run(PAGE_HEADER_SIZE + len(body))
+                self.encoded[pgid] = encode_body(pgid, overflow, count, body)
+                pgids.append(pgid)
+        self.contents.update(zip(pgids, counts, strict=True))
+        return pgids
 
     def write_leaf(
         self,
@@ -240,6 +248,25 @@ class NewPages:
         work.page_count += count
         work.page_alloc += count * self.page_size
         return pgid
+
+    def _allocate_pages(self, count: int) -> list[int]:
+        """So many single pages, as `_allocate` gives them one by one."""
+        db = self._db
+        freelist, txid = db.freelist, self._txid
+        pgids: list[int] = []
+        while len(pgids) < count and (pgid := freelist.allocate(txid, 1)):
+            pgids.append(pgid)
+        if more := count - len(pgids):
+            first = self.high_water_mark
+            behind = range(first, first + more)
+            if not db.has_room((behind[-1] + 2) * self.page_size):
+                for pgid in behind:
+                    db.plan_growth((pgid + 2) * self.page_size)
+            pgids += behind
+            self.high_water_mark += more
+        self._work.page_count += count
+        self._work.page_alloc += count * self.page_size
+        return pgids
 
     def write_freelist(self) -> tuple[int, int]:
         """Put the list of free and pending pages into new pages.

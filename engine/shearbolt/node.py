@@ -15,8 +15,8 @@ transaction commits. The old page is freed, never written over.
 
 Both follow bbolt's rules to the letter (node.go; for cuts see `cut`), because the
 rules decide which bytes end up in which page of the file. What differs is how a leaf's
-pairs are kept while they change, see `leafpairs`, and what is left of one that has only
-lost some, see `thinned`.
+pairs are kept while they change, see `leafpairs`, and that leaves from which a commit
+takes many pairs are no nodes at all, see `leafrun`.
 
 A node knows the tree of its bucket and through it the transaction, for allocation only.
 """
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final
 
 from shearbolt.contents import BranchContent, LeafContent
 from shearbolt.cut import is_one_piece, pieces
+from shearbolt.decoding import decode_leaf, leaf_body
 from shearbolt.format import (
     ELEMENT_SIZE,
     MIN_KEYS_PER_PAGE,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shearbolt.format import Page
-    from shearbolt.thinned import Thinned
     from shearbolt.tree import Tree
 
 __all__ = ["FREED", "Node"]
@@ -56,6 +56,7 @@ _NO_NODES: Final[list[Node]] = []
 _NO_CHILDREN: Final[list[int]] = []
 _NO_KEYS: Final[list[bytes]] = []
 _NONE_MOVED: Final[list[int]] = []
+_NOTHING_LEFT: Final[dict[int, bytes]] = {}
 _NO_PAIRS: Final = LeafPairs((), (), has_buckets=False, content=0)
 
 
@@ -67,11 +68,12 @@ class Node:
         is_leaf: Leaf or branch.
         pgid: The page it was read from, 0 when there is none.
         overflow: Pages behind that page, `FREED` when it has been freed.
-        pairs: A leaf's pairs; a branch has none, a thinned leaf neither.
-        thinned: A leaf that has lost pairs, when the commit has begun.
+        pairs: A leaf's pairs; a branch has none.
         parent: The branch node above, None for the root.
         key: Under which key the parent knows it.
         nodes: Its children that are nodes too.
+        left: What is left of leaves that were taken together, see `leafrun`: by page,
+            the bytes of the new one without its header.
         unbalanced: An element was removed since it was read.
     """
 
@@ -83,12 +85,12 @@ class Node:
         "children",
         "is_leaf",
         "key",
+        "left",
         "nodes",
         "overflow",
         "pairs",
         "parent",
         "pgid",
-        "thinned",
         "unbalanced",
     )
 
@@ -103,7 +105,6 @@ class Node:
         self.parent = parent
         self.key = key
         self.unbalanced = False
-        self.thinned: Thinned | None = None
         # A branch: all its keys, with the child pages beside them. The page, as long
         # as the keys are still its own, and the positions of children that are not.
         self._base: Branch | None = None
@@ -111,6 +112,7 @@ class Node:
         self._order: list[bytes] = _NO_KEYS
         self.children: list[int] = _NO_CHILDREN
         self.nodes: list[Node] = _NO_NODES
+        self.left: dict[int, bytes] = _NOTHING_LEFT
         self.pairs = _NO_PAIRS
         if page is None:
             self.pgid = self.overflow = 0
@@ -127,6 +129,7 @@ class Node:
             self._order = page.keys
             self.children = page.children.copy()
             self.nodes = []
+            self.left = {}
             self._moved = []
         else:
             content = page.cost - leaf_cost(len(keys), 0)
@@ -163,7 +166,7 @@ class Node:
     def above(cls, bucket: Tree) -> Node:
         """The node of a new root, a branch without children."""
         node = cls(bucket, None)
-        node._order, node.children, node.nodes = [], [], []
+        node._order, node.children, node.nodes, node.left = [], [], [], {}
         return node
 
     @classmethod
@@ -173,7 +176,7 @@ class Node:
         pgid: int,
         overflow: int,
         key: bytes,
-        left: LeafPairs | Thinned,
+        left: LeafPairs,
     ) -> Node:
         """The node of a leaf that has lost pairs.
 
@@ -190,10 +193,29 @@ class Node:
         node.pgid = pgid
         node.overflow = overflow
         node.is_leaf = node.unbalanced = True
-        if isinstance(left, LeafPairs):
-            node.pairs = left
-        else:
-            node.thinned = left
+        node.pairs = left
+        return node
+
+    def of_left(self, pgid: int, key: bytes) -> Node:
+        """The node of a child that is in `left`.
+
+        Raises:
+            CorruptPageError: It is not: another branch has it.
+        """
+        body = self.left.pop(pgid, None)
+        if body is None:
+            raise self.bucket.shared_child(pgid)
+        count, _ = leaf_body(body)
+        data = bytes(PAGE_HEADER_SIZE) + body
+
+        def read(start: int, length: int) -> bytes:
+            return data[start : start + length]
+
+        page = decode_leaf(pgid, count, 0, read, len(data))
+        content = len(body) - ELEMENT_SIZE * count
+        pairs = LeafPairs(page.keys, page.values, has_buckets=False, content=content)
+        node = Node.of_what_is_left(self, pgid, FREED, key, pairs)
+        node.unbalanced = False
         return node
 
     # -- elements --
@@ -203,21 +225,19 @@ class Node:
         """All keys, sorted. Not to be changed by the caller."""
         if not self.is_leaf:
             return self._order
-        return self.pairs.keys if self.thinned is None else self._unpack().keys
+        return self.pairs.keys
 
     @property
     def count(self) -> int:
         """How many elements."""
         if not self.is_leaf:
             return len(self._order)
-        return len(self.pairs if self.thinned is None else self.thinned)
+        return len(self.pairs)
 
-    def _unpack(self) -> LeafPairs:
-        """A leaf's pairs, as pairs."""
-        if self.thinned is not None:
-            self.pairs = self.thinned.unpacked()
-            self.thinned = None
-        return self.pairs
+    @property
+    def bound(self) -> bytes:
+        """`key`, where there is one."""
+        return self.key or b""
 
     @property
     def has_buckets(self) -> bool:
@@ -226,31 +246,42 @@ class Node:
 
     def first_key(self) -> bytes | None:
         """The first key, None if there is none."""
-        if self.thinned is not None:
-            return self.thinned.first if len(self.thinned) else None
         keys = self.keys
         return keys[0] if keys else None
 
     def _last_key(self) -> bytes | None:
-        if self.thinned is not None:
-            return self.thinned.last if len(self.thinned) else None
         keys = self.keys
         return keys[-1] if keys else None
 
     def value_at(self, index: int) -> bytes:
         """A leaf's value by position in the order."""
-        return self._unpack().values(index, index + 1)[0]
+        return self.pairs.values(index, index + 1)[0]
 
     def put(self, key: bytes, value: bytes) -> None:
         """Add or replace a leaf element."""
-        self._unpack().put(key, value)
+        self.pairs.put(key, value)
 
     def delete(self, key: bytes, *, plain: bool = False) -> bool:
         """Remove a leaf element, if it is there; as `LeafPairs.delete`."""
-        found = self._unpack().delete(key, plain=plain)
+        found = self.pairs.delete(key, plain=plain)
         if found:
             self.unbalanced = True
         return found
+
+    def put_children(self, old: bytes, keys: list[bytes], pgids: list[int]) -> None:
+        """As `put_child` for the first one, the others behind it."""
+        self.put_child(old, keys[0], pgids[0])
+        if len(keys) == 1:
+            return
+        order = self._own_keys()
+        at = bisect_left(order, keys[0]) + 1
+        if at == len(order) or order[at] > keys[-1]:
+            order[at:at] = keys[1:]
+            self.children[at:at] = pgids[1:]
+        else:
+            # A damaged branch, whose keys lie elsewhere than they should.
+            for key, pgid in zip(keys[1:], pgids[1:], strict=True):
+                self.put_child(key, key, pgid)
 
     def put_child(self, old: bytes, new: bytes, pgid: int) -> None:
         """Add a child, or replace the one known as `old`."""
@@ -270,6 +301,11 @@ class Node:
         self.children[index] = pgid
         self._moved.append(index)
 
+    def set_children(self, keys: list[bytes], children: list[int]) -> None:
+        """Have these children instead of what there was."""
+        self._base = None
+        self._order, self.children = keys, children
+
     def _delete_child(self, key: bytes | None) -> None:
         order = self._order
         index = -1 if key is None else bisect_left(order, key)
@@ -284,6 +320,16 @@ class Node:
             self._base = None
             self._order = self._order.copy()
         return self._order
+
+    def limit(self) -> bytes | None:
+        """The key from which on the tree looks elsewhere than below this node."""
+        node = self
+        while (parent := node.parent) is not None:
+            behind = parent.children.index(node.pgid) + 1
+            if behind < len(parent.children):
+                return parent._order[behind]
+            node = parent
+        return None
 
     def child_index(self, key: bytes) -> int:
         """Which child's range holds this key."""
@@ -300,8 +346,6 @@ class Node:
         looked at to know that they are large.
         """
         if self.is_leaf:
-            if self.thinned is not None:
-                return self.thinned.size
             pairs = self.pairs
             headers = PAGE_HEADER_SIZE + ELEMENT_SIZE * len(pairs)
             return headers if headers >= limit else headers + pairs.content
@@ -345,7 +389,10 @@ class Node:
             return None
         index = parent.children.index(self.pgid)
         if index == 0:
-            self._absorb(parent.child_at(1), parent)
+            other = parent.child_at(1)
+            if not other.is_leaf:
+                self.bucket.before_taken_in(other)
+            self._absorb(other, parent)
         else:
             parent.child_at(index - 1)._absorb(self, parent)
         return parent
@@ -360,12 +407,12 @@ class Node:
         child = self.child_at(0)
         self.is_leaf = child.is_leaf
         self.pairs = child.pairs
-        self.thinned = child.thinned
         self._order = child._order
         self._base = child._base
         self._moved = child._moved
         self.children = child.children
         self.nodes = child.nodes
+        self.left = child.left
         for node in self.nodes:
             node.parent = self
         child.unbalanced = False
@@ -390,10 +437,10 @@ class Node:
                 node.parent = self
             self.nodes += other.nodes
             other.nodes = []
-        elif self.thinned is not None and other.thinned is not None:
-            self.thinned.absorb(other.thinned)
+            self.left.update(other.left)
+            other.left = {}
         else:
-            self._unpack().absorb(other._unpack())
+            self.pairs.absorb(other.pairs)
         other._leave(parent)
 
     def _leave(self, parent: Node) -> None:
@@ -415,6 +462,7 @@ class Node:
     def let_go(self) -> None:
         """Cut the circle of references to and from children."""
         self.nodes = _NO_NODES
+        self.left = _NOTHING_LEFT
 
     # -- spill --
 
@@ -432,19 +480,48 @@ class Node:
         return root
 
     def _spill_subtree(self) -> None:
+        begin = 0
         nodes = self.nodes
         if nodes:
             if len(nodes) > 1:
                 nodes = sorted(nodes, key=_key)
             for node in nodes:
-                if node.pgid:
+                if not node.pgid:
+                    continue
+                if self.left:
+                    # What is left of the leaves before it is written before it.
+                    end = self.children.index(node.pgid)
+                    self._write_left(begin, end)
+                    begin = end + 1 - len(self.children)
                     node._spill_subtree()
+                    begin += len(self.children)
+                else:
+                    node._spill_subtree()
+        if self.left:
+            self._write_left(begin, len(self.children))
         self._spill_pieces()
+
+    def _write_left(self, begin: int, end: int) -> None:
+        """Write what is left of leaves among these children."""
+        left, children = self.left, self.children
+        at = [index for index in range(begin, end) if children[index] in left]
+        if not at:
+            return
+        bodies = [left.pop(children[index]) for index in at]
+        counts, firsts = zip(*map(leaf_body, bodies), strict=True)
+        pgids = self.bucket.tx.pages.write_leaves(bodies, counts)
+        self._moved += at
+        order = self._order
+        for index, first, pgid in zip(at, firsts, pgids, strict=True):
+            children[index] = pgid
+            if order[index] != first:
+                order = self._own_keys()
+                order[index] = first
 
     def _spill_pieces(self) -> None:
         """Write the node in as many pages as it takes, and tell the parent."""
         tx = self.bucket.tx
-        thinned, base = self.thinned, self._base
+        base = self._base
         if base is not None and self._is_one_piece_as(base):
             self._write_moved(base)
             return
@@ -454,19 +531,15 @@ class Node:
             return
         # The old page is freed before the first allocation (bbolt spill).
         self.release()
-        if thinned is not None:
-            first = thinned.first
-            self.pgid = tx.pages.write_content(thinned.sizes, thinned.content)
+        keys, content = self.keys, size - PAGE_HEADER_SIZE
+        first = keys[0] if keys else b""
+        if self.is_leaf:
+            pairs = self.pairs
+            self.pgid = tx.pages.write_leaf(
+                keys, pairs.values(), content, plain=not pairs.has_buckets
+            )
         else:
-            keys, content = self.keys, size - PAGE_HEADER_SIZE
-            first = keys[0] if keys else b""
-            if self.is_leaf:
-                pairs = self.pairs
-                self.pgid = tx.pages.write_leaf(
-                    keys, pairs.values(), content, plain=not pairs.has_buckets
-                )
-            else:
-                self.pgid = tx.pages.write_branch(keys, self.children, content)
+            self.pgid = tx.pages.write_branch(keys, self.children, content)
         if self.parent is not None:
             old = first if self.key is None else self.key
             self.parent.put_child(old, first, self.pgid)
@@ -479,21 +552,23 @@ class Node:
         parent, old = self.parent, self.key
         content: LeafContent | BranchContent
         if self.is_leaf:
-            content = LeafContent(self._unpack())
+            content = LeafContent(self.pairs)
         else:
             content = BranchContent(self._order, self.children)
         self.release()
         fill_percent = self.bucket.fill_percent
-        cuts = pieces(len(content.keys), content.sizes, tx.page_size, fill_percent)
-        for first, end, size in cuts:
-            pgid = content.write(tx.pages, first, end, size)
-            key = content.keys[first]
+        for cuts in pieces(content.count, content.sizes, tx.page_size, fill_percent):
+            if not cuts:
+                continue
+            keys, pgids = content.write(tx.pages, cuts)
             # The first piece keeps the node's identity.
-            parent.put_child(key if old is None or first else old, key, pgid)
-            if first:
-                tx.work.split += 1
+            if cuts[0][0]:
+                tx.work.split += len(cuts)
+                parent.put_children(keys[0], keys, pgids)
             else:
-                self.pgid = pgid
+                tx.work.split += len(cuts) - 1
+                self.pgid = pgids[0]
+                parent.put_children(keys[0] if old is None else old, keys, pgids)
         # Nobody asks for them any more; pages that are made from here on need not be
         # looked for among them by the collector of cycles.
         self.pairs = _NO_PAIRS

@@ -304,6 +304,21 @@ class Pager:
             return b"", 0
         return window.around(pgid * self.page_size)
 
+    def wide_reads(self) -> Callable[[int], tuple[bytes, int]] | None:
+        """Gives bytes of the file with the page at an offset, whatever is in the cache.
+
+        As `Window.around`; None when pages have to be read exactly.
+        """
+        return None if self._window is None else self._window.around
+
+    def is_leaf(self, pgid: int, high_water_mark: int) -> bool:
+        """Whether a page is a leaf, by its header; errors as there."""
+        page = self.young.get(pgid) or self._old.get(pgid)
+        if page is not None:
+            return page.is_leaf
+        known, at = self.around(pgid, high_water_mark)
+        return self._fields(pgid, high_water_mark, known, at)[0] == LEAF
+
     def is_plain_leaf(self, pgid: int, high_water_mark: int) -> bool:
         """Whether a page is a leaf without buckets, by its header and its table.
 

@@ -26,14 +26,23 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.deletions import NEVER, carry_out, is_plain, patience
+from shearbolt.deletions import (
+    NEVER,
+    AtCommit,
+    Doomed,
+    carry_out,
+    is_plain,
+    patience,
+)
 from shearbolt.encoding import encode_bucket, encode_inline_bucket
 from shearbolt.errors import TxClosedError
-from shearbolt.format import MIN_KEYS_PER_PAGE, BucketValue, Leaf, leaf_cost
+from shearbolt.format import BucketValue, Leaf, leaf_cost
 from shearbolt.node import Node
 from shearbolt.pager import MAX_DEPTH
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shearbolt.bucket import Bucket
     from shearbolt.errors import CorruptPageError
     from shearbolt.format import Page
@@ -63,6 +72,7 @@ class Tree:
         parent: The bucket it lies in, None for the root bucket.
         tx: Its transaction.
         changes: Counts changes, so that cursors notice them.
+        taken: Pages of leaves that a commit has taken together, see `leafrun`.
     """
 
     __slots__ = (
@@ -70,6 +80,7 @@ class Tree:
         "_children",
         "_deleted",
         "_deletes",
+        "_deleting",
         "_doomed",
         "_held",
         "_nodes",
@@ -82,6 +93,7 @@ class Tree:
         "fill_percent",
         "name",
         "parent",
+        "taken",
         "tx",
     )
 
@@ -104,12 +116,14 @@ class Tree:
         self._root_page: Page | None = inline
         self._root_node: Node | None = None
         self._nodes: dict[int, Node] = {}
+        self.taken: set[int] = set()
         self._children: dict[bytes, Bucket] = {}
         # Keys whose deletes are gathered; None: deletes are done at once. How many
         # have been, and after how many they are gathered (-1: not known).
-        self._doomed: list[bytes] | None = None
+        self._doomed: Doomed | None = None
         self._deletes = 0
         self._patience = -1
+        self._deleting: AtCommit | None = None
         self._deleted = False
         # Whether there may be more than the pages say: nodes, or gathered deletes.
         self._changed = False
@@ -146,8 +160,12 @@ class Tree:
         """
         node = self._nodes.get(pgid)
         if node is None:
-            page = self.tx.db.pager.young.get(pgid) or self.tx.load(pgid)
-            return self.put_in_place(Node.of_page(self, parent, page, key), parent)
+            if pgid in self.taken:
+                made = parent.of_left(pgid, key)
+            else:
+                page = self.tx.db.pager.young.get(pgid) or self.tx.load(pgid)
+                made = Node.of_page(self, parent, page, key)
+            return self.put_in_place(made, parent)
         if node.parent is not parent:
             raise self.shared_child(pgid)
         return node
@@ -169,6 +187,33 @@ class Tree:
             node = node.child_at(index)
         return node
 
+    def nodes_among(self, children: Sequence[int]) -> list[tuple[int, Node]]:
+        """Those of these pages that nodes have taken the place of, and the nodes."""
+        nodes = self._nodes
+        return [(pgid, nodes[pgid]) for pgid in children if pgid in nodes]
+
+    def dissolve(self, node: Node) -> None:
+        """Take a leaf out of the nodes; its page is freed by who takes its pairs."""
+        del self._nodes[node.pgid]
+        node.pgid = 0
+
+    def unbalanced(self) -> list[Node]:
+        """The nodes that have lost an element, in key order."""
+        lost = [node for node in self._nodes.values() if node.unbalanced]
+        # bbolt's order is random. In key order a run of small leaves ends up in the one
+        # before them, in the fewest pages; and it does not depend on the order of the
+        # deletes.
+        return sorted(lost, key=_bound)
+
+    def before_taken_in(self, branch: Node) -> None:
+        """A branch is about to be taken in by the one before it."""
+        if self._deleting is not None:
+            self._deleting.come_first(branch)
+
+    def least_size(self) -> int:
+        """Bytes up to which a node is too small."""
+        return int(self.tx.page_size * self.fill_percent) // 2
+
     def drop_node(self, node: Node) -> None:
         """The node's page is not part of the tree any more."""
         self._nodes.pop(node.pgid, None)
@@ -186,6 +231,18 @@ class Tree:
             self._nodes[node.pgid] = node
             self.changes += 1
         return self._root_node
+
+    def root_leaf(self) -> Node | None:
+        """The tree's root as a node, to be changed, if it is a leaf."""
+        if self._root_node is None and not self.root_element_page().is_leaf:
+            return None
+        node = self.root_as_node()
+        return node if node.is_leaf else None
+
+    def refuses_changes(self) -> bool:
+        """Whether something comes before a change, or forbids it."""
+        tx = self.tx
+        return tx.closed or self._held or not tx.writable
 
     def root_element_page(self) -> Page:
         """The page the root was read from, whatever changed since."""
@@ -264,23 +321,19 @@ class Tree:
         if not is_plain(self):
             self._patience = NEVER
             return False
-        self._doomed = [key]
+        self._doomed = {key: None}
         self._changed = self._held = True
         self.changes += 1
         return True
 
-    def carry_out_deletes(self, *, committing: bool = False) -> None:
-        """Do what was gathered.
-
-        Args:
-            committing: Nobody will look into the leaves, or put into them.
-        """
+    def carry_out_deletes(self) -> None:
+        """Do what was gathered."""
         doomed = self._doomed
         if doomed is None:
             return
         self._doomed = None
         try:
-            carry_out(self, doomed, committing=committing)
+            carry_out(self, doomed)
         except BaseException:
             # What is done is done once more the next time: nothing comes of that.
             # Forgetting the rest would commit half of a program's deletes.
@@ -313,24 +366,14 @@ class Tree:
     def rebalance(self) -> None:
         """Merge nodes that have become too small, here and below."""
         for bucket in self._opened():
-            bucket.carry_out_deletes(committing=True)
-            lost = [node for node in bucket._nodes.values() if node.unbalanced]
-            if not lost:
+            doomed, bucket._doomed = bucket._doomed, None
+            if doomed is not None:
+                bucket._deleting = AtCommit(bucket, doomed)
+                bucket._deleting.run()
+                bucket._deleting = None
                 continue
-            if len(lost) > 1:
-                # bbolt's order is random. In key order a run of small leaves ends up
-                # in the one before them, in the fewest pages; and it does not depend
-                # on the order of the deletes.
-                lost.sort(key=_key)
-            least = int(bucket.tx.page_size * bucket.fill_percent) // 2
-            for node in lost:
-                # Most of many are large enough; a call takes longer than to see that.
-                left = node.thinned
-                if left is None or len(left) < MIN_KEYS_PER_PAGE or left.size <= least:
-                    node.rebalance()
-                else:
-                    node.unbalanced = False
-                    bucket.tx.work.rebalance += 1
+            for node in bucket.unbalanced():
+                node.rebalance()
 
     def spill(self) -> int:
         """Write all nodes, here and below, to new pages.
@@ -400,6 +443,8 @@ class Tree:
             for node in bucket._nodes.values():
                 node.let_go()
             bucket._nodes = {}
+            bucket.taken = set()
+            bucket._deleting = None
             bucket._root_node = None
             bucket._doomed = None
             bucket._children = {}
@@ -418,5 +463,5 @@ class Tree:
         self.changes += 1
 
 
-def _key(node: Node) -> bytes:
-    return node.key or b""
+def _bound(node: Node) -> bytes:
+    return node.bound

@@ -120,36 +120,49 @@ def test_no_call_gets_more_buffers_than_the_system_takes(tmp_path):
     assert 512 < max(lengths) <= 1024
 
 
+def by_pairs(self, pages, cuts):
+    """As `LeafContent.write`, page by page from pairs."""
+    pgids = []
+    for first, end, size in cuts:
+        values = self.pairs.values(first, end)
+        pgids.append(pages.write_leaf(self.pairs.keys[first:end], values, size))
+    return [self.pairs.keys[first] for first, _, _ in cuts], pgids
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("alike", [True, False])
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("sizes", [(20,), (0, 7, 300), (5, 3000)])
-def test_a_large_leaf_is_written_as_pair_by_pair(tmp_path, monkeypatch, ordered, sizes):
+def test_a_large_leaf_is_written_as_pair_by_pair(
+    tmp_path, monkeypatch, sizes, ordered, alike, together
+):
     """The same bytes as from pairs that are encoded page by page."""
-
-    def by_pairs(self, pages, first, end, size):
-        values = self.pairs.values(first, end)
-        return pages.write_leaf(self.keys[first:end], values, size)
-
     files = []
     for write in (LeafContent.write, by_pairs):
         monkeypatch.setattr(LeafContent, "write", write)
         path = tmp_path / f"{len(files)}.db"
         rng = random.Random(4)
-        names = [b"%07d" % number * rng.randrange(1, 3) for number in range(5000)]
+        longest = 1 if alike else 2
+        names = [b"%07d" % i * rng.randint(1, longest) for i in range(5000)]
         if ordered:
             names.sort()
         else:
             rng.shuffle(names)
+        pairs = [(name, rng.randbytes(rng.choice(sizes))) for name in names]
         with (
             shearbolt.open(path, page_size=1024, no_sync=True) as db,
             db.update() as tx,
         ):
             bucket = tx.create_bucket(b"b")
-            for name in names:
-                bucket.put(name, rng.randbytes(rng.choice(sizes)))
-            # Keys that come again, and one that goes and comes.
-            bucket.put(names[7], b"again")
-            bucket.delete(names[9])
-            bucket.put(names[9], b"back")
+            if together:
+                bucket.update(pairs)
+            else:
+                for pair in pairs:
+                    bucket.put(*pair)
+                # Keys that come again, and one that goes and comes.
+                bucket.put(names[7], b"again")
+                bucket.delete(names[9])
+                bucket.put(names[9], b"back")
         files.append(path.read_bytes())
     assert files[0] == files[1]
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boltmodel.mutants.plant import Call, Planter
+    from shearbolt.cut import Piece
     from shearbolt.format import Page
 
 __all__ = ["MUTANTS"]
@@ -41,10 +42,9 @@ _bugs = Gallery()
 )
 def _split_drops_key(planter: Planter) -> None:
     def write(
-        _: Call, self: LeafContent, pages: NewPages, first: int, end: int, size: int
-    ) -> int:
-        del size
-        return _write_pairs(self, pages, first, end - 1)
+        _: Call, self: LeafContent, pages: NewPages, cuts: list[Piece]
+    ) -> tuple[list[bytes], list[int]]:
+        return _write_pairs(self, pages, [(first, end - 1) for first, end, _ in cuts])
 
     planter.instead(LeafContent, "write", write)
 
@@ -58,19 +58,29 @@ def _split_drops_key(planter: Planter) -> None:
 )
 def _split_keeps_both(planter: Planter) -> None:
     def write(
-        _: Call, self: LeafContent, pages: NewPages, first: int, end: int, size: int
-    ) -> int:
-        del size
-        return _write_pairs(self, pages, first, min(end + 1, len(self.keys)))
+        _: Call, self: LeafContent, pages: NewPages, cuts: list[Piece]
+    ) -> tuple[list[bytes], list[int]]:
+        ends = [min(end + 1, self.count) for _, end, _ in cuts]
+        return _write_pairs(
+            self,
+            pages,
+            [(first, end) for (first, _, _), end in zip(cuts, ends, strict=True)],
+        )
 
     planter.instead(LeafContent, "write", write)
 
 
-def _write_pairs(content: LeafContent, pages: NewPages, first: int, end: int) -> int:
-    """Make a page of these pairs, wherever the cut was to be."""
-    keys, values = content.keys[first:end], content.pairs.values(first, end)
-    size = sum(16 + len(k) + len(v) for k, v in zip(keys, values, strict=True))
-    return pages.write_leaf(keys, values, size)
+def _write_pairs(
+    content: LeafContent, pages: NewPages, bounds: list[tuple[int, int]]
+) -> tuple[list[bytes], list[int]]:
+    """Make pages of these pairs, wherever the cuts were to be."""
+    every, firsts, pgids = content.pairs.keys, [], []
+    for first, end in bounds:
+        keys, values = every[first:end], content.pairs.values(first, end)
+        size = sum(16 + len(k) + len(v) for k, v in zip(keys, values, strict=True))
+        firsts.append(every[first])
+        pgids.append(pages.write_leaf(keys, values, size))
+    return firsts, pgids
 
 
 @_bugs.add(
@@ -134,7 +144,7 @@ def _overflow_unrecorded(planter: Planter) -> None:
         return data
 
     planter.instead(newpages, "encode_leaf", encode)
-    planter.instead(newpages, "encode_content", encode)
+    planter.instead(newpages, "encode_body", encode)
 
 
 # -- merging -----------------------------------------------------------------------
