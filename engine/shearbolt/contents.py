@@ -43,8 +43,8 @@ class LeafContent:
     """
 
     __slots__ = (
-        "_alike",
         "_base",
+        "_each",
         "_key_size",
         "_parts",
         "_records",
@@ -56,13 +56,17 @@ class LeafContent:
     def __init__(self, pairs: LeafPairs) -> None:
         self.pairs = pairs
         self.count = len(pairs)
-        # How long all keys are, 0: there are no records; and the records.
+        # How long all keys are, 0: there are no records; how long all records are, 0:
+        # they differ; the records.
+        self._key_size = self._each = 0
+        self._records: list[bytes] = []
         found = pairs.records()
-        self._key_size, self._records = found or (0, [])
+        if found is not None:
+            records, self._records = found
+            self._key_size, self._each = records.key_size, records.each
         # A block's first element, its keys and values, side by side, or its records,
-        # and `SIZES` of each pair; whether all records are of one size.
+        # and `SIZES` of each pair.
         self._base = 0
-        self._alike = False
         self._parts: Sequence[bytes] = ()
         self._sizes = b""
 
@@ -75,10 +79,14 @@ class LeafContent:
     def sizes(self, first: int, end: int) -> Iterable[int]:
         """Load a block; bytes of each pair."""
         self._base = first
+        if self._each:
+            self._parts = self._records[first:end]
+            size = SIZES.pack(self._key_size, self._each - self._key_size)
+            self._sizes = size * len(self._parts)
+            return repeat(self._each, len(self._parts))
         if self._key_size:
             records = self._parts = self._records[first:end]
             lengths = list(map(len, records))
-            self._alike = len(set(lengths)) == 1
             sizes = [self._key_size] * (2 * len(lengths))
             sizes[1::2] = map(sub, lengths, repeat(self._key_size))
             self._sizes = struct.pack(f"<{len(sizes)}I", *sizes)
@@ -124,7 +132,7 @@ class LeafContent:
                 table = known.get(to - at)
                 if table is None:
                     table = leaf_table(sizes[each * at : each * to])
-                    if self._alike:
+                    if self._each:
                         known[to - at] = table
                 bodies.append(b"".join([table, *parts[width * at : width * to]]))
                 counts.append(to - at)

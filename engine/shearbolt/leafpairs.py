@@ -173,8 +173,8 @@ class LeafPairs:
         whole = not first and end is None
         return list(map(items.__getitem__, keys if whole else keys[first:end]))
 
-    def records(self) -> tuple[int, list[bytes]] | None:
-        """Size of all keys, and the records in order, if there are any.
+    def records(self) -> tuple[Records, list[bytes]] | None:
+        """The records, and the same in order, if there are any.
 
         Not of few pairs, nor of such as `records` says, nor of buckets.
         """
@@ -182,13 +182,13 @@ class LeafPairs:
         if taken is not None:
             order = taken.in_order()
             if order is not None:
-                return taken.key_size, order
+                return taken, order
         items = self._items
         if items is None or self._buckets:
             return None
         made = Records.of(items)
         order = None if made is None else made.in_order()
-        return None if made is None or order is None else (made.key_size, order)
+        return None if made is None or order is None else (made, order)
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None when it is not there."""
@@ -217,7 +217,8 @@ class LeafPairs:
         if self._records is not None:
             order = self._records.in_order()
             if order is not None:
-                return sum(map(len, order))
+                each = self._records.each
+                return each * len(order) if each else sum(map(len, order))
         items = self._items
         if items is not None:
             return sum(map(len, items)) + sum(map(len, items.values()))
