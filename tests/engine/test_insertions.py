@@ -253,6 +253,22 @@ def test_a_load_is_made_of_records_and_of_nothing_else(db, monkeypatch):
         assert list(tx.bucket(b"b").items()) == pairs_of(3000)
 
 
+@pytest.mark.parametrize("sizes", [(10,), (9, 10, 11)])
+@pytest.mark.parametrize("count", [64, 100, 119, 120, 140, 200])
+def test_a_leaf_of_records_is_as_large_as_its_pairs(count, sizes, tmp_path):
+    # About a page of 4 KiB: whether they are cut is a matter of bytes.
+    pairs = [(b"%06d" % i, b"v" * sizes[i % len(sizes)]) for i in range(count)]
+    files = []
+    for name, put in (("one", one_by_one), ("all", shearbolt.Bucket.update)):
+        with (
+            shearbolt.open(tmp_path / name, page_size=4096, no_sync=True) as db,
+            db.update() as tx,
+        ):
+            put(tx.create_bucket(b"b"), pairs)
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1]
+
+
 @pytest.mark.parametrize("ordered", [False, True])
 def test_records_of_a_dict_are_its_pairs_in_order(ordered):
     pairs = pairs_of(3000)
