@@ -1,0 +1,25 @@
+"""What a certificate counts is counted once: contents of an atom, faults of a point."""
+
+from boltmodel.subject import ShearboltSubject
+from tornpage.cell import Cell
+from tornpage.experiment import Experiment
+from tornpage.model import CrashModel
+
+BYTES = CrashModel.parse("tear=byte")
+
+
+def test_three_contents_of_an_atom_have_as_many_mixtures_as_can_be_built():
+    contents = tuple(bytes([n]) * 4 + bytes(508) for n in (1, 2, 3))
+    built = {a[:k] + b[k:] for a in contents for b in contents for k in range(513)}
+    cell = Cell(contents, (-1, 4, 7), BYTES)
+    assert cell.count() == len(built)
+    assert round(2 ** cell.bits()) == len(built)
+
+
+def test_faults_that_were_taken_are_not_taken_again():
+    subject = ShearboltSubject()
+    made = Experiment(subject, subject.generate(3), BYTES, cap=400)
+    taken = []
+    assert not list(made.sweep(lambda _: taken.append(made.take_faults())))
+    assert any(taken)
+    assert not made.take_faults()
