@@ -294,58 +294,56 @@ def _beginnings(stage: Stage) -> Beginnings | None:
 class _Hunt:
     """The search for one planted bug, which is entered; cheapest looks first.
 
-    All programs are run before one is crashed, and crashed with whole sectors before
-    their sectors are torn: a run takes 10 ms, a sweep with torn sectors seconds. A
-    disk that tears has every image of one that does not, so whatever is found
-    would be found by the last look, too.
+    All programs are run before one is crashed: a run takes 4 ms, a sweep 15. (To crash
+    all with whole sectors before any sector is torn was worth it when torn sectors
+    took seconds. A bug that nothing else shows takes a fifth of the time without.)
     """
 
     def __init__(self, unit: Catch, subject: Subject) -> None:
         self.unit = unit
         self.subject = subject
         self.plan = replace(unit.stage.plan(unit.name), cap=_HUNTING_CAP)
-        self.shared: Beginnings | None = None
-        self.programs = 0
+        self._shared = beginnings_of(subject, self.plan.model)
+        self._known: list[Experiment] = []
+        self.programs = len(unit.corpus) + unit.seeds[1]
         self.executions = 0
         self.found_by = ""
         self.seed: int | None = None
 
     def run(self) -> tuple[Experiment, Finding] | None:
         """The first broken promise, and the experiment that showed it."""
-        candidates = list(self._candidates())
-        self.programs = len(candidates)
-        full = self.plan
-        models = [full.model]
-        if full.model.mixes:
-            models.insert(0, replace(full.model, tear="sector"))
-        for crashes, model in ((False, models[0]), *((True, one) for one in models)):
-            self.plan = replace(full, model=model)
-            self.shared = beginnings_of(self.subject, model)
-            for name, seed, program in candidates:
-                self.found_by, self.seed = name, seed
-                found = self._crashed(program) if crashes else self._run(program)
+        for look in self._look_at_run, self._look_at_crashes:
+            for experiment in self._experiments():
+                found = look(experiment)
                 if found is not None:
-                    return found
+                    return experiment, found
         return None
 
-    def _run(self, program: Any) -> tuple[Experiment, Finding] | None:
-        plan = self.plan
-        experiment = Experiment(self.subject, program, plan.model, cap=plan.cap)
-        live = experiment.live
-        return (experiment, Finding(live[0])) if live else None
+    def _experiments(self) -> Iterator[Experiment]:
+        """Every program, run; run once, however often they are looked at."""
+        for at, (name, seed, program) in enumerate(self._candidates()):
+            self.found_by, self.seed = name, seed
+            if at == len(self._known):
+                one = Experiment(
+                    self.subject,
+                    program,
+                    self.plan.model,
+                    cap=self.plan.cap,
+                    beginnings=self._shared,
+                )
+                self._known.append(one)
+            yield self._known[at]
 
-    def _crashed(self, program: Any) -> tuple[Experiment, Finding] | None:
-        plan = self.plan
-        experiment = Experiment(
-            self.subject, program, plan.model, cap=plan.cap, beginnings=self.shared
-        )
+    def _look_at_run(self, experiment: Experiment) -> Finding | None:
+        return Finding(experiment.live[0]) if experiment.live else None
+
+    def _look_at_crashes(self, experiment: Experiment) -> Finding | None:
         try:
-            finding = next(experiment.sweep(self._count), None)
+            return next(experiment.sweep(self._count), None)
         except ReplayError:
             # The bug makes the code differ from run to run, which no tape can
             # show. Another program may show it properly.
             return None
-        return None if finding is None else (experiment, finding)
 
     def _candidates(self) -> Iterator[tuple[str, int | None, Any]]:
         for number, encoded in enumerate(self.unit.corpus, 1):
