@@ -71,6 +71,8 @@ _ALONE: Final = frozenset({"ask", "size", "create"})
 _BOUND: Final = 512 * 1024 * 1024
 _STEP_BYTES: Final = 500
 
+_NO_ANSWER: Final = object()
+
 _Question = tuple[Any, ...]
 _Step = tuple[_Question, Any]
 
@@ -78,18 +80,38 @@ _Step = tuple[_Question, Any]
 class _Turn:
     """A question, and what came after each answer: a turn or an outcome.
 
+    Of nearly all questions one answer is known. It stands by itself: a dict for each
+    was a fourth of what is remembered, and the collector of cycles looked through all
+    of them.
+
     Attributes:
         question: What is put to the disk.
-        answers: What came after each answer.
-        stretch: The way from here to the next choice, if it was walked.
+        stretch: The way from here to the next choice, if this program walked it.
     """
 
-    __slots__ = ("answers", "question", "stretch")
+    __slots__ = ("_answer", "_below", "_others", "question", "stretch")
 
     def __init__(self, question: _Question) -> None:
         self.question = question
-        self.answers: dict[Any, _Turn | End] = {}
         self.stretch: _Stretch | None = None
+        self._answer: Any = _NO_ANSWER
+        self._below: _Turn | End | None = None
+        self._others: dict[Any, _Turn | End] | None = None
+
+    def after(self, answer: Any) -> _Turn | End | None:
+        """What came after an answer, None if it is not known."""
+        if self._answer is answer or self._answer == answer:
+            return self._below
+        return self._others.get(answer) if self._others else None
+
+    def goes_on(self, answer: Any, below: _Turn | End) -> None:
+        """Note what came after another answer."""
+        if self._answer is _NO_ANSWER:
+            self._answer, self._below = answer, below
+            return
+        if self._others is None:
+            self._others = {}
+        self._others[answer] = below
 
 
 class End:
@@ -108,29 +130,26 @@ class _Stretch:
         steps: The steps.
         end: What comes behind them.
         pieces: What they consumed.
-        changes: What was changed before the crash points where it was walked.
-        seen: So many of these were looked at, and concerned none of the pieces.
+        seen: So many of the program's changes came before it was walked, or were
+            looked at and concern none of the pieces.
     """
 
-    __slots__ = ("changes", "end", "pieces", "seen", "steps")
+    __slots__ = ("end", "pieces", "seen", "steps")
 
     def __init__(
         self,
         steps: list[_Step],
         end: _Turn | End,
         pieces: Watch,
-        changes: Sequence[Changes],
+        seen: int,
     ) -> None:
         self.steps = steps
         self.end = end
         self.pieces = pieces
-        self.changes = changes
-        self.seen = len(changes)
+        self.seen = seen
 
     def holds(self, changes: Sequence[Changes]) -> bool:
-        """Whether its pieces are what they were, in the same program."""
-        if changes is not self.changes:
-            return False
+        """Whether its pieces are what they were."""
         while self.seen < len(changes):
             if self.pieces.meets(changes[self.seen]):
                 return False
@@ -366,7 +385,16 @@ class Memory:
         spent: Bytes of recoveries kept, roughly.
     """
 
-    __slots__ = ("_bound", "_changes", "_jumps", "_root", "met", "parts", "spent")
+    __slots__ = (
+        "_bound",
+        "_changes",
+        "_jumps",
+        "_root",
+        "_walked",
+        "met",
+        "parts",
+        "spent",
+    )
 
     def __init__(self, *, jumps: bool, bound: int = _BOUND) -> None:
         self._jumps = jumps
@@ -374,6 +402,8 @@ class Memory:
         self.spent = 0
         self._root: _Turn | End | None = None
         self.parts = Parts()
+        # Turns from which this program has walked a stretch.
+        self._walked: list[_Turn] = []
         self.begin((), None)
 
     def begin(
@@ -388,10 +418,15 @@ class Memory:
         self._changes = changes
         self.parts.begin(files)
         self.met: set[End] = set()
+        # They hold for one program, and are most of what a walk leaves behind.
+        for turn in self._walked:
+            turn.stretch = None
+        self._walked = []
 
     def forget(self) -> None:
         """Forget all recoveries."""
         self._root, self.spent = None, 0
+        self._walked = []
 
     def outcome(
         self, disk: Disk, recover: Callable[[Disk], Hashable], watch: Watch
@@ -446,7 +481,7 @@ class Memory:
                 raise
             except Exception:  # noqa: BLE001 - recovery is to meet it
                 return None
-            turn = turn.answers.get(answer)
+            turn = turn.after(answer)
             done = len(record.steps)
         if turn is None:
             _catch_up(life, record.steps[done:])
@@ -479,10 +514,10 @@ class Memory:
         turn = turns[walked]
         for at, (_, answer) in enumerate(steps[walked:], walked + 1):
             assert isinstance(turn, _Turn)
-            below = turn.answers.get(answer)
+            below = turn.after(answer)
             if below is None:
                 below = _Turn(steps[at][0]) if at < len(steps) else end
-                turn.answers[answer] = below
+                turn.goes_on(answer, below)
                 self.spent += _cost(steps[at - 1])
             turns[at] = turn = below
         if not self._jumps:
@@ -491,8 +526,10 @@ class Memory:
             begin = turns.get(first)
             if not new or not isinstance(begin, _Turn):
                 continue
+            if begin.stretch is None:
+                self._walked.append(begin)
             begin.stretch = _Stretch(
-                steps[first:behind], turns[behind], pieces, self._changes
+                steps[first:behind], turns[behind], pieces, len(self._changes)
             )
 
 
