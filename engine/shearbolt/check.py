@@ -125,8 +125,7 @@ class _Checker:
         meta, state = self._meta, self._state
         pgid = meta.freelist
         try:
-            header = self._pager.header(pgid, meta.high_water_mark)
-            ids = self._pager.freelist_ids(pgid, meta.high_water_mark)
+            ids, overflow = self._pager.freelist(pgid, meta.high_water_mark)
         except CorruptPageError as error:
             yield self._problem(pgid, f"page {pgid}: freelist: {error.reason}")
             return
@@ -139,7 +138,7 @@ class _Checker:
                 yield self._problem(page, f"page {page}: already freed")
             else:
                 state[page] |= _FREE
-        yield from self._use(pgid, header.overflow, "freelist", ())
+        yield from self._use(pgid, overflow, "freelist", ())
 
     def _use(
         self, pgid: int, overflow: int, stack: object, path: tuple[bytes, ...]
@@ -296,7 +295,7 @@ def free_ids(pager: Pager, meta: Meta) -> list[int]:
     """
     if meta.freelist == NO_FREELIST:
         return unreachable_pages(pager, meta)
-    ids = sorted(pager.freelist_ids(meta.freelist, meta.high_water_mark))
+    ids = sorted(pager.freelist(meta.freelist, meta.high_water_mark)[0])
     # There may be millions, and nearly always all is well with them.
     ascending = all(map(lt, ids, islice(ids, 1, None)))
     if not ids or (ascending and ids[0] >= 2 and ids[-1] < meta.high_water_mark):

@@ -366,11 +366,8 @@ def _decoded(data: bytes) -> Meta | tuple[str, str, int]:
 
     No exception, because two of the same are not equal.
     """
-    try:
-        meta = Meta.decode(data)
-    except MetaError as error:
-        return error.kind, str(error), error.at
-    if meta.page_size < PAGE_HEADER_SIZE + META_SIZE:
+    meta = Meta.examine(data)
+    if isinstance(meta, Meta) and meta.page_size < PAGE_HEADER_SIZE + META_SIZE:
         return "invalid", f"a page size of {meta.page_size} bytes", 24
     return meta
 

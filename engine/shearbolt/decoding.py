@@ -306,6 +306,8 @@ def decode_freelist(
         (count,) = struct.unpack("<Q", read(PAGE_HEADER_SIZE, 8))
     if PAGE_HEADER_SIZE + skip + 8 * count > limit:
         raise FormatError(f"{count} free page ids do not fit the page", 10)
+    if not count:
+        return []
     return list(struct.unpack(f"<{count}Q", read(PAGE_HEADER_SIZE + skip, 8 * count)))
 
 

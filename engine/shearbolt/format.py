@@ -157,6 +157,17 @@ def fnv1a(data: bytes, h: int = _FNV_OFFSET) -> int:
     return h * _FNV_POWERS[zeros] & _U64
 
 
+def _meta_sum(data: bytes) -> int:
+    """The checksum of a meta: of all that stands before it."""
+    head = data[:_META_HEAD]
+    known = _head_sums.get(head)
+    if known is None:
+        if len(_head_sums) >= _MAX_HEADS:
+            _head_sums.clear()
+        known = _head_sums[head] = fnv1a(head)
+    return fnv1a(data[_META_HEAD:_META_SUM_AT], known)
+
+
 def page_kind(flags: int) -> str:
     """Bbolt's word for a page's flags, "unknown<hex>" for none it has."""
     return _KINDS.get(flags, f"unknown<{flags:02x}>")
@@ -227,13 +238,7 @@ class Meta:
             MAGIC, VERSION, self.page_size, self.flags, self.root, self.sequence,
             self.freelist, self.high_water_mark, self.txid, 0,
         )[:_META_SUM_AT]  # fmt: skip
-        head = body[:_META_HEAD]
-        known = _head_sums.get(head)
-        if known is None:
-            if len(_head_sums) >= _MAX_HEADS:
-                _head_sums.clear()
-            known = _head_sums[head] = fnv1a(head)
-        return body + fnv1a(body[_META_HEAD:], known).to_bytes(8, "little")
+        return body + _meta_sum(body).to_bytes(8, "little")
 
     def encode_page(self, slot: int) -> bytes:
         """The whole page: header, meta, zeros."""
@@ -250,22 +255,34 @@ class Meta:
             MetaError: Wrong magic, version or checksum, tested in this order;
                 or right, with numbers that cannot be.
         """
+        found = cls.examine(data)
+        if isinstance(found, Meta):
+            return found
+        raise MetaError(*found)
+
+    @classmethod
+    def examine(cls, data: bytes) -> Meta | tuple[str, str, int]:
+        """The same, or what `MetaError` takes: what is wrong.
+
+        A crash tears a meta in as many ways as it has bytes, and recovery looks at
+        every one; an exception for each takes longer than the checksum.
+        """
         if len(data) < META_SIZE:
-            raise MetaError("invalid", "the file ends inside a meta page", 16)
+            return "invalid", "the file ends inside a meta page", 16
         (
             magic, version, page_size, flags, root, sequence, freelist, hwm, txid,
             checksum,
         ) = _META.unpack_from(data)  # fmt: skip
         if magic != MAGIC:
-            raise MetaError("invalid", "no bolt magic number", 16)
+            return "invalid", "no bolt magic number", 16
         if version != VERSION:
-            raise MetaError("version", f"format version {version}, not {VERSION}", 20)
-        if checksum != fnv1a(data[:_META_SUM_AT]):
-            raise MetaError("checksum", "the meta page's checksum is wrong", 72)
+            return "version", f"format version {version}, not {VERSION}", 20
+        if checksum != _meta_sum(data):
+            return "checksum", "the meta page's checksum is wrong", 72
         if page_size > MAX_FOREIGN_PAGE_SIZE:
-            raise MetaError("invalid", f"a page size of {page_size} bytes", 24)
+            return "invalid", f"a page size of {page_size} bytes", 24
         if txid > MAX_TXID:
-            raise MetaError("invalid", f"transaction {txid} cannot have been", 64)
+            return "invalid", f"transaction {txid} cannot have been", 64
         return cls(page_size, root, freelist, hwm, txid, sequence, flags)
 
 

@@ -341,22 +341,19 @@ class Pager:
             raise self.corrupt(pgid, str(error), error.at) from None
         return not names_buckets(table)
 
-    def freelist_ids(self, pgid: int, high_water_mark: int) -> list[int]:
-        """The ids in a freelist page; errors as for `page`.
+    def freelist(self, pgid: int, high_water_mark: int) -> tuple[list[int], int]:
+        """The ids in a freelist page, and its overflow; errors as for `page`.
 
         An id may be out of range or there twice; that is for the caller.
         """
-        header = self.header(pgid, high_water_mark)
-        if header.flags != FREELIST:
+        flags, count, overflow = self._fields(pgid, high_water_mark)
+        if flags != FREELIST:
             raise self.corrupt(
-                pgid, f"a {page_kind(header.flags)} page instead of a freelist", 8
+                pgid, f"a {page_kind(flags)} page instead of a freelist", 8
             )
+        limit = (overflow + 1) * self.page_size
         try:
-            return decode_freelist(
-                header.count,
-                self._reader(pgid),
-                (header.overflow + 1) * self.page_size,
-            )
+            return decode_freelist(count, self._reader(pgid), limit), overflow
         except FormatError as error:
             raise self.corrupt(pgid, str(error), error.at) from None
 

@@ -444,7 +444,18 @@ class Life:
 
     def pread(self, node: Node, start: int, stop: int) -> bytes:
         """Bytes [start, stop), fewer where the file ends."""
-        return self.read(node, start, self.readable(node, start, stop))
+        size = node.size
+        if size is None:
+            stop = self.readable(node, start, stop)
+        else:
+            if node.asked:
+                self._reaches(node, stop, size)
+            stop = min(stop, size)
+        at = start // self._atom
+        low, high = start - at * self._atom, stop - at * self._atom
+        if low < high <= self._atom:
+            return self._piece(node, at, low, high)
+        return self.read(node, start, stop)
 
     def read(self, node: Node, start: int, stop: int) -> bytes:
         """Bytes [start, stop), all of them inside the file."""
@@ -468,7 +479,14 @@ class Life:
             self._watch.own = True
             return own[low:high]
         node.atoms.add(at)
-        cell = self._cell(node, at)
+        cell = node.cells.get(at)
+        if cell is None:
+            # As `_cell`, but for that call: nothing is done so often.
+            image = node.image
+            if self._spoils:
+                cell = self._image.undecided(image, at)
+            else:
+                cell = image.dirty.get(at) or image.open.get(at)
         if cell is None:
             found = node.image.durable(at, low, high)
         else:

@@ -197,8 +197,26 @@ class _Record:
         self.turns: dict[int, _Turn | End] = {}
         self._begin()
 
+    def pread(self, node: Node, start: int, stop: int) -> bytes:
+        """As `put`, for what is asked most: it never ends a stretch by itself."""
+        life = self._life
+        asked = life.choices
+        try:
+            answer = life.pread(node, start, stop)
+        except BaseException:
+            self.kept = False
+            raise
+        question = "pread", node.inode, start, stop
+        if life.choices == asked:
+            self.steps.append((question, answer))
+        else:
+            self._chosen(question, answer, tells=node.limit == NEVER)
+        return answer
+
     def put(self, question: _Question) -> Any:
         """Put a question to the disk and note the answer."""
+        if question[0] == "pread":
+            return self.pread(self._life.nodes[question[1]], *question[2:])
         life, step = self._life, question[0]
         # A file that is made has the next number, and that is another one later.
         pending = step == "create" or (
@@ -214,16 +232,26 @@ class _Record:
             # A question of the code under test may raise: no answer to go on from.
             self.kept = False
             raise
-        choice = pending or life.choices != asked
-        if choice:
-            self._end()
-            self.blind = self.blind or not (pending or self._tells(question))
+        if pending or life.choices != asked:
+            self._chosen(question, answer, tells=pending or self._tells(question))
+            return answer
         self.steps.append((question, answer))
-        if choice:
-            self._begin()
-        elif alone:
+        if alone:
             self._split()
         return answer
+
+    def _chosen(self, question: _Question, answer: Any, *, tells: bool) -> None:
+        """Note an answer that was a choice.
+
+        Args:
+            question: The question.
+            answer: The answer.
+            tells: Whether the answer tells everything that was chosen for it.
+        """
+        self._end()
+        self.blind = self.blind or not tells
+        self.steps.append((question, answer))
+        self._begin()
 
     def _split(self) -> None:
         """End a stretch, if it has begun, and begin the next."""
@@ -257,8 +285,6 @@ class _Record:
         match question[0]:
             case "size":
                 return True
-            case "pread":
-                return self._life.nodes[question[1]].limit == NEVER
             case "ask":
                 return self._life.told
         return False
@@ -309,6 +335,8 @@ class _Listener:
         return self._step(("size", node.inode))
 
     def pread(self, node: Node, start: int, stop: int) -> Any:
+        if self._at >= self._known and self._record.kept:
+            return self._record.pread(node, start, stop)
         return self._step(("pread", node.inode, start, stop))
 
     def write(self, node: Node, offset: int, data: bytes) -> None:

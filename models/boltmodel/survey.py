@@ -192,11 +192,10 @@ class FreePages(NamedTuple):
         """Ask."""
         pager = _pager(view, self.page_size)
         try:
-            header = pager.header(self.pgid, MOST_PAGES)
-            ids = pager.freelist_ids(self.pgid, MOST_PAGES)
+            ids, overflow = pager.freelist(self.pgid, MOST_PAGES)
         except CorruptPageError:
             return None
-        own = header.overflow + 1
+        own = overflow + 1
         if any(pgid >= MOST_PAGES for pgid in ids):
             return None
         listed = sum(page_sum(first, count) for first, count in _runs(ids))

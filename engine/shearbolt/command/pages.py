@@ -92,7 +92,7 @@ def _free_pages(tx: Tx) -> Iterable[int]:
     pager, meta = tx.db.pager, tx.meta
     if meta.freelist == NO_FREELIST:
         return unreachable_pages(pager, meta)
-    return pager.freelist_ids(meta.freelist, meta.high_water_mark)
+    return pager.freelist(meta.freelist, meta.high_water_mark)[0]
 
 
 # -- page --------------------------------------------------------------------------

@@ -170,7 +170,7 @@ class Report:
         pgid, limit = meta.freelist, self.pages
         problem = ""
         try:
-            ids = self._pager.freelist_ids(pgid, limit)
+            ids, _ = self._pager.freelist(pgid, limit)
         except CorruptPageError as error:
             yield Damage(pgid, error.offset, f"freelist: {error.reason}")
             return False

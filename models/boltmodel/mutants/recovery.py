@@ -83,13 +83,13 @@ def _creation_not_finished(planter: Planter) -> None:
     needs="torn",
 )
 def _checksum_unverified(planter: Planter) -> None:
-    original = Meta.decode
+    original = Meta.examine
 
-    def decode(_: type[Meta], data: bytes) -> Meta:
+    def examine(_: type[Meta], data: bytes) -> Any:
         body = data[:_CHECKED]
         return original(body + fnv1a(body).to_bytes(8, "little"))
 
-    planter.replace(Meta, "decode", classmethod(decode))
+    planter.replace(Meta, "examine", classmethod(examine))
 
 
 @_bugs.add(
@@ -100,20 +100,20 @@ def _checksum_unverified(planter: Planter) -> None:
     needs="torn",
 )
 def _checksum_too_short(planter: Planter) -> None:
-    original = Meta.decode
+    original = Meta.examine
 
     def encode(made: Call, self: Meta) -> bytes:
         body: bytes = made(self)[:_CHECKED]
         return body + fnv1a(body[:_CONSTANT]).to_bytes(8, "little")
 
-    def decode(_: type[Meta], data: bytes) -> Meta:
+    def examine(_: type[Meta], data: bytes) -> Any:
         body, stored = data[:_CHECKED], data[_CHECKED:]
         if stored != fnv1a(body[:_CONSTANT]).to_bytes(8, "little"):
             return original(data)
         return original(body + fnv1a(body).to_bytes(8, "little"))
 
     planter.instead(Meta, "encode", encode)
-    planter.replace(Meta, "decode", classmethod(decode))
+    planter.replace(Meta, "examine", classmethod(examine))
 
 
 @_bugs.add(
