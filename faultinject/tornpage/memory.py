@@ -48,7 +48,7 @@ a wrong "consistent".
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tornpage.cell import NEVER
 from tornpage.choices import ReplayError
@@ -75,10 +75,11 @@ _NO_ANSWER: Final = object()
 
 _Question = tuple[Any, ...]
 _Step = tuple[_Question, Any]
+_Below: TypeAlias = "_Turn | _Straight | End"
 
 
 class _Turn:
-    """A question, and what came after each answer: a turn or an outcome.
+    """A question, and what came after each answer.
 
     Of nearly all questions one answer is known. It stands by itself: a dict for each
     was a fourth of what is remembered, and the collector of cycles looked through all
@@ -95,16 +96,24 @@ class _Turn:
         self.question = question
         self.stretch: _Stretch | None = None
         self._answer: Any = _NO_ANSWER
-        self._below: _Turn | End | None = None
-        self._others: dict[Any, _Turn | End] | None = None
+        self._below: _Below | None = None
+        self._others: dict[Any, _Below] | None = None
 
     def after(self, answer: Any) -> _Turn | End | None:
         """What came after an answer, None if it is not known."""
         if self._answer is answer or self._answer == answer:
-            return self._below
-        return self._others.get(answer) if self._others else None
+            below = self._below
+            if isinstance(below, _Straight):
+                below = self._below = below.first()
+            return below
+        if self._others is None:
+            return None
+        below = self._others.get(answer)
+        if isinstance(below, _Straight):
+            below = self._others[answer] = below.first()
+        return below
 
-    def goes_on(self, answer: Any, below: _Turn | End) -> None:
+    def goes_on(self, answer: Any, below: _Below) -> None:
         """Note what came after another answer."""
         if self._answer is _NO_ANSWER:
             self._answer, self._below = answer, below
@@ -112,6 +121,37 @@ class _Turn:
         if self._others is None:
             self._others = {}
         self._others[answer] = below
+
+
+class _Straight:
+    """Steps with one known answer each, not made into turns yet.
+
+    Most of them never are: the next walk jumps over them.
+    """
+
+    __slots__ = ("_at", "_below", "_end", "_steps")
+
+    def __init__(
+        self, steps: Sequence[_Step], at: int, end: int, below: _Turn | End
+    ) -> None:
+        self._steps = steps
+        self._at = at
+        self._end = end
+        self._below = below
+
+    @staticmethod
+    def before(steps: Sequence[_Step], at: int, end: int, below: _Turn | End) -> _Below:
+        """Steps [at, end) and what comes behind them."""
+        return _Straight(steps, at, end, below) if at < end else below
+
+    def first(self) -> _Turn:
+        """The turn of the first step."""
+        question, answer = self._steps[self._at]
+        turn = _Turn(question)
+        turn.goes_on(
+            answer, self.before(self._steps, self._at + 1, self._end, self._below)
+        )
+        return turn
 
 
 class End:
@@ -540,14 +580,8 @@ class Memory:
             turns[0] = self._root = _Turn(steps[0][0]) if steps else end
         walked = max(turns)
         turn = turns[walked]
-        for at, (_, answer) in enumerate(steps[walked:], walked + 1):
-            assert isinstance(turn, _Turn)
-            below = turn.after(answer)
-            if below is None:
-                below = _Turn(steps[at][0]) if at < len(steps) else end
-                turn.goes_on(answer, below)
-                self.spent += _cost(steps[at - 1])
-            turns[at] = turn = below
+        if isinstance(turn, _Turn):
+            self._hang(turn, steps[walked:], walked, record, end)
         if not self._jumps:
             return
         for first, behind, pieces, new in record.stretches:
@@ -559,6 +593,33 @@ class Memory:
             begin.stretch = _Stretch(
                 steps[first:behind], turns[behind], pieces, len(self._changes)
             )
+
+    def _hang(
+        self, turn: _Turn, steps: list[_Step], walked: int, record: _Record, end: End
+    ) -> None:
+        """Hang steps that are new below the turn of the first of them.
+
+        Where a stretch begins or ends there is a turn; between them nobody will look.
+        """
+        turns = record.turns
+        begins = {
+            place - walked
+            for first, behind, _, new in record.stretches
+            if new and self._jumps
+            for place in (first, behind)
+            if walked < place < walked + len(steps)
+        }
+        below: _Turn | End = end
+        behind = len(steps)
+        turns[walked + behind] = end
+        for at in sorted(begins, reverse=True):
+            question, answer = steps[at]
+            made = _Turn(question)
+            made.goes_on(answer, _Straight.before(steps, at + 1, behind, below))
+            turns[walked + at] = below = made
+            behind = at
+        turn.goes_on(steps[0][1], _Straight.before(steps, 1, behind, below))
+        self.spent += sum(map(_cost, steps))
 
 
 def _catch_up(life: Life, steps: Sequence[_Step]) -> None:
