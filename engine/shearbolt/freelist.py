@@ -32,7 +32,7 @@ Source: bbolt internal/freelist/{shared,array,hashmap}.go.
 from __future__ import annotations
 
 import struct
-from collections import Counter
+from bisect import bisect_right
 from heapq import heappop, heappush, heapreplace
 from itertools import compress, islice, repeat
 from operator import add, lt, ne, sub
@@ -98,7 +98,9 @@ class ArrayFreelist:
         self._allocated_by: dict[int, int] = {}
         # What the running transaction has taken: (start, length).
         self._taken: list[tuple[int, int]] = []
-        self._load(list(ids))
+        listed = list(ids)
+        if listed:
+            self._load(listed)
 
     def _load(self, ids: list[int]) -> None:
         """Begin with these pages: all at once, because there may be millions."""
@@ -392,12 +394,12 @@ class ArrayFreelist:
         # Stable: runs of one length stay in the order of their addresses.
         order = sorted(range(len(starts)), key=lengths.__getitem__)
         sorted_starts = list(map(starts.__getitem__, order))
-        counts = Counter(lengths)
+        lengths.sort()
         self._of_length = {}
         end = 0
-        for length in sorted(counts):
-            begin, end = end, end + counts[length]
-            self._of_length[length] = sorted_starts[begin:end]
+        while end < len(lengths):
+            begin, end = end, bisect_right(lengths, lengths[end], end)
+            self._of_length[lengths[begin]] = sorted_starts[begin:end]
 
 
 class HashmapFreelist(ArrayFreelist):
