@@ -21,10 +21,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tornpage.certificate import ProgramRecord
 from tornpage.experiment import outcome_lines
+from tornpage.trace import RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -48,12 +50,17 @@ def program_id(encoded: Any) -> str:
 def _line(record: Record) -> bytes:
     """A record without its source line, as bytes that nothing else gives."""
     parts = [record.op]
-    for one in fields(record):
-        if one.name != "site":
-            value = getattr(record, one.name)
-            text = value.hex() if isinstance(value, bytes) else repr(value)
-            parts.append(f"{one.name}={text}")
+    for name in _facts(record.op):
+        value = getattr(record, name)
+        text = value.hex() if isinstance(value, bytes) else repr(value)
+        parts.append(f"{name}={text}")
     return " ".join(parts).encode() + b"\n"
+
+
+@cache
+def _facts(op: str) -> tuple[str, ...]:
+    """The fields of a record that count."""
+    return tuple(one.name for one in fields(RECORDS[op]) if one.name != "site")
 
 
 def trace_digest(trace: Trace) -> str:

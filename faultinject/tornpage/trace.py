@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = [
+    "RECORDS",
     "Create",
     "Mark",
     "Operation",
@@ -189,10 +190,11 @@ _RESULTS = {
     SyncDir: ("ok", "read-only"),
 }
 
-_BY_NAME: Mapping[str, type[Record]] = {
+RECORDS: Mapping[str, type[Record]] = {
     kind.op: kind
     for kind in (Create, Write, Truncate, Sync, SyncDir, Rename, Unlink, Mark)
 }
+"""The kinds of records by their `op`."""
 
 
 class Trace(UserList[Record]):
@@ -245,7 +247,7 @@ def _to_json(record: Record) -> dict[str, Any]:
 
 def _from_json(row: dict[str, Any]) -> Record:
     rest = dict(row)
-    kind = _BY_NAME[rest.pop("op")]
+    kind = RECORDS[rest.pop("op")]
     if kind is Write:
         rest["data"] = base64.b64decode(rest["data"], validate=True)
     elif kind is Mark:

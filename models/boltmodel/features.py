@@ -52,6 +52,8 @@ __all__ = ["SOMETIMES", "Shape", "features", "never_seen"]
 _MAX_DEPTH: Final = 6
 _BLOCK: Final = 1024
 _NOTHING: Final = bytes(_BLOCK)
+_FLAGS_AT: Final = slice(8, 10)
+"""Where a page's header says what it is."""
 
 SOMETIMES: Final = frozenset(
     {
@@ -138,8 +140,8 @@ class _Pages:
         """Take a write in; the meta it wrote, if it wrote one."""
         end = record.offset + len(record.data)
         self._write(record.offset, record.data)
-        head = Header.decode(record.data.ljust(PAGE_HEADER_SIZE, b"\0"))
-        if head.flags == META:
+        flags = int.from_bytes(record.data[_FLAGS_AT], "little")
+        if flags == META:
             try:
                 meta = Meta.decode(record.data[PAGE_HEADER_SIZE:][:META_SIZE])
             except FormatError:
@@ -156,6 +158,10 @@ class _Pages:
 
     def _write(self, offset: int, data: bytes) -> None:
         at, low = divmod(offset, _BLOCK)
+        if not low and not len(data) % _BLOCK:
+            for begin in range(0, len(data), _BLOCK):
+                self._blocks[at + begin // _BLOCK] = data[begin : begin + _BLOCK]
+            return
         whole = self._read(at * _BLOCK, low) + data
         behind = at + -(-len(whole) // _BLOCK)
         whole += self._read(at * _BLOCK + len(whole), -len(whole) % _BLOCK)
