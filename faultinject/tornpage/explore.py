@@ -264,14 +264,18 @@ class Explorer:
         ended = point.index
         if point.inside and arrives_in_pieces(self._operations[ended]):
             ended += 1
-        outcomes: set[Hashable] = set()
-        images = 0
         done = self._operations[:ended]
+        # All of them before the first recovery: too many are refused at once. Many
+        # come more than once, made of the same contents.
+        images: dict[frozenset[tuple[str, bytes]], Mapping[str, bytes]] = {}
+        count = 0
         for _, platter in platters(self._files, self.model, done):
-            for files in platter.images(limit - images):
-                images += 1
-                outcomes.add(self._recover(Disk(files, self.model)))
-        return frozenset(outcomes)
+            for files in platter.images(limit - count):
+                count += 1
+                images.setdefault(frozenset(files.items()), files)
+        return frozenset(
+            self._recover(Disk(files, self.model)) for files in images.values()
+        )
 
     def sample(self, point: CrashPoint, seed: int, n: int) -> list[Reached]:
         """`n` random executions; seeds seed .. seed + n - 1, one each."""
