@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
     from tornpage.choices import Choice
     from tornpage.explore import Closure
-    from tornpage.memory import End, Memory
+    from tornpage.memory import Memory
     from tornpage.pieces import Watch
     from tornpage.trace import Operation
+    from tornpage.turns import End
 
 __all__ = ["Beginning", "Beginnings", "Known"]
 

@@ -193,6 +193,10 @@ class Explorer:
             stop: Asked about each outcome when it is first reached at a point
                 (`self.point`); True ends the search at this point, which then
                 counts as not closed. It is not asked about reused outcomes.
+
+        Raises:
+            RuntimeError: Another sweep with these `beginnings` has begun meanwhile.
+            ReplayError: Recovery is not deterministic.
         """
         image = self._first_image()
         changes: list[Changes] = []
@@ -229,6 +233,11 @@ class Explorer:
                     point, last.outcomes, 0, 0, image.images_log2(), last.closed, True
                 )
             else:
+                if memory.changes is not changes:
+                    raise RuntimeError(
+                        "another sweep has begun on what is remembered here: "
+                        "sweep programs that share `beginnings` one after the other"
+                    )
                 watch = Watch()
                 last, stale = self._search(
                     image, point, watch, stop, memory if self._reuse else None, chosen

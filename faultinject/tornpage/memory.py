@@ -48,11 +48,12 @@ a wrong "consistent".
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from tornpage.cell import NEVER
 from tornpage.choices import ReplayError
 from tornpage.parts import Parts
+from tornpage.turns import End, Straight, Stretch, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -60,8 +61,9 @@ if TYPE_CHECKING:
     from tornpage.disk import Disk
     from tornpage.life import Life, Node
     from tornpage.pieces import Changes, Watch
+    from tornpage.turns import Question, Step
 
-__all__ = ["End", "Memory"]
+__all__ = ["Memory"]
 
 _READING: Final = frozenset({"ask", "size", "pread", "lookup", "names_in"})
 _ALONE: Final = frozenset({"ask", "size", "create"})
@@ -70,131 +72,6 @@ _ALONE: Final = frozenset({"ask", "size", "create"})
 # Beyond the bound all is forgotten.
 _BOUND: Final = 512 * 1024 * 1024
 _STEP_BYTES: Final = 500
-
-_NO_ANSWER: Final = object()
-
-_Question = tuple[Any, ...]
-_Step = tuple[_Question, Any]
-_Below: TypeAlias = "_Turn | _Straight | End"
-
-
-class _Turn:
-    """A question, and what came after each answer.
-
-    Of nearly all questions one answer is known. It stands by itself: a dict for each
-    was a fourth of what is remembered, and the collector of cycles looked through all
-    of them.
-
-    Attributes:
-        question: What is put to the disk.
-        stretch: The way from here to the next choice, if this program walked it.
-    """
-
-    __slots__ = ("_answer", "_below", "_others", "question", "stretch")
-
-    def __init__(self, question: _Question) -> None:
-        self.question = question
-        self.stretch: _Stretch | None = None
-        self._answer: Any = _NO_ANSWER
-        self._below: _Below | None = None
-        self._others: dict[Any, _Below] | None = None
-
-    def after(self, answer: Any) -> _Turn | End | None:
-        """What came after an answer, None if it is not known."""
-        if self._answer is answer or self._answer == answer:
-            below = self._below
-            if isinstance(below, _Straight):
-                below = self._below = below.first()
-            return below
-        if self._others is None:
-            return None
-        below = self._others.get(answer)
-        if isinstance(below, _Straight):
-            below = self._others[answer] = below.first()
-        return below
-
-    def goes_on(self, answer: Any, below: _Below) -> None:
-        """Note what came after another answer."""
-        if self._answer is _NO_ANSWER:
-            self._answer, self._below = answer, below
-            return
-        if self._others is None:
-            self._others = {}
-        self._others[answer] = below
-
-
-class _Straight:
-    """Steps with one known answer each, not made into turns yet.
-
-    Most of them never are: the next walk jumps over them.
-    """
-
-    __slots__ = ("_at", "_below", "_end", "_steps")
-
-    def __init__(
-        self, steps: Sequence[_Step], at: int, end: int, below: _Turn | End
-    ) -> None:
-        self._steps = steps
-        self._at = at
-        self._end = end
-        self._below = below
-
-    @staticmethod
-    def before(steps: Sequence[_Step], at: int, end: int, below: _Turn | End) -> _Below:
-        """Steps [at, end) and what comes behind them."""
-        return _Straight(steps, at, end, below) if at < end else below
-
-    def first(self) -> _Turn:
-        """The turn of the first step."""
-        question, answer = self._steps[self._at]
-        turn = _Turn(question)
-        turn.goes_on(
-            answer, self.before(self._steps, self._at + 1, self._end, self._below)
-        )
-        return turn
-
-
-class End:
-    """An outcome, after which nothing is asked."""
-
-    __slots__ = ("outcome",)
-
-    def __init__(self, outcome: Hashable) -> None:
-        self.outcome = outcome
-
-
-class _Stretch:
-    """Steps without a choice among them.
-
-    Attributes:
-        steps: The steps.
-        end: What comes behind them.
-        pieces: What they consumed.
-        seen: So many of the program's changes came before it was walked, or were
-            looked at and concern none of the pieces.
-    """
-
-    __slots__ = ("end", "pieces", "seen", "steps")
-
-    def __init__(
-        self,
-        steps: list[_Step],
-        end: _Turn | End,
-        pieces: Watch,
-        seen: int,
-    ) -> None:
-        self.steps = steps
-        self.end = end
-        self.pieces = pieces
-        self.seen = seen
-
-    def holds(self, changes: Sequence[Changes]) -> bool:
-        """Whether its pieces are what they were."""
-        while self.seen < len(changes):
-            if self.pieces.meets(changes[self.seen]):
-                return False
-            self.seen += 1
-        return True
 
 
 class _Record:
@@ -230,11 +107,11 @@ class _Record:
 
     def __init__(self, life: Life) -> None:
         self._life = life
-        self.steps: list[_Step] = []
+        self.steps: list[Step] = []
         self.kept = True
         self.stretches: list[tuple[int, int, Watch, bool]] = []
         self.blind = False
-        self.turns: dict[int, _Turn | End] = {}
+        self.turns: dict[int, Turn | End] = {}
         self._begin()
 
     def pread(self, node: Node, start: int, stop: int) -> bytes:
@@ -253,7 +130,7 @@ class _Record:
             self._chosen(question, answer, tells=node.limit == NEVER)
         return answer
 
-    def put(self, question: _Question) -> Any:
+    def put(self, question: Question) -> Any:
         """Put a question to the disk and note the answer."""
         if question[0] == "pread":
             return self.pread(self._life.nodes[question[1]], *question[2:])
@@ -280,7 +157,7 @@ class _Record:
             self._split()
         return answer
 
-    def _chosen(self, question: _Question, answer: Any, *, tells: bool) -> None:
+    def _chosen(self, question: Question, answer: Any, *, tells: bool) -> None:
         """Note an answer that was a choice.
 
         Args:
@@ -299,7 +176,7 @@ class _Record:
             self._end()
             self._begin()
 
-    def jump(self, stretch: _Stretch) -> None:
+    def jump(self, stretch: Stretch) -> None:
         """Steps of which the answers are known; the disk need not hear of them."""
         self._end()
         at = len(self.steps)
@@ -320,7 +197,7 @@ class _Record:
         new = self._begun < at and not self.blind
         self.stretches.append((self._begun, at, self._pieces, new))
 
-    def _tells(self, question: _Question) -> bool:
+    def _tells(self, question: Question) -> bool:
         """Whether its answer tells everything that was chosen for it."""
         match question[0]:
             case "size":
@@ -388,7 +265,7 @@ class _Listener:
     def sync(self, node: Node, kind: str, path: str) -> Any:
         return self._step(("sync", node.inode, kind, path))
 
-    def _step(self, question: _Question) -> Any:
+    def _step(self, question: Question) -> Any:
         at = self._at
         if at < self._known:
             asked, answer = self._record.steps[at]
@@ -448,17 +325,18 @@ class Memory:
             time and nothing else.
 
     Attributes:
-        met: The outcomes that the present program has met.
+        changes: What the operations of the present program change.
+        met: The outcomes that it has met.
         parts: Answers about parts of files.
         spent: Bytes of recoveries kept, roughly.
     """
 
     __slots__ = (
         "_bound",
-        "_changes",
         "_jumps",
         "_root",
         "_walked",
+        "changes",
         "met",
         "parts",
         "spent",
@@ -468,10 +346,10 @@ class Memory:
         self._jumps = jumps
         self._bound = bound
         self.spent = 0
-        self._root: _Turn | End | None = None
+        self._root: Turn | End | None = None
         self.parts = Parts()
         # Turns from which this program has walked a stretch.
-        self._walked: list[_Turn] = []
+        self._walked: list[Turn] = []
         self.begin((), None)
 
     def begin(
@@ -483,7 +361,7 @@ class Memory:
             changes: Gets what each of its operations changes, as it is explored.
             files: What it starts from, see `Parts.begin`.
         """
-        self._changes = changes
+        self.changes = changes
         self.parts.begin(files)
         self.met: set[End] = set()
         # They hold for one program, and are most of what a walk leaves behind.
@@ -529,12 +407,12 @@ class Memory:
         self.met.add(end)
         return end.outcome, new
 
-    def _walk(self, life: Life, record: _Record) -> _Turn | End | None:
+    def _walk(self, life: Life, record: _Record) -> Turn | End | None:
         """Follow the answers as far as they are known; None: to where none is."""
-        changes = self._changes
+        changes = self.changes
         turn = self._root
         done = 0
-        while isinstance(turn, _Turn):
+        while isinstance(turn, Turn):
             record.turns[len(record.steps)] = turn
             stretch = turn.stretch
             if stretch and not record.blind and stretch.holds(changes):
@@ -577,25 +455,25 @@ class Memory:
         if self.spent > self._bound or not turns:
             self.forget()
             turns.clear()
-            turns[0] = self._root = _Turn(steps[0][0]) if steps else end
+            turns[0] = self._root = Turn(steps[0][0]) if steps else end
         walked = max(turns)
         turn = turns[walked]
-        if isinstance(turn, _Turn):
+        if isinstance(turn, Turn):
             self._hang(turn, steps[walked:], walked, record, end)
         if not self._jumps:
             return
         for first, behind, pieces, new in record.stretches:
             begin = turns.get(first)
-            if not new or not isinstance(begin, _Turn):
+            if not new or not isinstance(begin, Turn):
                 continue
             if begin.stretch is None:
                 self._walked.append(begin)
-            begin.stretch = _Stretch(
-                steps[first:behind], turns[behind], pieces, len(self._changes)
+            begin.stretch = Stretch(
+                steps[first:behind], turns[behind], pieces, len(self.changes)
             )
 
     def _hang(
-        self, turn: _Turn, steps: list[_Step], walked: int, record: _Record, end: End
+        self, turn: Turn, steps: list[Step], walked: int, record: _Record, end: End
     ) -> None:
         """Hang steps that are new below the turn of the first of them.
 
@@ -609,27 +487,27 @@ class Memory:
             for place in (first, behind)
             if walked < place < walked + len(steps)
         }
-        below: _Turn | End = end
+        below: Turn | End = end
         behind = len(steps)
         turns[walked + behind] = end
         for at in sorted(begins, reverse=True):
             question, answer = steps[at]
-            made = _Turn(question)
-            made.goes_on(answer, _Straight.before(steps, at + 1, behind, below))
+            made = Turn(question)
+            made.goes_on(answer, Straight.before(steps, at + 1, behind, below))
             turns[walked + at] = below = made
             behind = at
-        turn.goes_on(steps[0][1], _Straight.before(steps, 1, behind, below))
+        turn.goes_on(steps[0][1], Straight.before(steps, 1, behind, below))
         self.spent += sum(map(_cost, steps))
 
 
-def _catch_up(life: Life, steps: Sequence[_Step]) -> None:
+def _catch_up(life: Life, steps: Sequence[Step]) -> None:
     """Do what was jumped over, as far as the disk's later answers rest on it."""
     for question, _ in steps:
         if question[0] not in _READING:
             _put(life, question)
 
 
-def _put(life: Life, question: _Question) -> Any:
+def _put(life: Life, question: Question) -> Any:
     """Put a question to the disk."""
     return _STEPS[question[0]](life, *question[1:])
 
@@ -655,7 +533,7 @@ _STEPS: Final[dict[str, Callable[..., Any]]] = {
 }
 
 
-def _alike(asked: _Question, question: _Question) -> bool:
+def _alike(asked: Question, question: Question) -> bool:
     """Whether two questions are the same function of the same arguments."""
     if asked[:2] != question[:2] or asked[0] != "ask":
         return False
@@ -669,14 +547,14 @@ def _alike(asked: _Question, question: _Question) -> bool:
     return getattr(one, "__code__", one) is getattr(other, "__code__", other)
 
 
-def _cost(step: _Step) -> int:
+def _cost(step: Step) -> int:
     asked, answer = step
     read = len(answer) if isinstance(answer, bytes) else 0
     written = len(asked[3]) if asked[0] == "write" else 0
     return _STEP_BYTES + read + written
 
 
-def _text(question: _Question) -> str:
+def _text(question: Question) -> str:
     step, *facts = question
     shown = [f"{len(one)} bytes" if isinstance(one, bytes) else one for one in facts]
     return f"{step} {' '.join(map(str, shown))}"

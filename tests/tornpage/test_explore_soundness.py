@@ -38,6 +38,7 @@ from tornpage.life import Life
 from tornpage.model import PRESETS, CrashModel
 from tornpage.parts import Parts
 from tornpage.pieces import Changes, Watch
+from tornpage.turns import Stretch
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -388,7 +389,7 @@ def forgets_what_a_known_answer_consumed(patch):
 
 
 def jumps_over_what_changed(patch):
-    patch.setattr(memory._Stretch, "holds", lambda self, changes: True)
+    patch.setattr(Stretch, "holds", lambda self, changes: True)
 
 
 def forgets_the_writes_it_jumped_over(patch):

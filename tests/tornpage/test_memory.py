@@ -150,3 +150,29 @@ def test_a_full_memory_is_forgotten_between_programs_and_counts_stay(
     for seed in (0, 3, 50):
         alone = list(explorer(seed, MODELS[0]).sweep())
         assert list(explorer(seed, MODELS[0], beginnings=beginnings).sweep()) == alone
+
+
+def test_two_sweeps_at_once_on_one_memory_are_refused() -> None:
+    beginnings = beginnings_of(SUBJECT, MODELS[0])
+    first = explorer(60, MODELS[0], beginnings=beginnings).sweep()
+    for _ in range(40):
+        next(first)
+    list(explorer(61, MODELS[0], beginnings=beginnings).sweep())
+    with pytest.raises(RuntimeError, match="one after the other"):
+        list(first)
+
+
+def test_what_one_program_left_alone_the_next_may_have_changed() -> None:
+    # Both write the same places at the same time, but other bytes.
+    model = MODELS[0]
+    beginnings = beginnings_of(SUBJECT, model)
+    for seed in (*range(60, 66), *range(60, 66)):
+        shared = [
+            (one.point, one.outcomes, one.closed)
+            for one in explorer(seed, model, beginnings=beginnings).sweep()
+        ]
+        alone = [
+            (one.point, one.outcomes, one.closed)
+            for one in explorer(seed, model).sweep()
+        ]
+        assert shared == alone, seed
