@@ -37,8 +37,10 @@ from boltmodel.error_contract import judge_errors
 from boltmodel.generate import generate
 from boltmodel.recovery import recover
 from boltmodel.under_errors import ENDINGS, run_under_errors
+from tornpage.beginnings import Beginnings
 from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer
+from tornpage.memory import Memory
 from tornpage.model import CrashModel
 from tornpage.script import Fault, Script
 
@@ -99,6 +101,9 @@ class Sweep:
         executions: Recoveries.
         same_trace: Runs whose trace had been crashed before.
         broken: Promises that did not hold.
+        beginnings: What the runs have in common, by crash model: one program under
+            many scripts does the same up to the fault. So a sweep is of one engine:
+            whoever plants a bug in it begins another.
     """
 
     programs: int = 0
@@ -113,6 +118,7 @@ class Sweep:
     executions: int = 0
     same_trace: int = 0
     broken: list[Broken] = field(default_factory=list)
+    beginnings: dict[CrashModel, Beginnings] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
         """The counts, for people."""
@@ -213,7 +219,8 @@ def crash_after(
         model: What a crash may do.
         points: Most crash points; None: all of them.
     """
-    explorer = Explorer({}, disk.trace, recover, model, cap=_CAP)
+    shared = into.beginnings.setdefault(model, Beginnings(Memory(jumps=model.separate)))
+    explorer = Explorer({}, disk.trace, recover, model, cap=_CAP, beginnings=shared)
     first = max(disk.injected[0].operations - 1, 0)
     if points is None:
         closures = (one for one in explorer.sweep() if one.point.index >= first)
