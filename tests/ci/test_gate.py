@@ -27,7 +27,7 @@ from gating import units, workers  # noqa: E402
 from gating.lanes import Gate, read_corpus  # noqa: E402
 from gating.outcome import render_terminal, write_outcome  # noqa: E402
 from gating.policy import Policy, PolicyError, read_policy  # noqa: E402
-from toy_store import MUTANTS  # noqa: E402
+from toy_store import MUTANTS, Toy  # noqa: E402
 
 SMALL = {"workers": 1, "programs": 3, "planted_programs": 3, "seconds": 60.0}
 
@@ -150,6 +150,32 @@ def test_planted_bugs_are_hunted_with_programs_that_are_proven_without_them(here
     policy = a_policy(programs=2, planted_programs=50)
     hunts = Gate(policy)._catches
     assert {hunt.seeds for hunt in hunts} == {(0, 2)}
+
+
+def test_a_hunted_bug_is_met_by_every_program_once_before_any_is_crashed(monkeypatch):
+    done = []
+    run, recover = Toy.run, Toy.recover
+
+    def noted_run(self, program, disk):
+        done.append(program)
+        return run(self, program, disk)
+
+    def noted_recover(self, disk):
+        if done[-1] != "crashed":
+            done.append("crashed")
+        return recover(self, disk)
+
+    monkeypatch.setattr(Toy, "run", noted_run)
+    monkeypatch.setattr(Toy, "recover", noted_recover)
+    policy = a_policy(programs=6, planted_programs=6)
+    hunts = {one.name: one for one in Gate(policy)._catches}
+    for name, crashed in (("no-checksum", True), ("forgetful", False)):
+        done.clear()
+        assert units.do(hunts[name]).fate == "caught"
+        assert ("crashed" in done) == crashed
+        if crashed:
+            programs = [Toy().generate(seed) for seed in range(6)]
+            assert done[:7] == [*programs, "crashed"]
 
 
 # -- workers --
