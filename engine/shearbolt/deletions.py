@@ -2,7 +2,7 @@
 
     delete(key) --the first ones--> their leaves, at once
                 --then--> look over all leaves: is any value a bucket?
-                --no--> {key, key, key ...}
+    delete_many(keys) --no--> {key, key, key ...}
                           |                         |
           somebody reads or puts          the transaction commits
                           v                         v
@@ -14,6 +14,10 @@ Deleting half of a hundred thousand pairs in random order one by one meets every
 seven times, each time when nothing of it is in the processor's cache any more: the
 branch's keys, the leaf's, its node, what it notes. In the order of the keys every page
 is read once, from the file a piece at a time, and is done with.
+
+Keys that are given together (`delete_all`) are looked over in C, a thousand at a time,
+and gathered in one step: a call for each took a fifth of the whole. How many there are
+is mostly known, so the first of them is gathered already.
 
 Gathering changes nothing that can be seen:
 
@@ -33,8 +37,9 @@ What it is not: it does not say which leaves are too small and what becomes of t
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from shearbolt.chunks import chunks
 from shearbolt.decoding import names_buckets
 from shearbolt.errors import CorruptPageError, StorageError
 from shearbolt.format import ELEMENT_SIZE, HEADER, LEAF, PAGE_HEADER_SIZE
@@ -44,6 +49,7 @@ from shearbolt.node import Node
 from shearbolt.pager import MAX_DEPTH
 
 if TYPE_CHECKING:
+    from shearbolt.bucket import Bucket
     from shearbolt.format import Page
     from shearbolt.pager import Pager
     from shearbolt.tree import Tree
@@ -54,6 +60,7 @@ __all__ = [
     "AtCommit",
     "Doomed",
     "carry_out",
+    "delete_all",
     "is_plain",
     "patience",
 ]
@@ -77,6 +84,28 @@ more than once, through a dict of nothing but bytes never."""
 
 NEVER: Final = 1 << 62
 """A patience that does not end."""
+
+_BYTES: Final = frozenset({bytes})
+
+# Whose length is no question to anybody: a view of a bucket reads all its leaves.
+_COUNTED: Final = frozenset({list, tuple, set, frozenset, dict})
+
+
+def delete_all(bucket: Bucket, given: Any) -> None:
+    """Delete the keys that an iterable gives.
+
+    Raises:
+        BoltError: As `Bucket.delete`.
+        TypeError: A key is no bytes.
+    """
+    coming = len(given) if type(given) in _COUNTED else 0
+    for chunk in chunks(given):
+        # Of plain bytes `Bucket.delete` has nothing to say while deletes are gathered.
+        if set(map(type, chunk)) != _BYTES or not bucket.gather(chunk, coming):
+            delete = bucket.delete
+            for key in chunk:
+                delete(key)
+        coming -= len(chunk)
 
 
 def patience(tree: Tree, key: bytes) -> int:
