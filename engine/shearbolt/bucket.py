@@ -22,9 +22,10 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+from shearbolt.chunks import CHUNK
 from shearbolt.cursor import Cursor
 from shearbolt.decoding import decode_bucket
-from shearbolt.deletions import MOST_GATHERED, delete_all
+from shearbolt.deletions import delete_all
 from shearbolt.encoding import encode_inline_bucket
 from shearbolt.errors import (
     BucketExistsError,
@@ -215,9 +216,11 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         doomed = self._doomed
         if doomed is not None and key.__class__ is bytes and not tx.closed:
             # Cursors have noticed the first of these.
-            doomed[key] = None
-            if len(doomed) > MOST_GATHERED:
-                self.carry_out_deletes()
+            late = doomed.late
+            late.append(key)
+            if len(late) >= CHUNK:
+                doomed.late = []
+                self.gather(late, 0)
             return
         if tx.closed or not tx.writable or (self._held and doomed is None):
             self._require_writable()

@@ -30,11 +30,11 @@ from shearbolt.deletions import (
     MOST_GATHERED,
     NEVER,
     AtCommit,
-    Doomed,
     carry_out,
     is_plain,
     patience,
 )
+from shearbolt.doomed import Doomed
 from shearbolt.encoding import encode_bucket, encode_inline_bucket
 from shearbolt.errors import TxClosedError
 from shearbolt.format import BucketValue, Leaf, leaf_cost
@@ -321,7 +321,8 @@ class Tree:
             return self._gathers(key)
         if not self._begins_to_gather():
             return False
-        self._doomed = {key: None}
+        assert self._doomed is not None
+        self._doomed.late.append(key)
         return True
 
     def gather(self, keys: list[bytes], coming: int) -> bool:
@@ -347,7 +348,7 @@ class Tree:
         elif self.tx.closed:
             return False
         assert self._doomed is not None
-        self._doomed.update(dict.fromkeys(keys))
+        self._doomed.add(keys)
         if len(self._doomed) > MOST_GATHERED:
             self.carry_out_deletes()
         return True
@@ -357,7 +358,7 @@ class Tree:
         if not is_plain(self):
             self._patience = NEVER
             return False
-        self._doomed = {}
+        self._doomed = Doomed()
         self._changed = self._held = True
         self.changes += 1
         return True

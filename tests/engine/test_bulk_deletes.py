@@ -187,7 +187,7 @@ def test_keys_of_many_tries_are_what_is_left(bucket):
 def test_many_keys_are_gathered_from_the_first_on(bucket, monkeypatch):
     monkeypatch.setattr(shearbolt.Bucket, "delete", None)
     bucket.delete_many(names(1500))
-    assert list(bucket._doomed) == names(1500)
+    assert bucket._doomed.in_order() == names(1500)
 
 
 def test_how_many_are_coming_counts(bucket, monkeypatch):
