@@ -67,7 +67,7 @@ from shearbolt.format import (
 from shearbolt.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from shearbolt.format import Branch
     from shearbolt.storage import File
@@ -452,6 +452,14 @@ class Pager:
         """Drop a page from the cache: its bytes in the file have changed."""
         self.young.pop(pgid, None)
         self._old.pop(pgid, None)
+
+    def forget_all(self, pgids: Iterable[int]) -> None:
+        """The same for many."""
+        for pages in (self.young, self._old):
+            for pgid in filter(pages.__contains__, pgids):
+                page = pages.pop(pgid, None)
+                if page is not None:
+                    self._spent -= page.cost
 
     def clear(self) -> None:
         """Drop all pages from the cache."""
