@@ -207,6 +207,12 @@ def test_a_list_of_many_is_gathered_before_the_first_is_deleted(bucket, monkeypa
     assert len(bucket._doomed) == 2 * CHUNK + 1
 
 
+def test_keys_that_are_done_are_not_coming(bucket, monkeypatch):
+    monkeypatch.setattr(trees, "patience", lambda tree, key: 3 * CHUNK)
+    bucket.delete_many(names(5 * CHUNK // 2))
+    assert bucket._doomed is None
+
+
 def test_few_keys_are_deleted_at_once(bucket, monkeypatch):
     # To look at all leaves for a bucket takes more than they do.
     monkeypatch.setattr(deletions, "_unless_plain", None)
@@ -344,6 +350,17 @@ def test_a_transaction_that_may_not_write_refuses_them(count, db):
             bucket.delete_many(names(count))
     with db.view() as tx:
         assert len(tx.bucket(b"b")) == 3000
+
+
+def test_a_database_that_was_closed_takes_no_more(tmp_path):
+    db = shearbolt.open(tmp_path / "y.db", page_size=PAGE, no_sync=True)
+    with db.update() as tx:
+        tx.create_bucket(b"b").update((key, b"v") for key in names(2000))
+    bucket = db.begin(True).bucket(b"b")
+    bucket.delete_many(names(1000))
+    db.close()
+    with pytest.raises(TxClosedError):
+        bucket.delete_many(names(1000))
 
 
 def test_a_transaction_that_ends_while_keys_come_refuses_the_rest(db):

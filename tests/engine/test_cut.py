@@ -80,11 +80,12 @@ def test_elements_of_one_size_are_cut_by_arithmetic_as_any_others(seed, monkeypa
     assert ends == whole([each] * count, page_size, fill)
 
 
+@pytest.mark.parametrize("page_size", [16 << 20, 1_200_000])
 @pytest.mark.parametrize("each", [0, 1])
-def test_a_piece_has_no_more_elements_than_its_header_can_count(each):
+def test_a_piece_has_no_more_elements_than_its_header_can_count(each, page_size):
     count = 3 * 65_535
     blocks = pieces(
-        count, lambda first, end: [each] * (end - first), 16 << 20, 1.0, each
+        count, lambda first, end: [each] * (end - first), page_size, 1.0, each
     )
     sizes = [end - first for block in blocks for first, end, _ in block]
     assert sum(sizes) == count
