@@ -9,7 +9,8 @@ is part of the version that was live when the transaction began, so until its me
 is written nothing of this matters to anybody, and a commit that fails forgets it.
 
 The decoded pages go into the cache when the commit has succeeded: the next one
-will look for most of them.
+will look for most of them. A load makes thousands of leaves; these are left to the
+file.
 
 Source: bbolt tx.go (allocate, write).
 """

@@ -2,7 +2,7 @@
 
 Committed pages never change while anybody can reach them (copy-on-write), so a
 page is decoded once into lists of keys and values and kept under its number. A
-page that is freed and used again is replaced here by the commit that wrote it;
+page that is freed and used again is replaced or dropped by the commit that wrote it;
 no reader that can still reach the old content exists by then, see `freelist`.
 
     caller --page(pgid)--> young {pgid: page} --miss--> old {pgid: page}
