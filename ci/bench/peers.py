@@ -5,7 +5,7 @@ write, so that the harness adds nothing per operation. Where a store has a bulk
 call the peer uses it:
 
     load, delete      all pairs or keys in one call, or put by put
-    shearbolt         `update`, the mapping's own; deletes one by one
+    shearbolt         `update`, the mapping's own; `delete_many`
     sqlite3           `executemany`, for both
     lmdb              a cursor's `putmulti`; deletes one by one
     plyvel, rocksdict a write batch, filled one by one
@@ -166,9 +166,7 @@ class Shearbolt(Peer):
 
     def delete(self, keys: Sequence[bytes]) -> None:
         with self.db.update() as tx:
-            delete = tx.bucket(_BUCKET).delete
-            for key in keys:
-                delete(key)
+            tx.bucket(_BUCKET).delete_many(keys)
 
 
 class SmallCache(Shearbolt):

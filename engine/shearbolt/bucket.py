@@ -22,9 +22,10 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
+from shearbolt.chunks import CHUNK
 from shearbolt.cursor import Cursor
 from shearbolt.decoding import decode_bucket
-from shearbolt.deletions import MOST_GATHERED
+from shearbolt.deletions import delete_all
 from shearbolt.encoding import encode_inline_bucket
 from shearbolt.errors import (
     BucketExistsError,
@@ -215,9 +216,11 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         doomed = self._doomed
         if doomed is not None and key.__class__ is bytes and not tx.closed:
             # Cursors have noticed the first of these.
-            doomed[key] = None
-            if len(doomed) > MOST_GATHERED:
-                self.carry_out_deletes()
+            late = doomed.late
+            late.append(key)
+            if len(late) >= CHUNK:
+                doomed.late = []
+                self.gather(late, 0)
             return
         if tx.closed or not tx.writable or (self._held and doomed is None):
             self._require_writable()
@@ -238,6 +241,21 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         if node.pairs.delete(key, plain=True):
             node.unbalanced = True
             self.changes += 1
+
+    def delete_many(self, keys: Iterable[bytes], /) -> None:
+        """Remove the keys that an iterable gives, those of them that are there.
+
+        The same as to `delete` one after the other, but faster. When one is refused,
+        those before it have been removed, and those behind it have not. Up to 1,024
+        keys are taken before the first of them is removed.
+
+        Raises:
+            TxClosedError: The transaction has ended.
+            TxNotWritableError: It is a read transaction.
+            IncompatibleValueError: A key names a bucket.
+            TypeError: A key is no bytes.
+        """
+        delete_all(self, keys)
 
     # -- buckets --
 

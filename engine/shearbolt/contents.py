@@ -40,30 +40,30 @@ class LeafContent:
     Attributes:
         pairs: The pairs.
         count: How many.
+        each: Bytes of every pair; 0: they differ, or nobody knows.
     """
 
     __slots__ = (
         "_base",
-        "_each",
         "_key_size",
         "_parts",
         "_records",
         "_sizes",
         "count",
+        "each",
         "pairs",
     )
 
     def __init__(self, pairs: LeafPairs) -> None:
         self.pairs = pairs
         self.count = len(pairs)
-        # How long all keys are, 0: there are no records; how long all records are, 0:
-        # they differ; the records.
-        self._key_size = self._each = 0
+        # How long all keys are, 0: there are no records; these.
+        self._key_size = self.each = 0
         self._records: list[bytes] = []
         found = pairs.records()
         if found is not None:
             records, self._records = found
-            self._key_size, self._each = records.key_size, records.each
+            self._key_size, self.each = records.key_size, records.each
         # A block's first element, its keys and values, side by side, or its records,
         # and `SIZES` of each pair.
         self._base = 0
@@ -79,11 +79,11 @@ class LeafContent:
     def sizes(self, first: int, end: int) -> Iterable[int]:
         """Load a block; bytes of each pair."""
         self._base = first
-        if self._each:
+        if self.each:
             self._parts = self._records[first:end]
-            size = SIZES.pack(self._key_size, self._each - self._key_size)
+            size = SIZES.pack(self._key_size, self.each - self._key_size)
             self._sizes = size * len(self._parts)
-            return repeat(self._each, len(self._parts))
+            return repeat(self.each, len(self._parts))
         if self._key_size:
             records = self._parts = self._records[first:end]
             lengths = list(map(len, records))
@@ -132,7 +132,7 @@ class LeafContent:
                 table = known.get(to - at)
                 if table is None:
                     table = leaf_table(sizes[each * at : each * to])
-                    if self._each:
+                    if self.each:
                         known[to - at] = table
                 bodies.append(b"".join([table, *parts[width * at : width * to]]))
                 counts.append(to - at)
@@ -145,12 +145,14 @@ class BranchContent:
 
     Attributes:
         count: How many.
+        each: As in `LeafContent`.
     """
 
-    __slots__ = ("_children", "_keys", "count")
+    __slots__ = ("_children", "_keys", "count", "each")
 
     def __init__(self, keys: Sequence[bytes], children: Sequence[int]) -> None:
         self.count = len(keys)
+        self.each = 0
         self._keys = keys
         self._children = children
 

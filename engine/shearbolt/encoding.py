@@ -16,7 +16,7 @@ Source: bbolt internal/common/inode.go, node.go write.
 from __future__ import annotations
 
 import struct
-from itertools import accumulate
+from itertools import accumulate, repeat
 from operator import add, sub
 from typing import TYPE_CHECKING, Final
 
@@ -35,10 +35,11 @@ from shearbolt.format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = [
     "SIZES",
+    "encode_bodies",
     "encode_body",
     "encode_branch",
     "encode_bucket",
@@ -120,6 +121,14 @@ def encode_body(pgid: int, overflow: int, count: int, body: bytes) -> bytes:
         body: `leaf_table`, and what it describes.
     """
     return HEADER.pack(pgid, LEAF, count, overflow) + body
+
+
+def encode_bodies(
+    pgids: Iterable[int], counts: Iterable[int], bodies: Iterable[bytes]
+) -> Iterator[bytes]:
+    """The same of many leaves, each in one page."""
+    heads = map(HEADER.pack, pgids, repeat(LEAF), counts, repeat(0))
+    return map(add, heads, bodies)
 
 
 def leaf_table(sizes: bytes) -> bytes:

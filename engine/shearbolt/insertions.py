@@ -23,21 +23,19 @@ What it is not: a way to make pages of sorted pairs. They wait in the leaf as ot
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from shearbolt.chunks import chunks
 from shearbolt.format import MAX_KEY_SIZE, MAX_VALUE_SIZE
 from shearbolt.records import MAX_RECORD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from shearbolt.bucket import Bucket
 
 __all__ = ["put_all"]
-
-_CHUNK: Final = 1024
-"""Of 16 and 100 bytes they take 300 KB as objects: half of a usual second cache."""
 
 _MANY: Final = 64
 """Fewer are put one by one."""
@@ -55,7 +53,7 @@ def put_all(bucket: Bucket, given: Any) -> None:
         TypeError: A key or value is no bytes, or a pair is none.
         ValueError: A pair has another length than two.
     """
-    for chunk in _chunks(_pairs_of(given)):
+    for chunk in chunks(_pairs_of(given)):
         if len(chunk) >= _MANY and not bucket.refuses_changes():
             found = _looked_over(chunk)
             node = None if found is None else bucket.root_leaf()
@@ -75,22 +73,6 @@ def _pairs_of(given: Any) -> Iterable[Any]:
         return ((key, given[key]) for key in given.keys())  # noqa: SIM118 - no mapping
     pairs: Iterable[Any] = given
     return pairs
-
-
-def _chunks(pairs: Iterable[Any]) -> Iterator[list[Any]]:
-    """The same, so many at a time."""
-    source = iter(pairs)
-    while True:
-        chunk: list[Any] = []
-        try:
-            chunk.extend(islice(source, _CHUNK))
-        except BaseException:
-            # What came before is in the list, and is put as it would have been.
-            yield chunk
-            raise
-        if not chunk:
-            return
-        yield chunk
 
 
 def _looked_over(

@@ -9,7 +9,8 @@ is part of the version that was live when the transaction began, so until its me
 is written nothing of this matters to anybody, and a commit that fails forgets it.
 
 The decoded pages go into the cache when the commit has succeeded: the next one
-will look for most of them.
+will look for most of them. A load makes thousands of leaves; these are left to the
+file.
 
 Source: bbolt tx.go (allocate, write).
 """
@@ -17,10 +18,12 @@ Source: bbolt tx.go (allocate, write).
 from __future__ import annotations
 
 from itertools import repeat
+from operator import sub
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.decoding import decode_leaf
 from shearbolt.encoding import (
+    encode_bodies,
     encode_body,
     encode_branch,
     encode_freelist_body,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
     from shearbolt.format import Meta, Page
     from shearbolt.handle import DB
+    from shearbolt.pager import Pager
     from shearbolt.stats import Work
 
 __all__ = ["EncodedLeaf", "NewPages"]
@@ -51,13 +55,18 @@ __all__ = ["EncodedLeaf", "NewPages"]
 _MAX_RUN: Final = 1024
 """Buffers handed to the system at once: as many as Linux takes in one call."""
 
+_MOST_KEPT: Final = 1024
+"""When a commit makes more leaves than this the file keeps them: an object takes as
+long to make as its page takes to be read, and a load leaves as much memory as it had
+pairs."""
+
 
 class EncodedLeaf(Leaf):
     """A leaf as it was written, decoded when somebody looks into it.
 
-    A large commit makes thousands, and most of them wait for long. To decode one takes
-    as long as to read it from the file would; to keep its pairs from the beginning
-    takes half of that, and 10 % of a load go into the collector of cycles then.
+    A commit makes many, and most of them wait for long. To decode one takes as long as
+    to read it from the file would; to keep its pairs from the beginning takes half of
+    that, and 10 % of a load went into the collector of cycles then.
 
     Threads may look at once: each decodes it for itself, and finds the same.
     """
@@ -132,15 +141,23 @@ class NewPages:
         self.decoded = []
         self.contents = {}
 
-    def kept(self) -> Iterator[Page]:
-        """The leaf and branch pages, for the cache."""
-        yield from self.decoded
+    def into_cache(self, pager: Pager) -> None:
+        """Put the leaf and branch pages into the cache.
+
+        Args:
+            pager: The cache's.
+        """
+        for page in self.decoded:
+            pager.keep(page)
         encoded, page_size = self.encoded, self.page_size
+        if len(self.contents) > _MOST_KEPT:
+            pager.forget_all(self.contents)
+            return
         for pgid, count in self.contents.items():
             data = encoded[pgid]
             size = len(data)
             cost = leaf_cost(count, size - PAGE_HEADER_SIZE - ELEMENT_SIZE * count)
-            yield EncodedLeaf(pgid, (size - 1) // page_size, count, cost, data)
+            pager.keep(EncodedLeaf(pgid, (size - 1) // page_size, count, cost, data))
 
     def write_leaves(self, bodies: Sequence[bytes], counts: Sequence[int]) -> list[int]:
         """Put leaves of plain pairs into new pages, one behind the other.
@@ -154,7 +171,7 @@ class NewPages:
         """
         if PAGE_HEADER_SIZE + max(map(len, bodies)) <= self.page_size:
             pgids = self._allocate_pages(len(bodies))
-            pages = map(encode_body, pgids, repeat(0), counts, bodies)
+            pages = encode_bodies(pgids, counts, bodies)
             self.encoded.update(zip(pgids, pages, strict=True))
         else:
             pgids = []
@@ -306,15 +323,53 @@ class NewPages:
         length: pages are half empty, and filling them up copied all of a large
         commit once more, into memory that had to be had for it.
         """
-        page_size = self.page_size
+        pgids = sorted(self.encoded)
         zeros: dict[int, bytes] = {}
-        start, end, run = 0, -1, list[bytes]()
-        for pgid in sorted(self.encoded):
-            data = self.encoded[pgid]
-            if pgid != end or len(run) > _MAX_RUN - 2:
-                if run:
-                    yield start, run
-                start, run = pgid, []
+        at, count = 0, len(pgids)
+        while at < count:
+            start = pgids[at]
+            end = min(at + _MAX_RUN // 2, count)
+            run = None
+            if pgids[end - 1] - start < end - at:
+                run = self._singles(pgids[at:end], zeros)
+            if run is None:
+                run, end = self._run(pgids, at, zeros)
+            yield start, run
+            at = end
+
+    def _singles(self, pgids: list[int], zeros: dict[int, bytes]) -> list[bytes] | None:
+        """The bytes of neighbours; None if one is more than a page, or a full one.
+
+        As `_run`, without a step of the interpreter for each of them.
+        """
+        pages = list(map(self.encoded.__getitem__, pgids))
+        missing = list(map(sub, repeat(self.page_size), map(len, pages)))
+        if min(missing) <= 0:
+            return None
+        for length in set(missing) - zeros.keys():
+            zeros[length] = bytes(length)
+        run = [b""] * (2 * len(pages))
+        run[0::2] = pages
+        run[1::2] = map(zeros.__getitem__, missing)
+        return run
+
+    def _run(
+        self, pgids: list[int], at: int, zeros: dict[int, bytes]
+    ) -> tuple[list[bytes], int]:
+        """The bytes of pages from one on as long as they are neighbours.
+
+        Args:
+            pgids: All pages, sorted.
+            at: The position of the first one.
+            zeros: Buffers of zeros by their length; more are added.
+
+        Returns:
+            Their bytes, and the position behind the last one.
+        """
+        page_size = self.page_size
+        behind, run = pgids[at], list[bytes]()
+        while at < len(pgids) and pgids[at] == behind and len(run) < _MAX_RUN - 1:
+            data = self.encoded[behind]
             size = len(data)
             missing = -size % page_size
             run.append(data)
@@ -322,6 +377,6 @@ class NewPages:
                 run.append(
                     zeros.get(missing) or zeros.setdefault(missing, bytes(missing))
                 )
-            end = pgid + (size + missing) // page_size
-        if run:
-            yield start, run
+            behind += (size + missing) // page_size
+            at += 1
+        return run, at

@@ -557,7 +557,9 @@ class Node:
             content = BranchContent(self._order, self.children)
         self.release()
         fill_percent = self.bucket.fill_percent
-        for cuts in pieces(content.count, content.sizes, tx.page_size, fill_percent):
+        for cuts in pieces(
+            content.count, content.sizes, tx.page_size, fill_percent, content.each
+        ):
             if not cuts:
                 continue
             keys, pgids = content.write(tx.pages, cuts)

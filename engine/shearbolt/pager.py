@@ -2,7 +2,7 @@
 
 Committed pages never change while anybody can reach them (copy-on-write), so a
 page is decoded once into lists of keys and values and kept under its number. A
-page that is freed and used again is replaced here by the commit that wrote it;
+page that is freed and used again is replaced or dropped by the commit that wrote it;
 no reader that can still reach the old content exists by then, see `freelist`.
 
     caller --page(pgid)--> young {pgid: page} --miss--> old {pgid: page}
@@ -67,7 +67,7 @@ from shearbolt.format import (
 from shearbolt.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from shearbolt.format import Branch
     from shearbolt.storage import File
@@ -449,6 +449,14 @@ class Pager:
         """Drop a page from the cache: its bytes in the file have changed."""
         self.young.pop(pgid, None)
         self._old.pop(pgid, None)
+
+    def forget_all(self, pgids: Iterable[int]) -> None:
+        """The same for many."""
+        for pages in (self.young, self._old):
+            for pgid in filter(pages.__contains__, pgids):
+                page = pages.pop(pgid, None)
+                if page is not None:
+                    self._spent -= page.cost
 
     def clear(self) -> None:
         """Drop all pages from the cache."""

@@ -27,13 +27,14 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.deletions import (
+    MOST_GATHERED,
     NEVER,
     AtCommit,
-    Doomed,
     carry_out,
     is_plain,
     patience,
 )
+from shearbolt.doomed import Doomed
 from shearbolt.encoding import encode_bucket, encode_inline_bucket
 from shearbolt.errors import TxClosedError
 from shearbolt.format import BucketValue, Leaf, leaf_cost
@@ -318,10 +319,46 @@ class Tree:
         if self._patience < 0:
             self._patience = patience(self, key)
             return self._gathers(key)
+        if not self._begins_to_gather():
+            return False
+        assert self._doomed is not None
+        self._doomed.late.append(key)
+        return True
+
+    def gather(self, keys: list[bytes], coming: int) -> bool:
+        """Gather the deletes of many keys, if they may be.
+
+        Args:
+            keys: The keys.
+            coming: How many are known to come, these included.
+
+        Returns:
+            Whether they were; else each is to be deleted by itself.
+        """
+        if self._doomed is None:
+            if self.refuses_changes():
+                return False
+            if self._patience < 0:
+                self._patience = patience(self, keys[0])
+            # As many as are known to come make good what the look at all leaves takes.
+            if self._deletes + max(len(keys), coming) <= self._patience:
+                return False
+            if not self._begins_to_gather():
+                return False
+        elif self.tx.closed:
+            return False
+        assert self._doomed is not None
+        self._doomed.add(keys)
+        if len(self._doomed) > MOST_GATHERED:
+            self.carry_out_deletes()
+        return True
+
+    def _begins_to_gather(self) -> bool:
+        """Whether deletes are gathered from here on: not beside a bucket's name."""
         if not is_plain(self):
             self._patience = NEVER
             return False
-        self._doomed = {key: None}
+        self._doomed = Doomed()
         self._changed = self._held = True
         self.changes += 1
         return True

@@ -474,8 +474,7 @@ class Tx:
                     raise self._damage
                 meta = self._write_pages()
                 pager, clock, work = db.pager, db.storage.monotonic, self.work
-                for page in self.pages.kept():
-                    pager.keep(page)
+                self.pages.into_cache(pager)
                 began = clock()
                 db.publish(meta)
                 pager.drop_indexes(db.freelist.__contains__)

@@ -60,9 +60,33 @@ def test_cuts_are_the_same_however_little_is_in_sight(seed, monkeypatch):
     assert {first for first, _ in asked} <= {first for first, _ in found}
 
 
-def test_a_piece_has_no_more_elements_than_its_header_can_count():
+@pytest.mark.parametrize("seed", range(200))
+def test_elements_of_one_size_are_cut_by_arithmetic_as_any_others(seed, monkeypatch):
+    rng = random.Random(seed)
+    page_size = rng.choice([64, 256, 1024])
+    monkeypatch.setattr(cut, "_BLOCK", rng.choice([1, 7, 100, 10_000]))
+    fill = rng.choice([0.1, 0.5, 0.77, 1.0])
+    each = rng.randrange(1, rng.choice([3, 20, page_size // 4, 2 * page_size]))
+    count = rng.choice([5, 6, 7, 50, 400, rng.randrange(5, 1000)])
+    if is_one_piece(count, HEADER + (each + ELEMENT) * count, page_size):
+        return
+
+    def sizes_of(first, end):
+        return [each] * (end - first)
+
+    found = list(pieces(count, sizes_of, page_size, fill, each))
+    assert found == list(pieces(count, sizes_of, page_size, fill))
+    ends = [end for block in found for _, end, _ in block]
+    assert ends == whole([each] * count, page_size, fill)
+
+
+@pytest.mark.parametrize("page_size", [16 << 20, 1_200_000])
+@pytest.mark.parametrize("each", [0, 1])
+def test_a_piece_has_no_more_elements_than_its_header_can_count(each, page_size):
     count = 3 * 65_535
-    blocks = pieces(count, lambda first, end: [0] * (end - first), 16 << 20, 1.0)
+    blocks = pieces(
+        count, lambda first, end: [each] * (end - first), page_size, 1.0, each
+    )
     sizes = [end - first for block in blocks for first, end, _ in block]
     assert sum(sizes) == count
     assert max(sizes) == 65_534

@@ -1,6 +1,7 @@
 """What a commit keeps of the pages it has written: the same as the file says."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -9,7 +10,7 @@ from shearbolt import newpages
 from shearbolt.contents import LeafContent
 from shearbolt.decoding import decode_leaf
 from shearbolt.encoding import encode_branch, encode_leaf, encode_moved
-from shearbolt.format import Branch
+from shearbolt.format import Branch, Leaf
 from shearbolt.newpages import EncodedLeaf
 from shearbolt.storage import OSStorage
 
@@ -59,8 +60,12 @@ class Counting:
         return getattr(self._file, name)
 
 
+@pytest.mark.parametrize("most", [0, 4, newpages._MOST_KEPT])
 @pytest.mark.parametrize("seed", range(4))
-def test_cached_pages_are_those_of_the_file_after_any_commits(tmp_path, seed):
+def test_cached_pages_are_those_of_the_file_after_any_commits(
+    tmp_path, monkeypatch, seed, most
+):
+    monkeypatch.setattr(newpages, "_MOST_KEPT", most)
     rng = random.Random(seed)
     branches = 0
     with shearbolt.open(tmp_path / "a.db", page_size=1024, no_sync=True) as db:
@@ -92,6 +97,78 @@ def test_cached_pages_are_those_of_the_file_after_any_commits(tmp_path, seed):
                 else:
                     assert kept.cost == read.cost
     assert branches > 50
+
+
+def test_a_large_commit_leaves_its_leaves_to_the_file(tmp_path):
+    pairs = [(b"%06d" % number, b"first") for number in range(60_000)]
+    with shearbolt.open(tmp_path / "a.db", page_size=1024, no_sync=True) as db:
+        for step in range(5):
+            with db.update() as tx:
+                if step:
+                    tx.delete_bucket(b"b")
+                tx.create_bucket(b"b").update((key, b"%d" % step) for key, _ in pairs)
+            young = db.pager.young
+            new = [young.get(pgid) for pgid in range(db.info().high_water_mark)]
+            counted = sum(page.cost for page in filter(None, new))
+            # Branches that were replaced are counted until the cache is full.
+            assert counted <= db.pager._spent < counted + 4_000_000
+            # All of them are read, so the commits to come find what they replace.
+            with db.view() as tx:
+                assert set(tx.bucket(b"b").values()) == {b"%d" % step}
+                leaves = tx.bucket(b"b").stats().leaf_page_n
+            assert leaves > newpages._MOST_KEPT
+            assert sum(page is not None and page.is_leaf for page in new) < 3 * leaves
+
+
+def test_pages_left_to_the_file_are_in_no_generation_of_the_cache(tmp_path):
+    with shearbolt.open(tmp_path / "a.db", no_sync=True) as db:
+        pager = db.pager
+        for pgid in range(100, 105):
+            pager.keep(Leaf(pgid, 0, (), (), 500))
+        pager._old, pager.young = pager.young, {}
+        for pgid in range(103, 108):
+            pager.keep(Leaf(pgid, 0, (), (), 500))
+        spent = pager._spent
+        pager.forget_all([101, 104, 107, 900])
+        assert {101, 104, 107}.isdisjoint(pager.young)
+        assert {101, 104, 107}.isdisjoint(pager._old)
+        assert 100 in pager._old
+        assert 106 in pager.young
+        assert pager._spent == spent - 4 * 500
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_pages_are_written_alike_one_by_one_and_together(seed, monkeypatch):
+    rng = random.Random(seed)
+    pages = object.__new__(newpages.NewPages)
+    pages.page_size = 100
+    pages.encoded = {}
+    pgid = 2
+    large = rng.choice([[99], [100], [100, 101, 250]])
+    gaps = rng.choice([0, 0.003])
+    for _ in range(rng.choice([1, 10, 3000])):
+        size = rng.choice([30, 30, 99]) if rng.random() < 0.99 else rng.choice(large)
+        pages.encoded[pgid] = rng.randbytes(size)
+        pgid += -(-size // 100) + (rng.random() < gaps)
+    together = list(pages._contiguous())
+    for (start, run), (behind, _) in pairwise(together):
+        # As many as may be in one call.
+        neighbours = 100 * start + len(b"".join(run)) == 100 * behind
+        assert not neighbours or len(run) >= newpages._MAX_RUN - 1
+    monkeypatch.setattr(newpages.NewPages, "_singles", lambda *_: None)
+    assert list(pages._contiguous()) == together
+    written = bytearray(100 * pgid)
+    for start, run in together:
+        data = b"".join(run)
+        assert len(run) <= newpages._MAX_RUN
+        assert len(data) % 100 == 0
+        assert not any(written[100 * start : 100 * start + len(data)])
+        written[100 * start : 100 * start + len(data)] = data
+    for one, data in pages.encoded.items():
+        assert written[100 * one :].startswith(data)
+    assert sum(map(bool, written)) == sum(
+        sum(map(bool, data)) for data in pages.encoded.values()
+    )
 
 
 def test_no_call_gets_more_buffers_than_the_system_takes(tmp_path):
