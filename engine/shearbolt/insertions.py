@@ -77,12 +77,13 @@ def _pairs_of(given: Any) -> Iterable[Any]:
 
 def _looked_over(
     chunk: list[Any],
-) -> tuple[list[bytes], list[bytes], list[bytes]] | None:
+) -> tuple[list[bytes], list[bytes], list[bytes], set[int]] | None:
     """What is to be known of pairs before they are put together.
 
     Returns:
-        Keys, values, and a record of each pair, none if no records are made of such
-        pairs. None when `put` would have something to say about one of them.
+        Keys, values, a record of each pair and how long records are; no record if none
+        are made of such pairs. None when `put` would have something to say about one
+        of them.
     """
     if set(map(type, chunk)) != _TUPLES:
         return None
@@ -97,11 +98,12 @@ def _looked_over(
         return None
     keys, values = parts[0::2], parts[1::2]
     sizes = set(map(len, keys))
-    longest = max(map(len, records))
+    lengths = set(map(len, records))
+    longest = max(lengths)
     if 0 in sizes or max(sizes) > MAX_KEY_SIZE:
         return None
     if longest > MAX_VALUE_SIZE and max(map(len, values)) > MAX_VALUE_SIZE:
         return None
     if len(sizes) > 1 or longest > MAX_RECORD:
         records = []
-    return keys, values, records
+    return keys, values, records, lengths

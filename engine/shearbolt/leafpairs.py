@@ -265,7 +265,11 @@ class LeafPairs:
         items[key] = value
 
     def put_all(
-        self, keys: list[bytes], values: list[bytes], records: list[bytes]
+        self,
+        keys: list[bytes],
+        values: list[bytes],
+        records: list[bytes],
+        lengths: set[int],
     ) -> bool:
         """The same for many plain pairs, if that is one step.
 
@@ -273,6 +277,7 @@ class LeafPairs:
             keys: Their keys.
             values: One a key.
             records: One a pair, if `records` has any of such pairs.
+            lengths: How long these are.
 
         Returns:
             Whether it was: not when a key may name a bucket, or one was deleted.
@@ -283,7 +288,7 @@ class LeafPairs:
             # From here on asking for it leads to `__getattr__`.
             del self._items
         if taken is not None and records and taken.key_size == len(keys[0]):
-            taken.take(keys, records)
+            taken.take(keys, records, lengths)
             return True
         if self._items is None and not self._buckets:
             self._to_dict()

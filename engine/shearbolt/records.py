@@ -75,11 +75,17 @@ class Records:
         records._sorted = found
         return records
 
-    def take(self, keys: list[bytes], records: list[bytes]) -> None:
-        """Add records with keys of this size, in the order in which they come."""
+    def take(self, keys: list[bytes], records: list[bytes], lengths: set[int]) -> None:
+        """Add records with keys of this size, in the order in which they come.
+
+        Args:
+            keys: Their keys.
+            records: The records.
+            lengths: How long they are.
+        """
         self._sorted = None
         self._keys.update(keys)
-        self.lengths.update(map(len, records))
+        self.lengths |= lengths
         self._arrived += records
 
     def in_order(self) -> list[bytes] | None:

@@ -295,11 +295,11 @@ def test_there_are_no_records_of_keys_that_differ_in_size_or_of_large_values(ite
 
 def test_of_a_key_that_comes_twice_the_last_one_counts():
     taken = Records(1)
-    taken.take([b"a", b"b"], [b"a1", b"b1"])
+    taken.take([b"a", b"b"], [b"a1", b"b1"], {2})
     assert taken.in_order() == [b"a1", b"b1"]
-    taken.take([b"0"], [b"01"])
+    taken.take([b"0"], [b"01"], {2})
     assert taken.in_order() == [b"01", b"a1", b"b1"]
-    taken.take([b"a"], [b"a0"])
+    taken.take([b"a"], [b"a0"], {2})
     assert taken.in_order() is None
     assert taken.pairs() == {b"a": b"0", b"b": b"1", b"0": b"1"}
 
