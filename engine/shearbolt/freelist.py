@@ -412,10 +412,8 @@ class HashmapFreelist(ArrayFreelist):
 
 
 def _runs(ids: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Sorted ids as runs of consecutive ones: where they begin, and how long."""
+    """Sorted ids, one at least, as runs: where they begin, and how long they are."""
     count = len(ids)
-    if not count:
-        return [], []
     if ids[-1] - ids[0] == count - 1:
         return [ids[0]], [count]
     steps = map(sub, islice(ids, 1, None), ids)
