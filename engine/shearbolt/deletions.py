@@ -204,8 +204,8 @@ class AtCommit:
     merged. So a branch that is taken in by the one before it comes first
     (`come_first`): nobody may merge with a leaf that has yet to lose keys.
 
-    When most leaves lose some, all are looked through, and the keys need not be sorted:
-    fifty thousand that lie all over memory take a fourth of the whole time.
+    When most leaves lose some, all are looked through, and their keys are asked for in
+    small sets: nobody has to bring all that are gathered into one order.
 
     Args:
         tree: The tree.
