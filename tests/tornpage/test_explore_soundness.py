@@ -211,7 +211,7 @@ def second_crash(seed, models=MODELS):
     ended = draw.choice((1, 2, 3, 4, None))
     again, recover = second_life(seed, model), random_recovery(seed + 1)
 
-    every = set()
+    outcomes = {}
     lied = {}
     for lies, first in platters(files, model, trace.operations()[: point.index]):
         for one in first.images(60):
@@ -221,7 +221,11 @@ def second_crash(seed, models=MODELS):
         again(disk)
         done = disk.trace.operations()[:ended]
         for _, second in platters(dict(image), model, done, model.lies - lies):
-            every |= {recover(Disk(one, model)) for one in second.images(400)}
+            for one in second.images(400):
+                key = tuple(sorted(one.items()))
+                if key not in outcomes:
+                    outcomes[key] = recover(Disk(one, model))
+    every = set(outcomes.values())
 
     reached = set()
     chooser = Enumerator()
@@ -583,13 +587,22 @@ HARDER_FAULTS = [
 ]
 
 
+# Cases that showed a fault which few cases show. They are looked at first, because
+# a search that began at 0 took 60 of the 160 seconds of this file.
+TELLING = (161, 137, 96, 70, 67, 45, 34, 26)
+
+
+def telling_first(count):
+    return [*TELLING, *(seed for seed in range(count) if seed not in TELLING)]
+
+
 @pytest.mark.parametrize(("plant", "model"), HARDER_FAULTS)
 def test_brute_force_notices_with_a_weaker_disk_an_explorer_that(
     plant, model, monkeypatch
 ):
     plant(monkeypatch)
     models = [CrashModel.parse(model)]
-    for explorer in random_cases(range(900), 10, models, 0.3):
+    for explorer in random_cases(telling_first(900), 10, models, 0.3):
         if differences(explorer, 300)[0]:
             return
     pytest.fail("no case told the faulty explorer from brute force")
@@ -598,7 +611,7 @@ def test_brute_force_notices_with_a_weaker_disk_an_explorer_that(
 @pytest.mark.parametrize("plant", FAULTS)
 def test_brute_force_notices_an_explorer_that(plant, monkeypatch):
     plant(monkeypatch)
-    for explorer in random_cases(range(len(MODELS) * 8)):
+    for explorer in random_cases(telling_first(len(MODELS) * 8)):
         if differences(explorer)[0]:
             return
     pytest.fail("no case told the faulty explorer from brute force")
