@@ -4,11 +4,21 @@ The gate must say the same about the same tree twice, so examples follow from
 the test's own code alone. To hunt with fresh examples instead:
 
     pytest --hypothesis-profile=hunt tests/models
+
+Tests of random programs have few seeds by default, for a suite of a few minutes:
+
+    SHEARBOLT_SEEDS=20 pytest -n 2 tests/engine tests/tornpage
 """
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    import pytest
 
 settings.register_profile(
     "gate",
@@ -20,3 +30,13 @@ settings.register_profile(
 )
 settings.register_profile("hunt", derandomize=False, deadline=None, max_examples=2000)
 settings.load_profile("gate")
+
+
+TIMES = int(os.environ.get("SHEARBOLT_SEEDS", "1"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked seeds(n) is run with every `seed` below n times SHEARBOLT_SEEDS."""
+    marker = metafunc.definition.get_closest_marker("seeds")
+    if marker is not None:
+        metafunc.parametrize("seed", range(marker.args[0] * TIMES))

@@ -65,7 +65,7 @@ def test_one_call_is_a_transaction(counting):
 
 def test_calls_of_many_threads_share_a_commit(counting):
     db, commits = counting
-    db.max_batch_delay = 5
+    db.max_batch_delay = 60
     db.max_batch_size = 8
     names = [b"%d" % i for i in range(8)]
     began = time.monotonic()
@@ -73,7 +73,7 @@ def test_calls_of_many_threads_share_a_commit(counting):
     assert keys(db) == set(names)
     assert commits() == 1
     # A full batch does not wait for the delay.
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30
 
 
 def test_a_batch_that_is_not_full_runs_after_the_delay(counting):

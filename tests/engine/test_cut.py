@@ -27,7 +27,7 @@ def whole(sizes, page_size, fill):
     return [*cuts, len(sizes)]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.seeds(40)
 def test_cuts_are_the_same_however_little_is_in_sight(seed, monkeypatch):
     rng = random.Random(seed)
     page_size = rng.choice([64, 256, 1024])
@@ -60,7 +60,7 @@ def test_cuts_are_the_same_however_little_is_in_sight(seed, monkeypatch):
     assert {first for first, _ in asked} <= {first for first, _ in found}
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.seeds(200)
 def test_elements_of_one_size_are_cut_by_arithmetic_as_any_others(seed, monkeypatch):
     rng = random.Random(seed)
     page_size = rng.choice([64, 256, 1024])

@@ -173,7 +173,7 @@ class History:
     )
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.seeds(25)
 def test_random_histories_agree_with_a_plain_dict(seed, path, patience):
     rng = random.Random(seed)
     with shearbolt.open(path, page_size=PAGE, no_sync=True) as db:
@@ -234,7 +234,7 @@ def program(path, seed):
         return file.read()
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.seeds(40)
 def test_the_file_is_the_same_to_the_byte(seed, tmp_path, monkeypatch):
     files = []
     for count in (NEVER, 0, 7):

@@ -77,7 +77,7 @@ def program(path, seed, update):
     return path.read_bytes(), states
 
 
-@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.seeds(50)
 def test_the_file_is_the_same_to_the_byte(seed, tmp_path):
     together = program(tmp_path / "together.db", seed, shearbolt.Bucket.update)
     assert program(tmp_path / "alone.db", seed, one_by_one) == together

@@ -83,7 +83,7 @@ def program(path, seed):
         return file.read(), states
 
 
-@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.seeds(50)
 def test_the_file_is_the_same_to_the_byte(seed, tmp_path, monkeypatch, taken):
     together = program(tmp_path / "together.db", seed)
     assert taken

@@ -263,7 +263,8 @@ def test_a_locked_file_is_refused_after_the_timeout(filled):
             began = time.monotonic()
             with pytest.raises(LockTimeoutError, match="has the database open") as hit:
                 shearbolt.open(filled, read_only=read_only, timeout=0.2)
-            assert 0.1 <= time.monotonic() - began < 5
+            # A limit on waiting, not on speed.
+            assert 0.1 <= time.monotonic() - began < 60
             assert isinstance(hit.value, TimeoutError)
         assert digest(filled) == before
 

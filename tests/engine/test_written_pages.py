@@ -61,7 +61,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("most", [0, 4, newpages._MOST_KEPT])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.seeds(4)
 def test_cached_pages_are_those_of_the_file_after_any_commits(
     tmp_path, monkeypatch, seed, most
 ):
@@ -137,7 +137,7 @@ def test_pages_left_to_the_file_are_in_no_generation_of_the_cache(tmp_path):
         assert pager._spent == spent - 4 * 500
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.seeds(60)
 def test_pages_are_written_alike_one_by_one_and_together(seed, monkeypatch):
     rng = random.Random(seed)
     pages = object.__new__(newpages.NewPages)

@@ -41,9 +41,9 @@ from tornpage.pieces import Changes, Watch
 from tornpage.turns import Stretch
 
 
-@pytest.mark.parametrize("block", range(4))
-def test_random_programs_have_the_outcomes_of_brute_force(block):
-    seeds = range(block * 3 * len(MODELS), (block + 1) * 3 * len(MODELS))
+@pytest.mark.seeds(4)
+def test_random_programs_have_the_outcomes_of_brute_force(seed):
+    seeds = range(seed * 3 * len(MODELS), (seed + 1) * 3 * len(MODELS))
     agreed = 0
     for explorer in random_cases(seeds):
         found, same = differences(explorer)
@@ -252,16 +252,17 @@ def test_that_holds_for_drawn_models_too():
     assert compared > 30
 
 
-def test_what_a_crash_left_undecided_is_still_undecided_at_the_next_crash():
+@pytest.mark.seeds(8)
+def test_what_a_crash_left_undecided_is_still_undecided_at_the_next_crash(seed):
     compared = 0
-    for seed in range(len(MODELS) * 25):
+    for one in range(seed * 2 * len(MODELS), (seed + 1) * 2 * len(MODELS)):
         try:
-            reached, every = second_crash(seed)
+            reached, every = second_crash(one)
         except TooManyImages:
             continue
-        assert reached == every, f"seed {seed}, {MODELS[seed % len(MODELS)]}"
+        assert reached == every, f"seed {one}, {MODELS[one % len(MODELS)]}"
         compared += len(every) > 1
-    assert compared > 300
+    assert compared > 20
 
 
 # -- faults planted in the explorer ------------------------------------------

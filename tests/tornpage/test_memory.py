@@ -43,7 +43,7 @@ def explorer(
         disk.trace,
         SUBJECT.recover,
         model,
-        cap=300,
+        cap=100,
         reuse=reuse,
         beginnings=beginnings,
     )

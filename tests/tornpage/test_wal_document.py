@@ -43,6 +43,8 @@ def _pytest(folder, diffs, check="tornpage.check(WAL)"):
     test = sources["test_wal.py"].replace("tornpage.check(WAL)", check)
     (folder / "test_wal.py").write_text("# test_wal.py\n" + test)
     options = ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", "."]
+    # Nothing here uses it, and it takes 2 s to import where no bytecode is kept.
+    options += ["-p", "no:hypothesispytest"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "test_wal.py"],
         cwd=folder,
