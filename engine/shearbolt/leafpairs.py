@@ -285,6 +285,8 @@ class LeafPairs:
         taken = self._records
         if taken is None and records and not len(self):
             taken = self._records = Records(len(keys[0]))
+            # Of an empty leaf that had one: beside records there is none.
+            self._buckets = False
             # From here on asking for it leads to `__getattr__`.
             del self._items
         if taken is not None and records and taken.key_size == len(keys[0]):

@@ -109,6 +109,10 @@ class Disk:
     Attributes:
         model: The same.
         trace: Every operation and mark so far.
+        read_ahead: What files opened from here on say how many bytes are worth
+            reading at once, for code that asks; 0 for none. It is for the program.
+            After a crash it is 0: recovery that reads more than it needs tells more
+            images apart.
     """
 
     def __init__(
@@ -139,6 +143,7 @@ class Disk:
     def _start(self, life: Life) -> None:
         self.model = life.model
         self.trace = Trace()
+        self.read_ahead = 0
         self._life = life
         self._clock = Clock()
 
@@ -188,7 +193,9 @@ class Disk:
             self.trace.data.append(Create(path, inode, _site(self.trace.plumbing)))
         elif create and exclusive:
             raise _error(errno.EEXIST, path)
-        return DiskFile(life, self.trace, life.node(inode, path), path, read_only)
+        file = DiskFile(life, self.trace, life.node(inode, path), path, read_only)
+        file.read_ahead = self.read_ahead
+        return file
 
     def exists(self, path: str, /) -> bool:
         """Whether there is a file of this name."""
@@ -327,6 +334,7 @@ class DiskFile:
         "_path",
         "_read_only",
         "_trace",
+        "read_ahead",
     )
 
     def __init__(
@@ -337,6 +345,7 @@ class DiskFile:
         self._node = node
         self._path = path
         self._read_only = read_only
+        self.read_ahead = 0
         self._closed = False
         self._generation = life.generation
 

@@ -74,6 +74,12 @@ _COMMITS: Final = (2, 3, 4, 5, 6, 8)
 _READER_SLOTS: Final = 3
 # Half full is the default of the engine; the others make other trees.
 _FILL_PERCENTS: Final = (50, 50, 50, 10, 30, 80, 100)
+# Programs whose fills and thins are one call each, and those of them that end with
+# more than a few leaves.
+_BULK_SHARE: Final = 0.5
+_MANY_SHARE: Final = 0.3
+# Programs whose disk has many pages read at once.
+_WIDE_SHARE: Final = 0.5
 # Programs in which a call to the system fails.
 _FAULTY_SHARE: Final = 0.15
 # What can go wrong with which call. A read of no bytes is the end of the file.
@@ -148,6 +154,12 @@ def generate(seed: int, universe: Universe | None = None) -> Program:
         if draw.random() < weights["reopen"] / 40:
             operations.append(Reopen())
     fill_percent = draw.choice(_FILL_PERCENTS)
+    # Of a stream of its own, so that all else of a program is as it was without it.
+    source.draw = random.Random(f"bulk {seed}")
+    in_bulk = source.draw.random() < _BULK_SHARE
+    if in_bulk and source.draw.random() < _MANY_SHARE:
+        operations += _many_deleted_together(source)
+    reads_ahead = source.draw.random() < _WIDE_SHARE
     faults, ending = "", "continue"
     # On a given file nothing is injected: what it holds must be known afterwards.
     if universe is None and draw.random() < _FAULTY_SHARE:
@@ -158,6 +170,8 @@ def generate(seed: int, universe: Universe | None = None) -> Program:
         freelist_type,
         no_freelist_sync,
         fill_percent,
+        in_bulk,
+        reads_ahead,
         faults,
         ending,
     )
@@ -315,6 +329,21 @@ def _sequence_alone(source: _Source) -> list[Operation]:
         NextSequence(path),
         Commit(),
         Reopen(),
+    ]
+
+
+def _many_deleted_together(source: _Source) -> list[Operation]:
+    """Enough leaves for deletes to be gathered, with something before the commit."""
+    draw, path = source.draw, source.path()
+    source.seeds += 1
+    value = Value(source.seeds, draw.choice((5, 30, 60)))
+    between = draw.choice((_put, _fill, _thin, _scan, _MAKERS["drop"], _MAKERS["get"]))
+    return [
+        Fill(path, 0, draw.choice((100, 200, 300)), 1, value),
+        Commit(),
+        Thin(path, draw.choice((b"", fill_key(40))), draw.choice((1, 2, 3)), 200),
+        *([between(source)] if draw.random() < 0.5 else []),
+        Commit(),
     ]
 
 

@@ -39,10 +39,12 @@ what is not found in order is compared in full, to be told in words.
 
 from __future__ import annotations
 
+import random
 from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import shearbolt
 from boltmodel.model import (
@@ -82,15 +84,21 @@ from boltmodel.programs import (
 )
 from boltmodel.survey import survey
 from shearbolt import BoltError
+from tornpage.disk import Disk
 from tornpage.subject import Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from shearbolt import DB, Tx
     from shearbolt.storage import Storage
 
-__all__ = ["DATABASE", "History", "LiveFailure", "Session", "run"]
+__all__ = ["DATABASE", "READ_AHEAD", "History", "LiveFailure", "Session", "run"]
+
+_T = TypeVar("_T")
+
+# As a real file of the engine's. One piece is a whole file of most programs.
+READ_AHEAD: Final = 32768
 
 # The file's name on the simulated disk, in every program.
 DATABASE: Final = "/data/bolt.db"
@@ -156,6 +164,8 @@ def run(
     Returns:
         The history, with the first broken promise in `live`.
     """
+    if program.reads_ahead and isinstance(storage, Disk):
+        storage.read_ahead = READ_AHEAD
     session = Session(
         program, storage, mark=mark, base=base, check_commits=check_commits
     )
@@ -316,8 +326,8 @@ class Session:
             self._places.name(op)
         tx, model = self._write_tx()
         expected = _answer_of_model(op, model)
-        fill = self._options.fill_percent / 100
-        found = self._answer(lambda: _do_on_engine(op, tx, fill), op)
+        options = self._options
+        found = self._answer(lambda: _do_on_engine(op, tx, options), op)
         _agree(op, expected, found)
 
     def _read(self, op: Get | Scan) -> None:
@@ -532,7 +542,8 @@ def _thinned(bucket: Bucket, start: bytes, step: int, count: int) -> list[bytes]
     return list(plain[bisect_left(plain, start) :: step][:count])
 
 
-def _do_on_engine(op: Operation, tx: Tx, fill: float) -> object:
+def _do_on_engine(op: Operation, tx: Tx, options: Program) -> object:
+    fill = options.fill_percent / 100
     match op:
         case Put(path, key, value):
             bucket = _ensure(tx, path)
@@ -541,11 +552,17 @@ def _do_on_engine(op: Operation, tx: Tx, fill: float) -> object:
             buffer = bytearray(value_bytes(value))
             bucket.put(key, cast("bytes", buffer))
             buffer[:] = bytes(len(buffer))
+        case Fill(path) if options.in_bulk:
+            bucket = _ensure(tx, path)
+            bucket.fill_percent = fill
+            bucket.update(_in_some_form(_pairs(op), op.value.seed))
         case Fill(path, first, count, step, value):
             bucket = _ensure(tx, path)
             bucket.fill_percent = fill
             for number in range(first, first + count * step, step):
                 bucket.put(fill_key(number), value_bytes(value))
+        case Thin(path) if options.in_bulk:
+            return _thin_at_once(_bucket(tx, path), op)
         case Thin(path, start, step, count):
             return _thin_engine(_bucket(tx, path), start, step, count)
         case Delete(path, key):
@@ -581,6 +598,25 @@ def _thin_engine(
                 cursor.delete()
             plain += 1
         pair = cursor.next()
+    return doomed
+
+
+def _pairs(op: Fill) -> list[tuple[bytes, bytes]]:
+    numbers = [op.first + at * op.step for at in range(op.count)]
+    random.Random(op.value.seed).shuffle(numbers)
+    return [(fill_key(number), value_bytes(op.value)) for number in numbers]
+
+
+def _in_some_form(given: list[_T], seed: int) -> Iterable[_T]:
+    """What is handed over: its length is known in two forms of three."""
+    return (given, tuple(given), iter(given))[seed % 3]
+
+
+def _thin_at_once(bucket: shearbolt.Bucket, op: Thin) -> list[bytes]:
+    every = islice(bucket.keys(op.start), 0, None, op.step)
+    doomed = list(islice(every, op.count))
+    given = random.Random(op.count).sample(doomed, len(doomed))
+    bucket.delete_many(_in_some_form(given, op.step))
     return doomed
 
 

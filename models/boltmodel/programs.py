@@ -257,6 +257,10 @@ class Program:
         freelist_type: "array" or "hashmap".
         no_freelist_sync: Keep the freelist off the disk.
         fill_percent: How full pages are made when they are cut, 10 to 100.
+        in_bulk: `Fill` hands all its pairs to one call, and `Thin` its keys, in no
+            order; otherwise it is a call for each.
+        reads_ahead: The disk has the engine read many pages at once, as a real file
+            does; what recovery runs on never does.
         faults: Which calls fail, as `tornpage.script.Script` reads it.
         ending: What is done after a program with faults, one of `ENDINGS`.
     """
@@ -266,6 +270,8 @@ class Program:
     freelist_type: str = "array"
     no_freelist_sync: bool = False
     fill_percent: int = 50
+    in_bulk: bool = False
+    reads_ahead: bool = False
     faults: str = ""
     ending: str = "continue"
 
@@ -324,10 +330,8 @@ def decode(data: Any) -> Program:
         options["freelist_type"] in FREELIST_TYPES,
         f"freelist_type must be one of {FREELIST_TYPES}",
     )
-    _require(
-        isinstance(options["no_freelist_sync"], bool),
-        "no_freelist_sync must be true or false",
-    )
+    for name in ("no_freelist_sync", "in_bulk", "reads_ahead"):
+        _require(isinstance(options[name], bool), f"{name} must be true or false")
     fill = options["fill_percent"]
     _require(
         isinstance(fill, int) and 10 <= fill <= 100, "fill_percent is from 10 to 100"
@@ -340,7 +344,8 @@ def decode(data: Any) -> Program:
 
 def describe(program: Program) -> list[str]:
     """One line an operation, for people; faults are one more."""
-    lines = [_LINES[type(op)](op) for op in program.operations]
+    said = {**_LINES, **_BULK_LINES} if program.in_bulk else _LINES
+    lines = [said[type(op)](op) for op in program.operations]
     if program.faults:
         lines.append(f"{_ENDING_LINES[program.ending]}, while {program.faults}")
     return lines
@@ -351,6 +356,8 @@ _OPTION_DEFAULTS: Final[dict[str, Any]] = {
     "freelist_type": "array",
     "no_freelist_sync": False,
     "fill_percent": 50,
+    "in_bulk": False,
+    "reads_ahead": False,
     "faults": "",
     "ending": "continue",
 }
@@ -507,6 +514,13 @@ def _value_text(value: Value) -> str:
     return f"{value.length} bytes of seed {value.seed}"
 
 
+def _thin_text(op: Thin) -> str:
+    return (
+        f"{path_text(op.path)}: every {op.step}. key "
+        f"from {path_text((op.start,))}, at most {op.count}"
+    )
+
+
 _LINES: Final[dict[type, Callable[[Any], str]]] = {
     Put: lambda op: f"put {_place(op.path, op.key)} = {_value_text(op.value)}",
     Fill: lambda op: (
@@ -514,10 +528,7 @@ _LINES: Final[dict[type, Callable[[Any], str]]] = {
         f"{fill_key(op.first).decode()} step {op.step}, "
         f"each {_value_text(op.value)}"
     ),
-    Thin: lambda op: (
-        f"delete by cursor in {path_text(op.path)}: every {op.step}. key "
-        f"from {path_text((op.start,))}, at most {op.count}"
-    ),
+    Thin: lambda op: f"delete by cursor in {_thin_text(op)}",
     Delete: lambda op: f"delete {_place(op.path, op.key)}",
     CreateBucket: lambda op: f"create bucket {path_text(op.path)}",
     DeleteBucket: lambda op: f"delete bucket {path_text(op.path)}",
@@ -537,4 +548,9 @@ _LINES: Final[dict[type, Callable[[Any], str]]] = {
     ReaderCheck: lambda op: f"read all through reader {op.slot}",
     ReaderClose: lambda op: f"read all through reader {op.slot} and close it",
     Reopen: lambda _: "close and open again",
+}
+
+_BULK_LINES: Final[dict[type, Callable[[Any], str]]] = {
+    Fill: lambda op: f"{_LINES[Fill](op)}, in one call",
+    Thin: lambda op: f"delete in one call in {_thin_text(op)}",
 }

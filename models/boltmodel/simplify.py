@@ -37,6 +37,8 @@ _MOST_EARLIER = 8
 _OPTIONS = (
     "ending",
     "fill_percent",
+    "in_bulk",
+    "reads_ahead",
     "no_freelist_sync",
     "freelist_type",
     "page_size",

@@ -41,7 +41,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import shearbolt
-from boltmodel.interpret import DATABASE, LiveFailure, Session
+from boltmodel.interpret import DATABASE, READ_AHEAD, LiveFailure, Session
 from boltmodel.model import EMPTY, Bucket, ModelTx
 from boltmodel.programs import Commit, Program, Put, Value
 from boltmodel.recovery import look
@@ -124,6 +124,8 @@ def run_under_errors(
     Returns:
         The history, and the disk in front of `disk` with what was injected.
     """
+    if program.reads_ahead:
+        disk.read_ahead = READ_AHEAD
     faulty = FaultyDisk(disk, script)
     session = ErrorSession(program, faulty)
     try:

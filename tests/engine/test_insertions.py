@@ -61,10 +61,16 @@ def program(path, seed, update):
                     if rng.random() < 0.3:
                         chosen.sort()
                     update(bucket, [(key, b"v" * rng.choice(sizes)) for key in chosen])
-                    what = rng.randrange(6)
+                    what = rng.randrange(8)
                     key = rng.choice(names)
                     if what == 0:
                         states.append(bucket.get(key))
+                    elif what == 6:
+                        bucket.create_bucket_if_not_exists(b"a bucket").put(b"k", b"v")
+                    elif what == 7:
+                        bucket.clear()
+                        if b"a bucket" in dict(bucket.buckets()):
+                            bucket.delete_bucket(b"a bucket")
                     elif what == 1:
                         bucket.delete(key)
                     elif what == 2:
@@ -75,6 +81,31 @@ def program(path, seed, update):
                 assert tx.check() == []
                 states.append(dict(tx.bucket(b"b").items()))
     return path.read_bytes(), states
+
+
+EMPTIED = {
+    "a pair": lambda b: (b.put(b"k", b"v"), b.delete(b"k")),
+    "a bucket": lambda b: (b.create_bucket(b"k"), b.delete_bucket(b"k")),
+    "a moved bucket": lambda b: (
+        b.create_bucket(b"k").put(b"k", b"v"),
+        b.move_bucket(b"k", b.tx.root_bucket),
+    ),
+}
+
+
+@pytest.mark.parametrize("there_was", EMPTIED)
+@pytest.mark.parametrize("first", [0, 70])
+def test_a_leaf_that_was_emptied_takes_many_pairs(db, there_was, first):
+    """Of a leaf that had a bucket once, keys were written with their values in them."""
+    pairs = [(b"%05d" % number, b"v" * 30) for number in range(200)]
+    with db.update() as tx:
+        bucket = tx.create_bucket(b"b")
+        EMPTIED[there_was](bucket)
+        bucket.update(pairs[:first])
+        bucket.update(pairs[first:])
+    with db.view() as tx:
+        assert list(tx.bucket(b"b").items()) == pairs
+        assert tx.check() == []
 
 
 @pytest.mark.seeds(50)
