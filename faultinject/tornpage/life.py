@@ -722,9 +722,11 @@ class Life:
         self._remember(node)
         atom = self._atom
         end = offset + len(data)
-        if node.size is None and end > min(one.size for one in node.sizes):
-            self.size(node)
         first, behind = offset // atom, -(-end // atom)
+        # Not only when the file may grow: what the last atom has behind the end of the
+        # file is zero, and goes to the platter with what is written.
+        if node.size is None and behind * atom > min(one.size for one in node.sizes):
+            self.size(node)
         if self.parts is not None:
             node.unfit |= self.parts.resting_on(node.inode, range(first, behind))
         if self._with_data and any(

@@ -147,7 +147,7 @@ def _sound(content: bytes) -> Look:
         return look(db)
 
 
-def survey(tries: int = 24, seed: int = 0) -> Survey:
+def survey(tries: int = 40, seed: int = 0) -> Survey:
     """Try every kind of silent fault on the sample database.
 
     Args:

@@ -78,6 +78,8 @@ _FILL_PERCENTS: Final = (50, 50, 50, 10, 30, 80, 100)
 # more than a few leaves.
 _BULK_SHARE: Final = 0.5
 _MANY_SHARE: Final = 0.3
+# Programs in which every page is read again each time.
+_UNCACHED_SHARE: Final = 0.25
 # Programs whose disk has many pages read at once.
 _WIDE_SHARE: Final = 0.5
 # Programs in which a call to the system fails.
@@ -160,6 +162,7 @@ def generate(seed: int, universe: Universe | None = None) -> Program:
     if in_bulk and source.draw.random() < _MANY_SHARE:
         operations += _many_deleted_together(source)
     reads_ahead = source.draw.random() < _WIDE_SHARE
+    small_cache = source.draw.random() < _UNCACHED_SHARE
     faults, ending = "", "continue"
     # On a given file nothing is injected: what it holds must be known afterwards.
     if universe is None and draw.random() < _FAULTY_SHARE:
@@ -171,6 +174,7 @@ def generate(seed: int, universe: Universe | None = None) -> Program:
         no_freelist_sync,
         fill_percent,
         in_bulk,
+        small_cache,
         reads_ahead,
         faults,
         ending,

@@ -84,6 +84,7 @@ from boltmodel.programs import (
 )
 from boltmodel.survey import survey
 from shearbolt import BoltError
+from shearbolt.pager import DEFAULT_CACHE_SIZE
 from tornpage.disk import Disk
 from tornpage.subject import Violation
 
@@ -227,6 +228,7 @@ class Session:
                 page_size=options.page_size,
                 freelist_type=options.freelist_type,
                 no_freelist_sync=options.no_freelist_sync,
+                cache_size=1 if options.small_cache else DEFAULT_CACHE_SIZE,
                 storage=self._storage,
             ),
             "open",
@@ -615,8 +617,13 @@ def _in_some_form(given: list[_T], seed: int) -> Iterable[_T]:
 def _thin_at_once(bucket: shearbolt.Bucket, op: Thin) -> list[bytes]:
     every = islice(bucket.keys(op.start), 0, None, op.step)
     doomed = list(islice(every, op.count))
+    # Deletes of single keys in a row are gathered, too. (Those of a cursor are not.)
     given = random.Random(op.count).sample(doomed, len(doomed))
-    bucket.delete_many(_in_some_form(given, op.step))
+    if op.count % 3:
+        bucket.delete_many(_in_some_form(given, op.step))
+    else:
+        for key in given:
+            bucket.delete(key)
     return doomed
 
 

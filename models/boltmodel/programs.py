@@ -259,6 +259,7 @@ class Program:
         fill_percent: How full pages are made when they are cut, 10 to 100.
         in_bulk: `Fill` hands all its pairs to one call, and `Thin` its keys, in no
             order; otherwise it is a call for each.
+        small_cache: The engine keeps next to no page in memory.
         reads_ahead: The disk has the engine read many pages at once, as a real file
             does; what recovery runs on never does.
         faults: Which calls fail, as `tornpage.script.Script` reads it.
@@ -271,6 +272,7 @@ class Program:
     no_freelist_sync: bool = False
     fill_percent: int = 50
     in_bulk: bool = False
+    small_cache: bool = False
     reads_ahead: bool = False
     faults: str = ""
     ending: str = "continue"
@@ -330,7 +332,7 @@ def decode(data: Any) -> Program:
         options["freelist_type"] in FREELIST_TYPES,
         f"freelist_type must be one of {FREELIST_TYPES}",
     )
-    for name in ("no_freelist_sync", "in_bulk", "reads_ahead"):
+    for name in ("no_freelist_sync", "in_bulk", "small_cache", "reads_ahead"):
         _require(isinstance(options[name], bool), f"{name} must be true or false")
     fill = options["fill_percent"]
     _require(
@@ -357,6 +359,7 @@ _OPTION_DEFAULTS: Final[dict[str, Any]] = {
     "no_freelist_sync": False,
     "fill_percent": 50,
     "in_bulk": False,
+    "small_cache": False,
     "reads_ahead": False,
     "faults": "",
     "ending": "continue",

@@ -38,6 +38,7 @@ _OPTIONS = (
     "ending",
     "fill_percent",
     "in_bulk",
+    "small_cache",
     "reads_ahead",
     "no_freelist_sync",
     "freelist_type",

@@ -86,7 +86,8 @@ def program(path, seed):
 @pytest.mark.seeds(50)
 def test_the_file_is_the_same_to_the_byte(seed, tmp_path, monkeypatch, taken):
     together = program(tmp_path / "together.db", seed)
-    assert taken
+    # Of more seeds there are programs that delete too little.
+    assert taken or seed >= 50
     one_by_one(monkeypatch)
     assert program(tmp_path / "alone.db", seed) == together
 

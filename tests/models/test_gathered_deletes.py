@@ -8,11 +8,11 @@ the real ones are; recovery's is not.
 import pytest
 
 import shearbolt
-from boltmodel.interpret import DATABASE
+from boltmodel.interpret import DATABASE, READ_AHEAD
 from boltmodel.recovery import look, recover
 from shearbolt import leafrun
 from shearbolt.leafrun import LeafRun
-from tornpage.disk import Disk, DiskFile
+from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel
 
@@ -53,15 +53,11 @@ def test_a_crash_shows_all_gathered_deletes_or_none(model, monkeypatch):
     shapes.clear()
     files, crash = database(), CrashModel.parse(model)
     disk = Disk(files, crash)
-    with monkeypatch.context() as patch:
-        patch.setattr(DiskFile, "read_ahead", 32768, raising=False)
-        with (
-            shearbolt.open(DATABASE, storage=disk) as db,
-            db.update() as tx,
-        ):
-            bucket = tx.bucket(b"b")
-            for key in KEYS[::-2]:
-                bucket.delete(key)
+    disk.read_ahead = READ_AHEAD
+    with shearbolt.open(DATABASE, storage=disk) as db, db.update() as tx:
+        bucket = tx.bucket(b"b")
+        for key in KEYS[::-2]:
+            bucket.delete(key)
     # Cut from bytes, and not from decoded pages.
     assert used
     assert shapes
@@ -85,7 +81,7 @@ def test_a_leaf_cut_wrong_is_no_legal_content(monkeypatch):
     monkeypatch.setattr(leafrun, "compress", lambda given, kept: given[: sum(kept)])
     files = database()
     disk = Disk(files)
-    monkeypatch.setattr(DiskFile, "read_ahead", 32768, raising=False)
+    disk.read_ahead = READ_AHEAD
     with shearbolt.open(DATABASE, storage=disk) as db:
         with db.update() as tx:
             bucket = tx.bucket(b"b")

@@ -63,6 +63,7 @@ def test_a_long_padded_key_is_short_in_json():
         ({"ops": [], "page_size": 1000}, "page_size"),
         ({"ops": [], "freelist_type": "tree"}, "freelist_type"),
         ({"ops": [], "no_freelist_sync": 1}, "no_freelist_sync"),
+        ({"ops": [], "in_bulk": 1}, "in_bulk must be true or false"),
         ({"ops": ["commit"]}, "operation 0: an operation is a list"),
         ({"ops": [], "fill_percent": 5}, "from 10 to 100"),
         ({"ops": [], "faults": 3}, "faults are text"),
@@ -109,6 +110,8 @@ def test_the_generator_uses_every_operation_and_option():
     assert {program.freelist_type for program in PROGRAMS} == {"array", "hashmap"}
     assert {program.no_freelist_sync for program in PROGRAMS} == {True, False}
     assert {10, 50, 100} <= {program.fill_percent for program in PROGRAMS}
+    for name in ("in_bulk", "small_cache", "reads_ahead"):
+        assert {getattr(program, name) for program in PROGRAMS} == {True, False}
     faulty = [program for program in PROGRAMS if program.faults]
     assert 0 < len(faulty) < len(PROGRAMS) / 3
     assert {program.ending for program in faulty} == set(ENDINGS)
