@@ -606,7 +606,10 @@ def _thin_engine(
 def _pairs(op: Fill) -> list[tuple[bytes, bytes]]:
     numbers = [op.first + at * op.step for at in range(op.count)]
     random.Random(op.value.seed).shuffle(numbers)
-    return [(fill_key(number), value_bytes(op.value)) for number in numbers]
+    pairs = [(fill_key(number), value_bytes(op.value)) for number in numbers]
+    # Of a key that is given twice the last value counts.
+    early = [(key, b"early" + value) for key, value in pairs[: op.count % 3]]
+    return early + pairs
 
 
 def _in_some_form(given: list[_T], seed: int) -> Iterable[_T]:

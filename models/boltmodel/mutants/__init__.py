@@ -20,6 +20,7 @@ and the contract are untouched.
     space        which pages are written, and since when
     recovery     what is believed when a database is opened
     trees        how nodes are cut, merged and searched
+    bulk         many pairs at once, and bytes read ahead
     buckets      what is in buckets, below them, and where they hang
     cursors      walking, and what a transaction shows
 
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Final
 
 from boltmodel.mutants import (
     buckets,
+    bulk,
     cursors,
     durability,
     failures,
@@ -53,7 +55,16 @@ __all__ = ["MUTANTS", "mutant"]
 
 MUTANTS: Final[Mapping[str, Mutant]] = {
     bug.name: bug
-    for module in (durability, failures, space, recovery, trees, buckets, cursors)
+    for module in (
+        durability,
+        failures,
+        space,
+        recovery,
+        trees,
+        bulk,
+        buckets,
+        cursors,
+    )
     for bug in module.MUTANTS
 }
 

@@ -196,6 +196,9 @@ def _short_write_ignored(planter: Planter) -> None:
             self.file.pwritev(buffers, offset)
         except OSError as error:
             raise StorageError.of(error, "pwrite", self.path, offset) from error
+        finally:
+            if self._window is not None:
+                self._window.written()
 
     planter.instead(Pager, "write", write)
 
