@@ -746,10 +746,11 @@ class Life:
                 cache[at] = data[low - offset : high - offset]
                 continue
             start, stop = max(offset - low, 0), min(end - low, atom)
+            inside = atom if size is None else min(atom, size - low)
             head = self._piece(node, at, 0, start) if start else b""
-            tail = self._piece(node, at, stop, atom) if stop < atom else b""
+            tail = self._piece(node, at, stop, inside) if stop < inside else b""
             fresh = data[low + start - offset : low + stop - offset]
-            cache[at] = head + fresh + tail
+            cache[at] = (head + fresh + tail).ljust(atom, b"\0")
         if size is not None and end > size:
             node.size = end
             node.asked = False

@@ -176,6 +176,37 @@ def random_recovery(seed):
     return recover
 
 
+def random_repair(seed):
+    """A recovery that changes more than it looks at: writes, resizes, syncs."""
+
+    def recover(disk):
+        draw = random.Random(seed)
+        # As in `random_recovery`.
+        names = NAMES if disk.model.rename == "atomic" else ()
+        files = [disk.open(name) for name in names if disk.exists(name)]
+        lengths = (1, 2, 512) if disk.model.mixes else (1, 3, 20, 520, 1030)
+        seen = [len(files)]
+        for _ in range(draw.choice((4, 8)) if files else 0):
+            file = files[draw.randrange(100) % len(files)]
+            what, at = draw.random(), draw.choice((0, 10, 500, 512, 1000, 1400))
+            length = draw.choice(lengths)
+            if length == 512:
+                at = draw.choice((0, 512))
+            if what < 0.4:
+                seen.append(file.pread(draw.choice((1, 20, 600)), at))
+            elif what < 0.75:
+                file.pwritev([b"\x07" * length], at)
+            elif what < 0.85:
+                file.ftruncate(draw.choice((0, 50, 600, 1200)))
+            elif what < 0.95:
+                seen.append(file.size())
+            else:
+                file.fsync()
+        return tuple(seen)
+
+    return recover
+
+
 class RandomPart(NamedTuple):
     """A part of a question: of the same place for many, and made of parts itself."""
 

@@ -22,6 +22,7 @@ from explorer_cases import (
     random_asking,
     random_cases,
     random_recovery,
+    random_repair,
     random_run,
     store_cases,
 )
@@ -71,6 +72,18 @@ def test_questions_of_parts_have_the_answers_of_brute_force(models, monkeypatch)
         agreed += same
     assert agreed > 250
     assert len(used) > 80
+
+
+@pytest.mark.seeds(2)
+@pytest.mark.parametrize("models", [MODELS, DRAWN], ids=["usual", "drawn"])
+def test_recoveries_that_write_have_the_outcomes_of_brute_force(models, seed):
+    seeds = range(seed * 64, (seed + 1) * 64)
+    agreed = 0
+    for explorer in random_cases(seeds, 7, models, 0.1, random_repair):
+        found, same = differences(explorer, 200)
+        assert not found, explorer.model
+        agreed += same
+    assert agreed > 400
 
 
 @pytest.mark.parametrize("failing", [0.0, 0.35])
