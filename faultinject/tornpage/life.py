@@ -736,7 +736,7 @@ class Life:
             self.size(node)
         size = node.size
         if size is not None and node.asked:
-            self._reaches(node, end, size)
+            self._reaches(node, behind * atom, size)
         if size is not None and end > size:
             self._grow_from(node, size)
         cache = node.cache
@@ -754,6 +754,20 @@ class Life:
         if size is not None and end > size:
             node.size = end
             node.asked = False
+
+    def left(self, node: Node, start: int, length: int) -> tuple[Any, ...]:
+        """What a write of these bytes has left beside them, to be read by this life.
+
+        Returns:
+            The size, from where on the platter is hidden, and the atoms at both ends
+            as they are in the cache; these are empty when the write filled them.
+        """
+        atom, end = self._atom, start + length
+        ends = (
+            start // atom if start % atom else -1,
+            end // atom if end % atom else -1,
+        )
+        return node.size, node.limit, *(node.cache.get(at, b"") for at in ends)
 
     def _grow_from(self, node: Node, size: int) -> None:
         """Hide what the platter has behind the size that the file grows from."""

@@ -18,7 +18,9 @@ as it always does. It ends in one of two ways:
                           one, and goes on with the disk where the walk stopped
 
 Writes, syncs and changes of names are steps too, because a disk that was
-written to answers differently and may decide more. So choices, tapes and
+written to answers differently and may decide more. The answer of a write is what it
+left beside its own bytes: that rests on the platter, and what is read later rests on
+it. So choices, tapes and
 watches are those of an execution without this module; what is saved is the work
 of the code under test between two questions.
 
@@ -516,13 +518,25 @@ def _open(life: Life, inode: int, path: str) -> None:
     life.node(inode, path)
 
 
+def _write(life: Life, inode: int, at: int, data: bytes) -> Any:
+    node = life.nodes[inode]
+    life.write(node, at, data)
+    return life.left(node, at, len(data))
+
+
+def _resize(life: Life, inode: int, size: int) -> Any:
+    node = life.nodes[inode]
+    life.resize(node, size)
+    return life.left(node, 0, size)
+
+
 # What a disk asks of its life.
 _STEPS: Final[dict[str, Callable[..., Any]]] = {
     "ask": lambda life, inode, question: life.ask(life.nodes[inode], question),
     "size": lambda life, inode: life.size(life.nodes[inode]),
     "pread": lambda life, inode, at, end: life.pread(life.nodes[inode], at, end),
-    "write": lambda life, inode, at, data: life.write(life.nodes[inode], at, data),
-    "resize": lambda life, inode, size: life.resize(life.nodes[inode], size),
+    "write": _write,
+    "resize": _resize,
     "sync": lambda life, inode, kind, path: life.sync(life.nodes[inode], kind, path),
     "node": _open,
     "lookup": lambda life, name: life.lookup(name),
@@ -549,9 +563,11 @@ def _alike(asked: Question, question: Question) -> bool:
 
 def _cost(step: Step) -> int:
     asked, answer = step
-    read = len(answer) if isinstance(answer, bytes) else 0
-    written = len(asked[3]) if asked[0] == "write" else 0
-    return _STEP_BYTES + read + written
+    if isinstance(answer, bytes):
+        return _STEP_BYTES + len(answer)
+    if asked[0] == "write":
+        return _STEP_BYTES + len(asked[3]) + sum(map(len, answer[2:]))
+    return _STEP_BYTES
 
 
 def _text(question: Question) -> str:

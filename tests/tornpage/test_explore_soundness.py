@@ -31,7 +31,7 @@ import tornpage.image
 from tornpage import memory, parts, question
 from tornpage.brute import TooManyImages, platters
 from tornpage.cell import Cell, Group
-from tornpage.choices import Enumerator
+from tornpage.choices import Enumerator, ReplayError
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.image import Image
@@ -84,6 +84,18 @@ def test_recoveries_that_write_have_the_outcomes_of_brute_force(models, seed):
         assert not found, explorer.model
         agreed += same
     assert agreed > 400
+
+
+# Where what a write decided, or left beside its bytes, was not seen to matter later.
+REPAIRS = (745, 344, 1032, 1880, 1992, 2440)
+
+
+@pytest.mark.parametrize("seed", REPAIRS)
+def test_what_a_write_left_beside_its_bytes_is_remembered_with_it(seed):
+    explorer = next(random_cases([seed], 7, MODELS, 0.1, random_repair))
+    found, agreed = differences(explorer, 200)
+    assert not found
+    assert agreed > 3
 
 
 @pytest.mark.parametrize("failing", [0.0, 0.35])
@@ -636,6 +648,40 @@ def test_brute_force_notices_an_explorer_that(plant, monkeypatch):
     plant(monkeypatch)
     for explorer in random_cases(telling_first(len(MODELS) * 8)):
         if differences(explorer)[0]:
+            return
+    pytest.fail("no case told the faulty explorer from brute force")
+
+
+def forgets_what_a_write_left(patch):
+    patch.setattr(Life, "left", lambda self, node, start, length: ())
+
+
+def takes_a_write_for_its_bytes_alone(patch):
+    right = Life._reaches
+
+    def reaches(self, node, end, size):
+        right(self, node, min(end, size), size)
+
+    patch.setattr(Life, "_reaches", reaches)
+
+
+FAULTS_IN_WRITES = [
+    forgets_what_a_write_left,
+    takes_a_write_for_its_bytes_alone,
+]
+
+
+@pytest.mark.parametrize("plant", FAULTS_IN_WRITES)
+def test_brute_force_notices_with_recoveries_that_write_an_explorer_that(
+    plant, monkeypatch
+):
+    plant(monkeypatch)
+    seeds = [*REPAIRS, *range(len(MODELS) * 8)]
+    for explorer in random_cases(seeds, 7, MODELS, 0.1, random_repair):
+        try:
+            if differences(explorer, 200)[0]:
+                return
+        except ReplayError:
             return
     pytest.fail("no case told the faulty explorer from brute force")
 
