@@ -29,6 +29,7 @@ from explorer_cases import (
 
 import tornpage.image
 from tornpage import memory, parts, question
+from tornpage.beginnings import Beginnings
 from tornpage.brute import TooManyImages, platters
 from tornpage.cell import Cell, Group
 from tornpage.choices import Enumerator, ReplayError
@@ -36,6 +37,7 @@ from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.image import Image
 from tornpage.life import Life
+from tornpage.memory import Memory
 from tornpage.model import PRESETS, CrashModel
 from tornpage.parts import Parts
 from tornpage.pieces import Changes, Watch
@@ -53,8 +55,9 @@ def test_random_programs_have_the_outcomes_of_brute_force(seed):
     assert agreed > 10 * len(seeds)
 
 
+@pytest.mark.seeds(1)
 @pytest.mark.parametrize("models", [MODELS, DRAWN], ids=["usual", "drawn"])
-def test_questions_of_parts_have_the_answers_of_brute_force(models, monkeypatch):
+def test_questions_of_parts_have_the_answers_of_brute_force(models, seed, monkeypatch):
     right = Life.uses
     used = set()
 
@@ -66,12 +69,13 @@ def test_questions_of_parts_have_the_answers_of_brute_force(models, monkeypatch)
 
     monkeypatch.setattr(Life, "uses", uses)
     agreed = 0
-    for explorer in random_cases(range(36), 9, models, 0.1, random_asking):
+    seeds = range(seed * 36, (seed + 1) * 36)
+    for explorer in random_cases(seeds, 9, models, 0.1, random_asking):
         found, same = differences(explorer, 300)
         assert not found, explorer.model
         agreed += same
-    assert agreed > 250
-    assert len(used) > 80
+    assert agreed > 200
+    assert len(used) > 60
 
 
 @pytest.mark.seeds(2)
@@ -86,6 +90,29 @@ def test_recoveries_that_write_have_the_outcomes_of_brute_force(models, seed):
     assert agreed > 400
 
 
+@pytest.mark.parametrize("tear", ["page", "sector"])
+def test_a_file_that_grows_again_has_zeros_where_it_had_ended(tear):
+    """A write beside the end brought what the platter has behind it into the cache."""
+    model = CrashModel.parse(f"tear={tear}")
+    disk = Disk({}, model)
+    file = disk.open("a", create=True)
+    file.pwritev([b"d" * 1030], 512)
+    file.ftruncate(600)
+    file.pwritev([b"f" * 520], 512)
+
+    def recover(disk):
+        if not disk.exists("a"):
+            return None
+        file = disk.open("a")
+        file.pwritev([b"7"], 515)
+        file.pwritev([b"7" * 600], 1403)
+        return file.pread(700, 300)
+
+    found, agreed = differences(Explorer({}, disk.trace, recover, model))
+    assert not found
+    assert agreed == 9
+
+
 # Where what a write decided, or left beside its bytes, was not seen to matter later.
 REPAIRS = (745, 344, 1032, 1880, 1992, 2440)
 
@@ -98,16 +125,18 @@ def test_what_a_write_left_beside_its_bytes_is_remembered_with_it(seed):
     assert agreed > 3
 
 
+@pytest.mark.seeds(1)
 @pytest.mark.parametrize("failing", [0.0, 0.35])
-def test_any_model_has_the_outcomes_of_brute_force_with_syncs_that_fail(failing):
+def test_any_model_has_the_outcomes_of_brute_force_with_syncs_that_fail(failing, seed):
     agreed = 0
     results = set()
-    for explorer in random_cases(range(len(DRAWN)), 8, DRAWN, failing):
+    seeds = range(seed * len(DRAWN), (seed + 1) * len(DRAWN))
+    for explorer in random_cases(seeds, 8, DRAWN, failing):
         found, same = differences(explorer, 150)
         assert not found, explorer.model
         agreed += same
         results |= {one.result for one in explorer._operations if one.op == "sync"}
-    assert agreed > 10 * len(DRAWN)
+    assert agreed > 9 * len(DRAWN)
     failed = {"failed", "silent", "reverted", "read-only"}
     assert results >= failed if failing else results == {"ok"}
 
@@ -161,9 +190,11 @@ def test_stores_have_the_outcomes_of_brute_force_under_every_model():
         assert (kind, True, False) in kinds
 
 
-def test_reuse_changes_nothing_but_the_number_of_executions():
+@pytest.mark.seeds(1)
+def test_reuse_changes_nothing_but_the_number_of_executions(seed):
     saved = 0
-    for explorer in random_cases(range(len(MODELS) * 2), length=13):
+    seeds = range(seed * len(MODELS) * 2, (seed + 1) * len(MODELS) * 2)
+    for explorer in random_cases(seeds, length=13):
         plain = Explorer(
             explorer._files,
             [*explorer._operations],
@@ -185,6 +216,28 @@ def test_reuse_changes_nothing_but_the_number_of_executions():
             assert not other.reused
             saved += other.executions - one.executions
     assert saved > 0
+
+
+@pytest.mark.seeds(30)
+def test_nor_does_what_is_remembered_of_programs_that_begin_alike(seed):
+    models = MODELS if seed % 2 else DRAWN
+    model = models[seed // 2 % len(models)]
+    recover = (random_recovery, random_repair, random_asking)[seed % 3](seed)
+    shared = Beginnings(Memory(jumps=model.separate))
+    for number in range(8):
+        draw = random.Random(f"{seed} {number}")
+        # Few of them, longer and shorter: they begin alike.
+        program, length = seed * 100 + draw.randrange(3), draw.choice((3, 5, 8))
+        files, trace = random_run(program, model, length, failing=0.1)
+        explorers = (
+            Explorer(files, trace, recover, model, cap=100, beginnings=shared),
+            Explorer(files, trace, recover, model, cap=100, reuse=False),
+        )
+        for one, other in zip(*(each.sweep() for each in explorers), strict=True):
+            assert (one.closed, one.images_log2) == (other.closed, other.images_log2)
+            assert [(r.outcome, r.tape) for r in one.outcomes] == [
+                (r.outcome, r.tape) for r in other.outcomes
+            ]
 
 
 def test_sampling_saturates_to_the_closure_and_never_leaves_it():
