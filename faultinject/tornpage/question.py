@@ -261,6 +261,8 @@ class _Ways(_Reading):
         self._known: dict[tuple[Any, ...], _Fork] = {}
         self._plan: list[int] = []
         self._way: list[tuple[_Fork, int]] = []
+        # What stood in the place of the cells that the forks of this way narrowed.
+        self._before: list[Cell | None] = []
 
     def all(self, question: Callable[[View], Any]) -> list[_Way]:
         """Every way, in depth-first order, with its answer."""
@@ -269,8 +271,7 @@ class _Ways(_Reading):
         while True:
             if len(ways) == _MOST_WAYS:
                 raise _ReadInstead
-            self._way = []
-            before = dict(cells)
+            self._way, self._before = [], []
             try:
                 answer = question(self)
                 hash(answer)
@@ -280,13 +281,16 @@ class _Ways(_Reading):
                 # It may raise on some of the contents only: read, and see which.
                 raise _ReadInstead from None
             finally:
-                # What a way narrowed is taken back; what `readable` and undecided
-                # neighbours made the chooser decide stays.
-                for fork, _ in self._way:
-                    if fork.at in before:
-                        cells[fork.at] = before[fork.at]
+                # What a way narrowed is taken back, to what it was at the fork: what
+                # the chooser was made to decide, before the first fork or about the
+                # size, stays decided.
+                for (fork, _), cell in zip(
+                    reversed(self._way), reversed(self._before), strict=True
+                ):
+                    if cell is None:
+                        del cells[fork.at]
                     else:
-                        cells.pop(fork.at, None)
+                        cells[fork.at] = cell
             way = tuple(self._way)
             ways.append((way, answer))
             plan = [picked for _, picked in way]
@@ -304,7 +308,11 @@ class _Ways(_Reading):
         known = life.known(node, offset, stop)
         if known is not None:
             return decode(known)
+        asked = life.choices
         open_atoms = life.open_atoms(node, offset, stop)
+        if self._way and life.choices != asked:
+            # It may have been about an atom that this way has narrowed.
+            raise _ReadInstead
         if len(open_atoms) != 1:
             if open_atoms and self._way:
                 # Deciding them would decide what this way has only assumed.
@@ -330,6 +338,7 @@ class _Ways(_Reading):
             depth = len(self._way)
             picked = self._plan[depth] if depth < len(self._plan) else 0
             self._way.append((fork, picked))
+            self._before.append(node.cells.get(at))
             node.cells[at] = fork.groups[picked].cell
         answer: T = fork.decoded[picked]
         return answer

@@ -25,6 +25,7 @@ from explorer_cases import (
     random_repair,
     random_run,
     store_cases,
+    weight,
 )
 
 import tornpage.image
@@ -88,6 +89,33 @@ def test_recoveries_that_write_have_the_outcomes_of_brute_force(models, seed):
         assert not found, explorer.model
         agreed += same
     assert agreed > 400
+
+
+@pytest.mark.parametrize("model", ["tear=byte", "tear=byte,unit=16384"])
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda view: (view(weight, 511, 700), view(weight, 0, 700))[0],
+        lambda view: (view(weight, 511, 700) + view(weight, 0, 700)) % 2,
+    ],
+)
+def test_a_question_decides_several_atoms_once_and_for_all_ways(model, question):
+    """What was decided before a fork was undone with the fork, and decided anew."""
+    disk = Disk({}, CrashModel.parse(model))
+    file = disk.open("a", create=True)
+    for data, at in ((b"dd", 10), (b"e", 0), (b"ff", 512)):
+        file.pwritev([data], at)
+    file.ftruncate(1200)
+
+    def recover(disk):
+        if not disk.exists("a"):
+            return None
+        file = disk.open("a")
+        return file.ask(question), file.pread(30, 511)
+
+    found, agreed = differences(Explorer({}, disk.trace, recover, disk.model), 50_000)
+    assert not found
+    assert agreed == 11
 
 
 @pytest.mark.parametrize("tear", ["page", "sector"])
