@@ -192,9 +192,9 @@ def test_four_ways_to_explore_agree_under_every_preset(preset):
             # Every leaf of a tree this small comes up in so many draws.
             drawn, seen = 0, set()
             while seen != outcomes and drawn < 20_000:
-                some = explorer.sample(lazy.point, drawn, 200)
+                some = explorer.sample(lazy.point, drawn, 20)
                 seen |= {one.outcome for one in some}
-                drawn += 200
+                drawn += 20
                 assert seen <= outcomes
             assert seen == outcomes
             several += len(outcomes) > 1
