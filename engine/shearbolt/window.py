@@ -24,9 +24,9 @@ file at the time it was read, and may not be used when they have changed since:
   and before anything leads a reader to them. So a piece that was read by another
   thread meanwhile is never taken for new.
 
-Only a file that has `read_ahead` is read so. One that has not, a simulated disk
-above all, sees exact reads: what a crash leaves in bytes that nobody uses is then
-never asked for (see `shearbolt.storage`). An error of a wide read is no error of the
+Only a file that has `read_ahead` is read so. One that has not, the simulated disk of
+a recovery above all, sees exact reads: what a crash leaves in bytes that nobody uses is
+then never asked for (see `shearbolt.storage`). An error of a wide read is no error of the
 page, because it may be another page's: the caller then reads exactly.
 """
 

@@ -234,7 +234,7 @@ def program(path, seed):
         return file.read()
 
 
-@pytest.mark.seeds(40)
+@pytest.mark.seeds(30)
 def test_the_file_is_the_same_to_the_byte(seed, tmp_path, monkeypatch):
     files = []
     for count in (NEVER, 0, 7):

@@ -1,8 +1,7 @@
 """Deletes that are gathered, and leaves that are taken together, survive every crash.
 
-On the simulated disk pages are read exactly, so the way that takes a page's bytes as
-they are is not walked there. Here the program's file is one that allows wide reads, as
-the real ones are; recovery's is not.
+Where pages are read exactly the way that takes a page's bytes as they are is not walked.
+So the program's disk has it read ahead, as real files do; recovery's has not.
 """
 
 import pytest

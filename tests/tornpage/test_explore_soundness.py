@@ -45,7 +45,7 @@ from tornpage.pieces import Changes, Watch
 from tornpage.turns import Stretch
 
 
-@pytest.mark.seeds(4)
+@pytest.mark.seeds(3)
 def test_random_programs_have_the_outcomes_of_brute_force(seed):
     seeds = range(seed * 3 * len(MODELS), (seed + 1) * 3 * len(MODELS))
     agreed = 0
@@ -246,7 +246,7 @@ def test_reuse_changes_nothing_but_the_number_of_executions(seed):
     assert saved > 0
 
 
-@pytest.mark.seeds(30)
+@pytest.mark.seeds(18)
 def test_nor_does_what_is_remembered_of_programs_that_begin_alike(seed):
     models = MODELS if seed % 2 else DRAWN
     model = models[seed // 2 % len(models)]
@@ -367,7 +367,7 @@ def test_a_write_beside_an_undecided_end_of_the_file_decides_it(seed):
     assert len(every) > 1
 
 
-@pytest.mark.seeds(8)
+@pytest.mark.seeds(6)
 def test_what_a_crash_left_undecided_is_still_undecided_at_the_next_crash(seed):
     compared = 0
     for one in range(seed * 2 * len(MODELS), (seed + 1) * 2 * len(MODELS)):
