@@ -20,9 +20,8 @@ as it always does. It ends in one of two ways:
 Writes, syncs and changes of names are steps too, because a disk that was
 written to answers differently and may decide more. The answer of a write is what it
 left beside its own bytes: that rests on the platter, and what is read later rests on
-it. So choices, tapes and
-watches are those of an execution without this module; what is saved is the work
-of the code under test between two questions.
+it. So choices, tapes and watches are those of an execution without this module; what
+is saved is the work of the code under test between two questions.
 
 Most questions need not be put again either. A *stretch* is what lies between two
 choices. When nobody has changed what its pieces may be since it was walked, its
