@@ -26,8 +26,8 @@ file at the time it was read, and may not be used when they have changed since:
 
 Only a file that has `read_ahead` is read so. One that has not, the simulated disk of
 a recovery above all, sees exact reads: what a crash leaves in bytes that nobody uses is
-then never asked for (see `shearbolt.storage`). An error of a wide read is no error of the
-page, because it may be another page's: the caller then reads exactly.
+then never asked for (see `shearbolt.storage`). An error of a wide read is no error of
+the page, because it may be another page's: the caller then reads exactly.
 """
 
 from __future__ import annotations

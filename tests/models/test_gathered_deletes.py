@@ -1,7 +1,7 @@
 """Deletes that are gathered, and leaves that are taken together, survive every crash.
 
-Where pages are read exactly the way that takes a page's bytes as they are is not walked.
-So the program's disk has it read ahead, as real files do; recovery's has not.
+Where pages are read exactly the way that takes a page's bytes as they are is not
+walked. So the program's disk has it read ahead, as real files do; recovery's has not.
 """
 
 import pytest
