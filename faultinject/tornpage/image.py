@@ -448,8 +448,10 @@ class Image:
         for at, (_, need) in file.fresh.items():
             file.fresh[at] = (ALWAYS, need)
         file.clean.update(file.dirty, file.fresh)
-        # The size is metadata and stays pending; it may now come alone.
-        file.extensions = []
+        # The size is metadata and stays pending; it may now come alone. One that an
+        # earlier crash left came, if it did, with its data: no sync changes that.
+        if file.life == self.life:
+            file.extensions = []
         changes.everything = True
 
     def _revert(self, file: FileImage, changes: Changes) -> None:
@@ -471,7 +473,7 @@ class Image:
             file.sizes = (first, *(one for one in rest if one.stamp <= since))
             if file.size_bits:
                 self.tally.add(file.size_bits)
-        file.extensions = [one for one in file.extensions if one[0] <= since]
+            file.extensions = [one for one in file.extensions if one[0] <= since]
         file.fresh = {at: one for at, one in file.fresh.items() if one[0] <= since}
         changes.everything = True
 
@@ -480,7 +482,7 @@ class Image:
         lies = self.model.lies
         more = frozenset((sync,))
         longest = max(one.size for one in file.sizes)
-        if longest > file.size:
+        if longest > file.size and file.life == self.life:
             # Behind a size that may be durable all is gone, if it is.
             bared = file.bared(longest)
             self._set_atoms(
@@ -510,8 +512,9 @@ class Image:
                 self.tally.add(file.size_bits)
             if len(file.sizes) == 1:
                 self._forget_behind(file, last.size)
-        grown = [(*one[:3], one[3] | more) for one in file.extensions]
-        file.extensions = [one for one in grown if len(one[3]) <= lies]
+        if file.life == self.life:
+            grown = [(*one[:3], one[3] | more) for one in file.extensions]
+            file.extensions = [one for one in grown if len(one[3]) <= lies]
         file.fresh = {
             at: (stamp, need if at in file.clean else need | more)
             for at, (stamp, need) in file.fresh.items()

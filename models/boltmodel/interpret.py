@@ -6,9 +6,9 @@ There is one interpreter. The crash sweep runs whole programs through `run`,
 the Hypothesis machine drives the same `Session` one operation at a time, so
 what one of them means by "put" is what the other means.
 
-Each operation is done twice and the two answers are compared: the value read,
-the sequence drawn, the pairs scanned, the error raised. The first disagreement
-ends the run as a `LiveFailure` that carries a violation:
+Each operation is done twice (`both_sides`) and the two answers are compared: the
+value read, the sequence drawn, the pairs scanned, the error raised. The first
+disagreement ends the run as a `LiveFailure` that carries a violation:
 
     M model     engine and model answer differently without any crash
     R readers   an open reader shows something else than when it was opened
@@ -39,21 +39,23 @@ what is not found in order is compared in full, to be told in words.
 
 from __future__ import annotations
 
-import random
-from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import shearbolt
+from boltmodel.both_sides import (
+    Refusal,
+    do_on_engine,
+    do_on_model,
+    read_in_engine,
+    read_in_model,
+)
 from boltmodel.model import (
     EMPTY,
     Bucket,
     ModelTx,
     OrderError,
-    Path,
-    Refused,
     difference,
     observe,
     path_text,
@@ -61,26 +63,15 @@ from boltmodel.model import (
 from boltmodel.nearby import Places
 from boltmodel.programs import (
     Commit,
-    CreateBucket,
-    Delete,
-    DeleteBucket,
-    Fill,
     Get,
-    MoveBucket,
-    NextSequence,
     Operation,
     Program,
-    Put,
     ReaderCheck,
     ReaderClose,
     ReaderOpen,
     Reopen,
     Rollback,
     Scan,
-    SetSequence,
-    Thin,
-    fill_key,
-    value_bytes,
 )
 from boltmodel.survey import survey
 from shearbolt import BoltError
@@ -89,14 +80,12 @@ from tornpage.disk import Disk
 from tornpage.subject import Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from shearbolt import DB, Tx
     from shearbolt.storage import Storage
 
 __all__ = ["DATABASE", "READ_AHEAD", "History", "LiveFailure", "Session", "run"]
-
-_T = TypeVar("_T")
 
 # As a real file of the engine's. One piece is a whole file of most programs.
 READ_AHEAD: Final = 32768
@@ -327,9 +316,9 @@ class Session:
         if self._places is not None:
             self._places.name(op)
         tx, model = self._write_tx()
-        expected = _answer_of_model(op, model)
+        expected = do_on_model(op, model)
         options = self._options
-        found = self._answer(lambda: _do_on_engine(op, tx, options), op)
+        found = self._answer(lambda: do_on_engine(op, tx, options), op)
         _agree(op, expected, found)
 
     def _read(self, op: Get | Scan) -> None:
@@ -339,8 +328,8 @@ class Session:
         else:
             tx = self._guard(lambda: self._open_db.begin(writable=False), "begin")
             root = self.committed
-        expected = _read_model(op, root)
-        found = self._answer(lambda: _read_engine(op, tx), op)
+        expected = read_in_model(op, root)
+        found = self._answer(lambda: read_in_engine(op, tx), op)
         if self._writer is None:
             self._guard(tx.rollback, "rollback")
         _agree(op, expected, found)
@@ -432,11 +421,11 @@ class Session:
             )
 
     def _answer(self, call: Callable[[], Any], op: Operation) -> Any:
-        """What the engine answers: a value, or the refusal as `_Error`."""
+        """What the engine answers: a value, or the refusal as `Refusal`."""
         try:
             return call()
         except BoltError as error:
-            return _Error(type(error).__name__)
+            return Refusal(type(error).__name__)
         except Exception as error:
             raise LiveFailure(_untyped(type(op).__name__, error)) from error
 
@@ -458,13 +447,6 @@ class Session:
             ) from error
         except Exception as error:
             raise LiveFailure(_untyped(what, error)) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Error:
-    """A refusal, by the name of its exception class."""
-
-    name: str
 
 
 def _ignore(label: str, **data: object) -> None:
@@ -494,212 +476,5 @@ def _agree(op: Operation, expected: object, found: object) -> None:
 
 
 def _short(answer: object) -> str:
-    text = answer.name if isinstance(answer, _Error) else repr(answer)
+    text = answer.name if isinstance(answer, Refusal) else repr(answer)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-# -- one operation on each side -----------------------------------------------------
-
-
-def _answer_of_model(op: Operation, tx: ModelTx) -> object:
-    try:
-        return _do_on_model(op, tx)
-    except Refused as refused:
-        return _Error(refused.error)
-
-
-def _do_on_model(op: Operation, tx: ModelTx) -> object:
-    match op:
-        case Put(path, key, value):
-            tx.ensure(path)
-            tx.put(path, key, value_bytes(value))
-        case Fill(path, first, count, step, value):
-            tx.ensure(path)
-            for number in range(first, first + count * step, step):
-                tx.put(path, fill_key(number), value_bytes(value))
-        case Thin(path, start, step, count):
-            doomed = _thinned(tx.bucket(path), start, step, count)
-            for key in doomed:
-                tx.delete(path, key)
-            return doomed
-        case Delete(path, key):
-            tx.delete(path, key)
-        case CreateBucket(path):
-            tx.create_bucket(path)
-        case DeleteBucket(path):
-            tx.delete_bucket(path)
-        case MoveBucket(path, target):
-            tx.move_bucket(path, target)
-        case NextSequence(path):
-            return tx.next_sequence(path)
-        case SetSequence(path, number):
-            tx.set_sequence(path, number)
-        case _:
-            raise AssertionError(f"{op} does not write")
-    return None
-
-
-def _thinned(bucket: Bucket, start: bytes, step: int, count: int) -> list[bytes]:
-    plain = bucket.plain_keys()
-    return list(plain[bisect_left(plain, start) :: step][:count])
-
-
-def _do_on_engine(op: Operation, tx: Tx, options: Program) -> object:
-    fill = options.fill_percent / 100
-    match op:
-        case Put(path, key, value):
-            bucket = _ensure(tx, path)
-            bucket.fill_percent = fill
-            # The caller's buffer is the caller's: it may change it afterwards.
-            buffer = bytearray(value_bytes(value))
-            bucket.put(key, cast("bytes", buffer))
-            buffer[:] = bytes(len(buffer))
-        case Fill(path) if options.in_bulk:
-            bucket = _ensure(tx, path)
-            bucket.fill_percent = fill
-            bucket.update(_in_some_form(_pairs(op), op.value.seed))
-        case Fill(path, first, count, step, value):
-            bucket = _ensure(tx, path)
-            bucket.fill_percent = fill
-            for number in range(first, first + count * step, step):
-                bucket.put(fill_key(number), value_bytes(value))
-        case Thin(path) if options.in_bulk:
-            return _thin_at_once(_bucket(tx, path), op)
-        case Thin(path, start, step, count):
-            return _thin_engine(_bucket(tx, path), start, step, count)
-        case Delete(path, key):
-            _bucket(tx, path).delete(key)
-        case CreateBucket(path):
-            _bucket(tx, path[:-1]).create_bucket(path[-1])
-        case DeleteBucket(path):
-            _bucket(tx, path[:-1]).delete_bucket(path[-1])
-        case MoveBucket(path, target):
-            source, goal = _bucket(tx, path[:-1]), _bucket(tx, target)
-            source.move_bucket(path[-1], goal)
-        case NextSequence(path):
-            return _bucket(tx, path).next_sequence()
-        case SetSequence(path, number):
-            _bucket(tx, path).set_sequence(number)
-        case _:
-            raise AssertionError(f"{op} does not write")
-    return None
-
-
-def _thin_engine(
-    bucket: shearbolt.Bucket, start: bytes, step: int, count: int
-) -> list[bytes]:
-    doomed: list[bytes] = []
-    cursor = bucket.cursor()
-    pair = cursor.seek(start)
-    plain = 0
-    while pair is not None and len(doomed) < count:
-        key, value = pair
-        if value is not None:
-            if plain % step == 0:
-                doomed.append(key)
-                cursor.delete()
-            plain += 1
-        pair = cursor.next()
-    return doomed
-
-
-def _pairs(op: Fill) -> list[tuple[bytes, bytes]]:
-    numbers = [op.first + at * op.step for at in range(op.count)]
-    random.Random(op.value.seed).shuffle(numbers)
-    pairs = [(fill_key(number), value_bytes(op.value)) for number in numbers]
-    # Of a key that is given twice the last value counts.
-    early = [(key, b"early" + value) for key, value in pairs[: op.count % 3]]
-    return early + pairs
-
-
-def _in_some_form(given: list[_T], seed: int) -> Iterable[_T]:
-    """What is handed over: its length is known in two forms of three."""
-    return (given, tuple(given), iter(given))[seed % 3]
-
-
-def _thin_at_once(bucket: shearbolt.Bucket, op: Thin) -> list[bytes]:
-    every = islice(bucket.keys(op.start), 0, None, op.step)
-    doomed = list(islice(every, op.count))
-    # Deletes of single keys in a row are gathered, too. (Those of a cursor are not.)
-    given = random.Random(op.count).sample(doomed, len(doomed))
-    if op.count % 3:
-        bucket.delete_many(_in_some_form(given, op.step))
-    else:
-        for key in given:
-            bucket.delete(key)
-    return doomed
-
-
-def _bucket(tx: Tx, path: Path) -> shearbolt.Bucket:
-    here = tx.root_bucket
-    for name in path:
-        here = here.bucket(name)
-    return here
-
-
-def _ensure(tx: Tx, path: Path) -> shearbolt.Bucket:
-    here = tx.root_bucket
-    for name in path:
-        here = here.create_bucket_if_not_exists(name)
-    return here
-
-
-def _read_model(op: Get | Scan, root: Bucket) -> object:
-    try:
-        bucket = root.find(op.path)
-    except Refused as refused:
-        return _Error(refused.error)
-    if isinstance(op, Get):
-        return bucket.get(op.key)
-    keys = sorted(
-        key
-        for key in bucket.entries
-        if (op.start is None or key >= op.start) and (op.stop is None or key < op.stop)
-    )
-    if op.reverse:
-        keys.reverse()
-    pairs = [
-        (key, entry) for key in keys if isinstance(entry := bucket.entries[key], bytes)
-    ]
-    # Where the walk comes to when it turns round at its end.
-    everything = sorted(bucket.entries, reverse=op.reverse)
-    turned = None
-    if keys and keys[-1] == everything[-1]:
-        turned = everything[-2] if len(everything) > 1 else None
-    return pairs, keys, turned
-
-
-def _read_engine(op: Get | Scan, tx: Tx) -> object:
-    bucket = _bucket(tx, op.path)
-    if isinstance(op, Get):
-        return bucket.get(op.key)
-    pairs = list(bucket.items(op.start, op.stop, reverse=op.reverse))
-    return pairs, *_walk_engine(op, bucket.cursor())
-
-
-def _walk_engine(
-    op: Scan, cursor: shearbolt.Cursor
-) -> tuple[list[bytes], bytes | None]:
-    """The keys a cursor meets, and where it gets to when it turns at the end."""
-    keys: list[bytes] = []
-    if op.reverse:
-        step, back = cursor.prev, cursor.next
-        if op.stop is None:
-            pair = cursor.last()
-        else:
-            cursor.seek(op.stop)
-            pair = cursor.prev()
-    else:
-        step, back = cursor.next, cursor.prev
-        pair = cursor.first() if op.start is None else cursor.seek(op.start)
-    while pair is not None and _is_within(op, pair[0]):
-        keys.append(pair[0])
-        pair = step()
-    turned = back() if keys and pair is None else None
-    return keys, None if turned is None else turned[0]
-
-
-def _is_within(op: Scan, key: bytes) -> bool:
-    if op.reverse:
-        return op.start is None or key >= op.start
-    return op.stop is None or key < op.stop
