@@ -67,7 +67,8 @@ if TYPE_CHECKING:
 
     from tornpage.choices import Chooser
     from tornpage.clock import ClockTimer
-    from tornpage.life import Node, SyncFault
+    from tornpage.life import SyncFault
+    from tornpage.node import Node
     from tornpage.parts import Parts
     from tornpage.question import View
 

@@ -35,6 +35,9 @@ atom that a pending write grew into decides the size first.
 A sync asks `fail_sync` whether it is to fail. A failed sync changes what the
 program sees only under fail=revert: the page cache goes back to what it was at
 the last sync that returned 0. `Node.before` is kept for that.
+
+What is kept of a file is in `node`, of names in `names`, and what ties answers to each
+other in `bounds`.
 """
 
 from __future__ import annotations
@@ -42,81 +45,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tornpage.bounds import Bounds
 from tornpage.cell import ALWAYS, NEVER
 from tornpage.file_image import FileImage
+from tornpage.names import Names
+from tornpage.node import Node
 from tornpage.pieces import Watch
 from tornpage.question import put
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from tornpage.cell import Cell, Group, Need
+    from tornpage.cell import Cell, Group
     from tornpage.choices import Chooser
     from tornpage.file_image import Size
     from tornpage.image import Image
     from tornpage.parts import Part
-    from tornpage.pieces import CutKey, NameChange
+    from tornpage.pieces import CutKey
 
-__all__ = ["Life", "Node", "SyncFault"]
+__all__ = ["Life", "SyncFault"]
 
 T = TypeVar("T")
 
 SyncFault = Callable[[str, str, int], int]
 """(kind, path, index) -> 0, or the errno with which this sync fails."""
-
-_Cached = tuple[dict[int, bytes], int | None, bool, int]
-
-
-class Node:
-    """A file of this life: the image of it and what happened since.
-
-    Attributes:
-        image: What the platter had when this life began.
-        cache: Atoms written in this life.
-        size: The present size; None while it is undecided.
-        sizes: Sizes still possible, as long as `size` is None.
-        asked: Whether the size that is seen is still the platter's.
-        limit: Behind this byte the platter is hidden: it was cut off.
-        cells: Atoms whose legal contents were narrowed in this life.
-        lockers: Who holds the lock, and whether exclusively.
-        before: The page cache and the size at the last sync that returned 0,
-            once something has changed since (fail=revert only).
-        late: The errno that the next sync has to report.
-        unfit: Kept answers that rest on what was written in this life.
-    """
-
-    __slots__ = (
-        "asked",
-        "atoms",
-        "before",
-        "cache",
-        "cells",
-        "image",
-        "inode",
-        "late",
-        "limit",
-        "lockers",
-        "path",
-        "size",
-        "sizes",
-        "unfit",
-    )
-
-    def __init__(self, image: FileImage, path: str, atoms: set[int]) -> None:
-        self.image = image
-        self.inode = image.inode
-        self.path = path
-        self.atoms = atoms
-        self.cache: dict[int, bytes] = {}
-        self.cells: dict[int, Cell] = {}
-        self.sizes = image.sizes
-        self.size = image.size if len({one.size for one in image.sizes}) == 1 else None
-        self.asked = True
-        self.limit = NEVER
-        self.lockers: dict[object, bool] = {}
-        self.before: _Cached | None = None
-        self.late = 0
-        self.unfit: set[Part] = set()
 
 
 def _disjoint(layer: Mapping[int, object], atoms: Iterable[int]) -> bool:
@@ -140,13 +92,11 @@ class Life:
     __slots__ = (
         "_appends",
         "_atom",
+        "_bounds",
         "_chooser",
         "_coupled",
-        "_cuts",
         "_image",
         "_in_order",
-        "_kept",
-        "_lied",
         "_lies",
         "_names",
         "_next_inode",
@@ -180,13 +130,9 @@ class Life:
         self._in_order = image.model.order == "ordered"
         self._with_data = image.model.size == "with-data" and not self._in_order
         self.nodes: dict[int, Node] = {}
-        # Names that were looked up or changed in this life.
-        self._names: dict[str, int | None] = {}
-        self._kept: dict[int, bool] = dict(image.kept)
-        # Crash positions still possible: (first, last).
-        self._cuts: dict[CutKey, tuple[int, int]] = dict(image.cuts)
-        self._lied = image.lied
         self._lies = image.model.lies
+        self._bounds = Bounds(image.cuts, image.lied, self._lies)
+        self._names = Names(image, chooser, self._bounds)
         self._appends = image.model.order == "append"
         self._coupled = self._in_order or self._appends or self._lies > 0
         self._spoils = image.model.spoils
@@ -212,15 +158,12 @@ class Life:
 
     def image(self) -> Image:
         """The platter as this life found it, with all that it decided."""
-        for change in self._image.pending:
-            kept = self._change_kept(change)
-            if kept is not None:
-                self._kept[change.key] = kept
+        kept = self._names.kept()
         if self._appends and self._with_data:
             for node in self.nodes.values():
                 if node.size is not None and node.image.extensions:
                     self._bound(node)
-        image = self._image.reborn(self._kept, self._cuts, self._lied)
+        image = self._image.reborn(kept, self._bounds.cuts, self._bounds.lied)
         for inode, node in self.nodes.items():
             file = image.files.get(inode)
             if file is None:
@@ -278,13 +221,13 @@ class Life:
 
     def rename(self, name: str, inode: int | None) -> None:
         """Set what a name stands for."""
-        self._names[name] = inode
+        self._names.set(name, inode)
 
     def create(self, name: str) -> int:
         """Make an empty file; returns its inode."""
         inode = self._next_inode
         self._next_inode += 1
-        self._names[name] = inode
+        self._names.set(name, inode)
         node = Node(FileImage(inode, b"", self._atom), name, set())
         node.asked = False
         self.nodes[inode] = node
@@ -292,80 +235,19 @@ class Life:
 
     def lookup(self, name: str) -> int | None:
         """The inode of a name, decided if need be."""
-        if name in self._names:
-            return self._names[name]
-        self._watch.names.add(name)
-        found = self._platter_name(name)
-        self._names[name] = found
-        return found
+        if not self._names.is_known(name):
+            self._watch.names.add(name)
+        return self._names.lookup(name)
 
     def is_pending(self, name: str) -> bool:
         """Whether a change of this name may or may not be on the platter."""
-        return any(
-            path == name for one in self._image.pending for path, _ in one.changes
-        )
+        return self._names.is_pending(name)
 
     def names_in(self, folder: str) -> tuple[str, ...]:
         """The names below a folder that there may be, sorted."""
         # A name that comes to be later changes what is found here as well.
         self._watch.any_name = True
-        names = {name for name, inode in self._names.items() if inode is not None}
-        names.update(self._image.names)
-        names.update(path for one in self._image.pending for path, _ in one.changes)
-        return tuple(sorted(one for one in names if one.startswith(folder + "/")))
-
-    def _platter_name(self, name: str) -> int | None:
-        """The inode that the platter has under a name; asks when it must."""
-        mine: list[tuple[NameChange, int | None]] = [
-            (one, inode)
-            for one in reversed(self._image.pending)
-            for path, inode in one.changes
-            if path == name
-        ]
-        settled = self._image.names.get(name)
-        for at, (one, inode) in enumerate(mine):
-            kept = self._change_kept(one)
-            if kept is None:
-                rest = {other for _, other in mine[at:]} | {settled}
-                if rest == {inode}:
-                    return inode
-                answers = (f"{name} changed", f"{name} as before")
-                label = ("name", name, one.stamp, answers)
-                kept = self._chooser.choose(2, label) == 0
-                self._kept[one.key] = kept
-                if not kept:
-                    self._lied |= one.need
-                if self.model.entries == "prefix" or self._in_order:
-                    first, last = self._cut(one.life)
-                    place = one.stamp if self._in_order else one.key
-                    if kept:
-                        self._cuts[one.life] = (max(first, place), last)
-                    else:
-                        self._cuts[one.life] = (first, min(last, place))
-            if kept:
-                return inode
-        return settled
-
-    def _change_kept(self, change: NameChange) -> bool | None:
-        """Whether a pending change is on the platter; None: may be."""
-        kept = self._kept.get(change.key)
-        if kept is not None:
-            return kept
-        if self.model.entries == "prefix" or self._in_order:
-            first, last = self._cut(change.life)
-            place = change.stamp if self._in_order else change.key
-            if place < first:
-                return True
-            if place > last:
-                return False
-        return None if self._believable(change.need) else True
-
-    def _cut(self, key: CutKey) -> tuple[int, int]:
-        return self._cuts.get(key, (ALWAYS, NEVER))
-
-    def _believable(self, need: Need) -> bool:
-        """Whether so many syncs may have lied."""
-        return not need or len(self._lied | need) <= self._lies
+        return self._names.below(folder)
 
     # -- files ---------------------------------------------------------------
 
@@ -410,12 +292,12 @@ class Life:
         sizes = node.sizes
         life = node.image.life
         if self._in_order:
-            first, last = self._cut(life)
+            first, last = self._bounds.cut(life)
             sizes = tuple(
                 one for one in sizes if one.first <= last and first <= one.last
             )
         if self._lies:
-            sizes = tuple(one for one in sizes if self._believable(one.need))
+            sizes = tuple(one for one in sizes if self._bounds.believable(one.need))
         groups: dict[int, list[Size]] = {}
         # The newest size is the honest answer, then the oldest.
         for one in (sizes[-1], *sizes[:-1]):
@@ -432,11 +314,10 @@ class Life:
             picked = self._chooser.choose(len(runs), label)
             chosen = set(runs[picked])
             node.sizes = tuple(one for one in sizes if one in chosen)
-            self._lied |= min((one.need for one in chosen), key=len)
+            self._bounds.lie(min((one.need for one in chosen), key=len))
             if self._in_order:
-                first, last = self._cut(life)
                 only = runs[picked][0]
-                self._cuts[life] = (max(first, only.first), min(last, only.last))
+                self._bounds.narrow(life, only.first, only.last)
             if len({one.size for one in node.sizes}) == 1:
                 node.size = node.sizes[0].size
             return answers[picked]
@@ -658,13 +539,13 @@ class Life:
         key: CutKey = (cell.life, node.inode) if self._appends else cell.life
         if self._coupled:
             every = groups
-            first, last = self._cut(key)
+            first, last = self._bounds.cut(key)
             groups = [
                 one
                 for one in groups
                 if one.first <= last
                 and first <= one.last
-                and self._believable(one.need)
+                and self._bounds.believable(one.need)
             ]
             if len({one.value for one in groups}) == 1:
                 # Decided, though not asked: by what was decided elsewhere. The
@@ -678,8 +559,7 @@ class Life:
         label = ("data", node.path, place, high - low, tuple(groups))
         group = groups[self._chooser.choose(len(groups), label)]
         if self._coupled:
-            self._cuts[key] = (max(first, group.first), min(last, group.last))
-            self._lied |= group.need
+            self._bounds.narrow(key, group.first, group.last, group.need)
         return group.value, group.cell
 
     def _grown(self, node: Node, at: int, cell: Cell) -> Cell:
@@ -713,9 +593,7 @@ class Life:
                 cell = file.cell(at)
                 if cell is not None:
                     low = max(low, cell.level_after(stamp))
-        key = file.life, node.inode
-        first, last = self._cut(key)
-        self._cuts[key] = (max(first, low), last)
+        self._bounds.narrow((file.life, node.inode), low, NEVER)
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Put bytes into the page cache."""

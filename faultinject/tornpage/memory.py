@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from tornpage.disk import Disk
-    from tornpage.life import Life, Node
+    from tornpage.life import Life
+    from tornpage.node import Node
     from tornpage.pieces import Changes, Watch
     from tornpage.turns import Question, Step
 

@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 
     from tornpage.cell import Cell
     from tornpage.choices import Chooser
-    from tornpage.life import Life, Node
+    from tornpage.life import Life
+    from tornpage.node import Node
     from tornpage.pieces import Watch
 
 __all__ = ["View", "put"]

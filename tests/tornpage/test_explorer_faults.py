@@ -18,6 +18,7 @@ from explorer_cases import (
 
 import tornpage.image
 from tornpage import memory, parts, question
+from tornpage.bounds import Bounds
 from tornpage.cell import Cell, Group
 from tornpage.choices import Enumerator, ReplayError
 from tornpage.explore import Explorer
@@ -102,17 +103,17 @@ def forgets_where_in_the_order_it_crashed(patch):
     right = Life._narrow
 
     def narrow(self, node, at, cell, low, high):
-        cuts = dict(self._cuts)
+        cuts = dict(self._bounds.cuts)
         found = right(self, node, at, cell, low, high)
-        self._cuts.clear()
-        self._cuts.update(cuts)
+        self._bounds.cuts.clear()
+        self._bounds.cuts.update(cuts)
         return found
 
     patch.setattr(Life, "_narrow", narrow)
 
 
 def makes_names_independent(patch):
-    patch.setattr(Life, "_cut", lambda self, life: (-1, 1 << 62))
+    patch.setattr(Bounds, "cut", lambda self, life: (-1, 1 << 62))
 
 
 def syncs_nothing(patch):
@@ -288,17 +289,17 @@ def believes_every_sync(patch):
 
 
 def lets_any_number_of_syncs_lie(patch):
-    patch.setattr(Life, "_believable", lambda self, need: True)
+    patch.setattr(Bounds, "believable", lambda self, need: True)
 
 
 def forgets_who_lied(patch):
-    right = Life._believable
+    right = Bounds.believable
 
     def believable(self, need):
-        self._lied = frozenset()
+        self.lied = frozenset()
         return right(self, need)
 
-    patch.setattr(Life, "_believable", believable)
+    patch.setattr(Bounds, "believable", believable)
 
 
 def knows_no_garbage(patch):
@@ -319,12 +320,12 @@ def takes_a_write_of_the_same_bytes_for_none(patch):
 
 
 def forgets_the_order_of_appends(patch):
-    right = Life._cut
+    right = Bounds.cut
 
     def cut(self, key):
         return (-1, 1 << 62) if isinstance(key, tuple) else right(self, key)
 
-    patch.setattr(Life, "_cut", cut)
+    patch.setattr(Bounds, "cut", cut)
 
 
 def makes_no_name_durable_by_fsync(patch):
