@@ -39,7 +39,7 @@ from hypothesis.stateful import (
 )
 
 from boltmodel.contract import Outcome, judge, promise_of
-from boltmodel.interpret import LiveFailure, Session
+from boltmodel.interpret import READ_AHEAD, LiveFailure, Session
 from boltmodel.programs import (
     FREELIST_TYPES,
     Commit,
@@ -119,6 +119,9 @@ class CrashMachine(RuleBasedStateMachine):
         page_size=st.sampled_from((4096, 1024)),
         freelist_type=st.sampled_from(FREELIST_TYPES),
         no_freelist_sync=st.booleans(),
+        in_bulk=st.booleans(),
+        small_cache=st.booleans(),
+        reads_ahead=st.booleans(),
         paths=st.lists(
             st.lists(st.sampled_from(_NAMES), min_size=1, max_size=3).map(tuple),
             min_size=1,
@@ -132,11 +135,22 @@ class CrashMachine(RuleBasedStateMachine):
         page_size: int,
         freelist_type: str,
         no_freelist_sync: bool,
+        in_bulk: bool,
+        small_cache: bool,
+        reads_ahead: bool,
         paths: list[Path],
         keys: list[bytes],
     ) -> None:
         """Draw the options and the names of this run, and make the database."""
-        self._options = Program((), page_size, freelist_type, no_freelist_sync)
+        self._options = Program(
+            (),
+            page_size,
+            freelist_type,
+            no_freelist_sync,
+            in_bulk=in_bulk,
+            small_cache=small_cache,
+            reads_ahead=reads_ahead,
+        )
         self._paths, self._keys = tuple(paths), tuple(keys)
         self._begin(base_known=False, outcome=None)
 
@@ -293,6 +307,8 @@ class CrashMachine(RuleBasedStateMachine):
 
     def _begin(self, *, base_known: bool, outcome: Outcome | None) -> None:
         base = outcome.content if base_known and outcome is not None else None
+        if self._options.reads_ahead:
+            self._disk.read_ahead = READ_AHEAD
         self._session = Session(
             self._options, self._disk, mark=self._disk.mark, base=base
         )

@@ -18,12 +18,13 @@ PROFILE = settings(
 )
 FINDING = settings(PROFILE, phases=(Phase.generate,), report_multiple_bugs=False)
 
-FIVE = (
+SIX = (
     "no-data-sync",
     "wrong-slot",
     "checksum-unverified",
     "early-reuse",
     "no-dir-sync",
+    "first-pair-wins",
 )
 
 
@@ -31,7 +32,7 @@ def test_the_machine_finds_nothing_in_the_engine():
     run_state_machine_as_test(CrashMachine, settings=settings(PROFILE, max_examples=25))
 
 
-@pytest.mark.parametrize("name", FIVE)
+@pytest.mark.parametrize("name", SIX)
 def test_the_machine_finds_a_planted_bug(name):
     with mutant(name), pytest.raises(BrokenPromiseError):
         run_state_machine_as_test(CrashMachine, settings=FINDING)
