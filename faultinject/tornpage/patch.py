@@ -13,11 +13,12 @@ they are given, and go to the disk when it is of the disk:
     os             open fdopen close dup read write pread pwrite readv writev preadv
                    pwritev lseek fsync fdatasync ftruncate truncate fstat isatty
                    stat lstat access chmod fchmod utime rename replace unlink remove
-                   mkdir makedirs rmdir listdir scandir walk
+                   mkdir makedirs rmdir listdir scandir walk listxattr
+    shutil         rmtree
     os.path        exists lexists isfile isdir getsize and what stands on os.stat
     fcntl          flock lockf (of a whole file)
 
-and with them what is made of them: pathlib, shutil.move, tempfile. Given such a path
+and with them what is made of them: pathlib, shutil's moves and copies, tempfile. Given such a path
 or descriptor, others are not left to the machine: they raise `UnsupportedCallError`.
 What no patch can see the machine refuses: simulated descriptors are numbers that
 no process has, and the root must not exist. No call can touch a real file by mistake.
@@ -48,12 +49,21 @@ import io
 import mmap
 import os
 import posixpath
+import shutil
 import stat
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from tornpage.patch_files import BLOCK, DiskRaw, OpenFile, error, flags_of, wrap
+from tornpage.patch_files import (
+    BLOCK,
+    DiskRaw,
+    OpenFile,
+    error,
+    flags_of,
+    mode_of,
+    wrap,
+)
 from tornpage.patch_folders import Entries, Entry
 
 if TYPE_CHECKING:
@@ -65,6 +75,7 @@ __all__ = ["PatchError", "UnsupportedCallError", "patched"]
 
 # Far above any limit on open files: what is not patched fails with EBADF.
 _FIRST_DESCRIPTOR = 1 << 30
+_FIRST_FOLDER = 1 << 40
 
 # The line that is blamed for an operation is the line that called these.
 _PLUMBING = frozenset(
@@ -92,7 +103,6 @@ _REFUSED = (
     "getxattr",
     "lchown",
     "link",
-    "listxattr",
     "mkfifo",
     "mknod",
     "pathconf",
@@ -132,6 +142,8 @@ class _Patch:
         self._open: dict[int, OpenFile] = {}
         self._next = _FIRST_DESCRIPTOR
         self._folders = {root}
+        # A number for each directory that was asked for one; no file has such a one.
+        self._folder_numbers: dict[str, int] = {}
 
     # -- paths and descriptors ---------------------------------------------------
 
@@ -190,9 +202,34 @@ class _Patch:
             if posixpath.dirname(one) == folder:
                 found[posixpath.basename(one)] = True
         if not found and not self.is_folder(folder):
-            number = errno.ENOTDIR if self.disk.exists(folder) else errno.ENOENT
-            raise error(number, folder)
+            if self.disk.exists(folder):
+                raise error(errno.ENOTDIR, folder)
+            raise self._missing(folder)
         return dict(sorted(found.items()))
+
+    def _missing(self, path: str, *more: str) -> OSError:
+        """The error of a name under which there is nothing."""
+        number = errno.ENOTDIR if self._is_below_a_file(path) else errno.ENOENT
+        return error(number, path, *more)
+
+    def _is_below_a_file(self, path: str) -> bool:
+        above = posixpath.dirname(path)
+        while above != self.root:
+            if self.disk.exists(above):
+                return True
+            above = posixpath.dirname(above)
+        return False
+
+    def _require_file(self, path: str) -> None:
+        if not self.disk.exists(path):
+            if self.is_folder(path):
+                raise error(errno.EISDIR, path)
+            raise self._missing(path)
+
+    def _folder_status(self, path: str) -> os.stat_result:
+        numbers = self._folder_numbers
+        number = numbers.setdefault(path, _FIRST_FOLDER + len(numbers))
+        return self._status(stat.S_IFDIR | 0o700, number, BLOCK)
 
     def _status(self, kind: int, inode: int, size: int) -> os.stat_result:
         fields = (kind, inode, 1, 1, 0, 0, size, 0, 0, 0)
@@ -206,8 +243,8 @@ class _Patch:
     def stat(self, path: str) -> os.stat_result:
         if not self.disk.exists(path):
             if self.is_folder(path):
-                return self._status(stat.S_IFDIR | 0o700, 1, BLOCK)
-            raise error(errno.ENOENT, path)
+                return self._folder_status(path)
+            raise self._missing(path)
         file = self.disk.open(path, read_only=True)
         return self._status(stat.S_IFREG | 0o600, file.identity()[1], file.size())
 
@@ -221,39 +258,60 @@ class _Patch:
     def touch_only(self, path: str, *_: Any) -> None:
         """Calls that change nothing that is simulated, but need the file."""
         if not self.exists(path):
-            raise error(errno.ENOENT, path)
+            raise self._missing(path)
+
+    def no_attributes(self, target: str | int) -> list[str]:
+        """os.listxattr, which shutil's copies call; there are none."""
+        if isinstance(target, int):
+            self.file(target)
+        else:
+            self.touch_only(target)
+        return []
 
     def open(self, path: str, flags: int, mode: int = 0o777) -> int:
         del mode
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise UnsupportedCallError(f"{path}: a file without a name (O_TMPFILE)")
-        if not self.disk.exists(path) and self.is_folder(path):
-            if flags & (os.O_ACCMODE | os.O_CREAT):
+        there = self.disk.exists(path)
+        if not there and self.is_folder(path):
+            if flags & os.O_CREAT and flags & os.O_EXCL:
+                raise error(errno.EEXIST, path)
+            if flags & (os.O_ACCMODE | os.O_CREAT | os.O_TRUNC):
                 raise error(errno.EISDIR, path)
             return self._add(OpenFile(None, path, flags))
         if flags & os.O_DIRECTORY:
-            number = errno.ENOTDIR if self.disk.exists(path) else errno.ENOENT
-            raise error(number, path)
+            raise error(errno.ENOTDIR, path) if there else self._missing(path)
+        if not there and (not flags & os.O_CREAT or self._is_below_a_file(path)):
+            raise self._missing(path)
         file = self.disk.open(
             path,
-            read_only=flags & os.O_ACCMODE == os.O_RDONLY,
+            # Linux truncates a file that is opened for reading, too.
+            read_only=not flags & (os.O_ACCMODE | os.O_TRUNC),
             create=bool(flags & os.O_CREAT),
             exclusive=bool(flags & os.O_EXCL),
         )
-        if flags & os.O_TRUNC and flags & os.O_ACCMODE and file.size():
+        if flags & os.O_TRUNC and file.size():
             file.ftruncate(0)
         return self._add(OpenFile(file, path, flags))
 
     def truncate(self, path: str, length: int) -> None:
+        self._require_file(path)
         self.disk.open(path).ftruncate(length)
+
+    def unlink(self, path: str) -> None:
+        self._require_file(path)
+        self.disk.unlink(path)
 
     def rename(self, source: str, target: str) -> None:
         if not self.disk.exists(source) and self.is_folder(source):
             raise UnsupportedCallError(f"{source}: a directory cannot be renamed")
-        if not self.disk.exists(target) and self.is_folder(target):
-            raise error(errno.EISDIR, source, target)
         if not self.disk.exists(source):
-            raise error(errno.ENOENT, source, target)
+            raise self._missing(source, target)
+        if not self.disk.exists(target):
+            if self.is_folder(target):
+                raise error(errno.EISDIR, source, target)
+            if self._is_below_a_file(target):
+                raise error(errno.ENOTDIR, source, target)
         self.disk.rename(source, target)
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
@@ -261,13 +319,48 @@ class _Patch:
         if self.exists(path):
             raise error(errno.EEXIST, path)
         if not self.is_folder(posixpath.dirname(path)):
-            raise error(errno.ENOENT, path)
+            raise self._missing(path)
         self._folders.add(path)
 
     def rmdir(self, path: str) -> None:
         if self.names(path):
             raise error(errno.ENOTEMPTY, path)
         self._folders.discard(path)
+
+    def rmtree(
+        self,
+        path: str,
+        ignore_errors: bool = False,
+        onerror: Callable[..., Any] | None = None,
+        *,
+        onexc: Callable[..., Any] | None = None,
+    ) -> None:
+        def give(call: Callable[..., Any], at: str, problem: OSError) -> None:
+            if onexc is not None:
+                onexc(call, at, problem)
+            elif onerror is not None:
+                onerror(call, at, (type(problem), problem, problem.__traceback__))
+            elif not ignore_errors:
+                raise problem
+
+        try:
+            names = self.names(path)
+        except OSError as problem:
+            give(os.scandir, path, problem)
+            return
+        for name, is_dir in names.items():
+            below = posixpath.join(path, name)
+            if is_dir:
+                self.rmtree(below, ignore_errors, onerror, onexc=onexc)
+            else:
+                try:
+                    self.unlink(below)
+                except OSError as problem:
+                    give(os.unlink, below, problem)
+        try:
+            self.rmdir(path)
+        except OSError as problem:
+            give(os.rmdir, path, problem)
 
     def listdir(self, path: str) -> list[str]:
         return list(self.names(path))
@@ -292,7 +385,7 @@ class _Patch:
     def fstat(self, descriptor: int) -> os.stat_result:
         opened = self.file(descriptor)
         if opened.directory:
-            return self._status(stat.S_IFDIR | 0o700, 1, BLOCK)
+            return self._folder_status(opened.path)
         inode, size = opened.file.identity()[1], opened.file.size()
         return self._status(stat.S_IFREG | 0o600, inode, size)
 
@@ -374,14 +467,14 @@ class _Patch:
         if opened.directory:
             if not self.ours(file):
                 self.close(descriptor)
-            raise error(errno.EISDIR, opened.path)
+            raise error(errno.EISDIR, file)
         if bare.startswith("a"):
             opened.seek(0, os.SEEK_END)
         raw = DiskRaw(
             descriptor,
             opened,
             file,
-            "rb+" if "+" in bare else f"{bare}b",
+            mode_of(bare),
             self._close_quietly if closefd else None,
             self.lock,
             lambda: self.alive,
@@ -393,6 +486,21 @@ class _Patch:
         # too, but the object counts as closed.
         with self.lock:
             self.close(descriptor)
+
+
+@contextmanager
+def _named_as_given(
+    names: Sequence[str | None], given: Sequence[Any]
+) -> Iterator[None]:
+    """Errors name a file as the caller did, not as the disk does."""
+    try:
+        yield
+    except OSError as problem:
+        for attribute in ("filename", "filename2"):
+            said = getattr(problem, attribute)
+            if isinstance(said, str) and said in names:
+                setattr(problem, attribute, given[names.index(said)])
+        raise
 
 
 def _refuse(name: str) -> Callable[..., Any]:
@@ -426,7 +534,7 @@ def _by_path(
         for key in ("dir_fd", "src_dir_fd", "dst_dir_fd"):
             if named.pop(key, None) is not None:
                 raise UnsupportedCallError(f"{key}= with a path of the disk")
-        with patch.lock:
+        with patch.lock, _named_as_given(names, first):
             found = ours(*names, *given[paths:], **named)
         if isinstance(found, list) and isinstance(given[0] if given else "", bytes):
             return [os.fsencode(one) for one in found]
@@ -480,8 +588,8 @@ def _replacements(patch: _Patch) -> Iterator[tuple[Any, str, Callable[..., Any]]
     by_path: dict[str, Callable[..., Any]] = {
         "open": patch.open,
         "access": patch.access,
-        "unlink": disk.unlink,
-        "remove": disk.unlink,
+        "unlink": patch.unlink,
+        "remove": patch.unlink,
         "mkdir": patch.mkdir,
         "rmdir": patch.rmdir,
         "listdir": patch.listdir,
@@ -496,6 +604,7 @@ def _replacements(patch: _Patch) -> Iterator[tuple[Any, str, Callable[..., Any]]
             lambda path, *_, **__: patch.touch_only(path),
             by_descriptor["isatty"],
         ),
+        "listxattr": (patch.no_attributes, patch.no_attributes),
         **{name: (_refuse(name), _refuse(name)) for name in _REFUSED},
     }
     for name, ours in by_descriptor.items():
@@ -514,6 +623,8 @@ def _replacements(patch: _Patch) -> Iterator[tuple[Any, str, Callable[..., Any]]
         yield posixpath, name, _by_path(patch, real, patch.exists)
     yield posixpath, "isfile", _by_path(patch, posixpath.isfile, disk.exists)
     yield posixpath, "isdir", _by_path(patch, posixpath.isdir, patch.is_dir)
+    # The real one works on directories by descriptor, and never gets that far.
+    yield shutil, "rmtree", _by_path(patch, shutil.rmtree, patch.rmtree)
     yield fcntl, "flock", _by_descriptor(patch, fcntl.flock, patch.flock)
     yield fcntl, "lockf", _by_descriptor(patch, fcntl.lockf, patch.lockf)
     opening = _open_function(patch, io.open)
@@ -533,7 +644,7 @@ def _open_function(patch: _Patch, real: Callable[..., Any]) -> Callable[..., Any
     def open_(file: Any, *given: Any, **named: Any) -> Any:
         if not patch.alive or not (patch.ours(file) or patch.mine(file) is not None):
             return real(file, *given, **named)
-        with patch.lock:
+        with patch.lock, _named_as_given([patch.mine(file)], [file]):
             return patch.io_open(file, *given, **named)
 
     return open_

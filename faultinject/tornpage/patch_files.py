@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
     from tornpage.disk import DiskFile
 
-__all__ = ["DiskRaw", "OpenFile", "flags_of", "wrap"]
+__all__ = ["DiskRaw", "OpenFile", "flags_of", "mode_of", "wrap"]
 
 # st_blksize of ext4, XFS and Btrfs. Up to Python 3.13 it is the size of a buffer;
 # from 3.14 on it is the least size.
 BLOCK = 4096
 
 
-def error(number: int, *names: str) -> OSError:
+def error(number: int, *names: Any) -> OSError:
     """The exception of an errno; calls with a descriptor name no file."""
     if len(names) == 2:
         return OSError(number, os.strerror(number), names[0], None, names[1])
@@ -92,7 +92,7 @@ class OpenFile:
         """Write at a place; at the end with O_APPEND, as Linux does."""
         if not self.writable:
             raise error(errno.EBADF)
-        if self.append:
+        if self.append and data:
             offset = self.file.size()
         done = self.file.pwritev([data], offset)
         if done and self._sync:
@@ -107,7 +107,7 @@ class OpenFile:
 
     def write(self, data: bytes) -> int:
         """Write at the position, or at the end, and move it on."""
-        if self.append and self.writable:
+        if self.append and self.writable and data:
             self.position = self.file.size()
         done = self.pwrite(data, self.position)
         self.position += done
@@ -120,7 +120,8 @@ class OpenFile:
         elif whence == os.SEEK_CUR:
             base = self.position
         elif whence == os.SEEK_END:
-            base = self.file.size()
+            # What the end of a directory is depends on the file system.
+            base = 0 if self.directory else self.file.size()
         else:
             raise error(errno.EINVAL)
         if base + offset < 0:
@@ -182,14 +183,14 @@ class DiskRaw(io.RawIOBase):
         return self._descriptor
 
     def readable(self) -> bool:
-        """Whether it was opened for reading."""
+        """Whether its mode is one for reading; its descriptor's may be another."""
         self._check()
-        return self._opened.readable
+        return "r" in self.mode or "+" in self.mode
 
     def writable(self) -> bool:
-        """Whether it was opened for writing."""
+        """Whether its mode is one for writing; its descriptor's may be another."""
         self._check()
-        return self._opened.writable
+        return self.mode != "rb"
 
     def seekable(self) -> bool:
         """Always."""
@@ -198,8 +199,7 @@ class DiskRaw(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer; 0 means end of file."""
-        self._check()
-        if not self._opened.readable:
+        if not self.readable():
             raise io.UnsupportedOperation("File not open for reading")
         view = memoryview(buffer).cast("B")
         with self._lock:
@@ -209,8 +209,7 @@ class DiskRaw(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         """Write; returns how many bytes."""
-        self._check()
-        if not self._opened.writable:
+        if not self.writable():
             raise io.UnsupportedOperation("File not open for writing")
         block = bytes(data)
         if not self._alive():
@@ -233,8 +232,7 @@ class DiskRaw(io.RawIOBase):
 
     def truncate(self, size: int | None = None, /) -> int:
         """Set the size, by default to the position."""
-        self._check()
-        if not self._opened.writable:
+        if not self.writable():
             raise io.UnsupportedOperation("File not open for writing")
         size = self._opened.position if size is None else size
         with self._lock:
@@ -270,6 +268,14 @@ def flags_of(mode: str) -> int:
     }
     access = os.O_RDWR if "+" in mode else access
     return access | more[kind] | os.O_CLOEXEC
+
+
+def mode_of(mode: str) -> str:
+    """What FileIO calls a mode without "b" and "t"."""
+    if "+" not in mode:
+        return f"{mode}b"
+    kind = mode.replace("+", "")
+    return f"{kind}b+" if kind in {"a", "x"} else "rb+"
 
 
 def wrap(

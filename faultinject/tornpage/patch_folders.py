@@ -65,6 +65,9 @@ class Entry:
     def __fspath__(self) -> str:
         return self.path
 
+    def __repr__(self) -> str:
+        return f"<DirEntry {self.name!r}>"
+
 
 class Entries(list[Entry]):
     """The iterator and context manager that os.scandir returns."""

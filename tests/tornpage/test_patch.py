@@ -111,6 +111,11 @@ def descriptors(root):
     fd = os.open(path, os.O_WRONLY | os.O_APPEND)
     yield os.write(fd, b"end"), os.lseek(fd, 0, os.SEEK_CUR)
     yield _tried(root, lambda: os.read(fd, 1)), os.close(fd)
+    with open(path, "ab+", 0) as file:
+        # Nothing is appended, so the place stays where it is.
+        yield file.seek(2), file.write(b""), file.tell(), file.read()
+    fd = os.open(path, os.O_RDONLY | os.O_TRUNC)
+    yield os.stat(path).st_size, os.close(fd)
     fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
     yield os.stat(path).st_size, os.close(fd)
 
@@ -167,7 +172,12 @@ def library(root):
     with tempfile.NamedTemporaryFile(dir=root, delete=False) as file:
         yield file.write(b"12"), os.path.dirname(file.name) == root
     yield os.unlink(file.name)
-    yield sorted(os.listdir(root))
+    yield os.path.relpath(shutil.copytree(root, f"{root}/all"), root)
+    yield os.path.relpath(shutil.copy2(f"{root}/z", f"{root}/all/more"), root)
+    yield sorted(os.listdir(f"{root}/all")), sorted(os.listdir(root))
+    yield _tried(root, lambda: shutil.rmtree(f"{root}/z"))
+    yield shutil.rmtree(f"{root}/z", ignore_errors=True), os.path.exists(f"{root}/z")
+    yield shutil.rmtree(f"{root}/all"), sorted(os.listdir(root))
 
 
 def locks(root):
@@ -429,6 +439,7 @@ def test_a_listing_that_consumes_only_what_it_finds_is_noticed(monkeypatch):
         (DiskRaw, "tell", lambda self: 0, binary_layers),
         (_Patch, "rename", lambda self, source, target: None, names),
         (_Patch, "names", lambda self, folder: {}, folders),
+        (_Patch, "rmtree", lambda self, path, *_, **__: None, library),
         (_Patch, "flock", lambda self, descriptor, operation: None, locks),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
