@@ -24,7 +24,7 @@ import pytest
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.life import Life
-from tornpage.patch import PatchError, UnsupportedCallError, _Patch, patched
+from tornpage.patch import Calls, PatchError, UnsupportedCallError, patched
 from tornpage.patch_files import DiskRaw, OpenFile
 from tornpage.trace import Sync, SyncDir, Write
 
@@ -437,10 +437,10 @@ def test_a_listing_that_consumes_only_what_it_finds_is_noticed(monkeypatch):
         (OpenFile, "seek", lambda self, offset, whence: offset, descriptors),
         (OpenFile, "truncate", lambda self, size: None, binary_layers),
         (DiskRaw, "tell", lambda self: 0, binary_layers),
-        (_Patch, "rename", lambda self, source, target: None, names),
-        (_Patch, "names", lambda self, folder: {}, folders),
-        (_Patch, "rmtree", lambda self, path, *_, **__: None, library),
-        (_Patch, "flock", lambda self, descriptor, operation: None, locks),
+        (Calls, "rename", lambda self, source, target: None, names),
+        (Calls, "names", lambda self, folder: {}, folders),
+        (Calls, "rmtree", lambda self, path, *_, **__: None, library),
+        (Calls, "flock", lambda self, descriptor, operation: None, locks),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
