@@ -37,7 +37,7 @@ from tornpage.memory import Memory
 from tornpage.model import PRESETS, CrashModel
 
 
-@pytest.mark.seeds(3)
+@pytest.mark.seeds(2)
 def test_random_programs_have_the_outcomes_of_brute_force(seed):
     seeds = range(seed * 3 * len(MODELS), (seed + 1) * 3 * len(MODELS))
     agreed = 0
@@ -146,13 +146,15 @@ def test_what_a_write_left_beside_its_bytes_is_remembered_with_it(seed):
 def test_any_model_has_the_outcomes_of_brute_force_with_syncs_that_fail(failing, seed):
     agreed = 0
     results = set()
-    seeds = range(seed * len(DRAWN), (seed + 1) * len(DRAWN))
+    # Every other model, with syncs that fail the others; with the next seed in turn.
+    every = range(seed * len(DRAWN), (seed + 1) * len(DRAWN))
+    seeds = [one for one in every if (one + seed) % 2 == (failing > 0)]
     for explorer in random_cases(seeds, 8, DRAWN, failing):
         found, same = differences(explorer, 150)
         assert not found, explorer.model
         agreed += same
         results |= {one.result for one in explorer._operations if one.op == "sync"}
-    assert agreed > 9 * len(DRAWN)
+    assert agreed > 9 * len(seeds)
     failed = {"failed", "silent", "reverted", "read-only"}
     assert results >= failed if failing else results == {"ok"}
 
@@ -209,7 +211,7 @@ def test_stores_have_the_outcomes_of_brute_force_under_every_model():
 @pytest.mark.seeds(1)
 def test_reuse_changes_nothing_but_the_number_of_executions(seed):
     saved = 0
-    seeds = range(seed * len(MODELS) * 2, (seed + 1) * len(MODELS) * 2)
+    seeds = range(seed * len(MODELS), (seed + 1) * len(MODELS))
     for explorer in random_cases(seeds, length=13):
         plain = Explorer(
             explorer._files,
