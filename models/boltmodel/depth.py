@@ -28,7 +28,7 @@ explorer's sweep: what life 3 reads is not among what life 2 consumed.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import shearbolt
@@ -36,7 +36,6 @@ from boltmodel.contract import Outcome, judge
 from boltmodel.generate import Universe, generate
 from boltmodel.interpret import DATABASE, History, run
 from boltmodel.model import Bucket, ModelTx
-from boltmodel.programs import Program
 from boltmodel.recovery import _attempt, look, recover
 from tornpage.choices import Sampler
 from tornpage.disk import Disk
@@ -47,6 +46,7 @@ from tornpage.trace import Mark
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from boltmodel.programs import Program
     from tornpage.subject import Violation
 
 __all__ = ["Depth", "TwoCrashes", "exhaust", "live_on", "sample", "small_program"]
@@ -96,12 +96,7 @@ class Depth:
 def small_program(seed: int) -> Program:
     """A program of a few operations on a new database, so creation is in it."""
     drawn = generate(seed, Universe(((b"a",), (b"a", b"b")), (b"k", b"l")))
-    return Program(
-        drawn.operations[:_MOST_OPERATIONS],
-        drawn.page_size,
-        drawn.freelist_type,
-        drawn.no_freelist_sync,
-    )
+    return replace(drawn, operations=drawn.operations[:_MOST_OPERATIONS])
 
 
 def live_on(disk: Disk) -> tuple[Outcome, History]:
