@@ -34,7 +34,7 @@ from tornpage.patch_files import (
 from tornpage.patch_folders import Entries, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tornpage.disk import Disk
 
@@ -142,13 +142,19 @@ class Calls:
         number = errno.ENOTDIR if self._is_below_a_file(path) else errno.ENOENT
         return error(number, path, *more)
 
-    def _is_below_a_file(self, path: str) -> bool:
+    def _above(self, path: str) -> Iterator[str]:
+        """The directories of a path, up to the root and without it."""
         above = posixpath.dirname(path)
-        while above != self.root:
-            if self.disk.exists(above):
-                return True
+        while above.startswith(f"{self.root}/"):
+            yield above
             above = posixpath.dirname(above)
-        return False
+
+    def _is_below_a_file(self, path: str) -> bool:
+        return any(map(self.disk.exists, self._above(path)))
+
+    def _stays(self, path: str) -> None:
+        """The directories of a file that is gone: nobody has removed them."""
+        self._folders.update(self._above(path))
 
     def _require_file(self, path: str) -> None:
         if not self.disk.exists(path):
@@ -237,6 +243,7 @@ class Calls:
         """os.unlink and os.remove."""
         self._require_file(path)
         self.disk.unlink(path)
+        self._stays(path)
 
     def rename(self, source: str, target: str) -> None:
         """os.rename and os.replace."""
@@ -250,13 +257,15 @@ class Calls:
             if self._is_below_a_file(target):
                 raise error(errno.ENOTDIR, source, target)
         self.disk.rename(source, target)
+        self._stays(source)
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
         """os.mkdir."""
         del mode
         if self.exists(path):
             raise error(errno.EEXIST, path)
-        if not self.is_folder(posixpath.dirname(path)):
+        # What is above the root is the machine's.
+        if path != self.root and not self.is_folder(posixpath.dirname(path)):
             raise self._missing(path)
         self._folders.add(path)
 

@@ -178,6 +178,9 @@ def library(root):
     yield _tried(root, lambda: shutil.rmtree(f"{root}/z"))
     yield shutil.rmtree(f"{root}/z", ignore_errors=True), os.path.exists(f"{root}/z")
     yield shutil.rmtree(f"{root}/all"), sorted(os.listdir(root))
+    yield shutil.rmtree(root), os.path.exists(root)
+    yield _tried(root, lambda: os.listdir(root)), _tried(root, lambda: os.stat(root))
+    yield _tried(root, lambda: os.rmdir(root)), os.mkdir(root), os.listdir(root)
 
 
 def locks(root):
@@ -212,6 +215,18 @@ def test_a_script_sees_on_the_disk_what_it_sees_on_the_machine(script, tmp_path)
         simulated = list(script(root))
     for ours, theirs in zip(simulated, real, strict=True):
         assert ours == theirs
+
+
+def test_a_directory_stays_when_its_last_file_goes():
+    disk = Disk({"/db/d/e/x": b"1", "/db/f/y": b"2"})
+    with patched(disk) as root:
+        os.unlink(f"{root}/d/e/x")
+        os.rename(f"{root}/f/y", f"{root}/y")
+        assert os.listdir(f"{root}/d/e") == os.listdir(f"{root}/f") == []
+        os.rmdir(f"{root}/d/e")
+        assert os.listdir(root) == ["d", "f", "y"]
+        shutil.rmtree(root)
+        assert not os.path.exists(root)
 
 
 # -- when it reaches the disk ------------------------------------------------------
