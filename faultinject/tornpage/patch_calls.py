@@ -286,11 +286,13 @@ class Calls:
         """shutil.rmtree."""
 
         def give(call: Callable[..., Any], at: str, problem: OSError) -> None:
+            if ignore_errors:
+                return
             if onexc is not None:
                 onexc(call, at, problem)
             elif onerror is not None:
                 onerror(call, at, (type(problem), problem, problem.__traceback__))
-            elif not ignore_errors:
+            else:
                 raise problem
 
         try:

@@ -177,6 +177,10 @@ def library(root):
     yield sorted(os.listdir(f"{root}/all")), sorted(os.listdir(root))
     yield _tried(root, lambda: shutil.rmtree(f"{root}/z"))
     yield shutil.rmtree(f"{root}/z", ignore_errors=True), os.path.exists(f"{root}/z")
+    met = []
+    for quiet in (False, True):
+        shutil.rmtree(f"{root}/none", quiet, lambda *what: met.append(what[2][0]))
+    yield met
     yield shutil.rmtree(f"{root}/all"), sorted(os.listdir(root))
     yield shutil.rmtree(root), os.path.exists(root)
     yield _tried(root, lambda: os.listdir(root)), _tried(root, lambda: os.stat(root))
