@@ -196,6 +196,10 @@ class Life:
             if node.before is not None:
                 node.cache, node.size, node.asked, node.limit = node.before
                 node.before = None
+                # What was found out since then stays so: the size that the cache
+                # goes back to is the platter's.
+                if len({one.size for one in node.sizes}) == 1 and node.size is None:
+                    node.size = node.sizes[0].size
             return "reverted", number
         if fail == "read-only":
             self.read_only = True
