@@ -46,7 +46,7 @@ from tornpage.litmus import LITMUS, OnDisk, letter, look, perform
 from tornpage.model import CrashModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tornpage.litmus import Litmus
 
@@ -117,14 +117,12 @@ class RealMachine:
             (os.fdatasync if kind == "fdatasync" else os.fsync)(handle)
 
     def change(self, kind: str, names: Sequence[str]) -> None:
-        """Do "create", "unlink" or "rename"."""
+        """Do "create", "unlink", "rename", "mkdir" or "rmdir"."""
         paths = [os.path.join(self.root, name) for name in names]
         if kind == "create":
             os.close(os.open(paths[0], os.O_RDWR | os.O_CREAT, 0o600))
-        elif kind == "unlink":
-            os.unlink(paths[0])
         else:
-            os.rename(paths[0], paths[1])
+            getattr(os, kind)(*paths)
 
     def fail(self) -> None:
         """Nothing here can be made to fail.
@@ -177,6 +175,15 @@ def seen(root: str, probes: Sequence[str]) -> str:
             content = os.pread(file.fileno(), 1, int(offset))
         found += letter(content, _LETTERS)
     return found
+
+
+def lay(root: str, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write the files that a program starts from."""
+    for name, content in files:
+        path = os.path.join(root, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
 
 
 @contextlib.contextmanager
@@ -234,9 +241,7 @@ def crashes(
         copies: list[tuple[int, str]] = []
         with mounted(image, root, system.options) as device:
             machine = RealMachine(root)
-            for name, content in litmus.files:
-                with open(os.path.join(root, name), "wb") as file:
-                    file.write(content)
+            lay(root, litmus.files)
             os.sync()
 
             def crash(steps: int, device: str = device) -> None:

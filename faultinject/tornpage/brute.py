@@ -32,7 +32,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tornpage.damage import garbage
-from tornpage.trace import Create, Rename, Sync, SyncDir, Truncate, Unlink, Write
+from tornpage.trace import (
+    Create,
+    Mkdir,
+    Rename,
+    Rmdir,
+    Sync,
+    SyncDir,
+    Truncate,
+    Unlink,
+    Write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,6 +54,8 @@ if TYPE_CHECKING:
 __all__ = ["Platter", "TooManyImages", "arrives_in_pieces", "platters"]
 
 _END = 1 << 60
+# What the name of a directory stands for.
+_FOLDER = 0
 
 
 class TooManyImages(ValueError):  # noqa: N818 - a refusal, not a defect.
@@ -59,11 +71,15 @@ class _Version(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """One change of names; stamp -1 once it is durable."""
+    """One change of names; stamp -1 once it is durable.
+
+    `empties` is a directory below which nothing is left.
+    """
 
     stamp: int
     number: int
     changes: list[tuple[str, int | None]]
+    empties: str = ""
 
 
 @dataclass(slots=True)
@@ -94,6 +110,7 @@ def platters(
     model: CrashModel,
     operations: Sequence[Operation],
     lies: int | None = None,
+    known: Iterable[str] | None = None,
 ) -> Iterator[tuple[int, Platter]]:
     """Every platter that lying syncs may leave, with the number of lies.
 
@@ -102,7 +119,11 @@ def platters(
         model: What a crash may do.
         operations: What was done.
         lies: How many syncs may lie; None: as many as the model says.
+        known: Names that there have been, as `Image` takes them.
     """
+    if known is None:
+        known = [name for name in files if name.endswith("/")]
+    before = frozenset(known)
     syncs = [
         at
         for at, one in enumerate(operations)
@@ -110,7 +131,7 @@ def platters(
     ]
     for n in range((model.lies if lies is None else lies) + 1):
         for lied in itertools.combinations(syncs, n):
-            platter = Platter(files, model, frozenset(lied))
+            platter = Platter(files, model, frozenset(lied), before)
             for record in operations:
                 platter.apply(record)
             yield n, platter
@@ -134,6 +155,7 @@ class Platter:
         files: Durable files by name.
         model: What a crash may do.
         lied: Which operations are syncs that do nothing.
+        known: Names that there have been before.
     """
 
     def __init__(
@@ -141,16 +163,20 @@ class Platter:
         files: Mapping[str, bytes],
         model: CrashModel,
         lied: frozenset[int] = frozenset(),
+        known: frozenset[str] = frozenset(),
     ) -> None:
         self._model = model
         self._lied = lied
+        self._known = known
         self._files: dict[int, _File] = {}
         self._names: dict[str, int] = {}
         self._changes: list[_Change] = []
         self._clock = 0
-        for inode, name in enumerate(sorted(files), 1):
-            self._names[name] = inode
-            self._files[inode] = self._new_file(files[name])
+        for name in sorted(files):
+            self._names.update(dict.fromkeys(_folders(name), _FOLDER))
+            if not name.endswith("/"):
+                inode = self._names[name] = len(self._files) + 1
+                self._files[inode] = self._new_file(files[name])
 
     def apply(self, record: Operation) -> None:
         """Advance by one operation."""
@@ -173,15 +199,14 @@ class Platter:
         elif isinstance(record, SyncDir):
             if record.result == "ok" and stamp not in self._lied:
                 directory = posixpath.dirname(record.path)
-                self._sync_names(
-                    [
-                        one
-                        for one in self._changes
-                        if one.stamp >= 0
-                        and directory
-                        in {posixpath.dirname(name) for name, _ in one.changes}
-                    ]
-                )
+                mine = {
+                    one.number
+                    for one in self._changes
+                    if directory in {posixpath.dirname(name) for name, _ in one.changes}
+                }
+                if self._model.names == "fsync":
+                    mine |= self._made(_folders(record.path))
+                self._sync_names(mine)
         elif isinstance(record, Create):
             self._files[record.inode] = self._new_file(b"")
             self._rename(stamp, [(record.path, record.inode)])
@@ -195,9 +220,22 @@ class Platter:
                 self._rename(stamp, [(record.target, inode), (record.path, None)])
         elif isinstance(record, Unlink):
             self._rename(stamp, [(record.path, None)])
+        elif isinstance(record, Mkdir):
+            self._rename(stamp, [(record.path, _FOLDER)], empties=record.path)
+        elif isinstance(record, Rmdir):
+            self._rename(stamp, [(record.path, None)], empties=record.path)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Names that there have been, with "/" behind a directory that was made."""
+        changes = [change for one in self._changes for change in one.changes]
+        names = {name + "/" * (inode == _FOLDER) for name, inode in changes}
+        return self._known | names
 
     def images(self, limit: int) -> Iterator[_Files]:
-        """The files of every image; some may come more than once.
+        """The files of every image, and names ending with "/" for its directories.
+
+        Some may come more than once.
 
         Raises:
             TooManyImages: There are more than `limit`.
@@ -206,7 +244,8 @@ class Platter:
         in_order = self._model.order == "ordered"
         for place in range(self._clock + 1) if in_order else (None,):
             for names in self._name_states(place):
-                inodes = sorted(set(names.values()))
+                folders = {f"{n}/": b"" for n, to in names.items() if to == _FOLDER}
+                inodes = sorted(set(names.values()) - {_FOLDER})
                 states = [
                     self._file_states(self._files[inode], place, limit)
                     for inode in inodes
@@ -214,7 +253,9 @@ class Platter:
                 made = _within(limit, made, states)
                 for contents in itertools.product(*states):
                     found = dict(zip(inodes, contents, strict=True))
-                    yield {name: found[inode] for name, inode in names.items()}
+                    yield folders | {
+                        name: found[inode] for name, inode in names.items() if inode
+                    }
 
     # -- what operations do --------------------------------------------------
 
@@ -293,21 +334,24 @@ class Platter:
                     file.versions.update(chains)
                     file.stuck = stuck
                 return
-            mine = []
+            mine = set()
             if self._model.names == "fsync" and record.kind == "fsync":
-                mine = [
-                    one
-                    for one in self._changes
-                    if one.stamp >= 0
-                    and record.inode in {inode for _, inode in one.changes}
+                named = [
+                    (one, name)
+                    for one in self._pending()
+                    for name, inode in one.changes
+                    if inode == record.inode
                 ]
+                mine = {one.number for one, _ in named}
+                for _, name in named:
+                    mine |= self._made(_folders(name))
             if self._model.order == "ordered":
                 stamps = [
                     chain[-1].stamp
                     for at, chain in file.versions.items()
                     if at not in file.stuck
                 ]
-                stamps += [file.sizes[-1][0], *(one.stamp for one in mine)]
+                stamps += [file.sizes[-1][0], *map(self._stamp, mine)]
                 self._settle(max(stamps))
             else:
                 self._settle_file(file, stamp)
@@ -364,18 +408,41 @@ class Platter:
                 rest.pop(0)
             chain[:] = [_Version(-1, -1, durable), *rest]
 
-    def _rename(self, stamp: int, changes: list[tuple[str, int | None]]) -> None:
-        self._changes.append(_Change(stamp, len(self._changes), changes))
+    def _rename(
+        self, stamp: int, changes: list[tuple[str, int | None]], empties: str = ""
+    ) -> None:
+        spoken_of = {name for one in self._changes for name, _ in one.changes}
+        spoken_of |= {name.rstrip("/") for name in self._known}
+        for name, inode in changes:
+            # What is removed though nobody spoke of it has been there, too.
+            there = f"{name}/" if inode is None else name
+            for folder in _folders(there) if inode is not None or empties else ():
+                if folder not in spoken_of | self._names.keys():
+                    # Nobody has made it, so it has been there before.
+                    self._names[folder] = _FOLDER
+        self._changes.append(_Change(stamp, len(self._changes), changes, empties))
 
-    def _sync_names(self, mine: list[_Change]) -> None:
+    def _pending(self) -> list[_Change]:
+        return [one for one in self._changes if one.stamp >= 0]
+
+    def _stamp(self, number: int) -> int:
+        return self._changes[number].stamp
+
+    def _made(self, folders: list[str]) -> set[int]:
+        """The changes that made these directories and are not durable."""
+        made = {(folder, _FOLDER) for folder in folders}
+        return {one.number for one in self._pending() if made & {*one.changes}}
+
+    def _sync_names(self, mine: set[int]) -> None:
+        mine &= {one.number for one in self._pending()}
         if not mine:
             return
         if self._model.order == "ordered":
-            self._settle(mine[-1].stamp)
+            self._settle(max(map(self._stamp, mine)))
         elif self._model.entries == "prefix":
-            self._make_durable(set(range(mine[-1].number + 1)))
+            self._make_durable(set(range(max(mine) + 1)))
         else:
-            self._make_durable({one.number for one in mine})
+            self._make_durable(mine)
 
     def _make_durable(self, numbers: set[int]) -> None:
         self._changes = [
@@ -393,7 +460,13 @@ class Platter:
                     names.pop(name, None)
                 else:
                     names[name] = inode
-        return names
+            for name in [name for name in names if one.empties in _folders(name)]:
+                del names[name]
+        return {
+            name: inode
+            for name, inode in names.items()
+            if all(names.get(folder) == _FOLDER for folder in _folders(name))
+        }
 
     def _name_states(self, place: int | None) -> list[dict[str, int]]:
         if place is not None:
@@ -502,6 +575,12 @@ class Platter:
             stamp = file.fresh[at]
             return model.order != "ordered" or stamp in {-1, place}
         return False
+
+
+def _folders(name: str) -> list[str]:
+    """The directories that a name is in."""
+    folder = posixpath.dirname(name)
+    return [*_folders(folder), folder] if folder not in {"", "/"} else []
 
 
 @functools.lru_cache(maxsize=256)

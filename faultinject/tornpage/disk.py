@@ -30,8 +30,15 @@ What a failing sync leaves is the model's parameter `fail`. A failed sync of a
 directory is a failed write of the journal: the file system goes read-only, on
 all of them. Read-only lasts until the next crash, not until the next process.
 
-What it is not: it is not a file system. Directories need not exist and cannot
-be listed; there are no links, no permissions, no positions.
+Directories
+-----------
+`mkdir` makes a directory, which is as little durable as a new file: it takes a sync
+of the directory that *it* is in. If it is lost, so is all that was put into it. A
+directory that nobody makes and something is put into has always been there: a
+program that makes none need not think of them.
+
+What it is not: it is not a file system. A directory cannot be renamed; there are no
+links, no permissions, no positions.
 """
 
 from __future__ import annotations
@@ -45,6 +52,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornpage.choices import Replay
 from tornpage.clock import Clock, ClockCondition
+from tornpage.entries import DIRECTORY, above
 from tornpage.image import Image
 from tornpage.life import Life
 from tornpage.model import CrashModel
@@ -52,7 +60,9 @@ from tornpage.pieces import Watch
 from tornpage.trace import (
     Create,
     Mark,
+    Mkdir,
     Rename,
+    Rmdir,
     Sync,
     SyncDir,
     Trace,
@@ -63,7 +73,7 @@ from tornpage.trace import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tornpage.choices import Chooser
     from tornpage.clock import ClockTimer
@@ -104,8 +114,11 @@ class Disk:
     """A machine with files, a clock and locks, all simulated.
 
     Args:
-        files: Durable files by name. Their bytes are shared, never copied.
+        files: Durable files by name. Their bytes are shared, never copied. A name
+            that ends with "/" is that of a directory, with nothing in it but what
+            is given.
         model: What a crash of this disk may do; see `CrashModel`.
+        known: Names that there have been in an earlier life, as `Image` takes them.
 
     Attributes:
         model: The same.
@@ -120,10 +133,14 @@ class Disk:
         self,
         files: Mapping[str, bytes] | None = None,
         model: CrashModel | None = None,
+        known: Iterable[str] | None = None,
     ) -> None:
         model = model if model is not None else CrashModel()
-        named = {posixpath.normpath(path): data for path, data in (files or {}).items()}
-        self._start(Life(Image(named, model), Replay(()), Watch()))
+        named = {
+            posixpath.normpath(path) + "/" * path.endswith("/"): data
+            for path, data in (files or {}).items()
+        }
+        self._start(Life(Image(named, model, known), Replay(()), Watch()))
 
     @classmethod
     def on_image(
@@ -185,52 +202,153 @@ class Disk:
         """
         path = posixpath.normpath(path)
         life = self._life
-        inode = life.lookup(path)
+        inode = self._lookup(path)
         if inode is None:
             if not create:
-                raise _error(errno.ENOENT, path)
+                raise self._missing(path)
+            self._require_folder(path)
             self._writable(path)
             inode = life.create(path)
             self.trace.data.append(Create(path, inode, _site(self.trace.plumbing)))
         elif create and exclusive:
             raise _error(errno.EEXIST, path)
+        elif inode == DIRECTORY:
+            raise _error(errno.EISDIR, path)
         file = DiskFile(life, self.trace, life.node(inode, path), path, read_only)
         file.read_ahead = self.read_ahead
         return file
 
     def exists(self, path: str, /) -> bool:
         """Whether there is a file of this name."""
-        return self._life.lookup(posixpath.normpath(path)) is not None
+        return self._lookup(posixpath.normpath(path)) not in {None, DIRECTORY}
+
+    def is_dir(self, path: str, /) -> bool:
+        """Whether there is a directory of this name, and one that is known of."""
+        path = posixpath.normpath(path)
+        return path in {".", "/"} or self._lookup(path) == DIRECTORY
+
+    def listdir(self, path: str, /) -> list[str]:
+        """The names in a directory, sorted.
+
+        Raises:
+            OSError: FileNotFoundError, NotADirectoryError.
+        """
+        path = posixpath.normpath(path)
+        if not self.is_dir(path):
+            if self._lookup(path) is not None:
+                raise _error(errno.ENOTDIR, path)
+            raise self._missing(path)
+        names = [
+            posixpath.basename(one)
+            for one in self._life.names_in(path)
+            if posixpath.dirname(one) == ("" if path == "." else path)
+            and self._lookup(one) is not None
+        ]
+        return sorted(names)
 
     def rename(self, source: str, target: str, /) -> None:
         """Give a file another name, replacing what stood there.
 
         Raises:
-            FileNotFoundError: There is no `source`.
+            OSError: FileNotFoundError, IsADirectoryError.
+            NotImplementedError: `source` is a directory.
         """
         source, target = posixpath.normpath(source), posixpath.normpath(target)
-        inode = self._life.lookup(source)
+        self._require_folder(source)
+        self._require_folder(target)
+        inode = self._lookup(source)
         if inode is None:
-            raise _error(errno.ENOENT, source)
-        if inode == self._life.lookup(target):
+            raise self._missing(source)
+        if inode == DIRECTORY:
+            raise NotImplementedError(f"{source}: a directory cannot be renamed")
+        there = self._lookup(target)
+        if inode == there:
             return
+        if there == DIRECTORY:
+            raise _error(errno.EISDIR, target)
         self._writable(source)
         self._life.rename(target, inode)
         self._life.rename(source, None)
         self.trace.data.append(Rename(source, target, _site(self.trace.plumbing)))
 
     def unlink(self, path: str, /) -> None:
-        """Remove a name.
+        """Remove a file's name.
 
         Raises:
-            FileNotFoundError: There is none.
+            OSError: FileNotFoundError, IsADirectoryError.
         """
         path = posixpath.normpath(path)
-        if self._life.lookup(path) is None:
-            raise _error(errno.ENOENT, path)
+        inode = self._lookup(path)
+        if inode is None:
+            raise self._missing(path)
+        if inode == DIRECTORY:
+            raise _error(errno.EISDIR, path)
         self._writable(path)
         self._life.rename(path, None)
         self.trace.data.append(Unlink(path, _site(self.trace.plumbing)))
+
+    def mkdir(self, path: str, /) -> None:
+        """Make an empty directory.
+
+        Raises:
+            OSError: FileExistsError, FileNotFoundError.
+        """
+        path = posixpath.normpath(path)
+        if path in {".", "/"} or self._lookup(path) is not None:
+            raise _error(errno.EEXIST, path)
+        self._require_folder(path)
+        self._writable(path)
+        self._life.make_folder(path)
+        self.trace.data.append(Mkdir(path, _site(self.trace.plumbing)))
+
+    def rmdir(self, path: str, /) -> None:
+        """Remove an empty directory.
+
+        Raises:
+            OSError: FileNotFoundError, NotADirectoryError, or ENOTEMPTY.
+        """
+        path = posixpath.normpath(path)
+        if path in {".", "/"}:
+            raise _error(errno.EBUSY, path)
+        if self.listdir(path):
+            raise _error(errno.ENOTEMPTY, path)
+        self._writable(path)
+        self._life.rename(path, None)
+        self.trace.data.append(Rmdir(path, _site(self.trace.plumbing)))
+
+    def assume_dir(self, path: str, /) -> None:
+        """Say that a directory has been there, unless it was made or removed since.
+
+        From then on there is nothing in it but what somebody put there: a directory
+        in it that nobody has made is not there. Nothing is recorded.
+        """
+        self._life.assume_folder(posixpath.normpath(path))
+
+    def _lookup(self, path: str) -> int | None:
+        """What a name stands for, if the directories above it are there."""
+        return self._life.lookup(path) if self._gap(path) is None else None
+
+    def _gap(self, path: str) -> str | None:
+        """The first directory of a name that is not there, if one is not."""
+        life = self._life
+        in_made = False
+        for folder in above(path):
+            made = life.is_made(folder)
+            there = not in_made if made is None else life.lookup(folder) == DIRECTORY
+            if not there:
+                return folder
+            in_made = in_made or bool(made)
+        return None
+
+    def _require_folder(self, path: str) -> None:
+        if self._gap(path) is not None:
+            raise self._missing(path)
+
+    def _missing(self, path: str) -> OSError:
+        """The error of a name under which there is nothing."""
+        gap = self._gap(path)
+        below_a_file = gap is not None and self._life.lookup(gap) is not None
+        return _error(errno.ENOTDIR if below_a_file else errno.ENOENT, path)
 
     def fsync_dir(self, path: str, /) -> None:
         """Make the entries of the directory that holds `path` durable.

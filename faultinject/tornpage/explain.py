@@ -34,12 +34,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tornpage.disk import Disk
+from tornpage.entries import DIRECTORY, above, is_below
 from tornpage.model import SECTOR
 from tornpage.timeline import kind_of
 from tornpage.trace import (
     Create,
     Mark,
+    Mkdir,
+    NamesOnly,
     Rename,
+    Rmdir,
     Sync,
     SyncDir,
     Truncate,
@@ -275,17 +279,24 @@ class _Search:
         self, end: int, lost: int | None, torn: _Torn | None, marks: int
     ) -> Violation | None:
         """What breaks when the first `end` operations arrived, but not `lost`."""
-        contents = _replay(self._files, self.operations[:end], lost, torn)
-        outcome = self._recover(Disk(contents, self._model))
+        outcome = self._recover(self._disk(self.operations[:end], lost, torn))
         found = self._judge(tuple(self._marks[:marks]), outcome)
         return found[0] if found else None
+
+    def _disk(
+        self, done: Seq[Operation], lost: int | None, torn: _Torn | None
+    ) -> Disk:
+        given = {one for one in self._files if one.endswith("/")}
+        made = {f"{one.path}/" for one in done if isinstance(one, Mkdir)}
+        contents = _replay(self._files, done, lost, torn)
+        return Disk(contents, self._model, known=given | made)
 
     def _pending(self, lost: int, upto: int) -> bool:
         """Whether nothing before `upto` has made the operation durable."""
         record = self.operations[lost]
         if isinstance(record, Sync | SyncDir):
             return False
-        names = isinstance(record, Create | Rename | Unlink)
+        names = isinstance(record, NamesOnly)
         for later in self.operations[lost + 1 : upto]:
             if later.op == "syncdir" and names:
                 return False
@@ -303,15 +314,20 @@ def _replay(
     torn: _Torn | None,
 ) -> dict[str, bytes]:
     """The files when all operations have arrived but one, or a part of it."""
-    names = {path: at for at, path in enumerate(sorted(files), 1)}
-    contents = {at: bytearray(files[path]) for path, at in names.items()}
+    names: dict[str, int | None] = {}
+    contents: dict[int, bytearray] = {}
+    for path in sorted(files):
+        if path.endswith("/"):
+            names[path.rstrip("/")] = DIRECTORY
+        else:
+            inode = names[path] = len(contents) + 1
+            contents[inode] = bytearray(files[path])
+    made = {one.path for one in operations if isinstance(one, Mkdir)}
+    # What the program saw: it renames files whose first name is lost here.
+    seen = dict(names)
     for index, record in enumerate(operations):
         gone = index == lost
         match record:
-            case Create():
-                contents[record.inode] = bytearray()
-                if not gone:
-                    names[record.path] = record.inode
             case Write():
                 start, stop = (torn or (0, 0)) if gone else (0, len(record.data))
                 if start == stop:
@@ -324,13 +340,37 @@ def _replay(
                 content = contents[record.inode]
                 del content[record.size :]
                 content.extend(bytes(record.size - len(content)))
-            case Rename() if not gone:
-                names[record.target] = names.pop(record.path)
-            case Unlink() if not gone:
-                names.pop(record.path, None)
-            case _:
-                continue
-    return {path: bytes(contents[inode]) for path, inode in names.items()}
+            case _ if isinstance(record, NamesOnly):
+                if isinstance(record, Create):
+                    contents[record.inode] = bytearray()
+                for name, to in _entries(record, seen):
+                    for view in (seen,) if gone else (seen, names):
+                        view[name] = to
+    return {
+        path + "/" * (inode == DIRECTORY): bytes(contents.get(inode, b""))
+        for path, inode in names.items()
+        if inode is not None
+        and all(names.get(one) == DIRECTORY for one in above(path, made))
+    }
+
+
+def _entries(
+    record: NamesOnly, seen: Mapping[str, int | None]
+) -> Iterator[tuple[str, int | None]]:
+    """What names stand for after a change, where that is something new."""
+    match record:
+        case Create():
+            yield record.path, record.inode
+        case Rename():
+            yield record.target, seen[record.path]
+            yield record.path, None
+        case Unlink():
+            yield record.path, None
+        case Mkdir() | Rmdir():
+            # Nothing of an older directory of this name is in a new one.
+            below = [one for one in seen if is_below(one, record.path)]
+            yield from ((one, None) for one in below)
+            yield record.path, DIRECTORY if isinstance(record, Mkdir) else None
 
 
 def _cuts(record: Write) -> Iterator[_Torn]:

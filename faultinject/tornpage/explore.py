@@ -277,13 +277,15 @@ class Explorer:
         # All of them before the first recovery: too many are refused at once. Many
         # come more than once, made of the same contents.
         images: dict[frozenset[tuple[str, bytes]], Mapping[str, bytes]] = {}
+        known: frozenset[str] = frozenset()
         count = 0
         for _, platter in platters(self._files, self.model, done):
+            known = platter.known
             for files in platter.images(limit - count):
                 count += 1
                 images.setdefault(frozenset(files.items()), files)
         return frozenset(
-            self._recover(Disk(files, self.model)) for files in images.values()
+            self._recover(Disk(files, self.model, known)) for files in images.values()
         )
 
     def sample(self, point: CrashPoint, seed: int, n: int) -> list[Reached]:

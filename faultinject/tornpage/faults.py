@@ -145,6 +145,16 @@ class FaultyDisk:
         self._meet("unlink", path)
         self._hand_on("unlink", lambda: self.disk.unlink(path))
 
+    def mkdir(self, path: str, /) -> None:
+        """As `Disk.mkdir`."""
+        self._meet("mkdir", path)
+        self._hand_on("mkdir", lambda: self.disk.mkdir(path))
+
+    def rmdir(self, path: str, /) -> None:
+        """As `Disk.rmdir`."""
+        self._meet("rmdir", path)
+        self._hand_on("rmdir", lambda: self.disk.rmdir(path))
+
     def fsync_dir(self, path: str, /) -> None:
         """As `Disk.fsync_dir`."""
         fault = self._fault("fsync_dir")

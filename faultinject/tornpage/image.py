@@ -8,7 +8,7 @@ what each piece may be, and the pieces are few:
 
     file     durable content, versions since the last sync, what an earlier
              crash left undecided, sizes: see `file_image`
-    names    durable names, then the pending changes in order
+    names    durable names, then the pending changes in order: see `entries`
 
 A sync of a file makes its newest contents `held`. What an earlier crash left
 undecided and nobody wrote since is not dirty; it stays open through a sync.
@@ -34,9 +34,20 @@ from typing import TYPE_CHECKING, Any
 
 from tornpage.cell import ALWAYS, NEVER, NO_NEED, Cell
 from tornpage.damage import endangered, flights, garbage
+from tornpage.entries import DIRECTORY, Entries
 from tornpage.file_image import FileImage, Size, zero_from
 from tornpage.pieces import Changes, CutKey, NameChange, Tally, directory_of
-from tornpage.trace import Create, Rename, Sync, SyncDir, Truncate, Unlink, Write
+from tornpage.trace import (
+    Create,
+    Mkdir,
+    Rename,
+    Rmdir,
+    Sync,
+    SyncDir,
+    Truncate,
+    Unlink,
+    Write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
@@ -54,15 +65,14 @@ class Image:
     """All files and names of a device.
 
     Args:
-        files: Durable files by name.
+        files: Durable files by name; a name that ends with "/" is a directory.
         model: What a crash may do.
+        known: Names that there have been, with a "/" behind directories that somebody
+            made; None: those directories of `files`.
 
     Attributes:
         files: By inode.
-        names: Durable names.
-        pending: Changes of names that are not durable, in order.
-        kept: Whether a pending change is on the platter, where that is known,
-            by key.
+        entries: All names.
         cuts: First and last crash position still possible, by life (and file,
             under `order=append`), as far as a life after the crash found out.
         lied: Syncs that turned out to have lied.
@@ -75,55 +85,57 @@ class Image:
     """
 
     __slots__ = (
-        "_keys",
         "_undecided",
         "answers",
         "clock",
         "cuts",
+        "entries",
         "files",
-        "kept",
         "lied",
         "life",
         "model",
-        "names",
         "parts",
-        "pending",
         "tally",
     )
 
-    def __init__(self, files: Mapping[str, bytes], model: CrashModel) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, bytes],
+        model: CrashModel,
+        known: Iterable[str] | None = None,
+    ) -> None:
         self.model = model
         self.files: dict[int, FileImage] = {}
-        self.names: dict[str, int] = {}
-        self.pending: list[NameChange] = []
-        self.kept: dict[int, bool] = {}
+        self.entries = Entries(model)
         self.cuts: dict[CutKey, tuple[int, int]] = {}
         self.lied = NO_NEED
         self.life = 0
         self.clock = 0
         self.tally = Tally()
-        self._keys = 0
         # Atoms that may be garbage, as asked for since the last operation.
         self._undecided: dict[tuple[int, int], Cell] = {}
         self.answers: dict[tuple[int, object], tuple[Any, Watch]] = {}
         self.parts: Parts | None = None
-        for inode, path in enumerate(sorted(files), 1):
-            self.files[inode] = FileImage(inode, files[path], model.atom)
-            self.names[path] = inode
+        for path in sorted(files):
+            self.entries.found(path)
+            if not path.endswith("/"):
+                inode = len(self.files) + 1
+                self.files[inode] = FileImage(inode, files[path], model.atom)
+                self.entries.put(path, inode)
+        if known is None:
+            known = [path for path in files if path.endswith("/")]
+        self.entries.spoken_of(known)
 
     def fork(self) -> Image:
         """A copy to advance independently; base bytes and cells are shared."""
         made = Image({}, self.model)
         made.files = {inode: one.fork() for inode, one in self.files.items()}
-        made.names = dict(self.names)
-        made.pending = list(self.pending)
-        made.kept = dict(self.kept)
+        made.entries = self.entries.fork()
         made.cuts = dict(self.cuts)
         made.lied = self.lied
         made.life = self.life
         made.clock = self.clock
         made.tally = self.tally.fork()
-        made._keys = self._keys
         return made
 
     def reborn(
@@ -141,7 +153,7 @@ class Image:
         """
         made = self.fork()
         made.life += 1
-        made.kept = dict(kept)
+        made.entries.kept = dict(kept)
         made.cuts = dict(cuts)
         made.lied = lied
         for inode, one in made.files.items():
@@ -199,7 +211,9 @@ class Image:
         if self.model.order == "ordered":
             return self.tally.positions()
         names = sum(
-            1.0 for one in self.pending if one.key not in self.kept and not one.need
+            1.0
+            for one in self.entries.pending
+            if one.key not in self.entries.kept and not one.need
         )
         if self.model.entries == "prefix":
             names = math.log2(names + 1.0)
@@ -234,7 +248,7 @@ class Image:
             self.files[record.inode] = FileImage(record.inode, b"", self.model.atom)
             self._rename(stamp, changes, (record.path, record.inode))
         elif isinstance(record, Rename):
-            inode = self.present(record.path)
+            inode = self.entries.present(record.path)
             if self.model.rename == "split":
                 self._rename(stamp, changes, (record.target, None))
                 self._rename(stamp, changes, (record.target, inode))
@@ -245,16 +259,11 @@ class Image:
                 )
         elif isinstance(record, Unlink):
             self._rename(stamp, changes, (record.path, None))
+        elif isinstance(record, Mkdir):
+            self._change_folder(record.path, DIRECTORY, stamp, changes)
+        elif isinstance(record, Rmdir):
+            self._change_folder(record.path, None, stamp, changes)
         return changes
-
-    def present(self, name: str) -> int | None:
-        """The inode that the running program sees under a name."""
-        for one in reversed(self.pending):
-            if self.kept.get(one.key, True):
-                for path, inode in one.changes:
-                    if path == name:
-                        return inode
-        return self.names.get(name)
 
     def _write(self, record: Write, stamp: int, changes: Changes) -> None:
         file = self.files[record.inode]
@@ -416,12 +425,7 @@ class Image:
         file.synced = stamp
         called: list[NameChange] = []
         if self.model.names == "fsync" and record.kind == "fsync":
-            called = [
-                one
-                for one in self.pending
-                if one.life == self.life
-                and any(inode == record.inode for _, inode in one.changes)
-            ]
+            called = self.entries.of_file(record.inode, self.life)
         if self.model.order == "ordered":
             stamps = [
                 cell.stamps[-1]
@@ -535,7 +539,7 @@ class Image:
         """Make everything up to operation `stamp` durable, everywhere."""
         for file in self.files.values():
             self._settle_file(file, stamp, changes)
-        upto = [one for one in self.pending if one.stamp <= stamp]
+        upto = [one for one in self.entries.pending if one.stamp <= stamp]
         self._settle_names(upto, sync, changes)
         for old in [one for one in self.tally.reach if one <= stamp]:
             del self.tally.reach[old]
@@ -613,20 +617,28 @@ class Image:
     def _rename(
         self, stamp: int, changes: Changes, *entries: tuple[str, int | None]
     ) -> None:
-        directories = frozenset(directory_of(name) for name, _ in entries)
-        self._keys += 1
-        key = self._keys
-        self.pending.append(NameChange(key, stamp, self.life, entries, directories))
+        for name, inode in entries:
+            if inode is not None:
+                changes.names.update(self.entries.found(name))
+        self.entries.change(stamp, self.life, *entries)
+        self._note_names(stamp, changes)
+
+    def _change_folder(
+        self, path: str, to: int | None, stamp: int, changes: Changes
+    ) -> None:
+        # One that goes though nobody spoke of it has been there.
+        found = self.entries.found(path if to is not None else f"{path}/")
+        changes.names.update(found)
+        self.entries.change_folder(stamp, self.life, path, to)
+        self._note_names(stamp, changes)
+
+    def _note_names(self, stamp: int, changes: Changes) -> None:
         if self.model.order == "ordered":
             self.tally.reaches(stamp, 1.0)
-        changes.names.update(name for name, _ in entries)
+        changes.names.update(name for name, _ in self.entries.pending[-1].changes)
 
     def _sync_dir(self, directory: str, sync: int, changes: Changes) -> None:
-        mine = [
-            one
-            for one in self.pending
-            if one.life == self.life and directory in one.directories
-        ]
+        mine = self.entries.of_directory(directory, self.life)
         if not mine:
             return
         if self.model.order == "ordered":
@@ -639,31 +651,10 @@ class Image:
     ) -> None:
         """Make changes of names durable, and those before them if they have to."""
         if self.model.entries == "prefix":
-            newest = called[-1].key
-            called = [one for one in self.pending if one.key <= newest]
+            called = self.entries.upto(called[-1])
         self._settle_names(called, sync, changes)
 
     def _settle_names(
         self, settled: list[NameChange], sync: int, changes: Changes
     ) -> None:
-        lies = self.model.lies
-        place = {one.key: at for at, one in enumerate(self.pending)}
-        for one in settled:
-            if one.life != self.life or one.key in self.kept:
-                continue
-            changes.names.update(name for name, _ in one.changes)
-            need = one.need | {sync}
-            if len(need) <= lies:
-                self.pending[place[one.key]] = replace(one, need=need)
-            else:
-                self.kept[one.key] = True
-        # A durable change goes under the pending ones only when none of these
-        # is older: they would otherwise cover it.
-        while self.pending and self.pending[0].key in self.kept:
-            one = self.pending.pop(0)
-            if self.kept.pop(one.key):
-                for name, inode in one.changes:
-                    if inode is None:
-                        self.names.pop(name, None)
-                    else:
-                        self.names[name] = inode
+        changes.names.update(self.entries.settle(settled, sync, self.life))

@@ -237,9 +237,23 @@ class Life:
         self.nodes[inode] = node
         return inode
 
+    def is_made(self, name: str) -> bool | None:
+        """Whether somebody made a directory of this name; None: nobody spoke of it."""
+        self._watch.names.add(name)
+        return self._names.is_made(name)
+
+    def make_folder(self, name: str) -> None:
+        """Make an empty directory."""
+        self._names.make(name)
+
+    def assume_folder(self, name: str) -> None:
+        """Take a directory that nobody spoke of for one that has been there."""
+        self._watch.names.add(name)
+        self._names.assume(name)
+
     def lookup(self, name: str) -> int | None:
-        """The inode of a name, decided if need be."""
-        if not self._names.is_known(name):
+        """What a name stands for, decided if need be: an inode, DIRECTORY or None."""
+        if not self._names.is_looked_up(name):
             self._watch.names.add(name)
         return self._names.lookup(name)
 

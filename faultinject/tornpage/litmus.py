@@ -10,7 +10,7 @@ have; and these are some that it may not have.
     tear=...|f=A4096|write f 0 B4096; fsync f; fail; |f@0 x?  |AA BB  |AB
 
     A4096       the letter A, 4,096 times
-    write f 0 B12, truncate f 600, create x, unlink x, rename x y
+    write f 0 B12, truncate f 600, create x, unlink x, rename x y, mkdir d, rmdir d
     fsync f, fdatasync f, syncdir x (of the directory that holds x)
     fail        the next sync fails
     f@600       one letter: the byte there; `0` for zero, `#` for garbage,
@@ -88,6 +88,15 @@ names=dirsync   |         |create x; write x 0 X1; fsync x|x@0|- X|
 names=fsync     |         |create x; write x 0 X1; fsync x|x@0|X|-
 names=fsync     |         |create x; write x 0 X1; fdatasync x|x@0|- X|
 names=fsync     |f=A1     |create x; rename f g; fsync x|x? f? g?|++- +-+|-+- --+
+names=dirsync   |         |mkdir d; create d/x; fsync d/x|d? d/x?|-- +- ++|-+
+entries=prefix  |         |mkdir d; create d/x; syncdir d/x|d? d/x?|++|-- +- -+
+entries=free    |         |mkdir d; create d/x; syncdir d/x|d? d/x?|-- ++|+- -+
+entries=free    |         |mkdir d; create d/x; syncdir d/x; syncdir d|d? d/x?|++|-- +- -+
+names=fsync     |         |mkdir d; create d/x; fsync d/x|d? d/x?|++|-- +- -+
+names=fsync     |         |mkdir d; create d/x; syncdir d/x|d? d/x?|++|-- +- -+
+entries=prefix  |         |mkdir d; create d/x; create y|d? d/x? y?|--- +-- ++- +++|--+ -++ -+-
+entries=free    |         |mkdir d; create d/x; create y|d? d/x? y?|--- +-- ++- +++ --+ +-+|-++ -+-
+entries=free    |d/x=X1   |unlink d/x; rmdir d; mkdir d|d? d/x?|++ +- --|-+
 """  # noqa: E501 - a line is a line.
 
 
@@ -152,7 +161,7 @@ class Machine(Protocol):
         ...
 
     def change(self, kind: str, names: Sequence[str]) -> None:
-        """Do "create", "unlink" or "rename"."""
+        """Do "create", "unlink", "rename", "mkdir" or "rmdir"."""
         ...
 
     def fail(self) -> None:
@@ -198,7 +207,8 @@ def look(disk: Disk, probes: Sequence[str]) -> str:
     for probe in probes:
         name, at, offset = probe.partition("@")
         if not at:
-            seen += "+" if disk.exists(name.rstrip("?")) else "-"
+            name = name.rstrip("?")
+            seen += "+" if disk.exists(name) or disk.is_dir(name) else "-"
             continue
         found = None
         if disk.exists(name):
@@ -234,13 +244,11 @@ class OnDisk:
             self._disk.fail_sync = None
 
     def change(self, kind: str, names: Sequence[str]) -> None:
-        """Do "create", "unlink" or "rename"."""
+        """Do "create", "unlink", "rename", "mkdir" or "rmdir"."""
         if kind == "create":
             self._disk.open(names[0], create=True)
-        elif kind == "unlink":
-            self._disk.unlink(names[0])
         else:
-            self._disk.rename(names[0], names[1])
+            getattr(self._disk, kind)(*names)
 
     def fail(self) -> None:
         """Let the next sync fail."""

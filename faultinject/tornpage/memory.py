@@ -67,7 +67,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Memory"]
 
-_READING: Final = frozenset({"ask", "size", "pread", "lookup", "names_in"})
+_READING: Final = frozenset(
+    {"ask", "size", "pread", "lookup", "names_in", "is_made"}
+)
 _ALONE: Final = frozenset({"ask", "size", "create"})
 
 # Bytes of questions and answers that are kept, each counted with its overhead.
@@ -236,6 +238,15 @@ class _Listener:
 
     def rename(self, name: str, inode: int | None) -> Any:
         return self._step(("rename", name, inode))
+
+    def is_made(self, folder: str) -> Any:
+        return self._step(("is_made", folder))
+
+    def make_folder(self, name: str) -> Any:
+        return self._step(("make_folder", name))
+
+    def assume_folder(self, name: str) -> Any:
+        return self._step(("assume_folder", name))
 
     def sync_dir(self, path: str) -> Any:
         return self._step(("sync_dir", path))
@@ -543,6 +554,9 @@ _STEPS: Final[dict[str, Callable[..., Any]]] = {
     "names_in": lambda life, folder: life.names_in(folder),
     "create": lambda life, name: life.create(name),
     "rename": lambda life, name, inode: life.rename(name, inode),
+    "is_made": lambda life, folder: life.is_made(folder),
+    "make_folder": lambda life, name: life.make_folder(name),
+    "assume_folder": lambda life, name: life.assume_folder(name),
     "sync_dir": lambda life, path: life.sync_dir(path),
 }
 

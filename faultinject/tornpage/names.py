@@ -13,10 +13,12 @@ each of them is kept or lost:
                            no:  #1 kept?  yes: 2   no: 1
 
 The newest change is asked for first, and nothing is asked that makes no difference.
+A directory that this life has made is empty: of what is below nothing is asked at all.
 Under `entries=prefix` (and under `order=ordered`, among all operations) the answers
 narrow the crash positions, see `bounds`.
 
-What it is not: it makes no files and gives no inodes (`life`).
+What it is not: it makes no files and gives no inodes (`life`), and looks up one name
+at a time, whatever becomes of the directories above it (`disk`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tornpage.cell import ALWAYS, NEVER
+from tornpage.entries import DIRECTORY, above, is_below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,30 +48,79 @@ class Names:
         bounds: What is still possible; shared with the files of the life.
     """
 
-    __slots__ = ("_bounds", "_chooser", "_image", "_kept", "_known", "_placed")
+    __slots__ = (
+        "_bounds",
+        "_chooser",
+        "_entries",
+        "_in_order",
+        "_kept",
+        "_known",
+        "_mine",
+        "_new",
+        "_placed",
+        "_whole",
+    )
 
     def __init__(self, image: Image, chooser: Chooser, bounds: Bounds) -> None:
-        self._image = image
+        self._entries = image.entries
         self._chooser = chooser
         self._bounds = bounds
         # Names that were looked up or changed in this life.
         self._known: dict[str, int | None] = {}
-        self._kept: dict[int, bool] = dict(image.kept)
+        self._kept: dict[int, bool] = dict(image.entries.kept)
+        # Names that this life gave an entry; directories that it made, and those of
+        # which it knows that they have nothing unknown in them.
+        self._mine: set[str] = set()
+        self._new: set[str] = set()
+        self._whole: set[str] = set()
         model = image.model
-        self._placed = model.entries == "prefix" or model.order == "ordered"
+        self._in_order = model.order == "ordered"
+        self._placed = model.entries == "prefix" or self._in_order
 
-    def is_known(self, name: str) -> bool:
+    def is_looked_up(self, name: str) -> bool:
         """Whether this life has looked it up or changed it."""
         return name in self._known
 
     def set(self, name: str, inode: int | None) -> None:
         """Set what a name stands for; None: nothing."""
         self._known[name] = inode
+        self._mine.add(name)
+        if inode is not None:
+            self._found(name)
+
+    def _found(self, name: str) -> None:
+        """Something is put there: directories nobody made have been there before."""
+        for folder in above(name):
+            if self.is_made(folder) is None:
+                self._mine.add(folder)
+                self._known[folder] = DIRECTORY
+
+    def is_made(self, name: str) -> bool | None:
+        """Whether somebody made a directory of this name.
+
+        Returns:
+            None when the name has no entry and never had one.
+        """
+        if name in self._whole or name in self._entries.made:
+            return True
+        return False if name in self._mine or name in self._entries.known else None
+
+    def make(self, folder: str) -> None:
+        """Make a directory."""
+        self.set(folder, DIRECTORY)
+        self._new.add(folder)
+        self._whole.add(folder)
+
+    def assume(self, folder: str) -> None:
+        """A directory has been there, with nothing in it that nobody spoke of."""
+        self._found(f"{folder}/")
+        self._whole.add(folder)
 
     def lookup(self, name: str) -> int | None:
-        """The inode of a name, decided if need be; None: there is no such file."""
+        """What a name stands for, decided if need be: an inode, DIRECTORY or None."""
         if name not in self._known:
-            self._known[name] = self._on_platter(name)
+            new = self._new and above(name, self._new)
+            self._known[name] = None if new else self._on_platter(name)
         return self._known[name]
 
     def is_pending(self, name: str) -> bool:
@@ -77,14 +129,13 @@ class Names:
 
     def below(self, folder: str) -> tuple[str, ...]:
         """The names below a folder that there may be, sorted."""
-        names = {name for name, inode in self._known.items() if inode is not None}
-        names.update(self._image.names)
-        names.update(path for one in self._image.pending for path, _ in one.changes)
-        return tuple(sorted(one for one in names if one.startswith(folder + "/")))
+        mine = {name for name, inode in self._known.items() if inode is not None}
+        names = {one for one in mine if is_below(one, folder)}
+        return tuple(sorted(names | self._entries.below(folder)))
 
     def kept(self) -> dict[int, bool]:
         """Whether pending changes are on the platter, where that is known, by key."""
-        for change in self._image.pending:
+        for change in self._entries.pending:
             kept = self._is_kept(change)
             if kept is not None:
                 self._kept[change.key] = kept
@@ -92,15 +143,15 @@ class Names:
 
     def _changes_of(self, name: str) -> Iterator[tuple[NameChange, int | None]]:
         """Its pending changes and what it stands for after each, newest first."""
-        for one in reversed(self._image.pending):
+        for one in reversed(self._entries.pending):
             for path, inode in one.changes:
                 if path == name:
                     yield one, inode
 
     def _on_platter(self, name: str) -> int | None:
-        """The inode that the platter has under a name; asks when it must."""
+        """What the platter has under a name; asks when it must."""
         mine = list(self._changes_of(name))
-        settled = self._image.names.get(name)
+        settled = self._entries.settled.get(name)
         for at, (one, inode) in enumerate(mine):
             kept = self._is_kept(one)
             if kept is None:
@@ -140,5 +191,4 @@ class Names:
 
     def _place(self, change: NameChange) -> int:
         """Where it stands among what is cut: all operations, or changes of names."""
-        in_order = self._image.model.order == "ordered"
-        return change.stamp if in_order else change.key
+        return change.stamp if self._in_order else change.key

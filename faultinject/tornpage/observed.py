@@ -46,8 +46,9 @@ class Change:
     """Something that is done to the disk.
 
     Attributes:
-        op: "write", "truncate", "sync", "syncdir", "rename", "unlink", "create".
-        path: The file.
+        op: "write", "truncate", "sync", "syncdir", "rename", "unlink", "create",
+            "mkdir", "rmdir".
+        path: The file or directory.
         offset: First byte that changes; 0 where that means nothing.
         data: What is written.
         size: The new size, for "truncate".
@@ -123,6 +124,18 @@ class ObservedDisk:
         """As `Disk.unlink`."""
         change = self._begin("unlink", path)
         self.disk.unlink(path)
+        self._end(change)
+
+    def mkdir(self, path: str, /) -> None:
+        """As `Disk.mkdir`."""
+        change = self._begin("mkdir", path)
+        self.disk.mkdir(path)
+        self._end(change)
+
+    def rmdir(self, path: str, /) -> None:
+        """As `Disk.rmdir`."""
+        change = self._begin("rmdir", path)
+        self.disk.rmdir(path)
         self._end(change)
 
     def fsync_dir(self, path: str, /) -> None:

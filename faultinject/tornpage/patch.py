@@ -30,10 +30,9 @@ Limits
   which fails with EBADF or ENOENT. A store that takes ENOENT for "nothing there" goes
   on: no operation of it in the story is the sign. Extension modules, subprocesses,
   os.sync and tempfile.NamedTemporaryFile without delete=False are not covered.
-* Directories are only names. One is there when it was made in this block, or when a
-  file is in it. They are never lost in a crash, are found empty or not at all after
-  it, and a file can be created without one. A directory of the disk is synced by
-  os.fsync of its descriptor, which is what makes its entries durable.
+* A directory is synced by os.fsync of its descriptor, which makes its entries durable;
+  itself it is an entry of the one above, and lost with all that is in it as long as
+  that one is not synced. The root was there before. A directory cannot be renamed.
 * There are no times, owners, permissions or links: os.stat has 0 for times.
 * A file that is still open when the block ends belongs to a process that is gone:
   what was in its buffers never reaches the disk.
@@ -245,7 +244,7 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
         real = getattr(posixpath, name)
         yield posixpath, name, _by_path(patch, real, patch.exists)
     yield posixpath, "isfile", _by_path(patch, posixpath.isfile, disk.exists)
-    yield posixpath, "isdir", _by_path(patch, posixpath.isdir, patch.is_dir)
+    yield posixpath, "isdir", _by_path(patch, posixpath.isdir, disk.is_dir)
     # The real one works on directories by descriptor, and never gets that far.
     yield shutil, "rmtree", _by_path(patch, shutil.rmtree, patch.rmtree)
     yield fcntl, "flock", _by_descriptor(patch, fcntl.flock, patch.flock)

@@ -4,7 +4,6 @@ Theory
 ======
 The disk knows names and files; a program of the machine knows more:
 
-    directories     made of the names that the disk may have, and those made here
     descriptors     numbers that no process has, each for an open file with a place
     errors          their numbers and names, as Linux gives them
 
@@ -22,6 +21,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING, Any
 
+from tornpage.entries import above
 from tornpage.patch_files import (
     BLOCK,
     DiskRaw,
@@ -34,7 +34,7 @@ from tornpage.patch_files import (
 from tornpage.patch_folders import Entries, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from tornpage.disk import Disk
 
@@ -71,7 +71,7 @@ class Calls:
         self.alive = True
         self._open: dict[int, OpenFile] = {}
         self._next = _FIRST_DESCRIPTOR
-        self._folders = {root}
+        disk.assume_dir(root)
         # A number for each directory that was asked for one; no file has such a one.
         self._folder_numbers: dict[str, int] = {}
 
@@ -107,60 +107,18 @@ class Calls:
         self._open[number] = opened
         return number
 
-    def is_folder(self, path: str) -> bool:
-        """Whether there is a directory of this name."""
-        if path in self._folders:
-            return True
-        return any(self.disk.exists(one) for one in self._names(path))
-
-    def is_dir(self, path: str) -> bool:
-        """Whether it is a directory and not a file; os.path.isdir."""
-        return not self.disk.exists(path) and self.is_folder(path)
-
-    def _names(self, folder: str) -> list[str]:
-        """Every file below a directory that the disk may have."""
-        return list(self.disk._life.names_in(folder))
-
     def names(self, folder: str) -> dict[str, bool]:
         """The entries of a directory: name, and whether it is a directory."""
-        found: dict[str, bool] = {}
-        for one in self._names(folder):
-            if self.disk.exists(one):
-                head, slash, _ = one[len(folder) + 1 :].partition("/")
-                found[head] = bool(slash) or found.get(head, False)
-        for one in sorted(self._folders):
-            if posixpath.dirname(one) == folder:
-                found[posixpath.basename(one)] = True
-        if not found and not self.is_folder(folder):
-            if self.disk.exists(folder):
-                raise error(errno.ENOTDIR, folder)
-            raise self._missing(folder)
-        return dict(sorted(found.items()))
+        disk = self.disk
+        return {
+            one: disk.is_dir(posixpath.join(folder, one))
+            for one in disk.listdir(folder)
+        }
 
     def _missing(self, path: str, *more: str) -> OSError:
         """The error of a name under which there is nothing."""
-        number = errno.ENOTDIR if self._is_below_a_file(path) else errno.ENOENT
-        return error(number, path, *more)
-
-    def _above(self, path: str) -> Iterator[str]:
-        """The directories of a path, up to the root and without it."""
-        above = posixpath.dirname(path)
-        while above.startswith(f"{self.root}/"):
-            yield above
-            above = posixpath.dirname(above)
-
-    def _is_below_a_file(self, path: str) -> bool:
-        return any(map(self.disk.exists, self._above(path)))
-
-    def _stays(self, path: str) -> None:
-        """The directories of a file that is gone: nobody has removed them."""
-        self._folders.update(self._above(path))
-
-    def _require_file(self, path: str) -> None:
-        if not self.disk.exists(path):
-            if self.is_folder(path):
-                raise error(errno.EISDIR, path)
-            raise self._missing(path)
+        files = any(map(self.disk.exists, above(path)))
+        return error(errno.ENOTDIR if files else errno.ENOENT, path, *more)
 
     def _folder_status(self, path: str) -> os.stat_result:
         numbers = self._folder_numbers
@@ -178,16 +136,14 @@ class Calls:
 
     def stat(self, path: str) -> os.stat_result:
         """os.stat, but for times, owners and permissions."""
-        if not self.disk.exists(path):
-            if self.is_folder(path):
-                return self._folder_status(path)
-            raise self._missing(path)
+        if self.disk.is_dir(path):
+            return self._folder_status(path)
         file = self.disk.open(path, read_only=True)
         return self._status(stat.S_IFREG | 0o600, file.identity()[1], file.size())
 
     def exists(self, path: str) -> bool:
         """os.path.exists."""
-        return self.disk.exists(path) or self.is_folder(path)
+        return self.disk.exists(path) or self.disk.is_dir(path)
 
     def access(self, path: str, mode: int = 0) -> bool:
         """os.access; whatever is there may be used."""
@@ -212,17 +168,15 @@ class Calls:
         del mode
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise UnsupportedCallError(f"{path}: a file without a name (O_TMPFILE)")
-        there = self.disk.exists(path)
-        if not there and self.is_folder(path):
+        if self.disk.is_dir(path):
             if flags & os.O_CREAT and flags & os.O_EXCL:
                 raise error(errno.EEXIST, path)
             if flags & (os.O_ACCMODE | os.O_CREAT | os.O_TRUNC):
                 raise error(errno.EISDIR, path)
             return self._add(OpenFile(None, path, flags))
         if flags & os.O_DIRECTORY:
+            there = self.disk.exists(path)
             raise error(errno.ENOTDIR, path) if there else self._missing(path)
-        if not there and (not flags & os.O_CREAT or self._is_below_a_file(path)):
-            raise self._missing(path)
         file = self.disk.open(
             path,
             # Linux truncates a file that is opened for reading, too.
@@ -236,44 +190,30 @@ class Calls:
 
     def truncate(self, path: str, length: int) -> None:
         """os.truncate."""
-        self._require_file(path)
         self.disk.open(path).ftruncate(length)
 
     def unlink(self, path: str) -> None:
         """os.unlink and os.remove."""
-        self._require_file(path)
         self.disk.unlink(path)
-        self._stays(path)
 
     def rename(self, source: str, target: str) -> None:
         """os.rename and os.replace."""
-        if not self.disk.exists(source) and self.is_folder(source):
+        if self.disk.is_dir(source):
             raise UnsupportedCallError(f"{source}: a directory cannot be renamed")
-        if not self.disk.exists(source):
-            raise self._missing(source, target)
-        if not self.disk.exists(target):
-            if self.is_folder(target):
-                raise error(errno.EISDIR, source, target)
-            if self._is_below_a_file(target):
-                raise error(errno.ENOTDIR, source, target)
-        self.disk.rename(source, target)
-        self._stays(source)
+        try:
+            self.disk.rename(source, target)
+        except OSError as problem:
+            assert problem.errno is not None
+            raise error(problem.errno, source, target) from None
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
         """os.mkdir."""
         del mode
-        if self.exists(path):
-            raise error(errno.EEXIST, path)
-        # What is above the root is the machine's.
-        if path != self.root and not self.is_folder(posixpath.dirname(path)):
-            raise self._missing(path)
-        self._folders.add(path)
+        self.disk.mkdir(path)
 
     def rmdir(self, path: str) -> None:
         """os.rmdir."""
-        if self.names(path):
-            raise error(errno.ENOTEMPTY, path)
-        self._folders.discard(path)
+        self.disk.rmdir(path)
 
     def rmtree(
         self,

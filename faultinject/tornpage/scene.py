@@ -35,7 +35,7 @@ from tornpage.explore import parse_schedule
 from tornpage.failure import LIVE
 from tornpage.model import CrashModel
 from tornpage.timeline import kind_of, line_of
-from tornpage.trace import Create, Mark, Rename, Sync, SyncDir, Truncate, Unlink, Write
+from tornpage.trace import Mark, NamesOnly, Rename, Sync, SyncDir, Truncate, Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -316,9 +316,7 @@ def _covered(trace: Sequence[Record], index: int, end: int) -> bool:
         if isinstance(later, Sync) and isinstance(record, Write | Truncate):
             if later.inode == record.inode and later.result == "ok":
                 return True
-        elif isinstance(later, SyncDir) and isinstance(
-            record, Create | Rename | Unlink
-        ):
+        elif isinstance(later, SyncDir) and isinstance(record, NamesOnly):
             same = _folder(later.path) == _folder(record.path)
             if same and later.result == "ok":
                 return True

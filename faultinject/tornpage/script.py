@@ -21,9 +21,9 @@ Letters are CuttleFS's: one each time a sector (or, without @, any sector of the
 file) is written back by a sync; w it works, x it fails, the last one in upper
 case and for ever. [wx]*[WX]: nothing is left open at the end.
 
-    calls    open rename unlink fsync_dir pread pwrite ftruncate fdatasync fsync
-             size lock; sync (fdatasync or fsync), any (all of these), change
-             (all that change the disk: what a full disk refuses)
+    calls    open rename unlink mkdir rmdir fsync_dir pread pwrite ftruncate
+             fdatasync fsync size lock; sync (fdatasync or fsync), any (all of
+             these), change (all that change the disk: what a full disk refuses)
     effects  an errno's name     the call fails and has done nothing
              short:N             pread, pwrite: only N bytes
              busy                lock: held by somebody else
@@ -55,6 +55,8 @@ CALLS: Final = (
     "open",
     "rename",
     "unlink",
+    "mkdir",
+    "rmdir",
     "fsync_dir",
     "pread",
     "pwrite",
@@ -73,7 +75,7 @@ _SYNCS: Final = frozenset({"fdatasync", "fsync"})
 _GROUPS: Final = {
     "sync": _SYNCS,
     "any": frozenset(CALLS),
-    "change": frozenset(CALLS) - {"pread", "size", "lock", "unlink"},
+    "change": frozenset(CALLS) - {"pread", "size", "lock", "unlink", "rmdir"},
 }
 
 # Effect -> (calls it makes sense for, whether it takes a number).

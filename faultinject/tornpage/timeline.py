@@ -78,8 +78,8 @@ def line_of(subject: Subject, record: Record) -> str:
             return f"{path} to {target}"
         case SyncDir(path=path):
             return f"of {path}"
-        case Create(path=path) | Unlink(path=path) | Sync(path=path):
-            return path
+        case _:
+            return record.path
 
 
 def timeline(subject: Subject, trace: Trace, point: CrashPoint) -> list[str]:
@@ -166,8 +166,8 @@ def _pending(*parts: Iterable[Record]) -> list[int]:
                 data.pop(inode, None)
             case SyncDir(path=path):
                 names.pop(os.path.dirname(path), None)
-            case Create(path=path) | Rename(path=path) | Unlink(path=path):
-                names.setdefault(os.path.dirname(path), []).append(number)
+            case _:
+                names.setdefault(os.path.dirname(record.path), []).append(number)
     return sorted(chain(*names.values(), *data.values()))
 
 

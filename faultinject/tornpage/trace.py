@@ -6,7 +6,8 @@ A trace is the whole input of the crash explorer. Each record is one operation
 that reached the operating system, with its data and with the source line that
 issued it. Reads are not in it: they change nothing.
 
-    Create  Write  Truncate  Sync  SyncDir  Rename  Unlink       operations
+    Create  Write  Truncate  Sync  SyncDir                       operations
+    Rename  Unlink  Mkdir  Rmdir
     Mark                                                         not one
 
 A `Mark` is a remark of the program under test ("transaction 7 acknowledged").
@@ -55,9 +56,12 @@ __all__ = [
     "RECORDS",
     "Create",
     "Mark",
+    "Mkdir",
+    "NamesOnly",
     "Operation",
     "Record",
     "Rename",
+    "Rmdir",
     "Sync",
     "SyncDir",
     "Trace",
@@ -154,6 +158,24 @@ class Unlink:
 
 
 @dataclass(frozen=True, slots=True)
+class Mkdir:
+    """A new empty directory got its name."""
+
+    op: ClassVar[str] = "mkdir"
+    path: str
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rmdir:
+    """The name of an empty directory was removed."""
+
+    op: ClassVar[str] = "rmdir"
+    path: str
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """A remark of the program under test; not an operation.
 
@@ -182,7 +204,10 @@ class Mark:
         raise KeyError(name)
 
 
-Operation = Create | Write | Truncate | Sync | SyncDir | Rename | Unlink
+NamesOnly = Create | Rename | Unlink | Mkdir | Rmdir
+"""Operations that change names and no content."""
+
+Operation = Write | Truncate | Sync | SyncDir | NamesOnly
 Record = Operation | Mark
 
 _RESULTS = {
@@ -192,7 +217,18 @@ _RESULTS = {
 
 RECORDS: Mapping[str, type[Record]] = {
     kind.op: kind
-    for kind in (Create, Write, Truncate, Sync, SyncDir, Rename, Unlink, Mark)
+    for kind in (
+        Create,
+        Write,
+        Truncate,
+        Sync,
+        SyncDir,
+        Rename,
+        Unlink,
+        Mkdir,
+        Rmdir,
+        Mark,
+    )
 }
 """The kinds of records by their `op`."""
 

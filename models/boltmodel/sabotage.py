@@ -191,9 +191,8 @@ def _names_durable(planter: Planter) -> None:
     def sync(original: Call, self: Image, record: Sync, *rest: Any) -> None:
         original(self, record, *rest)
         # As file systems do that nobody has promised it.
-        for one in list(self.names), [c for p in self.pending for c, _ in p.changes]:
-            for name in one:
-                self._sync_dir(name.rpartition("/")[0], *rest)
+        for name in sorted(self.entries.known):
+            self._sync_dir(name.rpartition("/")[0], *rest)
 
     planter.instead(Image, "_sync", sync)
 

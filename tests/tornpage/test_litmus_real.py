@@ -31,8 +31,7 @@ def test_a_real_directory_without_a_crash_shows_an_outcome_of_the_model(
     litmus, script, tmp_path
 ):
     machine = script.RealMachine(str(tmp_path))
-    for name, content in litmus.files:
-        (tmp_path / name).write_bytes(content)
+    script.lay(str(tmp_path), litmus.files)
     allowed = script.expected(litmus, CrashModel())
     assert script.seen(str(tmp_path), litmus.look) in allowed[0]
     for done in perform(litmus.program, machine):

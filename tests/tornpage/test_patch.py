@@ -272,6 +272,7 @@ def test_what_nobody_flushed_before_the_end_never_reaches_the_disk():
 def test_syncs_are_those_that_were_asked_for():
     disk = Disk()
     with patched(disk) as root:
+        os.mkdir(f"{root}/d")
         fd = os.open(f"{root}/d/x", os.O_RDWR | os.O_CREAT)
         os.fsync(fd)
         os.fdatasync(fd)

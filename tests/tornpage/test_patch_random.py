@@ -12,6 +12,7 @@ import io
 import os
 import pathlib
 import random
+import re
 import shutil
 import stat
 import tempfile
@@ -22,10 +23,10 @@ import pytest
 from tornpage.disk import Disk
 from tornpage.patch import patched
 
-# A file can be made in a directory that is not there (a limit that `patch` states), so
-# these are there and stay.
-FOLDERS = ("", "d", "e")
-FILES = ("a", "b", "d/x", "d/y", "e/f")
+# Made at the beginning, and removed and made again on the way. (Directories cannot be
+# renamed, a limit that `patch` states.)
+FOLDERS = ("", "d", "e", "d/g")
+FILES = ("a", "b", "d/x", "d/y", "e/f", "d/g/z")
 MODES = [kind + plus + text for kind in "rwax" for plus in ("", "+") for text in "bt"]
 FLAGS = (
     os.O_CREAT,
@@ -67,8 +68,11 @@ class Calls:
 
     def plain(self, given):
         """Without the root, objects and numbers of descriptors."""
+        if isinstance(given, bytes) and given.startswith(os.fsencode(self.root)):
+            return "bytes", self.plain(os.fsdecode(given))
         if isinstance(given, str | os.PathLike):
-            return os.fspath(given).replace(self.root, "ROOT")
+            text = os.fspath(given).replace(self.root, "ROOT")
+            return re.sub(r"/tmp\w{8}$", "/temporary", text)
         if isinstance(given, list | tuple):
             return [self.plain(one) for one in given]
         if isinstance(given, io.IOBase):
@@ -212,7 +216,9 @@ class Calls:
             *calls(os.path, "exists isfile isdir", path),
             *calls(os, "unlink remove", path),
             *calls(os, "listdir rmdir", file),
-            *calls(os, "mkdir makedirs", folder),
+            *calls(os, "mkdir makedirs rmdir", folder),
+            *calls(os, "makedirs", folder),
+            (f"remove {folder}", lambda: shutil.rmtree(folder)),
             *calls(os, "rename replace", file, other),
             *calls(shutil, "move copyfile copy copy2", file, other),
             *calls(shutil, "rmtree", file),

@@ -61,22 +61,23 @@ def crash_after_crash(explorer, point, lives, recover):
     done = explorer._operations[: point.index]
     if two_names(done, model):
         raise TooManyImages("one file, two names")
-    # Images, and how many syncs have lied for them at least.
+    # Images with the names that there have been, and how many syncs have lied for
+    # them at least.
     level = {}
     _add(level, platters(explorer._files, model, done), 0, _FIRST)
     for run, ended in lives:
         if len(level) > _ALTOGETHER:
             raise TooManyImages("too many images for a small case")
         before, level = level, {}
-        for image, lied in before.items():
-            disk = Disk(dict(image), model)
+        for (image, known), lied in before.items():
+            disk = Disk(dict(image), model, known)
             run(disk)
             done = disk.trace.operations()[:ended]
             if two_names(done, model):
                 raise TooManyImages("one file, two names")
-            left = model.lies - lied
-            _add(level, platters(dict(image), model, done, left), lied, _LATER)
-    every = {recover(Disk(dict(image), model)) for image in level}
+            found = platters(dict(image), model, done, model.lies - lied, known)
+            _add(level, found, lied, _LATER)
+    every = {recover(Disk(dict(image), model, known)) for image, known in level}
 
     reached = set()
     chooser = Enumerator()
@@ -94,7 +95,7 @@ def crash_after_crash(explorer, point, lives, recover):
 def _add(level, every, lied, limit):
     for lies, platter in every:
         for one in platter.images(limit):
-            key = tuple(sorted(one.items()))
+            key = tuple(sorted(one.items())), platter.known
             level[key] = min(lied + lies, level.get(key, 1 << 30))
 
 
