@@ -383,7 +383,11 @@ def _catch(unit: Catch) -> Planted:
                 known, reason=f"{hunt.programs} programs broke no promise with it"
             )
         told_as, _ = report(
-            hunt.plan.origin(), *found, seed=hunt.seed, shrink=unit.shrink
+            hunt.plan.origin(),
+            *found,
+            seed=hunt.seed,
+            shrink=unit.shrink,
+            reason=unit.shrink,
         )
     return replace(
         known,

@@ -330,14 +330,13 @@ class Disk:
 
     def _gap(self, path: str) -> str | None:
         """The first directory of a name that is not there, if one is not."""
-        life = self._life
-        in_made = False
+        outer = ""
         for folder in above(path):
-            made = life.is_made(folder)
-            there = not in_made if made is None else life.lookup(folder) == DIRECTORY
-            if not there:
+            found = self._life.folder(folder)
+            # In a directory that was made there is nothing that nobody spoke of.
+            if not found or (found == "unknown" and outer == "made"):
                 return folder
-            in_made = in_made or bool(made)
+            outer = "made" if outer == "made" else found
         return None
 
     def _require_folder(self, path: str) -> None:

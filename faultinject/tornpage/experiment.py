@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from tornpage.beginnings import Beginnings
 from tornpage.choices import ReplayError, format_label
 from tornpage.disk import Disk
+from tornpage.explain import explain
 from tornpage.explore import CrashPoint, Explorer, Reached
 from tornpage.memory import Memory
 from tornpage.subject import Violation
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from tornpage.explore import Closure
     from tornpage.model import CrashModel
     from tornpage.subject import Subject
-    from tornpage.trace import Operation
+    from tornpage.trace import Mark, Operation
 
 __all__ = ["Experiment", "Finding", "Raised", "beginnings_of", "outcome_lines"]
 
@@ -197,7 +198,7 @@ class Experiment:
         self.subject = subject
         self.program = program
         self._model = model
-        files = subject.prepare(program)
+        files = self._files = subject.prepare(program)
         self._parts = None if beginnings is None else beginnings.memory.parts
         self.disk = self._new_disk(files)
         self.explorer: Explorer | None = None
@@ -286,13 +287,16 @@ class Experiment:
         key = (outcome, self.explorer.marks_before(point))
         known = self._judged.get(key)
         if known is None:
-            if isinstance(outcome, Raised):
-                known = (outcome.violation(RECOVERY_RETURNS, "Recovery"),)
-            else:
-                marks = self.explorer.marks(point)
-                known = tuple(self.subject.judge(self.history, marks, outcome))
+            known = self._violations(self.explorer.marks(point), outcome)
             self._judged[key] = known
         return known
+
+    def _violations(
+        self, marks: Sequence[Mark], outcome: Hashable
+    ) -> tuple[Violation, ...]:
+        if isinstance(outcome, Raised):
+            return (outcome.violation(RECOVERY_RETURNS, "Recovery"),)
+        return tuple(self.subject.judge(self.history, marks, outcome))
 
     def sweep(
         self,
@@ -342,6 +346,30 @@ class Experiment:
     def first(self, wanted: str) -> Finding | None:
         """The finding of this property at the earliest crash point, or None."""
         return next(self.sweep(wanted=wanted), None)
+
+    def reason(self, finding: Finding) -> str:
+        """The order that is missing, as a clause; "" when none was found.
+
+        It costs up to a thousand recoveries, see `tornpage.explain`.
+        """
+        if finding.point is None:
+            return ""
+        promise = finding.violation.property
+
+        def broken(marks: Sequence[Mark], outcome: Hashable) -> list[Violation]:
+            found = self._violations(marks, outcome)
+            return [one for one in found if one.property == promise]
+
+        found = explain(
+            self._files,
+            self.disk.trace,
+            partial(_recovered, self.subject),
+            broken,
+            finding.point,
+            model=self._model,
+            locate=self.subject.locate,
+        )
+        return found.sentence if found is not None else ""
 
     def replay(self, point: CrashPoint, tape: Tape, wanted: str) -> Finding | None:
         """What this crash and this tape break of this property, or None.

@@ -35,7 +35,8 @@ from typing import TYPE_CHECKING, Final
 
 from tornpage.disk import Disk
 from tornpage.entries import DIRECTORY, above, is_below
-from tornpage.model import SECTOR
+from tornpage.image import Image
+from tornpage.model import SECTOR, CrashModel
 from tornpage.timeline import kind_of
 from tornpage.trace import (
     Create,
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Seq
 
     from tornpage.corruption import Span
-    from tornpage.model import CrashModel
     from tornpage.schedule import CrashPoint
     from tornpage.subject import Violation
     from tornpage.trace import Operation, Record
@@ -123,6 +123,7 @@ def explain(
     *,
     model: CrashModel | None = None,
     locate: Callable[[str, int, bytes], str] | None = None,
+    limit: int = 1_000,
 ) -> Cause | None:
     """The simplest reason why a crash at this point breaks a promise.
 
@@ -132,18 +133,23 @@ def explain(
         recover: Reopens what a crash left.
         judge: The promises that an outcome breaks, given the marks before.
         point: A crash point that was found to be violated.
-        model: Given to the rebuilt disks; it decides nothing here.
+        model: What may be lost at that point, and what the rebuilt disks are of.
         locate: What bytes of a file are, for the sentence; see `Subject.locate`.
+        limit: Most disks to rebuild and recover.
 
     Returns:
-        None when no single lost or torn operation explains it.
+        None when no single lost or torn operation explains it, or none was found on
+        so many disks.
     """
-    search = _Search(files, list(trace), recover, judge, model)
+    search = _Search(files, list(trace), recover, judge, model, limit)
     upto = point.index
     if point.inside and not isinstance(search.operations[upto], Sync | SyncDir):
         upto += 1
-    early = search.early_one(upto)
-    found = early or search.lost_one(upto) or search.torn_one(upto)
+    try:
+        early = search.early_one(upto)
+        found = early or search.lost_one(upto) or search.torn_one(upto)
+    except _EnoughError:
+        return None
     if found is None:
         return None
     lost, kept, kept_index, torn, violation = found
@@ -201,6 +207,10 @@ _Torn = tuple[int, int]
 _Found = tuple[int, "Operation | Mark | None", int, "_Torn | None", "Violation"]
 
 
+class _EnoughError(Exception):
+    """As many disks were tried as was allowed."""
+
+
 class _Search:
     """Rebuilds disks without one operation and judges what recovery shows."""
 
@@ -211,11 +221,13 @@ class _Search:
         recover: Callable[[Disk], Hashable],
         judge: Callable[[tuple[Mark, ...], Hashable], Seq[Violation]],
         model: CrashModel | None,
+        limit: int,
     ) -> None:
+        self._left = limit
         self._files = files
         self._recover = recover
         self._judge = judge
-        self._model = model
+        self._model = model if model is not None else CrashModel()
         self.operations: list[Operation] = []
         self._marks: list[Mark] = []
         # How many marks come before each operation, and before the end.
@@ -238,9 +250,7 @@ class _Search:
 
     def lost_one(self, upto: int) -> _Found | None:
         """An operation that is lost, and the first thing that makes it matter."""
-        for lost in range(upto):
-            if not self._pending(lost, upto):
-                continue
+        for lost in self._pending(upto):
             for end in range(lost + 1, upto + 1):
                 broken = self._broken(end, lost, None, self._before[end])
                 if broken is None:
@@ -251,9 +261,9 @@ class _Search:
 
     def torn_one(self, upto: int) -> _Found | None:
         """A write that arrives in part."""
-        for lost in range(upto):
+        for lost in self._pending(upto):
             record = self.operations[lost]
-            if not isinstance(record, Write) or not self._pending(lost, upto):
+            if not isinstance(record, Write):
                 continue
             for torn in _cuts(record):
                 broken = self._broken(upto, lost, torn, self._before[upto])
@@ -279,32 +289,34 @@ class _Search:
         self, end: int, lost: int | None, torn: _Torn | None, marks: int
     ) -> Violation | None:
         """What breaks when the first `end` operations arrived, but not `lost`."""
+        if not self._left:
+            raise _EnoughError
+        self._left -= 1
         outcome = self._recover(self._disk(self.operations[:end], lost, torn))
         found = self._judge(tuple(self._marks[:marks]), outcome)
         return found[0] if found else None
 
-    def _disk(
-        self, done: Seq[Operation], lost: int | None, torn: _Torn | None
-    ) -> Disk:
+    def _disk(self, done: Seq[Operation], lost: int | None, torn: _Torn | None) -> Disk:
         given = {one for one in self._files if one.endswith("/")}
         made = {f"{one.path}/" for one in done if isinstance(one, Mkdir)}
         contents = _replay(self._files, done, lost, torn)
         return Disk(contents, self._model, known=given | made)
 
-    def _pending(self, lost: int, upto: int) -> bool:
-        """Whether nothing before `upto` has made the operation durable."""
-        record = self.operations[lost]
-        if isinstance(record, Sync | SyncDir):
-            return False
-        names = isinstance(record, NamesOnly)
-        for later in self.operations[lost + 1 : upto]:
-            if later.op == "syncdir" and names:
-                return False
-            if isinstance(later, Sync) and not names:
-                assert isinstance(record, Write | Truncate)
-                if later.inode == record.inode and later.result == "ok":
-                    return False
-        return True
+    def _pending(self, upto: int) -> list[int]:
+        """The operations before `upto` that may be lost, whole or in part."""
+        image = Image(self._files, self._model)
+        for record in self.operations[:upto]:
+            image.apply(record)
+        # An image's stamps count operations, as we do.
+        stamps = {
+            one.stamp
+            for one in image.entries.pending
+            if one.key not in image.entries.kept
+        }
+        for file in image.files.values():
+            stamps.update(one.stamp for one in file.sizes)
+            stamps.update(one for cell in file.dirty.values() for one in cell.stamps)
+        return sorted(one for one in stamps if one >= 0)
 
 
 def _replay(

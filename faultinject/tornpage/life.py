@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornpage.bounds import Bounds
 from tornpage.cell import ALWAYS, NEVER
+from tornpage.entries import DIRECTORY
 from tornpage.file_image import FileImage
 from tornpage.names import Names
 from tornpage.node import Node
@@ -237,10 +238,18 @@ class Life:
         self.nodes[inode] = node
         return inode
 
-    def is_made(self, name: str) -> bool | None:
-        """Whether somebody made a directory of this name; None: nobody spoke of it."""
+    def folder(self, name: str) -> str:
+        """What there is of a directory: "made", "found", "unknown" or "" for nothing.
+
+        Found is one that nobody made; of an unknown one nobody has spoken.
+        """
         self._watch.names.add(name)
-        return self._names.is_made(name)
+        made = self._names.is_made(name)
+        if made is None:
+            return "unknown"
+        if self._names.lookup(name) != DIRECTORY:
+            return ""
+        return "made" if made else "found"
 
     def make_folder(self, name: str) -> None:
         """Make an empty directory."""

@@ -67,9 +67,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Memory"]
 
-_READING: Final = frozenset(
-    {"ask", "size", "pread", "lookup", "names_in", "is_made"}
-)
+_READING: Final = frozenset({"ask", "size", "pread", "lookup", "names_in", "folder"})
+_NAMING: Final = frozenset({"lookup", "folder"})
 _ALONE: Final = frozenset({"ask", "size", "create"})
 
 # Bytes of questions and answers that are kept, each counted with its overhead.
@@ -140,9 +139,7 @@ class _Record:
             return self.pread(self._life.nodes[question[1]], *question[2:])
         life, step = self._life, question[0]
         # A file that is made has the next number, and that is another one later.
-        pending = step == "create" or (
-            step == "lookup" and life.is_pending(question[1])
-        )
+        pending = step == "create" or (step in _NAMING and life.is_pending(question[1]))
         alone = pending or step in _ALONE
         if alone:
             self._split()
@@ -239,8 +236,8 @@ class _Listener:
     def rename(self, name: str, inode: int | None) -> Any:
         return self._step(("rename", name, inode))
 
-    def is_made(self, folder: str) -> Any:
-        return self._step(("is_made", folder))
+    def folder(self, name: str) -> Any:
+        return self._step(("folder", name))
 
     def make_folder(self, name: str) -> Any:
         return self._step(("make_folder", name))
@@ -554,7 +551,7 @@ _STEPS: Final[dict[str, Callable[..., Any]]] = {
     "names_in": lambda life, folder: life.names_in(folder),
     "create": lambda life, name: life.create(name),
     "rename": lambda life, name, inode: life.rename(name, inode),
-    "is_made": lambda life, folder: life.is_made(folder),
+    "folder": lambda life, name: life.folder(name),
     "make_folder": lambda life, name: life.make_folder(name),
     "assume_folder": lambda life, name: life.assume_folder(name),
     "sync_dir": lambda life, path: life.sync_dir(path),

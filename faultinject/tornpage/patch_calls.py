@@ -203,8 +203,7 @@ class Calls:
         try:
             self.disk.rename(source, target)
         except OSError as problem:
-            assert problem.errno is not None
-            raise error(problem.errno, source, target) from None
+            raise error(problem.errno or 0, source, target) from None
 
     def mkdir(self, path: str, mode: int = 0o777) -> None:
         """os.mkdir."""

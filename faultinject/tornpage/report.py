@@ -77,6 +77,7 @@ def report(
     *,
     seed: int | None,
     shrink: bool = True,
+    reason: bool = True,
 ) -> tuple[ReportedViolation, bool]:
     """Shrink a finding and tell its story.
 
@@ -86,7 +87,9 @@ def report(
         finding: A broken promise.
         seed: Seed of the program, for the report; None when it has none.
         shrink: Whether to look for something smaller; without it the story is of
-            the finding as it is, and costs no execution.
+            the finding as it is.
+        reason: Whether to look for the order that is missing; without either no
+            recovery runs.
 
     Returns:
         The report, and whether Ctrl-C cut the shrinking short; the story is then
@@ -121,7 +124,7 @@ def report(
         found_size=len(original),
         shrunk_size=len(subject.describe(smaller.program)),
         shrinking=how,
-        story=_told(smaller, small, command),
+        story=_told(smaller, small, command, reason=reason),
         replay=command,
         failure=failure,
         cause=cause_of(smaller.operations, small),
@@ -215,7 +218,9 @@ def _command(failure: Failure, database: str | None) -> str:
     return shlex.join(words)
 
 
-def _told(experiment: Experiment, finding: Finding, command: str) -> str:
+def _told(
+    experiment: Experiment, finding: Finding, command: str, *, reason: bool = True
+) -> str:
     subject = experiment.subject
     reached = finding.reached
     chapter = Chapter(
@@ -224,6 +229,7 @@ def _told(experiment: Experiment, finding: Finding, command: str) -> str:
         trace=experiment.disk.trace,
         point=finding.point,
         choices=reached.choices if reached else (),
+        reason=experiment.reason(finding) if reason else "",
         outcome=outcome_lines(subject, reached.outcome) if reached else (),
         replay=command,
     )

@@ -35,7 +35,7 @@ from tornpage.explore import parse_schedule
 from tornpage.failure import LIVE
 from tornpage.model import CrashModel
 from tornpage.timeline import kind_of, line_of
-from tornpage.trace import Mark, NamesOnly, Rename, Sync, SyncDir, Truncate, Write
+from tornpage.trace import Mark, NamesOnly, Sync, SyncDir, Truncate, Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

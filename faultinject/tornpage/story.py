@@ -4,6 +4,7 @@
     Program                                          the least that does it
     Disk                                             what it did to the disk
     An honest disk everywhere except                 what the crash left
+    In short                                         the order that is missing
     Recovery                                         promised beside found
     Replay                                           one command
 
@@ -50,6 +51,7 @@ class Chapter:
         trace: What the program did to the disk.
         point: Where it crashed; None when no crash was needed.
         choices: What the crashed disk chose.
+        reason: The order that is missing, as a clause, or "".
         outcome: What recovery saw, in lines.
         replay: The replay command.
     """
@@ -59,6 +61,7 @@ class Chapter:
     trace: Trace
     point: CrashPoint | None
     choices: Sequence[Choice]
+    reason: str
     outcome: Sequence[str]
     replay: str
 
@@ -73,6 +76,7 @@ def tell(subject: Subject, chapter: Chapter) -> str:
         *_numbered(chapter.program),
         "",
         *_what_the_disk_did(subject, chapter),
+        *_in_short(chapter),
         *_what_was_found(chapter),
         "Replay",
     ]
@@ -93,6 +97,12 @@ def _what_the_disk_did(subject: Subject, chapter: Chapter) -> list[str]:
         for line in rest:
             lines += _wrapped(line, indent="     ")
     return [*lines, ""]
+
+
+def _in_short(chapter: Chapter) -> list[str]:
+    if not chapter.reason:
+        return []
+    return [*_wrapped(f"In short: {chapter.reason}.", hang="  "), ""]
 
 
 def _what_was_found(chapter: Chapter) -> list[str]:

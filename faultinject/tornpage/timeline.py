@@ -21,13 +21,11 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from tornpage.trace import (
-    Create,
     Mark,
     Rename,
     Sync,
     SyncDir,
     Truncate,
-    Unlink,
     Write,
 )
 

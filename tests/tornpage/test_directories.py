@@ -7,15 +7,19 @@ them and make them again, are compared with brute force (`test_several_crashes`)
 import contextlib
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from explorer_cases import differences, drawn_models
 from test_several_crashes import compare, crash_after_crash
 
-from tornpage.choices import Enumerator
+from tornpage.brute import TooManyImages
 from tornpage.disk import Disk
-from tornpage.explore import CrashPoint, Explorer
+from tornpage.entries import Entries, above
+from tornpage.explore import Explorer
+from tornpage.life import Life
 from tornpage.model import CrashModel
+from tornpage.names import Names
 
 FOLDERS = ("d", "d/e")
 FILES = ("c", "d/a", "d/e/b", "d/b")
@@ -33,11 +37,24 @@ MODELS = [
 DRAWN = drawn_models(2, 60)
 
 
+def make_anew(disk, folder):
+    """Empty a directory, remove it and make it again."""
+    if disk.is_dir(folder):
+        for name in disk.listdir(folder):
+            (disk.rmdir if disk.is_dir(f"{folder}/{name}") else disk.unlink)(
+                f"{folder}/{name}"
+            )
+        disk.rmdir(folder)
+    disk.mkdir(folder)
+
+
 def step(disk, draw, number):
     """One thing that a program does with directories and files in them."""
     what, name, folder = draw.random(), draw.choice(FILES), draw.choice(FOLDERS)
-    if what < 0.25:
+    if what < 0.15:
         disk.mkdir(folder)
+    elif what < 0.27:
+        make_anew(disk, folder)
     elif what < 0.33:
         disk.rmdir(folder)
     elif what < 0.6:
@@ -93,6 +110,11 @@ def random_look(seed):
                     seen.append(disk.is_dir(folder))
                 elif what < 0.75:
                     seen.append(tuple(disk.listdir(folder)))
+                elif what < 0.85:
+                    folder = draw.choice(FOLDERS)
+                    if not disk.is_dir(folder):
+                        disk.mkdir(folder)
+                        seen.append(tuple(disk.listdir(folder)))
                 elif disk.model.rename == "atomic":
                     step(disk, draw, 50 + number)
             except OSError as error:
@@ -139,3 +161,94 @@ def test_what_is_known_of_directories_holds_from_point_to_point(models, seed):
 def test_directories_are_lost_as_brute_force_loses_them(models, crashes, seed):
     seeds = range(seed * 60, (seed + 1) * 60)
     assert compare(seeds, models, lambda one: case(one, models, crashes)) > 5
+
+
+def keeps_files_of_a_lost_directory(patch):
+    patch.setattr(Disk, "_gap", lambda self, path: None)
+
+
+def fills_a_new_directory_with_what_was_in_the_old(patch):
+    right = Entries.change_folder
+
+    def change(self, stamp, life, name, to):
+        right(self, stamp, life, name, to)
+        self.pending[-1] = replace(self.pending[-1], changes=((name, to),))
+
+    patch.setattr(Entries, "change_folder", change)
+
+
+def looks_into_a_directory_that_this_life_made(patch):
+    right = Names.make
+
+    def make(self, folder):
+        right(self, folder)
+        self._new.clear()
+
+    patch.setattr(Names, "make", make)
+
+
+def makes_a_directory_durable_with_its_entries(patch):
+    right = Entries.of_directory
+
+    def of_directory(self, directory, life):
+        mine = right(self, directory, life)
+        return self._with_the_way(mine, [f"{directory}/"], life)
+
+    patch.setattr(Entries, "of_directory", of_directory)
+
+
+def syncs_a_file_without_the_way_to_it(patch):
+    patch.setattr(Entries, "_with_the_way", lambda self, mine, names, life: mine)
+
+
+def loses_directories_that_nobody_made(patch):
+    def found(self, name):
+        new = [one for one in above(name) if one not in self.known]
+        self.known.update(new)
+        return new
+
+    patch.setattr(Entries, "found", found)
+
+
+def takes_any_directory_for_one_that_was_there(patch):
+    right = Names.is_made
+    patch.setattr(
+        Names, "is_made", lambda self, name: right(self, name) is not None and None
+    )
+
+
+def forgets_that_directories_were_asked_for(patch):
+    right = Life.folder
+
+    def folder(self, name):
+        found = right(self, name)
+        self._watch.names.difference_update(FOLDERS)
+        return found
+
+    patch.setattr(Life, "folder", folder)
+
+
+FAULTS = [
+    keeps_files_of_a_lost_directory,
+    fills_a_new_directory_with_what_was_in_the_old,
+    looks_into_a_directory_that_this_life_made,
+    makes_a_directory_durable_with_its_entries,
+    syncs_a_file_without_the_way_to_it,
+    loses_directories_that_nobody_made,
+    takes_any_directory_for_one_that_was_there,
+    forgets_that_directories_were_asked_for,
+]
+
+
+@pytest.mark.parametrize("plant", FAULTS)
+def test_brute_force_notices_an_explorer_that(plant, monkeypatch):
+    plant(monkeypatch)
+    for seed in range(400):
+        model = MODELS[seed % len(MODELS)]
+        with contextlib.suppress(TooManyImages):
+            if seed % 4 == 0 and differences(first_life(seed, model, 9), 200)[0]:
+                return
+            reached, every = case(seed, MODELS, 2)
+            if reached != every:
+                return
+    pytest.fail("no case told the faulty explorer from brute force")

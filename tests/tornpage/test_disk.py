@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from tornpage.choices import Replay
 from tornpage.disk import Disk
 from tornpage.model import CrashModel
 
@@ -68,6 +69,98 @@ def test_rename_replaces_and_an_open_file_keeps_its_content():
     disk.unlink("b")
     assert not disk.exists("b")
     assert old.identity() != disk.open("b", create=True).identity()
+
+
+def test_directories_fail_as_the_real_ones_do():
+    disk = Disk({"a": b"1", "d/x": b"2"})
+    disk.mkdir("e")
+    with failing(errno.EEXIST):
+        disk.mkdir("e")
+    with failing(errno.EEXIST):
+        disk.mkdir("a")
+    with failing(errno.EEXIST):
+        disk.mkdir(".")
+    with failing(errno.ENOENT):
+        disk.mkdir("e/f/g")
+    with failing(errno.ENOENT):
+        disk.open("e/f/g", create=True)
+    with failing(errno.ENOTDIR):
+        disk.open("a/x", create=True)
+    with failing(errno.EISDIR):
+        disk.open("e", create=True)
+    with failing(errno.EISDIR):
+        disk.unlink("d")
+    with failing(errno.EISDIR):
+        disk.rename("a", "d")
+    with failing(errno.ENOENT):
+        disk.rename("a", "e/f/g")
+    with failing(errno.ENOTEMPTY):
+        disk.rmdir("d")
+    with failing(errno.ENOTDIR):
+        disk.rmdir("a")
+    with failing(errno.ENOENT):
+        disk.rmdir("g")
+    with failing(errno.EBUSY):
+        disk.rmdir(".")
+    with failing(errno.ENOTDIR):
+        disk.listdir("a")
+    with failing(errno.ENOENT):
+        disk.listdir("g")
+    with pytest.raises(NotImplementedError, match="d: a directory cannot be renamed"):
+        disk.rename("d", "g")
+    assert disk.listdir(".") == ["a", "d", "e"]
+    assert [disk.is_dir(name) for name in ("a", "d", "e", "g")] == [0, 1, 1, 0]
+    disk.unlink("d/x")
+    disk.rmdir("d")
+    assert disk.listdir(".") == ["a", "e"]
+    with failing(errno.ENOENT):
+        disk.open("d/y", create=True)
+
+
+def test_a_directory_that_nobody_made_has_been_there():
+    disk = Disk()
+    assert not disk.is_dir("d")
+    disk.open("d/e/x", create=True).fsync()
+    assert disk.listdir("d") == ["e"]
+    disk.fsync_dir("d/e/x")
+    after = disk.crash(Replay([]))
+    assert after.exists("d/e/x")
+    with failing(errno.EEXIST):
+        after.mkdir("d/e")
+
+
+def test_a_directory_that_was_made_is_lost_with_what_is_in_it():
+    disk = Disk({"given/": b""}, CrashModel(entries="free"))
+    disk.mkdir("d")
+    file = disk.open("d/x", create=True)
+    file.pwritev([b"1"], 0)
+    file.fsync()
+    disk.fsync_dir("d/x")
+    after = disk.crash(Replay([1]))
+    assert not after.exists("d/x")
+    assert after.listdir(".") == ["given"]
+    with failing(errno.ENOENT):
+        after.open("d/x", create=True)
+    after.mkdir("d")
+    assert after.listdir("d") == []
+    # As is the sync of the directory that it is in what makes it durable.
+    disk.fsync_dir("d")
+    assert disk.crash(Replay([])).exists("d/x")
+
+
+def test_a_directory_that_is_assumed_has_nothing_unknown_in_it():
+    disk = Disk({"d/x": b"1"})
+    disk.assume_dir("d")
+    disk.assume_dir("e")
+    for name in ("d/f/x", "e/f/x"):
+        with failing(errno.ENOENT):
+            disk.open(name, create=True)
+    assert [disk.listdir(name) for name in ("d", "e")] == [["x"], []]
+    disk.rmdir("e")
+    disk.assume_dir("e")
+    assert not disk.is_dir("e")
+    assert [one.op for one in disk.trace] == ["rmdir"]
+    assert disk.crash(Replay([1])).is_dir("e")
 
 
 def test_a_closed_file_is_a_bad_descriptor():

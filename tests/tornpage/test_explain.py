@@ -1,9 +1,12 @@
 """Explanations: the one order that is missing, by source line, and nothing else."""
 
+import pytest
+
 from tornpage.corruption import Span
 from tornpage.disk import Disk
 from tornpage.explain import changes, explain, strip
-from tornpage.explore import Explorer
+from tornpage.explore import CrashPoint, Explorer
+from tornpage.model import CrashModel
 from tornpage.subject import Violation
 
 START = {"/db": b"old." * 256 + b"A" * 512}
@@ -188,3 +191,51 @@ def test_changes_are_told_by_the_names_of_fields():
     assert str(found[0]) == "txid at 4: 7 -> 6"
     assert found[1].found == b"x" * 20 + bytes(12)
     assert not list(changes(good, good, spans))
+
+
+def under_a_new_name(disk, directory=""):
+    file = disk.open(f"{directory}new", create=True)
+    file.pwritev([b"1"], 0)
+    file.fsync()
+    disk.rename(f"{directory}new", f"{directory}now")
+
+
+def cause_of_a_loss(disk, name, model=None):
+    """What explains that after a crash at the end there is no such file."""
+    disk.mark("acked")
+    return explain(
+        {},
+        disk.trace,
+        lambda crashed: crashed.exists(name),
+        lambda marks, found: [Violation("P", "lost")] if marks and not found else [],
+        CrashPoint(len(disk.trace.operations())),
+        model=model,
+    )
+
+
+def test_a_file_whose_first_name_is_lost_can_have_been_renamed():
+    """It was a KeyError: the rename did not find the name that it replaces."""
+    disk = Disk()
+    under_a_new_name(disk)
+    found = cause_of_a_loss(disk, "now")
+    assert found.lost.op == "rename"
+    assert found.sentence.endswith("must be durable before the promise acked")
+
+
+def test_a_directory_that_no_sync_covers_is_what_is_missing():
+    disk = Disk()
+    disk.mkdir("d")
+    disk.open("d/x", create=True)
+    found = cause_of_a_loss(disk, "d/x")
+    assert found.lost.op == "mkdir"
+
+
+@pytest.mark.parametrize("entries", ["prefix", "free"])
+def test_what_is_synced_with_other_names_depends_on_the_model(entries):
+    """`entries=free` orders nothing: the sync of d is none of the directory of d."""
+    disk = Disk()
+    disk.mkdir("d")
+    under_a_new_name(disk, "d/")
+    disk.fsync_dir("d/now")
+    found = cause_of_a_loss(disk, "d/now", CrashModel(entries=entries))
+    assert (found and found.lost.op) == {"prefix": None, "free": "mkdir"}[entries]
