@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tornpage.experiment import Finding
     from tornpage.trace import Operation
 
-__all__ = ["cause_of"]
+__all__ = ["cause_of", "lost_by"]
 
 _VARIABLE = re.compile(r"b?'[^']*'|b?\"[^\"]*\"|\b0x[0-9a-f]+\b|\d+")
 _BREAK = re.compile(r"[:;,(]")
@@ -76,24 +76,35 @@ def _beginning(message: str) -> str:
 
 def _lost(operations: Sequence[Operation], choice: Choice) -> Iterator[str]:
     """What a dishonest choice left out, by source line and kind."""
-    kind = str(choice.label[0])
-    stamps: Sequence[int]
-    if kind == "data":
-        cell = choice.label[-1][choice.picked].cell
-        if cell.life:
-            # Stamps of a later life count the operations of recovery itself.
-            yield "a write of recovery"
-            return
-        oldest = min(cell.members[0][:2])
-        stamps = cell.stamps[oldest + 1 :]
-    elif kind == "size":
-        stamps = (choice.label[-1][0].stamp,)
-    elif kind == "name":
-        stamps = (choice.label[2],)
-    else:
-        yield kind
+    stamps = lost_by(choice)
+    if stamps is None:
+        kind = str(choice.label[0])
+        yield "a write of recovery" if kind == "data" else kind
         return
     for stamp in stamps:
         if 0 <= stamp < len(operations):
             operation = operations[stamp]
             yield f"{operation.site} {kind_of(operation)}"
+
+
+def lost_by(choice: Choice) -> Sequence[int] | None:
+    """The operations that a dishonest choice left out, or did not bring wholly.
+
+    Returns:
+        Their places in the trace; None when these are operations of recovery, or it
+        is no choice of what a crash left.
+    """
+    match choice.label[0]:
+        case "data":
+            cell = choice.label[-1][choice.picked].cell
+            # Stamps of a later life count the operations of recovery itself.
+            if cell.life:
+                return None
+            oldest: int = min(cell.members[0][:2])
+            stamps: Sequence[int] = cell.stamps[oldest + 1 :]
+            return stamps
+        case "size":
+            return (choice.label[-1][0].stamp,)
+        case "name":
+            return (choice.label[2],)
+    return None

@@ -24,6 +24,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tornpage.beginnings import Beginnings
+from tornpage.cause import lost_by
 from tornpage.choices import ReplayError, format_label
 from tornpage.disk import Disk
 from tornpage.explain import explain
@@ -352,8 +353,9 @@ class Experiment:
 
         It costs up to a thousand recoveries, see `tornpage.explain`.
         """
-        if finding.point is None:
+        if finding.point is None or finding.reached is None:
             return ""
+        dishonest = [one for one in finding.reached.choices if one.picked]
         promise = finding.violation.property
 
         def broken(marks: Sequence[Mark], outcome: Hashable) -> list[Violation]:
@@ -368,6 +370,7 @@ class Experiment:
             finding.point,
             model=self._model,
             locate=self.subject.locate,
+            suspects=chain.from_iterable(lost_by(one) or () for one in dishonest),
         )
         return found.sentence if found is not None else ""
 

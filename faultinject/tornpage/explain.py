@@ -24,8 +24,8 @@ promise ("acknowledged"), B is that. Two other reasons are asked for, in this or
 
 Each answer is a disk that the crash model has (the default one and weaker ones),
 rebuilt and recovered, so it is a fact and not a guess. There may be others: the
-first A in the order of issue is reported. What it is not: a search for
-violations; it explains one that was found.
+first A in the order of issue is reported, suspects before all. What it is not: a
+search for violations; it explains one that was found.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ def explain(
     *,
     model: CrashModel | None = None,
     locate: Callable[[str, int, bytes], str] | None = None,
+    suspects: Iterable[int] = (),
     limit: int = 1_000,
 ) -> Cause | None:
     """The simplest reason why a crash at this point breaks a promise.
@@ -135,6 +136,7 @@ def explain(
         point: A crash point that was found to be violated.
         model: What may be lost at that point, and what the rebuilt disks are of.
         locate: What bytes of a file are, for the sentence; see `Subject.locate`.
+        suspects: Operations to try before all others, by their place in the run.
         limit: Most disks to rebuild and recover.
 
     Returns:
@@ -142,6 +144,7 @@ def explain(
         so many disks.
     """
     search = _Search(files, list(trace), recover, judge, model, limit)
+    search.suspects = frozenset(suspects)
     upto = point.index
     if point.inside and not isinstance(search.operations[upto], Sync | SyncDir):
         upto += 1
@@ -223,6 +226,7 @@ class _Search:
         model: CrashModel | None,
         limit: int,
     ) -> None:
+        self.suspects: frozenset[int] = frozenset()
         self._left = limit
         self._files = files
         self._recover = recover
@@ -316,7 +320,8 @@ class _Search:
         for file in image.files.values():
             stamps.update(one.stamp for one in file.sizes)
             stamps.update(one for cell in file.dirty.values() for one in cell.stamps)
-        return sorted(one for one in stamps if one >= 0)
+        found = [one for one in stamps if one >= 0]
+        return sorted(found, key=lambda one: (one not in self.suspects, one))
 
 
 def _replay(

@@ -19,6 +19,8 @@ def every_call(disk):
     yield "open", lambda: disk.open("/f")
     yield "rename", lambda: disk.rename("/f", "/g")
     yield "unlink", lambda: disk.unlink("/g")
+    yield "mkdir", lambda: disk.mkdir("/d")
+    yield "rmdir", lambda: disk.rmdir("/d")
     yield "fsync_dir", lambda: disk.fsync_dir("/f")
     yield "pread", lambda: file.pread(4, 0)
     yield "pwrite", lambda: file.pwritev([b"xy"], 0)

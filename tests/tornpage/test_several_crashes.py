@@ -26,6 +26,7 @@ from tornpage.choices import Enumerator
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.image import Image
+from tornpage.life import Life
 from tornpage.trace import Rename
 
 # Images of one crash that brute force builds, of the first one and of later ones, and
@@ -240,6 +241,36 @@ def test_a_sync_changes_nothing_about_sizes_that_an_earlier_crash_left(case):
     reached, every = case()
     assert reached == every
     assert len(every) > 1
+
+
+def any_crashes_after_a_failed_sync():
+    return any_crashes(1926, DRAWN, 0.3, 3)
+
+
+def test_a_failed_sync_that_goes_back_keeps_the_size_that_was_found_out():
+    """It went back to not knowing it, and the size could come without its data."""
+    reached, every = any_crashes_after_a_failed_sync()
+    assert reached == every
+    assert len(every) > 1
+
+
+def forgets_the_size_with_a_failed_sync(patch):
+    right = Life.sync
+
+    def sync(self, node, kind, path):
+        before = node.before
+        done = right(self, node, kind, path)
+        if done[0] == "reverted" and before is not None:
+            node.size = before[1]
+        return done
+
+    patch.setattr(Life, "sync", sync)
+
+
+def test_brute_force_notices_an_explorer_that_forgets_it(monkeypatch):
+    forgets_the_size_with_a_failed_sync(monkeypatch)
+    reached, every = any_crashes_after_a_failed_sync()
+    assert reached > every
 
 
 def takes_sizes_left_for_its_own(patch):
