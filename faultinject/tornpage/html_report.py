@@ -389,6 +389,8 @@ def _scene(scene: Scene, name: str) -> Iterator[str]:
         yield from _changes(scene.changes)
     else:
         yield '<p class="soft">An honest disk everywhere: the crash is enough.</p>'
+    if scene.reason:
+        yield f"<h4>In short</h4><p>{escape(scene.reason)}.</p>"
     if scene.facts:
         yield "<h4>What was promised, what was found</h4>"
         yield '<div class="scroll"><table>'

@@ -138,6 +138,7 @@ class Scene:
         changes: What the disk was dishonest about.
         overtaken: (lost or torn step, later step that arrived) by index: writes
             that reached the platter out of order.
+        reason: The order that is missing, as a clause, or "".
         facts: Rows (field, promised, found).
         saw: What recovery saw, in lines.
         model: The crash model.
@@ -151,6 +152,7 @@ class Scene:
     inside: bool
     changes: tuple[Change, ...]
     overtaken: tuple[tuple[int, int], ...]
+    reason: str
     facts: tuple[tuple[str, str, str], ...]
     saw: tuple[str, ...]
     model: str
@@ -216,6 +218,7 @@ def _unfold(
         inside=inside,
         changes=tuple(_changes(subject, choices)),
         overtaken=tuple(_overtaken(trace, steps)),
+        reason=experiment.reason(finding),
         facts=tuple(finding.violation.facts),
         saw=tuple(outcome_lines(subject, reached.outcome)) if reached else (),
         model=failure.model,

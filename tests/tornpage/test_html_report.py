@@ -173,6 +173,7 @@ def test_the_verdict_comes_first_and_failures_after_what_makes_a_pass_mean_somet
         "See it again",
         "What happened on the disk",
         "An honest disk everywhere except",
+        "In short",
         "What was promised, what was found",
         "Regression test",
         "What was run",
