@@ -44,14 +44,14 @@ links, no permissions, no positions.
 from __future__ import annotations
 
 import errno
-import os
 import posixpath
-import sys
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from tornpage.call_site import site
 from tornpage.choices import Replay
 from tornpage.clock import Clock, ClockCondition
+from tornpage.disk_file import DiskFile, failed
 from tornpage.entries import DIRECTORY, above
 from tornpage.image import Image
 from tornpage.life import Life
@@ -63,51 +63,21 @@ from tornpage.trace import (
     Mkdir,
     Rename,
     Rmdir,
-    Sync,
     SyncDir,
     Trace,
-    Truncate,
     Unlink,
-    Write,
     frozen,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from tornpage.choices import Chooser
     from tornpage.clock import ClockTimer
     from tornpage.life import SyncFault
-    from tornpage.node import Node
     from tornpage.parts import Parts
-    from tornpage.question import View
 
 __all__ = ["Disk", "DiskFile"]
-
-T = TypeVar("T")
-
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-
-
-def _site(plumbing: frozenset[str] = frozenset()) -> str:
-    """The innermost line outside this package and outside the plumbing."""
-    frame = innermost = sys._getframe(2)
-    while True:
-        place = frame.f_code.co_filename
-        name = place.rpartition(os.sep)[2]
-        if not place.startswith(_HERE):
-            if name not in plumbing:
-                return f"{name}:{frame.f_lineno}"
-            if innermost.f_code.co_filename.startswith(_HERE):
-                innermost = frame
-        if frame.f_back is None:
-            name = innermost.f_code.co_filename.rpartition(os.sep)[2]
-            return f"{name}:{innermost.f_lineno}"
-        frame = frame.f_back
-
-
-def _error(number: int, path: str) -> OSError:
-    return OSError(number, os.strerror(number), path)
 
 
 class Disk:
@@ -209,11 +179,11 @@ class Disk:
             self._require_folder(path)
             self._writable(path)
             inode = life.create(path)
-            self.trace.data.append(Create(path, inode, _site(self.trace.plumbing)))
+            self.trace.data.append(Create(path, inode, site(self.trace.plumbing)))
         elif create and exclusive:
-            raise _error(errno.EEXIST, path)
+            raise failed(errno.EEXIST, path)
         elif inode == DIRECTORY:
-            raise _error(errno.EISDIR, path)
+            raise failed(errno.EISDIR, path)
         file = DiskFile(life, self.trace, life.node(inode, path), path, read_only)
         file.read_ahead = self.read_ahead
         return file
@@ -236,7 +206,7 @@ class Disk:
         path = posixpath.normpath(path)
         if not self.is_dir(path):
             if self._lookup(path) is not None:
-                raise _error(errno.ENOTDIR, path)
+                raise failed(errno.ENOTDIR, path)
             raise self._missing(path)
         names = [
             posixpath.basename(one)
@@ -265,11 +235,11 @@ class Disk:
         if inode == there:
             return
         if there == DIRECTORY:
-            raise _error(errno.EISDIR, target)
+            raise failed(errno.EISDIR, target)
         self._writable(source)
         self._life.rename(target, inode)
         self._life.rename(source, None)
-        self.trace.data.append(Rename(source, target, _site(self.trace.plumbing)))
+        self.trace.data.append(Rename(source, target, site(self.trace.plumbing)))
 
     def unlink(self, path: str, /) -> None:
         """Remove a file's name.
@@ -282,10 +252,10 @@ class Disk:
         if inode is None:
             raise self._missing(path)
         if inode == DIRECTORY:
-            raise _error(errno.EISDIR, path)
+            raise failed(errno.EISDIR, path)
         self._writable(path)
         self._life.rename(path, None)
-        self.trace.data.append(Unlink(path, _site(self.trace.plumbing)))
+        self.trace.data.append(Unlink(path, site(self.trace.plumbing)))
 
     def mkdir(self, path: str, /) -> None:
         """Make an empty directory.
@@ -295,11 +265,11 @@ class Disk:
         """
         path = posixpath.normpath(path)
         if path in {".", "/"} or self._lookup(path) is not None:
-            raise _error(errno.EEXIST, path)
+            raise failed(errno.EEXIST, path)
         self._require_folder(path)
         self._writable(path)
         self._life.make_folder(path)
-        self.trace.data.append(Mkdir(path, _site(self.trace.plumbing)))
+        self.trace.data.append(Mkdir(path, site(self.trace.plumbing)))
 
     def rmdir(self, path: str, /) -> None:
         """Remove an empty directory.
@@ -309,12 +279,12 @@ class Disk:
         """
         path = posixpath.normpath(path)
         if path in {".", "/"}:
-            raise _error(errno.EBUSY, path)
+            raise failed(errno.EBUSY, path)
         if self.listdir(path):
-            raise _error(errno.ENOTEMPTY, path)
+            raise failed(errno.ENOTEMPTY, path)
         self._writable(path)
         self._life.rename(path, None)
-        self.trace.data.append(Rmdir(path, _site(self.trace.plumbing)))
+        self.trace.data.append(Rmdir(path, site(self.trace.plumbing)))
 
     def assume_dir(self, path: str, /) -> None:
         """Say that a directory has been there, unless it was made or removed since.
@@ -347,7 +317,7 @@ class Disk:
         """The error of a name under which there is nothing."""
         gap = self._gap(path)
         below_a_file = gap is not None and self._life.lookup(gap) is not None
-        return _error(errno.ENOTDIR if below_a_file else errno.ENOENT, path)
+        return failed(errno.ENOTDIR if below_a_file else errno.ENOENT, path)
 
     def fsync_dir(self, path: str, /) -> None:
         """Make the entries of the directory that holds `path` durable.
@@ -359,13 +329,13 @@ class Disk:
         self._writable(path)
         number = self._life.sync_dir(path)
         result = "read-only" if number else "ok"
-        self.trace.data.append(SyncDir(path, _site(self.trace.plumbing), result))
+        self.trace.data.append(SyncDir(path, site(self.trace.plumbing), result))
         if number:
-            raise _error(number, path)
+            raise failed(number, path)
 
     def _writable(self, path: str) -> None:
         if self._life.read_only:
-            raise _error(errno.EROFS, path)
+            raise failed(errno.EROFS, path)
 
     def mark(self, label: str, /, **data: Any) -> None:
         """Note in the trace that something was begun, promised or reached."""
@@ -373,7 +343,7 @@ class Disk:
             Mark(
                 label,
                 tuple(sorted((k, frozen(v)) for k, v in data.items())),
-                site=_site(self.trace.plumbing),
+                site=site(self.trace.plumbing),
             )
         )
 
@@ -439,162 +409,3 @@ class Disk:
                 unless it is a sync, which had ended.
         """
         return Disk.on_image(self.image(operations), chooser)
-
-
-class DiskFile:
-    """One open file of a `Disk`; see the system calls for each method."""
-
-    __slots__ = (
-        "_closed",
-        "_generation",
-        "_life",
-        "_node",
-        "_path",
-        "_read_only",
-        "_trace",
-        "read_ahead",
-    )
-
-    def __init__(
-        self, life: Life, trace: Trace, node: Node, path: str, read_only: bool
-    ) -> None:
-        self._life = life
-        self._trace = trace
-        self._node = node
-        self._path = path
-        self._read_only = read_only
-        self.read_ahead = 0
-        self._closed = False
-        self._generation = life.generation
-
-    def _check(self) -> None:
-        if self._closed or self._generation != self._life.generation:
-            raise _error(errno.EBADF, self._path)
-
-    def pread(self, length: int, offset: int, /) -> bytes:
-        """Read at most `length` bytes at `offset`; b"" means end of file."""
-        self._check()
-        if length < 0 or offset < 0:
-            raise _error(errno.EINVAL, self._path)
-        return self._life.pread(self._node, offset, offset + length)
-
-    def ask(self, question: Callable[[View], T], /) -> T:
-        """What a question about the file's bytes has as its answer.
-
-        A crash explorer follows the answers instead of all the contents that
-        lead to them; see `tornpage.question`. On a real file it is
-        `question(lambda decode, offset, length: decode(pread(...)))`.
-
-        Args:
-            question: A pure function of what it gets through its argument,
-                `view(decode, offset, length)`, which is `decode` of the bytes
-                there, fewer where the file ends. Both results must be hashable.
-                `view.part(question)` is the answer of another one, which is kept
-                as long as the bytes stay that it rests on.
-
-        Raises:
-            TypeError: The answer cannot be hashed.
-            Exception: What the question raised.
-        """
-        self._check()
-        return self._life.ask(self._node, question)
-
-    def pwritev(self, buffers: Sequence[bytes], offset: int, /) -> int:
-        """Write the buffers one behind the other; returns how many bytes."""
-        self._check()
-        if self._read_only:
-            raise _error(errno.EBADF, self._path)
-        if offset < 0:
-            raise _error(errno.EINVAL, self._path)
-        self._writable()
-        data = b"".join(buffers)
-        if data:
-            self._life.write(self._node, offset, data)
-            self._trace.data.append(
-                Write(
-                    self._path,
-                    self._node.inode,
-                    offset,
-                    data,
-                    _site(self._trace.plumbing),
-                )
-            )
-        return len(data)
-
-    def ftruncate(self, size: int, /) -> None:
-        """Set the file's size; bytes added read as zero."""
-        self._check()
-        if self._read_only or size < 0:
-            raise _error(errno.EINVAL, self._path)
-        self._writable()
-        self._life.resize(self._node, size)
-        self._trace.data.append(
-            Truncate(self._path, self._node.inode, size, _site(self._trace.plumbing))
-        )
-
-    def fdatasync(self) -> None:
-        """Make the file's data, and the size needed to read it, durable.
-
-        Raises:
-            OSError: `Disk.fail_sync` said so, or an earlier failure is
-                reported only now, or EROFS.
-        """
-        self._sync("fdatasync")
-
-    def fsync(self) -> None:
-        """Make the file's data and all its metadata durable.
-
-        Raises:
-            OSError: As `fdatasync`.
-        """
-        self._sync("fsync")
-
-    def _sync(self, kind: str) -> None:
-        self._check()
-        self._writable()
-        node, path = self._node, self._path
-        result, number = self._life.sync(node, kind, path)
-        self._trace.data.append(
-            Sync(path, node.inode, kind, _site(self._trace.plumbing), result)
-        )
-        if number:
-            raise _error(number, path)
-
-    def _writable(self) -> None:
-        if self._life.read_only:
-            raise _error(errno.EROFS, self._path)
-
-    def size(self) -> int:
-        """The file's present size."""
-        self._check()
-        return self._life.size(self._node)
-
-    def lock(self, exclusive: bool, /) -> bool:
-        """Try to take the lock of this open file; see flock(2).
-
-        Taking it again converts it. A conversion that fails loses the lock
-        that was held, as on Linux.
-        """
-        self._check()
-        lockers = self._node.lockers
-        lockers.pop(self, None)
-        if (exclusive and lockers) or any(lockers.values()):
-            return False
-        lockers[self] = exclusive
-        return True
-
-    def unlock(self) -> None:
-        """Release the lock."""
-        self._check()
-        self._node.lockers.pop(self, None)
-
-    def identity(self) -> tuple[int, int]:
-        """(device, inode): two open files are one file when these are equal."""
-        self._check()
-        return 1, self._node.inode
-
-    def close(self) -> None:
-        """Close the file. Closing twice is allowed."""
-        if not self._closed:
-            self._closed = True
-            self._node.lockers.pop(self, None)

@@ -39,7 +39,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from tornpage.disk import _site
+from tornpage.call_site import site
 from tornpage.model import SECTOR
 from tornpage.script import Fault, Letters, Script
 
@@ -210,9 +210,9 @@ class FaultyDisk:
 
     def _note(self, fault: Fault | Letters | str, call: str, offset: int = -1) -> None:
         trace = self.disk.trace
-        operations, site = len(trace.operations()), _site(trace.plumbing)
+        operations, line = len(trace.operations()), site(trace.plumbing)
         self.injected.append(
-            Injected(str(fault), call, len(self.calls), site, operations, offset)
+            Injected(str(fault), call, len(self.calls), line, operations, offset)
         )
 
     def _writes_back(self, path: str) -> Letters | None:

@@ -22,11 +22,11 @@ What it is not: it changes nothing and refuses nothing; see `faults` for that.
 
 from __future__ import annotations
 
-import os
 import posixpath
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from tornpage.call_site import chain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,11 +34,6 @@ if TYPE_CHECKING:
     from tornpage.disk import Disk, DiskFile
 
 __all__ = ["Change", "ObservedDisk", "Observer", "observed"]
-
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-
-# Lines of a chain; a commit is never called from deeper than this.
-_DEPTH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +144,7 @@ class ObservedDisk:
     ) -> Change:
         index = len(self.disk.trace.operations())
         change = Change(
-            op, posixpath.normpath(path), offset, data, size, _chain(), index
+            op, posixpath.normpath(path), offset, data, size, chain(), index
         )
         for one in self._observers:
             one.before(change, self.disk)
@@ -198,19 +193,3 @@ class _ObservedFile:
         change = self._disk._begin("sync", self._path)
         self._file.fsync()
         self._disk._end(change)
-
-
-def _chain() -> tuple[str, ...]:
-    """The lines outside this package that led here, innermost first."""
-    frame = sys._getframe(2)
-    lines: list[str] = []
-    while frame is not None and len(lines) < _DEPTH:
-        code = frame.f_code.co_filename
-        if not code.startswith(_HERE):
-            lines.append(f"{code.rpartition(os.sep)[2]}:{frame.f_lineno}")
-        elif lines:
-            break
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return tuple(lines)

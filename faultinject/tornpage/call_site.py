@@ -1,0 +1,58 @@
+"""Source lines: who made a call, outside of this package.
+
+Theory
+======
+An operation is blamed on the innermost line that is not tornpage's and not in a file
+that only passes calls on (its *plumbing*: a pager, the standard library's shutil):
+
+    store.py:40  put         <- blamed
+    pager.py:7   write       plumbing
+    disk.py      pwritev     tornpage
+
+Where there is no such line the innermost one is as good as any.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["chain", "site"]
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+# Lines of a chain; a commit is never called from deeper than this.
+_DEPTH = 12
+
+
+def site(plumbing: frozenset[str] = frozenset()) -> str:
+    """The innermost line outside this package and outside the plumbing."""
+    frame = innermost = sys._getframe(2)
+    while True:
+        place = frame.f_code.co_filename
+        name = place.rpartition(os.sep)[2]
+        if not place.startswith(_HERE):
+            if name not in plumbing:
+                return f"{name}:{frame.f_lineno}"
+            if innermost.f_code.co_filename.startswith(_HERE):
+                innermost = frame
+        if frame.f_back is None:
+            name = innermost.f_code.co_filename.rpartition(os.sep)[2]
+            return f"{name}:{innermost.f_lineno}"
+        frame = frame.f_back
+
+
+def chain() -> tuple[str, ...]:
+    """The lines outside this package that led here, innermost first."""
+    frame = sys._getframe(2)
+    lines: list[str] = []
+    while frame is not None and len(lines) < _DEPTH:
+        code = frame.f_code.co_filename
+        if not code.startswith(_HERE):
+            lines.append(f"{code.rpartition(os.sep)[2]}:{frame.f_lineno}")
+        elif lines:
+            break
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return tuple(lines)
