@@ -1,16 +1,18 @@
-"""Two well-known stores under the crash tester: what a power failure leaves of them.
+"""Three well-known stores under the crash tester: what a power failure leaves of them.
 
     python ci/other_stores.py       # a table and one story of each row, as Markdown
 
     dbm.dumb   of the standard library
     TinyDB     with its default JSON storage; skipped when it is not installed
+    Dulwich    Git in Python, its loose objects and refs; skipped likewise
 
 Each store is asked two questions. `KEEPS`: is what a call returned from still there?
 `OLD`: is what was durable long before still there, if the crash comes in the middle
 of one more change? Neither store promises either; docs/other-stores.md says what they
 do promise. The stores are unmodified, and are run with `open` and `os` patched. TinyDB
-is asked again with a storage that writes a new file: a table of nothing but "violated"
-would not show that "consistent" can be had.
+is asked again with a storage that writes a new file, Dulwich with Git's option that
+syncs objects: a table of nothing but "violated" would not show that "consistent" can be
+had.
 
 Exit status: 0 when every question was answered, whatever the answer; 1 otherwise.
 """
@@ -28,20 +30,23 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from tornpage.disk import Disk
 from tornpage.functions import FunctionSubject, subject_from
 from tornpage.model import CrashModel
+from tornpage.patch import patched
 from tornpage.run import Plan, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tornpage.certificate import Certificate
 
 __all__ = ["MODELS", "QUESTIONS", "Question", "answer", "questions"]
 
-MODELS = ("tear=sector", "ext4-o", "ext4-o,tear=page")
-"""Any disk; the usual Linux file system; the same on a drive that never tears a page,
-which spares a file of less than 4,096 bytes every mixture of old and new."""
+MODELS = ("tear=sector", "btrfs", "ext4-o", "ext4-o,tear=page")
+"""Any disk; a file system that does not keep the order of names; the usual one, which
+does; the same on a drive that never tears a page, which spares a file of less than
+4,096 bytes every mixture of old and new."""
 
 
 def add_to_dumb(root: str, work: Sequence[str], ack: Callable[[Any], None]) -> None:
@@ -132,11 +137,86 @@ def read_tiny(root: str, storage: type | None = None) -> list[str]:
         return sorted(document["key"] for document in db.all())
 
 
+_HEAD = b"refs/heads/main"
+
+
+def _commit(repository: Any, text: str) -> None:
+    """Commit a tree of one file, with this text in it and as its message."""
+    objects = importlib.import_module("dulwich.objects")
+    blob, tree, commit = objects.Blob(), objects.Tree(), objects.Commit()
+    blob.data = text.encode()
+    tree.add(b"note", 0o100644, blob.id)
+    commit.tree, commit.message = tree.id, text.encode()
+    commit.author = commit.committer = b"A <a@example.org>"
+    commit.author_time = commit.commit_time = 0
+    commit.author_timezone = commit.commit_timezone = 0
+    if _HEAD in repository.refs:
+        commit.parents = [repository.refs[_HEAD]]
+    for one in (blob, tree, commit):
+        repository.object_store.add_object(one)
+    repository.refs[_HEAD] = commit.id
+
+
+def commit_all(root: str, work: Sequence[str], ack: Callable[[Any], None]) -> None:
+    """Commit one text after the other."""
+    repository = importlib.import_module("dulwich.repo").Repo(root)
+    for text in work:
+        _commit(repository, text)
+        ack(text)
+
+
+def read_commits(root: str) -> list[str]:
+    """The texts of all commits."""
+    repository = importlib.import_module("dulwich.repo").Repo(root)
+    found = []
+    for entry in repository.get_walker(include=[repository.refs[_HEAD]]):
+        tree = repository[entry.commit.tree]
+        found.append(repository[tree[b"note"][1]].data.decode())
+    return sorted(found)
+
+
+def _repository(*, synced: bool) -> dict[str, bytes]:
+    """The files of a repository with one commit, made on a disk of its own.
+
+    Args:
+        synced: Whether it says `core.fsyncObjectFiles`.
+    """
+    if not importlib.util.find_spec("dulwich"):
+        return {}
+    disk = Disk()
+    with patched(disk) as root:
+        repository = importlib.import_module("dulwich.repo").Repo.init(root)
+        if synced:
+            config = repository.get_config()
+            config.set(b"core", b"fsyncObjectFiles", True)
+            config.write_to_path()
+        _commit(repository, "old")
+    return dict(_files_below(disk, "/db"))
+
+
+def _files_below(disk: Disk, folder: str) -> Iterator[tuple[str, bytes]]:
+    for name in disk.listdir(folder):
+        path = f"{folder}/{name}"
+        if disk.is_dir(path):
+            yield f"{path}/", b""
+            yield from _files_below(disk, path)
+        else:
+            file = disk.open(path, read_only=True)
+            yield path, file.pread(file.size(), 0)
+
+
 def keeps(acked: tuple[str, ...], in_flight: tuple[str, ...], seen: Any) -> str | None:
     """What was acknowledged is there, and nothing else but what was in flight."""
     if set(acked) <= set(seen) <= set(acked + in_flight):
         return None
     return f"{list(acked)} had been stored, {seen} is left."
+
+
+def keeps_commits(
+    acked: tuple[str, ...], in_flight: tuple[str, ...], seen: Any
+) -> str | None:
+    """The same, of commits on top of an old one."""
+    return keeps(("old", *acked), in_flight, seen)
 
 
 def old_stays(acked: tuple[str, ...], later: tuple[str, ...], seen: Any) -> str | None:
@@ -215,6 +295,49 @@ NEW_FILE_OLD = subject_from(
     root="/db",
 )
 
+# Both are written by `file.py`, on behalf of somebody who knows what it is.
+_PLUMBING = ("file.py",)
+GIT_KEEPS = subject_from(
+    "GIT_KEEPS",
+    run=commit_all,
+    recover=read_commits,
+    check=keeps_commits,
+    work=["new"],
+    files=_repository(synced=False),
+    root="/db",
+    plumbing=_PLUMBING,
+)
+GIT_OLD = subject_from(
+    "GIT_OLD",
+    run=commit_all,
+    recover=read_commits,
+    check=old_stays,
+    work=["new"],
+    files=_repository(synced=False),
+    root="/db",
+    plumbing=_PLUMBING,
+)
+GIT_SYNCED_KEEPS = subject_from(
+    "GIT_SYNCED_KEEPS",
+    run=commit_all,
+    recover=read_commits,
+    check=keeps_commits,
+    work=["new"],
+    files=_repository(synced=True),
+    root="/db",
+    plumbing=_PLUMBING,
+)
+GIT_SYNCED_OLD = subject_from(
+    "GIT_SYNCED_OLD",
+    run=commit_all,
+    recover=read_commits,
+    check=old_stays,
+    work=["new"],
+    files=_repository(synced=True),
+    root="/db",
+    plumbing=_PLUMBING,
+)
+
 QUESTIONS = (
     Question("dbm.dumb", "after `sync()`, a crash keeps the key", DUMB_KEEPS),
     Question("dbm.dumb", "adding a key, a crash keeps the old ones", DUMB_OLD),
@@ -225,6 +348,20 @@ QUESTIONS = (
     ),
     Question(
         "new file", "removing one, a crash keeps the others", NEW_FILE_OLD, "tinydb"
+    ),
+    Question("Dulwich", "after a commit, a crash keeps it", GIT_KEEPS, "dulwich"),
+    Question("Dulwich", "committing, a crash keeps the old ones", GIT_OLD, "dulwich"),
+    Question(
+        "Dulwich, synced",
+        "after a commit, a crash keeps it",
+        GIT_SYNCED_KEEPS,
+        "dulwich",
+    ),
+    Question(
+        "Dulwich, synced",
+        "committing, a crash keeps the old ones",
+        GIT_SYNCED_OLD,
+        "dulwich",
     ),
 )
 
@@ -269,7 +406,7 @@ def main() -> int:
     print(f"Python {platform.python_version()}", *used, sep=", ")
     print()
     print(f"| store | question | {' | '.join(f'`{one}`' for one in MODELS)} |")
-    print("|---|---|---|---|---|")
+    print("|---|---" + "|---" * len(MODELS) + "|")
     print("\n".join(rows))
     for one in stories:
         print(f"\n{one}")

@@ -408,12 +408,12 @@ def _namer(
     locate: Callable[[str, int, bytes], str] | None,
 ) -> Callable[[Operation], str]:
     def name(operation: Operation) -> str:
-        text = f"the {kind_of(operation)} at {operation.site}"
+        # One line of a store may write to many files, and give them their names.
+        place: str = getattr(operation, "target", operation.path)
         if isinstance(operation, Write) and locate is not None:
-            where = locate(operation.path, operation.offset, operation.data)
-            if where:
-                return f"{text} ({where})"
-        return text
+            data = operation.data
+            place = locate(operation.path, operation.offset, data) or place
+        return f"the {kind_of(operation)} at {operation.site} ({place})"
 
     return name
 

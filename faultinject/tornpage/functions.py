@@ -34,7 +34,14 @@ from tornpage.patch import patched
 from tornpage.subject import Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import (
+        Callable,
+        Hashable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from contextlib import AbstractContextManager
 
     from tornpage.disk import Disk
@@ -90,6 +97,7 @@ class FunctionSubject:
         work: Sequence[Any] | Callable[[random.Random], Sequence[Any]],
         files: Mapping[str, bytes],
         root: str | None,
+        plumbing: frozenset[str],
     ) -> None:
         self._run = run
         self._recover = recover
@@ -97,6 +105,7 @@ class FunctionSubject:
         self._work = work
         self._files = files
         self._root = root
+        self._plumbing = plumbing
 
     def generate(self, seed: int) -> tuple[Any, ...]:
         """The work of this seed."""
@@ -135,6 +144,7 @@ class FunctionSubject:
         return self._files
 
     def _entered(self, disk: Disk) -> AbstractContextManager[Any]:
+        disk.trace.plumbing |= self._plumbing
         if self._root is None:
             return nullcontext(disk)
         return patched(disk, self._root)
@@ -210,6 +220,7 @@ def subject_from(
     work: Sequence[Any] | Callable[[random.Random], Sequence[Any]],
     files: Mapping[str, bytes] | None = None,
     root: str | None = None,
+    plumbing: Iterable[str] = (),
 ) -> FunctionSubject:
     """A subject from functions.
 
@@ -224,9 +235,12 @@ def subject_from(
             one or none) and what recovery returned. Says what is wrong, or None.
         work: What to do, as JSON values; or a function that draws it from a
             `random.Random`, for many programs.
-        files: What is on the disk, durable, before `run`.
+        files: What is on the disk, durable, before `run`. A name that ends with "/"
+            is that of a directory.
         root: When given, `run` and `recover` get this path instead of a disk and use
             it with `open` and `os`; see `tornpage.patch`.
+        plumbing: Names of source files ("file.py") that only pass operations on:
+            stories name the innermost line outside of these.
 
     Raises:
         ValueError: `name` cannot be an attribute.
@@ -240,6 +254,8 @@ def subject_from(
     # is said to be: this makes it the user's module.
     kind = type(name, (FunctionSubject,), {"__module__": module, "name": name})
     code = {str(one.__module__).partition(".")[0] for one in (run, recover, check)}
-    made: FunctionSubject = kind(run, recover, check, work, dict(files or {}), root)
+    made: FunctionSubject = kind(
+        run, recover, check, work, dict(files or {}), root, frozenset(plumbing)
+    )
     made.packages = tuple(sorted(code & set(sys.modules)))
     return made

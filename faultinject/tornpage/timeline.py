@@ -42,6 +42,8 @@ _WIDTH = 80
 _LEFT = 18
 _BEFORE = 14
 _AFTER = 2
+# Paths of so many characters are not cut.
+_LONG = 16
 
 
 def kind_of(operation: Operation) -> str:
@@ -94,7 +96,7 @@ def timeline(subject: Subject, trace: Trace, point: CrashPoint) -> list[str]:
     def rows(entries: Iterable[tuple[str, Record]]) -> Iterator[str]:
         for number, record in entries:
             kind = "mark" if isinstance(record, Mark) else kind_of(record)
-            text = textwrap.shorten(line_of(subject, record), room, placeholder="...")
+            text = _fit(line_of(subject, record), room)
             left = f"  {number:>4}  {kind:<9} {text:<{room}}"
             yield f"{left}  {record.site}".rstrip()[:_WIDTH]
 
@@ -117,6 +119,20 @@ def timeline(subject: Subject, trace: Trace, point: CrashPoint) -> list[str]:
         lines.append("        without the crash there would have followed:")
         lines += rows(rest)
     return lines
+
+
+def _fit(text: str, room: int) -> str:
+    """A line in so many columns. Of a long path the end says most."""
+    if len(text) <= room:
+        return text
+    words = text.split(" ")
+    long = [at for at, word in enumerate(words) if "/" in word and len(word) > _LONG]
+    if long:
+        left = room - (len(text) - sum(len(words[at]) for at in long))
+        each = max(left // len(long), _LONG)
+        for at in long:
+            words[at] = f"...{words[at][3 - each :]}"
+    return textwrap.shorten(" ".join(words), room, placeholder="...")
 
 
 _Numbered = list[tuple[str, "Record"]]
