@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tornpage.choices import ReplayError
 from tornpage.experiment import Experiment, Finding, beginnings_of
 from tornpage.gate_result import Planted
 from tornpage.model import CrashModel
@@ -32,6 +31,7 @@ from tornpage.registry import file_digest, load, with_database
 from tornpage.report import report
 from tornpage.run import Plan, cover
 from tornpage.scene import SceneError, scene_of
+from tornpage.uncovered import UncoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -304,7 +304,7 @@ class _Hunt:
         self.subject = subject
         self.plan = replace(unit.stage.plan(unit.name), cap=_HUNTING_CAP)
         self._shared = beginnings_of(subject, self.plan.model)
-        self._known: list[Experiment] = []
+        self._known: list[Experiment | None] = []
         self.programs = len(unit.corpus) + unit.seeds[1]
         self.executions = 0
         self.found_by = ""
@@ -324,15 +324,23 @@ class _Hunt:
         for at, (name, seed, program) in enumerate(self._candidates()):
             self.found_by, self.seed = name, seed
             if at == len(self._known):
-                one = Experiment(
-                    self.subject,
-                    program,
-                    self.plan.model,
-                    cap=self.plan.cap,
-                    beginnings=self._shared,
-                )
-                self._known.append(one)
-            yield self._known[at]
+                self._known.append(self._experiment(program))
+            one = self._known[at]
+            if one is not None:
+                yield one
+
+    def _experiment(self, program: Any) -> Experiment | None:
+        """A program that is run, or None when its run cannot be followed."""
+        try:
+            return Experiment(
+                self.subject,
+                program,
+                self.plan.model,
+                cap=self.plan.cap,
+                beginnings=self._shared,
+            )
+        except UncoveredError:
+            return None
 
     def _look_at_run(self, experiment: Experiment) -> Finding | None:
         return Finding(experiment.live[0]) if experiment.live else None
@@ -340,7 +348,7 @@ class _Hunt:
     def _look_at_crashes(self, experiment: Experiment) -> Finding | None:
         try:
             return next(experiment.sweep(self._count), None)
-        except ReplayError:
+        except UncoveredError:
             # The bug makes the code differ from run to run, which no tape can
             # show. Another program may show it properly.
             return None
@@ -420,5 +428,5 @@ def _tell(unit: Tell) -> Told:
             found, _ = report(plan.origin(), experiment, finding, seed=found.seed)
     try:
         return Told(found, scene_of(subject, found.failure), "")
-    except (SceneError, ReplayError, ValueError) as error:
+    except (SceneError, UncoveredError, ValueError) as error:
         return Told(found, None, str(error))

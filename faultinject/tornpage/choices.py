@@ -27,6 +27,8 @@ import random
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tornpage.uncovered import UncoveredError
+
 __all__ = [
     "Choice",
     "Chooser",
@@ -43,7 +45,7 @@ Tape = tuple[int, ...]
 Label = tuple[Any, ...]
 
 
-class ReplayError(ValueError):
+class ReplayError(UncoveredError, ValueError):
     """The tape does not belong to the execution that it is replayed on."""
 
 

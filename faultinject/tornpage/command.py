@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, Final
 from tornpage import fuzz_command
 from tornpage.certificate import tornpage_version
 from tornpage.certificate_text import headline, render
-from tornpage.choices import ReplayError
 from tornpage.corpus import CorpusError
 from tornpage.failure import Failure, TokenError, read_token, write_failure
 from tornpage.killrate import check_mutants, row
@@ -45,6 +44,7 @@ from tornpage.registry import (
 )
 from tornpage.report import Gone, replay
 from tornpage.run import DEFAULT_CAP, Plan, run
+from tornpage.uncovered import UncoveredError
 from tornpage.verify import DEFAULT_SAMPLE, VerifyError, verify_file
 
 if TYPE_CHECKING:
@@ -484,7 +484,7 @@ def _replay(options: argparse.Namespace) -> int:
     except Gone as gone:
         _say(f"This failure does not reproduce any more: {gone}")
         return 0
-    except (ValueError, ReplayError) as error:
+    except (ValueError, UncoveredError) as error:
         raise _UsageError(f"--replay: {error}") from error
     sys.stdout.write(story)
     return 1

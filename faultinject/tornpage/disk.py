@@ -68,6 +68,7 @@ from tornpage.trace import (
     Unlink,
     frozen,
 )
+from tornpage.uncovered import UnsupportedCallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -97,6 +98,7 @@ class Disk:
             reading at once, for code that asks; 0 for none. It is for the program.
             After a crash it is 0: recovery that reads more than it needs tells more
             images apart.
+        refused: What this disk was asked for and does not have, see `uncovered`.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Disk:
         self.model = life.model
         self.trace = Trace()
         self.read_ahead = 0
+        self.refused: list[str] = []
         self._life = life
         self._clock = Clock()
 
@@ -221,7 +224,7 @@ class Disk:
 
         Raises:
             OSError: FileNotFoundError, IsADirectoryError.
-            NotImplementedError: `source` is a directory.
+            UnsupportedCallError: `source` is a directory.
         """
         source, target = posixpath.normpath(source), posixpath.normpath(target)
         self._require_folder(source)
@@ -230,7 +233,7 @@ class Disk:
         if inode is None:
             raise self._missing(source)
         if inode == DIRECTORY:
-            raise NotImplementedError(f"{source}: a directory cannot be renamed")
+            raise self.refuse(f"{source}: a directory cannot be renamed")
         there = self._lookup(target)
         if inode == there:
             return
@@ -336,6 +339,11 @@ class Disk:
     def _writable(self, path: str) -> None:
         if self._life.read_only:
             raise failed(errno.EROFS, path)
+
+    def refuse(self, message: str) -> UnsupportedCallError:
+        """The error to raise when something is asked for that is not here."""
+        self.refused.append(message)
+        return UnsupportedCallError(message)
 
     def mark(self, label: str, /, **data: Any) -> None:
         """Note in the trace that something was begun, promised or reached."""

@@ -185,6 +185,11 @@ class DiskFile:
         self._check()
         self._node.lockers.pop(self, None)
 
+    @property
+    def path(self) -> str:
+        """What the file was called when it was opened."""
+        return self._path
+
     def identity(self) -> tuple[int, int]:
         """(device, inode): two open files are one file when these are equal."""
         self._check()

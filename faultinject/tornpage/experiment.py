@@ -20,18 +20,20 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from tornpage.beginnings import Beginnings
 from tornpage.cause import lost_by
-from tornpage.choices import ReplayError, format_label
+from tornpage.choices import format_label
 from tornpage.disk import Disk
 from tornpage.explain import explain
 from tornpage.explore import CrashPoint, Explorer, Reached
 from tornpage.memory import Memory
 from tornpage.subject import Violation
-from tornpage.timeline import kind_of, where
+from tornpage.timeline import kind_of, line_of, where
+from tornpage.trace import Mark
+from tornpage.uncovered import UncoveredError, UnsupportedCallError
 from tornpage.wording import fault_kinds
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from tornpage.explore import Closure
     from tornpage.model import CrashModel
     from tornpage.subject import Subject
-    from tornpage.trace import Mark, Operation
+    from tornpage.trace import Operation, Record
 
 __all__ = ["Experiment", "Finding", "Raised", "beginnings_of", "outcome_lines"]
 
@@ -131,11 +133,19 @@ def outcome_lines(subject: Subject, outcome: Hashable) -> Sequence[str]:
 def _recovered(subject: Subject, disk: Disk) -> Hashable:
     """What recovery reports, or how it failed to."""
     try:
-        return subject.recover(disk)
-    except ReplayError:
+        outcome = subject.recover(disk)
+    except UncoveredError:
         raise
     except Exception as error:  # noqa: BLE001 - see the module's head
-        return Raised.of(error)
+        outcome = Raised.of(error)
+    _require_followed(disk)
+    return outcome
+
+
+def _require_followed(disk: Disk) -> None:
+    """Nothing was asked for that is not here, or the code went on without it."""
+    if disk.refused:
+        raise UnsupportedCallError(disk.refused[0])
 
 
 class _Chosen:
@@ -178,6 +188,9 @@ class Experiment:
         beginnings: What is known of programs that began alike, under the same
             subject, mutant, model and cap; see `beginnings_of`.
 
+    Raises:
+        UncoveredError: The run cannot be followed.
+
     Attributes:
         subject: As given.
         program: As given.
@@ -210,9 +223,13 @@ class Experiment:
         self._judged: dict[tuple[Hashable, int], tuple[Violation, ...]] = {}
         try:
             self.history = subject.run(program, self.disk)
+        except UncoveredError:
+            raise
         except Exception as error:  # noqa: BLE001 - see the module's head
+            _require_followed(self.disk)
             self.live = (Raised.of(error).violation(RUN_RETURNS, "The program"),)
             return
+        _require_followed(self.disk)
         self._operations = self.disk.trace.operations()
         self.live = tuple(subject.live_violations(self.history))
         self.explorer = Explorer(
@@ -274,12 +291,26 @@ class Experiment:
         """Where a crash point lies, as a kind, for counting."""
         return where(self._operations, point)
 
-    def repeats(self) -> bool:
-        """Run the program once more: does it do the same to the disk?"""
+    def departure(self) -> str:
+        """Run the program once more; how it first departs from what it did, or ""."""
         disk = self._new_disk(self.subject.prepare(self.program))
         with contextlib.suppress(Exception):
             self.subject.run(self.program, disk)
-        return list(disk.trace) == list(self.disk.trace)
+        for number, (one, other) in enumerate(
+            zip_longest(self.disk.trace, disk.trace), 1
+        ):
+            if one != other:
+                said = [self._said(record) for record in (one, other)]
+                if said[0] == said[1]:
+                    said[1] = "the same with other data"
+                return f"line {number} of its trace was {said[0]}, then {said[1]}"
+        return ""
+
+    def _said(self, record: Record | None) -> str:
+        if record is None:
+            return "nothing"
+        kind = "mark" if isinstance(record, Mark) else kind_of(record)
+        return f"{kind} {line_of(self.subject, record)} at {record.site}"
 
     def judge(self, point: CrashPoint, outcome: Hashable) -> tuple[Violation, ...]:
         """The promises that this outcome breaks after a crash at this point."""

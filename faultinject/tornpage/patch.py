@@ -17,10 +17,12 @@ they are given, and go to the disk when it is of the disk:
     shutil         rmtree
     os.path        exists lexists isfile isdir getsize and what stands on os.stat
     fcntl          flock lockf (of a whole file)
+    mmap           mmap, for reading, of files that do not change meanwhile
 
 and with them what is made of them: pathlib, shutil's moves and copies, tempfile.
 Given such a path or descriptor, others are not left to the machine: they raise
-`UnsupportedCallError`. What no patch can see the machine refuses: simulated
+`UnsupportedCallError`, and whoever judges says "unverifiable", even if the store
+catches that and goes on. What no patch can see the machine refuses: simulated
 descriptors are numbers that no process has, and the root must not exist. No call can
 touch a real file by mistake.
 
@@ -50,11 +52,13 @@ import mmap
 import os
 import posixpath
 import shutil
+import tempfile
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from tornpage.patch_calls import Calls, UnsupportedCallError
+from tornpage.patch_calls import Calls
+from tornpage.uncovered import UnsupportedCallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -125,9 +129,9 @@ def _named_as_given(
         raise
 
 
-def _refuse(name: str) -> Callable[..., Any]:
+def _refuse(patch: Calls, name: str) -> Callable[..., Any]:
     def refused(*given: Any, **named: Any) -> Any:
-        raise UnsupportedCallError(
+        raise patch.disk.refuse(
             f"os.{name}{given!r}{named or ''}: the simulated disk has no such call"
         )
 
@@ -155,7 +159,7 @@ def _by_path(
             named.pop(key, None)
         for key in ("dir_fd", "src_dir_fd", "dst_dir_fd"):
             if named.pop(key, None) is not None:
-                raise UnsupportedCallError(f"{key}= with a path of the disk")
+                raise patch.disk.refuse(f"{key}= with a path of the disk")
         with patch.lock, _named_as_given(names, first):
             found = ours(*names, *given[paths:], **named)
         if isinstance(found, list) and isinstance(given[0] if given else "", bytes):
@@ -227,7 +231,7 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
             by_descriptor["isatty"],
         ),
         "listxattr": (patch.no_attributes, patch.no_attributes),
-        **{name: (_refuse(name), _refuse(name)) for name in _REFUSED},
+        **{name: (_refuse(patch, name),) * 2 for name in _REFUSED},
     }
     for name, ours in by_descriptor.items():
         yield os, name, _by_descriptor(patch, getattr(os, name), ours)
@@ -274,17 +278,41 @@ def _open_function(patch: Calls, real: Callable[..., Any]) -> Callable[..., Any]
 
 def _mmap_class(patch: Calls) -> type[mmap.mmap]:
     class Mapping(mmap.mmap):
-        """mmap.mmap, which the simulated disk does not have."""
+        """mmap.mmap; of a file of the disk, a copy of it that is only read."""
 
-        def __new__(cls, fileno: int, *given: Any, **named: Any) -> Self:
-            if patch.ours(fileno):
-                raise UnsupportedCallError(
+        def __new__(cls, fileno: int, length: int, *given: Any, **named: Any) -> Self:
+            if not (patch.alive and patch.ours(fileno)):
+                return super().__new__(cls, fileno, length, *given, **named)
+            named.update(
+                zip(("flags", "prot", "access", "offset"), given, strict=False)
+            )
+            if not _only_reads(**named):
+                raise patch.disk.refuse(
                     f"mmap of {patch.file(fileno).path}: what a mapping writes, and"
-                    " when, is not simulated; have the store use read and write"
+                    " when, is not simulated; have the store map it for reading, or"
+                    " use read and write"
                 )
-            return super().__new__(cls, fileno, *given, **named)
+            offset = named.pop("offset", 0)
+            with patch.lock, tempfile.TemporaryFile() as copy:
+                copy.write(patch.mapped(fileno, length, offset))
+                copy.flush()
+                made = super().__new__(cls, copy.fileno(), 0, **named)
+                patch.remember_mapping(fileno, made)
+            return made
 
     return Mapping
+
+
+def _only_reads(
+    access: int = mmap.ACCESS_DEFAULT,
+    flags: int = mmap.MAP_SHARED,
+    prot: int = mmap.PROT_READ | mmap.PROT_WRITE,
+    **_: Any,
+) -> bool:
+    """Whether nothing that is done to such a mapping reaches the file."""
+    if access == mmap.ACCESS_DEFAULT:
+        return bool(flags & mmap.MAP_PRIVATE) or not prot & mmap.PROT_WRITE
+    return access in {mmap.ACCESS_READ, mmap.ACCESS_COPY}
 
 
 @contextmanager

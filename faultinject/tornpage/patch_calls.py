@@ -20,6 +20,7 @@ import posixpath
 import stat
 import threading
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from tornpage.entries import above
 from tornpage.patch_files import (
@@ -34,22 +35,17 @@ from tornpage.patch_files import (
 from tornpage.patch_folders import Entries, Entry
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Callable, Sequence
 
     from tornpage.disk import Disk
+    from tornpage.disk_file import DiskFile
 
-__all__ = ["Calls", "UnsupportedCallError"]
+__all__ = ["Calls"]
 
 # Far above any limit on open files: what is not patched fails with EBADF.
 _FIRST_DESCRIPTOR = 1 << 30
 _FIRST_FOLDER = 1 << 40
-
-
-class UnsupportedCallError(RuntimeError):
-    """A call that the simulated disk does not have was made on one of its files.
-
-    Not an OSError: a store that goes on after those would hide it.
-    """
 
 
 class Calls:
@@ -74,6 +70,8 @@ class Calls:
         disk.assume_dir(root)
         # A number for each directory that was asked for one; no file has such a one.
         self._folder_numbers: dict[str, int] = {}
+        # Mappings of files, by inode.
+        self._mapped: dict[int, WeakSet[mmap.mmap]] = {}
 
     # -- paths and descriptors ---------------------------------------------------
 
@@ -167,7 +165,7 @@ class Calls:
         """os.open."""
         del mode
         if flags & os.O_TMPFILE == os.O_TMPFILE:
-            raise UnsupportedCallError(f"{path}: a file without a name (O_TMPFILE)")
+            raise self.disk.refuse(f"{path}: a file without a name (O_TMPFILE)")
         if self.disk.is_dir(path):
             if flags & os.O_CREAT and flags & os.O_EXCL:
                 raise error(errno.EEXIST, path)
@@ -185,12 +183,15 @@ class Calls:
             exclusive=bool(flags & os.O_EXCL),
         )
         if flags & os.O_TRUNC and file.size():
+            self.before_change(file)
             file.ftruncate(0)
-        return self._add(OpenFile(file, path, flags))
+        return self._add(OpenFile(file, path, flags, self.before_change))
 
     def truncate(self, path: str, length: int) -> None:
         """os.truncate."""
-        self.disk.open(path).ftruncate(length)
+        file = self.disk.open(path)
+        self.before_change(file)
+        file.ftruncate(length)
 
     def unlink(self, path: str) -> None:
         """os.unlink and os.remove."""
@@ -199,7 +200,7 @@ class Calls:
     def rename(self, source: str, target: str) -> None:
         """os.rename and os.replace."""
         if self.disk.is_dir(source):
-            raise UnsupportedCallError(f"{source}: a directory cannot be renamed")
+            raise self.disk.refuse(f"{source}: a directory cannot be renamed")
         try:
             self.disk.rename(source, target)
         except OSError as problem:
@@ -303,7 +304,7 @@ class Calls:
     ) -> int:
         """os.pwritev."""
         if flags:
-            raise UnsupportedCallError("os.pwritev with flags")
+            raise self.disk.refuse("os.pwritev with flags")
         return self.file(descriptor).pwrite(b"".join(map(bytes, buffers)), offset)
 
     def read_vector(
@@ -320,6 +321,39 @@ class Calls:
             at += len(part)
         return at
 
+    # -- mappings ----------------------------------------------------------------
+
+    def mapped(self, descriptor: int, length: int, offset: int) -> bytes:
+        """What a mapping of a file shows.
+
+        Raises:
+            ValueError: The file ends before, as mmap.mmap says it.
+        """
+        file = self.file(descriptor).file
+        size = file.size()
+        if not length:
+            if not size:
+                raise ValueError("cannot mmap an empty file")
+            if offset >= size:
+                raise ValueError("mmap offset is greater than file size")
+            length = size - offset
+        elif offset + length > size:
+            raise ValueError("mmap length is greater than file size")
+        return file.pread(length, offset)
+
+    def remember_mapping(self, descriptor: int, mapping: mmap.mmap) -> None:
+        """A mapping shows what the file has, as long as nobody changes the file."""
+        inode = self.file(descriptor).file.identity()[1]
+        self._mapped.setdefault(inode, WeakSet()).add(mapping)
+
+    def before_change(self, file: DiskFile) -> None:
+        """Refuse to change what is mapped: the mapping would not show it."""
+        for one in self._mapped.get(file.identity()[1], ()):
+            if not one.closed:
+                raise self.disk.refuse(
+                    f"{file.path} is changed while it is mapped: the mapping is a copy"
+                )
+
     def flock(self, descriptor: int, operation: int) -> None:
         """fcntl.flock."""
         file = self.file(descriptor).file
@@ -328,7 +362,7 @@ class Calls:
         elif not file.lock(bool(operation & fcntl.LOCK_EX)):
             if operation & fcntl.LOCK_NB:
                 raise error(errno.EWOULDBLOCK)
-            raise UnsupportedCallError(
+            raise self.disk.refuse(
                 f"{self.file(descriptor).path}: waiting for a lock that this process"
                 " holds would never end"
             )
@@ -338,7 +372,7 @@ class Calls:
     ) -> None:
         """fcntl.lockf."""
         if length or any(place):
-            raise UnsupportedCallError("fcntl.lockf of a part of a file")
+            raise self.disk.refuse("fcntl.lockf of a part of a file")
         self.flock(descriptor, command)
 
     # -- io.open -----------------------------------------------------------------

@@ -51,10 +51,18 @@ class OpenFile:
         file: The file of the disk; None for an open directory.
         path: Its name.
         flags: As given to os.open.
+        before: Called before the file is changed.
     """
 
-    def __init__(self, file: DiskFile | None, path: str, flags: int) -> None:
+    def __init__(
+        self,
+        file: DiskFile | None,
+        path: str,
+        flags: int,
+        before: Callable[[DiskFile], None] = lambda _: None,
+    ) -> None:
         self._file = file
+        self._before = before
         self.path = path
         self.position = 0
         mode = flags & os.O_ACCMODE
@@ -92,6 +100,7 @@ class OpenFile:
         """Write at a place; at the end with O_APPEND, as Linux does."""
         if not self.writable:
             raise error(errno.EBADF)
+        self._before(self.file)
         if self.append and data:
             offset = self.file.size()
         done = self.file.pwritev([data], offset)
@@ -133,6 +142,7 @@ class OpenFile:
         """Set the size; the position stays."""
         if not self.writable:
             raise error(errno.EINVAL)
+        self._before(self.file)
         self.file.ftruncate(size)
 
     def close(self) -> None:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from tornpage.cause import cause_of
 from tornpage.certificate import ReportedViolation
-from tornpage.choices import ReplayError
 from tornpage.experiment import Experiment, Finding, outcome_lines
 from tornpage.explore import format_schedule, parse_schedule
 from tornpage.failure import FAILURES, LIVE, Failure
 from tornpage.model import CrashModel
 from tornpage.shrink import Budget, shrink_program, shrink_tape, strip
 from tornpage.story import Chapter, tell
+from tornpage.uncovered import UncoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,10 +140,10 @@ def _smallest_program(
     promise = finding.violation.property
 
     def fails(program: Any) -> _Case | None:
-        candidate = Experiment(subject, program, origin.model, cap=origin.cap)
         try:
+            candidate = Experiment(subject, program, origin.model, cap=origin.cap)
             found = candidate.first(promise)
-        except ReplayError:
+        except UncoveredError:
             # Not deterministic: whatever it shows cannot be shown again.
             return None
         return None if found is None else (candidate, found)
@@ -173,7 +173,7 @@ def _smallest_tape(experiment: Experiment, finding: Finding, budget: Budget) -> 
                 # code that catches everything caught the objection of the tape.
                 # Only what repeats itself counts.
                 found = experiment.replay(point, strip(found.tape), promise)
-        except ReplayError:
+        except UncoveredError:
             # Another answer early on leaves fewer alternatives later.
             return None
         if found is None:
@@ -270,7 +270,7 @@ def _again(experiment: Experiment, failure: Failure) -> Finding:
     point, tape = parse_schedule(failure.at)
     try:
         found = experiment.replay(point, tape, failure.property)
-    except (ReplayError, IndexError) as error:
+    except (UncoveredError, IndexError) as error:
         raise Gone(f"the tape no longer fits: {error}.") from error
     if found is not None and strip(found.tape) != strip(tape):
         raise Gone("recovery asks other questions of the disk than it did.")

@@ -37,13 +37,13 @@ from tornpage.certificate import (
     exclusions,
     images_from_log2,
 )
-from tornpage.choices import ReplayError
 from tornpage.code_digest import code_digest
 from tornpage.experiment import Experiment, Finding, beginnings_of
 from tornpage.fingerprint import Fingerprint, program_id
 from tornpage.model import CrashModel
 from tornpage.progress import silent
 from tornpage.report import Origin, report
+from tornpage.uncovered import UncoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -236,7 +236,7 @@ class _Runner:
                 f"the program of seed {seed} was given up after"
                 f" {self.elapsed():.0f} s, its later crash points are not covered"
             )
-        except ReplayError as error:
+        except UncoveredError as error:
             self.cut.append(f"the program of seed {seed} is not covered: {error}")
         except KeyboardInterrupt:
             self.cut.append(
@@ -265,10 +265,11 @@ class _Runner:
         self.tally.program(experiment)
         # Before the program is run again: a subject may remember its last run only.
         fingerprint, behaviour = Fingerprint(experiment), Behaviour(experiment)
-        if self.repeats and not experiment.repeats():
+        if self.repeats and (departure := experiment.departure()):
             self.cut.append(
                 f"the program of {_named(seed)} did other things when it was run"
-                " again: what one run shows of its crashes does not hold for the next"
+                f" again ({departure}): what one run shows of its crashes does not"
+                " hold for the next"
             )
             return
 
@@ -433,6 +434,6 @@ def cover(
         runner.repeats = repeats
         try:
             runner.cover(program, seed)
-        except ReplayError as error:
+        except UncoveredError as error:
             runner.cut.append(f"the program of {_named(seed)} is not covered: {error}")
     return runner.certificate(() if seed is None else ((seed, 1),))

@@ -7,6 +7,7 @@ saw. What has no counterpart, refusals and what reaches the disk when, follows.
 # ruff: noqa: SIM115 - files that are not closed at once are what is tested.
 
 import builtins
+import contextlib
 import errno
 import fcntl
 import gc
@@ -199,6 +200,42 @@ def locks(root):
     yield two.close(), fcntl.flock(one, nowait), one.close()
 
 
+def mappings(root):
+    path = pathlib.Path(root, "x")
+    path.write_bytes(b"0123456789" * 1000)
+    with open(path, "rb") as file:
+        number = file.fileno()
+        for length, more in (
+            (0, {"access": mmap.ACCESS_READ}),
+            (0, {"prot": mmap.PROT_READ}),
+            (5, {"access": mmap.ACCESS_COPY}),
+            (5, {"flags": mmap.MAP_PRIVATE}),
+            (0, {"access": mmap.ACCESS_READ, "offset": mmap.ALLOCATIONGRANULARITY}),
+            (9, {"access": mmap.ACCESS_READ, "offset": mmap.ALLOCATIONGRANULARITY}),
+            (10_001, {"access": mmap.ACCESS_READ}),
+            (0, {"access": mmap.ACCESS_READ, "offset": 1 << 20}),
+            (0, {"access": mmap.ACCESS_READ, "flags": mmap.MAP_PRIVATE}),
+        ):
+            yield _tried(root, lambda length=length, more=more: _mapped(
+                number, length, **more
+            ))  # fmt: skip
+        mapping = mmap.mmap(number, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+    # It outlives the file it was made of.
+    yield mapping[7:12], mapping.find(b"90"), mapping.rfind(b"01"), len(mapping)
+    yield mapping.close(), path.write_bytes(b""), path.read_bytes()
+    with open(path, "rb") as file:
+        yield _tried(root, lambda: _mapped(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _mapped(number, length, **more):
+    with mmap.mmap(number, length, **more) as mapping:
+        seen = [isinstance(mapping, mmap.mmap), mapping[:], mapping.size() > 0]
+        with contextlib.suppress(TypeError):
+            mapping[0:1] = b"#"
+            seen.append("written")
+        return [*seen, mapping[:2]]
+
+
 SCRIPTS = (
     text_modes,
     encodings_and_newlines,
@@ -208,6 +245,7 @@ SCRIPTS = (
     folders,
     library,
     locks,
+    mappings,
 )
 
 
@@ -402,6 +440,28 @@ def test_calls_the_disk_does_not_have_are_refused_loudly():
                     call()
 
 
+def test_what_is_mapped_cannot_be_changed_meanwhile():
+    disk = Disk()
+    with patched(disk) as root:
+        path = pathlib.Path(root, "x")
+        path.write_bytes(b"123")
+        with open(path, "rb+", buffering=0) as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            for call in (
+                lambda: file.write(b"4"),
+                lambda: file.truncate(1),
+                lambda: os.truncate(path, 1),
+                lambda: open(path, "wb"),
+            ):
+                with pytest.raises(UnsupportedCallError, match="while it is mapped"):
+                    call()
+            assert mapping[:] == path.read_bytes() == b"123"
+            mapping.close()
+            file.write(b"4")
+        assert path.read_bytes() == b"423"
+    assert len(disk.refused) == 4
+
+
 def test_a_lock_that_would_be_waited_for_for_ever_is_an_error():
     with patched(Disk()) as root:
         one, two = (os.open(f"{root}/x", os.O_RDWR | os.O_CREAT) for _ in "12")
@@ -461,6 +521,7 @@ def test_a_listing_that_consumes_only_what_it_finds_is_noticed(monkeypatch):
         (Calls, "names", lambda self, folder: {}, folders),
         (Calls, "rmtree", lambda self, path, *_, **__: None, library),
         (Calls, "flock", lambda self, descriptor, operation: None, locks),
+        (Calls, "mapped", lambda self, number, length, offset: b"0" * 9000, mappings),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )

@@ -1,6 +1,8 @@
 """A subject from three functions is a subject like any other."""
 
 import json
+import os
+import pathlib
 import random
 
 import pytest
@@ -67,6 +69,36 @@ def test_at_every_crash_check_gets_what_was_acknowledged_and_what_came_next():
     subject = subject_from("S", run=add, recover=read, check=noting, work=["a", "b"])
     list(Experiment(subject, ("a", "b"), CrashModel(), cap=100).sweep())
     assert asked == {((), ("a",)), (("a",), ("b",)), (("a", "b"), ())}
+
+
+def linking(root, *, swallows):
+    try:
+        os.link(f"{root}/a", f"{root}/b")
+    except Exception:
+        if not swallows:
+            raise
+    return []
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+@pytest.mark.parametrize("where", ["run", "recover"])
+def test_a_call_that_is_not_simulated_is_no_broken_promise(where, swallows):
+    """It is no kept one either, whatever the store makes of it."""
+    subject = subject_from(
+        "LINKING",
+        run=lambda root, work, ack: (
+            pathlib.Path(root, "a").write_bytes(b"1"),
+            where == "run" and linking(root, swallows=swallows),
+        ),
+        recover=lambda root: where == "recover" and linking(root, swallows=swallows),
+        check=lambda acked, in_flight, seen: None,
+        work=["a"],
+        root="/db",
+    )
+    certificate = _run(subject)
+    assert certificate.verdict == "unverifiable"
+    assert "os.link('/db/a', '/db/b')" in certificate.doubts()[-1]
+    assert "the simulated disk has no such call" in certificate.doubts()[-1]
 
 
 def test_a_subject_is_found_again_by_the_name_it_was_given(monkeypatch):

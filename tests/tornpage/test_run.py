@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import pytest
 from toy_store import MUTANTS, Blind, Idle, Toy, Unread
@@ -231,7 +232,12 @@ class Moody(Toy):
 def test_a_program_that_does_not_repeat_itself_is_unverifiable():
     certificate = run(Moody(), PLAN)
     assert certificate.verdict == "unverifiable"
-    assert "did other things when it was run again" in certificate.doubts()[-1]
+    doubt = certificate.doubts()[-1]
+    assert "did other things when it was run again" in doubt
+    # And which, in the words of a story.
+    assert re.search(
+        r"line \d+ of its trace was write .* at toy_store.py:\d+, then", doubt
+    )
 
 
 class Forgetting(Toy):
