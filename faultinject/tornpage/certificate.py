@@ -382,7 +382,7 @@ class Certificate:
         return any(clause.startswith("interrupted") for clause in self.cut)
 
     def doubts(self) -> tuple[str, ...]:
-        """Why this may not be called consistent, most damning first."""
+        """Why this may not be called consistent, causes before what they led to."""
         seen = self.coverage
         doubts = []
         if not seen.crash_points:
@@ -398,7 +398,7 @@ class Certificate:
                 f" a larger --cap than {self.scope.cap:,} may close them"
             )
         doubts += [f"not closed: {one}" for one in self.unclosed[:_UNCLOSED_SAID]]
-        return (*doubts, *self.cut)
+        return (*self.cut, *doubts)
 
     def never_seen(self) -> tuple[str, ...]:
         """Features that every run should show and this one did not."""
