@@ -18,8 +18,8 @@ that was issued has arrived, except one operation A.
 Then A lost and B kept is the reason. When it takes no later operation but a
 promise ("acknowledged"), B is that. Two other reasons are asked for, in this order:
 
-    nothing is lost at all        A comes too early: with it, and all before it,
-                                  on the disk, the promise is broken already
+    nothing is lost at all        with A, and all before it, on the disk the promise
+                                  is broken already
     no single A can be lost       A arrives in part, and is taken to be atomic
 
 Each answer is a disk that the crash model has (the default one and weaker ones),
@@ -159,7 +159,10 @@ def explain(
     name = _namer(locate)
     operation = search.operations[lost]
     if early is not None:
-        sentence = f"{name(operation)} comes too early: nothing has to be lost"
+        sentence = (
+            "nothing has to be lost; it is broken as soon as"
+            f" {name(operation)} has arrived"
+        )
     elif torn is not None:
         arrived = f"bytes {torn[0]} to {torn[1]}"
         sentence = f"{name(operation)} is not atomic: only {arrived} of it may arrive"
