@@ -171,7 +171,8 @@ class Disk:
         """Get at a file by its name, as the system call of this name does.
 
         Raises:
-            OSError: FileNotFoundError, FileExistsError.
+            OSError: FileNotFoundError, FileExistsError, IsADirectoryError,
+                NotADirectoryError.
         """
         path = posixpath.normpath(path)
         life = self._life
@@ -324,6 +325,8 @@ class Disk:
 
     def fsync_dir(self, path: str, /) -> None:
         """Make the entries of the directory that holds `path` durable.
+
+        Whether it is there is not looked at: it may be open and removed.
 
         Raises:
             OSError: `fail_sync` said so, or EROFS.

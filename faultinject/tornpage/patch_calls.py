@@ -199,8 +199,6 @@ class Calls:
 
     def rename(self, source: str, target: str) -> None:
         """os.rename and os.replace."""
-        if self.disk.is_dir(source):
-            raise self.disk.refuse(f"{source}: a directory cannot be renamed")
         try:
             self.disk.rename(source, target)
         except OSError as problem:
