@@ -37,7 +37,7 @@ from tornpage.memory import Memory
 from tornpage.model import PRESETS, CrashModel
 
 
-@pytest.mark.seeds(2)
+@pytest.mark.seeds(1)
 def test_random_programs_have_the_outcomes_of_brute_force(seed):
     seeds = range(seed * 3 * len(MODELS), (seed + 1) * 3 * len(MODELS))
     agreed = 0
@@ -62,16 +62,16 @@ def test_questions_of_parts_have_the_answers_of_brute_force(models, seed, monkey
 
     monkeypatch.setattr(Life, "uses", uses)
     agreed = 0
-    seeds = range(seed * 36, (seed + 1) * 36)
+    seeds = range(seed * 24, (seed + 1) * 24)
     for explorer in random_cases(seeds, 9, models, 0.1, random_asking):
         found, same = differences(explorer, 300)
         assert not found, explorer.model
         agreed += same
-    assert agreed > 200
-    assert len(used) > 60
+    assert agreed > 130
+    assert len(used) > 40
 
 
-@pytest.mark.seeds(2)
+@pytest.mark.seeds(1)
 @pytest.mark.parametrize("models", [MODELS, DRAWN], ids=["usual", "drawn"])
 def test_recoveries_that_write_have_the_outcomes_of_brute_force(models, seed):
     seeds = range(seed * 64, (seed + 1) * 64)
