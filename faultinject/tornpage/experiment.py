@@ -32,7 +32,7 @@ from tornpage.explore import CrashPoint, Explorer, Reached
 from tornpage.memory import Memory
 from tornpage.subject import Violation
 from tornpage.timeline import kind_of, line_of, where
-from tornpage.trace import Mark
+from tornpage.trace import Mark, Write
 from tornpage.uncovered import UncoveredError, UnsupportedCallError
 from tornpage.wording import fault_kinds
 
@@ -51,6 +51,10 @@ __all__ = ["Experiment", "Finding", "Raised", "beginnings_of", "outcome_lines"]
 # here on it is worth knowing which reads branch. Correct stores take 1 to 40.
 _USUAL_EXECUTIONS = 64
 _READS_NAMED = 5
+
+# Disks that a reason is looked for on, and how large they may be together.
+_REASONED = 1_000
+_REASONED_BYTES = 64 << 20
 
 RUN_RETURNS = "program returns"
 RECOVERY_RETURNS = "recovery returns"
@@ -291,6 +295,13 @@ class Experiment:
         """Where a crash point lies, as a kind, for counting."""
         return where(self._operations, point)
 
+    def _bytes(self) -> int:
+        """How many bytes the files may have."""
+        written = [one for one in self._operations if isinstance(one, Write)]
+        return sum(map(len, self._files.values())) + sum(
+            len(one.data) for one in written
+        )
+
     def departure(self) -> str:
         """Run the program once more; how it first departs from what it did, or ""."""
         disk = self._new_disk(self.subject.prepare(self.program))
@@ -382,7 +393,8 @@ class Experiment:
     def reason(self, finding: Finding) -> str:
         """The order that is missing, as a clause; "" when none was found.
 
-        It costs up to a thousand recoveries, see `tornpage.explain`.
+        It costs up to a thousand recoveries, fewer where files are large, and none
+        where they are very large: each is from files that were made in full.
         """
         if finding.point is None or finding.reached is None:
             return ""
@@ -402,6 +414,7 @@ class Experiment:
             model=self._model,
             locate=self.subject.locate,
             suspects=chain.from_iterable(lost_by(one) or () for one in dishonest),
+            limit=min(_REASONED, _REASONED_BYTES // (1 + self._bytes())),
         )
         return found.sentence if found is not None else ""
 

@@ -1,9 +1,11 @@
 """Explanations: the one order that is missing, by source line, and nothing else."""
 
 import pytest
+from toy_store import Toy
 
 from tornpage.corruption import Span
 from tornpage.disk import Disk
+from tornpage.experiment import Experiment
 from tornpage.explain import changes, explain, strip
 from tornpage.explore import CrashPoint, Explorer
 from tornpage.model import CrashModel
@@ -239,3 +241,19 @@ def test_what_is_synced_with_other_names_depends_on_the_model(entries):
     disk.fsync_dir("d/now")
     found = cause_of_a_loss(disk, "d/now", CrashModel(entries=entries))
     assert (found and found.lost.op) == {"prefix": None, "free": "mkdir"}[entries]
+
+
+def test_no_reason_is_looked_for_where_the_files_are_very_large(monkeypatch):
+    """Each disk that is tried is made in full: a database of a gigabyte is not."""
+
+    class Large(Toy):
+        def prepare(self, program):
+            return {"/large": bytes(1 << 20), **super().prepare(program)}
+
+    subject, model = Large(), CrashModel()
+    with subject.mutant("no-sync"):
+        experiment = Experiment(subject, subject.generate(0), model, cap=100)
+        finding = next(one for one in experiment.sweep() if one.point is not None)
+        assert "must be durable before" in experiment.reason(finding)
+        monkeypatch.setattr("tornpage.experiment._REASONED_BYTES", 1 << 20)
+        assert experiment.reason(finding) == ""
