@@ -20,6 +20,7 @@ Exit status: 0 when every question was answered, whatever the answer; 1 otherwis
 from __future__ import annotations
 
 import dbm.dumb
+import functools
 import importlib
 import importlib.util
 import json
@@ -175,6 +176,7 @@ def read_commits(root: str) -> list[str]:
     return sorted(found)
 
 
+@functools.cache
 def _repository(*, synced: bool) -> dict[str, bytes]:
     """The files of a repository with one commit, made on a disk of its own.
 
@@ -295,48 +297,30 @@ NEW_FILE_OLD = subject_from(
     root="/db",
 )
 
-# Both are written by `file.py`, on behalf of somebody who knows what it is.
-_PLUMBING = ("file.py",)
-GIT_KEEPS = subject_from(
-    "GIT_KEEPS",
-    run=commit_all,
-    recover=read_commits,
-    check=keeps_commits,
-    work=["new"],
-    files=_repository(synced=False),
-    root="/db",
-    plumbing=_PLUMBING,
-)
-GIT_OLD = subject_from(
-    "GIT_OLD",
-    run=commit_all,
-    recover=read_commits,
-    check=old_stays,
-    work=["new"],
-    files=_repository(synced=False),
-    root="/db",
-    plumbing=_PLUMBING,
-)
-GIT_SYNCED_KEEPS = subject_from(
-    "GIT_SYNCED_KEEPS",
-    run=commit_all,
-    recover=read_commits,
-    check=keeps_commits,
-    work=["new"],
-    files=_repository(synced=True),
-    root="/db",
-    plumbing=_PLUMBING,
-)
-GIT_SYNCED_OLD = subject_from(
-    "GIT_SYNCED_OLD",
-    run=commit_all,
-    recover=read_commits,
-    check=old_stays,
-    work=["new"],
-    files=_repository(synced=True),
-    root="/db",
-    plumbing=_PLUMBING,
-)
+
+def _git(
+    name: str,
+    check: Callable[[tuple[str, ...], tuple[str, ...], Any], str | None],
+    *,
+    synced: bool = False,
+) -> FunctionSubject:
+    return subject_from(
+        name,
+        run=commit_all,
+        recover=read_commits,
+        check=check,
+        work=["new"],
+        files=_repository(synced=synced),
+        root="/db",
+        # It writes objects and branches alike, for somebody who knows which it is.
+        plumbing=("file.py",),
+    )
+
+
+GIT_KEEPS = _git("GIT_KEEPS", keeps_commits)
+GIT_OLD = _git("GIT_OLD", old_stays)
+GIT_SYNCED_KEEPS = _git("GIT_SYNCED_KEEPS", keeps_commits, synced=True)
+GIT_SYNCED_OLD = _git("GIT_SYNCED_OLD", old_stays, synced=True)
 
 QUESTIONS = (
     Question("dbm.dumb", "after `sync()`, a crash keeps the key", DUMB_KEEPS),
