@@ -22,8 +22,9 @@ promise ("acknowledged"), B is that. Two other reasons are asked for, in this or
                                   is broken already
     no single A can be lost       A arrives in part, and is taken to be atomic
 
-Each answer is a disk that the crash model has (the default one and weaker ones),
-rebuilt and recovered, so it is a fact and not a guess. There may be others: the
+Each answer is a disk that the crash model has: where the model keeps an order, what
+comes after A in it is lost with A. It is rebuilt and recovered, so it is a fact and
+not a guess. There may be others: the
 first A in the order of issue is reported, suspects before all. What it is not: a
 search for violations; it explains one that was found.
 """
@@ -306,8 +307,32 @@ class _Search:
     def _disk(self, done: Seq[Operation], lost: int | None, torn: _Torn | None) -> Disk:
         given = {one for one in self._files if one.endswith("/")}
         made = {f"{one.path}/" for one in done if isinstance(one, Mkdir)}
-        contents = _replay(self._files, done, lost, torn)
+        gone = frozenset() if lost is None else frozenset(self._with(lost, len(done)))
+        part = None if lost is None or torn is None else (lost, torn)
+        contents = _replay(self._files, done, gone, part)
         return Disk(contents, self._model, known=given | made)
+
+    def _with(self, lost: int, end: int) -> Iterator[int]:
+        """An operation that is lost, and those that the model then loses, too."""
+        model, first = self._model, self.operations[lost]
+        # Which writes made a file longer is not looked at: to lose too much makes
+        # fewer explanations, and no wrong one.
+        appends = model.order == "append" or model.size == "with-data"
+        yield lost
+        for at in range(lost + 1, end):
+            one = self.operations[at]
+            names = isinstance(first, NamesOnly) and isinstance(one, NamesOnly)
+            file = (
+                isinstance(first, Write | Truncate)
+                and isinstance(one, Write | Truncate)
+                and one.inode == first.inode
+            )
+            if (
+                model.order == "ordered"
+                or (names and model.entries == "prefix")
+                or (file and appends)
+            ):
+                yield at
 
     def _pending(self, upto: int) -> list[int]:
         """The operations before `upto` that may be lost, whole or in part."""
@@ -330,10 +355,10 @@ class _Search:
 def _replay(
     files: Mapping[str, bytes],
     operations: Seq[Operation],
-    lost: int | None,
-    torn: _Torn | None,
+    lost: frozenset[int],
+    torn: tuple[int, _Torn] | None,
 ) -> dict[str, bytes]:
-    """The files when all operations have arrived but one, or a part of it."""
+    """The files when all operations have arrived but some, and of one a part."""
     names: dict[str, int | None] = {}
     contents: dict[int, bytearray] = {}
     for path in sorted(files):
@@ -346,10 +371,12 @@ def _replay(
     # What the program saw: it renames files whose first name is lost here.
     seen = dict(names)
     for index, record in enumerate(operations):
-        gone = index == lost
+        gone = index in lost
         match record:
             case Write():
-                start, stop = (torn or (0, 0)) if gone else (0, len(record.data))
+                start, stop = (0, 0) if gone else (0, len(record.data))
+                if torn is not None and torn[0] == index:
+                    start, stop = torn[1]
                 if start == stop:
                     continue
                 content = contents[record.inode]

@@ -215,12 +215,14 @@ def cause_of_a_loss(disk, name, model=None):
     )
 
 
-def test_a_file_whose_first_name_is_lost_can_have_been_renamed():
+@pytest.mark.parametrize("entries", ["prefix", "free"])
+def test_a_file_whose_first_name_is_lost_can_have_been_renamed(entries):
     """It was a KeyError: the rename did not find the name that it replaces."""
     disk = Disk()
     under_a_new_name(disk)
-    found = cause_of_a_loss(disk, "now")
-    assert found.lost.op == "rename"
+    found = cause_of_a_loss(disk, "now", CrashModel(entries=entries))
+    # Where names keep their order, all of them are lost with the first.
+    assert found.lost.op == {"prefix": "create", "free": "rename"}[entries]
     assert found.sentence.endswith("must be durable before the promise acked")
 
 
@@ -257,3 +259,33 @@ def test_no_reason_is_looked_for_where_the_files_are_very_large(monkeypatch):
         assert "must be durable before" in experiment.reason(finding)
         monkeypatch.setattr("tornpage.experiment._REASONED_BYTES", 1 << 20)
         assert experiment.reason(finding) == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "before"),
+    [
+        ("entries=free", "the create"),
+        ("entries=prefix", "the promise acked"),
+        ("order=ordered", "the promise acked"),
+    ],
+)
+def test_no_order_is_missed_that_the_model_keeps(model, before):
+    """`b` without `a` breaks the promise as well, where it can be."""
+    disk = Disk()
+    for name in "abc":
+        disk.open(name, create=True)
+    disk.mark("acked")
+    found = explain(
+        {},
+        disk.trace,
+        lambda crashed: tuple(map(crashed.exists, "ab")),
+        lambda marks, seen: (
+            [Violation("P", "lost")]
+            if seen == (False, True) or (marks and not all(seen))
+            else []
+        ),
+        CrashPoint(3),
+        model=CrashModel.parse(model),
+    )
+    assert found.lost_index == 0
+    assert f"must be durable before {before}" in found.sentence
