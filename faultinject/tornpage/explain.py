@@ -144,8 +144,8 @@ def explain(
         None when no single lost or torn operation explains it, or none was found on
         so many disks.
     """
-    search = _Search(files, list(trace), recover, judge, model, limit)
-    search.suspects = frozenset(suspects)
+    first = frozenset(suspects)
+    search = _Search(files, list(trace), recover, judge, model, first, limit)
     upto = point.index
     if point.inside and not isinstance(search.operations[upto], Sync | SyncDir):
         upto += 1
@@ -228,9 +228,10 @@ class _Search:
         recover: Callable[[Disk], Hashable],
         judge: Callable[[tuple[Mark, ...], Hashable], Seq[Violation]],
         model: CrashModel | None,
+        suspects: frozenset[int],
         limit: int,
     ) -> None:
-        self.suspects: frozenset[int] = frozenset()
+        self._suspects = suspects
         self._left = limit
         self._files = files
         self._recover = recover
@@ -349,7 +350,7 @@ class _Search:
             stamps.update(one.stamp for one in file.sizes)
             stamps.update(one for cell in file.dirty.values() for one in cell.stamps)
         found = [one for one in stamps if one >= 0]
-        return sorted(found, key=lambda one: (one not in self.suspects, one))
+        return sorted(found, key=lambda one: (one not in self._suspects, one))
 
 
 def _replay(

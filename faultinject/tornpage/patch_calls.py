@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import posixpath
 import stat
@@ -35,7 +36,6 @@ from tornpage.patch_files import (
 from tornpage.patch_folders import Entries, Entry
 
 if TYPE_CHECKING:
-    import mmap
     from collections.abc import Callable, Sequence
 
     from tornpage.disk import Disk
@@ -113,10 +113,10 @@ class Calls:
             for one in disk.listdir(folder)
         }
 
-    def _missing(self, path: str, *more: str) -> OSError:
+    def _missing(self, path: str) -> OSError:
         """The error of a name under which there is nothing."""
         files = any(map(self.disk.exists, above(path)))
-        return error(errno.ENOTDIR if files else errno.ENOENT, path, *more)
+        return error(errno.ENOTDIR if files else errno.ENOENT, path)
 
     def _folder_status(self, path: str) -> os.stat_result:
         numbers = self._folder_numbers
@@ -325,10 +325,11 @@ class Calls:
         """What a mapping of a file shows.
 
         Raises:
+            OSError: EACCES, EINVAL.
             ValueError: The file ends before, as mmap.mmap says it.
         """
-        file = self.file(descriptor).file
-        size = file.size()
+        opened = self.file(descriptor)
+        file, size = opened.file, opened.file.size()
         if not length:
             if not size:
                 raise ValueError("cannot mmap an empty file")
@@ -337,6 +338,10 @@ class Calls:
             length = size - offset
         elif offset + length > size:
             raise ValueError("mmap length is greater than file size")
+        if offset % mmap.ALLOCATIONGRANULARITY:
+            raise error(errno.EINVAL)
+        if not opened.readable:
+            raise error(errno.EACCES)
         return file.pread(length, offset)
 
     def remember_mapping(self, descriptor: int, mapping: mmap.mmap) -> None:

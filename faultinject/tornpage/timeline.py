@@ -131,7 +131,8 @@ def _fit(text: str, room: int) -> str:
         left = room - (len(text) - sum(len(words[at]) for at in long))
         each = max(left // len(long), _LONG)
         for at in long:
-            words[at] = f"...{words[at][3 - each :]}"
+            if len(words[at]) > each:
+                words[at] = f"...{words[at][3 - each :]}"
     return textwrap.shorten(" ".join(words), room, placeholder="...")
 
 

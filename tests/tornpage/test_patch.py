@@ -220,6 +220,14 @@ def mappings(root):
                 number, length, **more
             ))  # fmt: skip
         mapping = mmap.mmap(number, 0, mmap.MAP_SHARED, mmap.PROT_READ)
+    with open(path, "r+b") as file:
+        for offset in (1, 700):
+            yield _tried(root, lambda offset=offset: _mapped(
+                file.fileno(), 9, access=mmap.ACCESS_READ, offset=offset
+            ))  # fmt: skip
+    number = os.open(path, os.O_WRONLY)
+    yield _tried(root, lambda: _mapped(number, 9, access=mmap.ACCESS_READ))
+    os.close(number)
     # It outlives the file it was made of.
     yield mapping[7:12], mapping.find(b"90"), mapping.rfind(b"01"), len(mapping)
     yield mapping.close(), path.write_bytes(b""), path.read_bytes()

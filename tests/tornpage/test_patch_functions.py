@@ -71,6 +71,18 @@ def test_at_every_crash_check_gets_what_was_acknowledged_and_what_came_next():
     assert asked == {((), ("a",)), (("a",), ("b",)), (("a", "b"), ())}
 
 
+def test_plumbing_is_not_blamed_for_what_passes_through_it():
+    def sites(**more):
+        subject = subject_from(
+            "S", run=add, recover=read, check=whole, work=["a"], **more
+        )
+        experiment = Experiment(subject, ("a",), CrashModel(), cap=10)
+        return {one.site.partition(":")[0] for one in experiment.operations}
+
+    assert sites() == {"test_patch_functions.py"}
+    assert "test_patch_functions.py" not in sites(plumbing=["test_patch_functions.py"])
+
+
 def linking(root, *, swallows):
     try:
         os.link(f"{root}/a", f"{root}/b")

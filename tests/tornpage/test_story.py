@@ -6,6 +6,7 @@ import re
 import pytest
 from toy_store import MUTANTS, Toy
 
+from tornpage import timeline
 from tornpage.failure import Failure
 from tornpage.report import Gone, replay
 from tornpage.run import Plan, run
@@ -140,3 +141,21 @@ def test_a_long_token_is_left_in_its_file(elsewhere, monkeypatch):
     path = found.replay.split()[-1]
     assert path == f".tornpage/failures/{found.failure.identity()}.json"
     assert replay(Toy(), found.failure) == found.story
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("/a/short/path 0..41", "/a/short/path 0..41"),
+        (f"/db/{'x' * 60}/y.lock 0..41", f"...{'x' * 34}/y.lock 0..41"),
+        ("/short/enough/to/stay to " + "/z" * 40, None),
+        ("no path here " * 9, None),
+    ],
+)
+def test_of_a_path_that_is_too_long_the_end_is_shown(line, shown):
+    found = timeline._fit(line, 50)
+    assert len(found) <= 50
+    assert shown is None or found == shown
+    if line.startswith("/short"):
+        # The other one is cut, and what needs no cut has none.
+        assert re.fullmatch(r"/short/enough/to/stay to \.\.\.[z/]+", found)
