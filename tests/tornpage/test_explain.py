@@ -266,7 +266,7 @@ def test_no_reason_is_looked_for_where_the_files_are_very_large(monkeypatch):
     [
         ("entries=free", "the create"),
         ("entries=prefix", "the promise acked"),
-        ("order=ordered", "the promise acked"),
+        ("order=ordered,entries=free", "the promise acked"),
     ],
 )
 def test_no_order_is_missed_that_the_model_keeps(model, before):
@@ -279,6 +279,42 @@ def test_no_order_is_missed_that_the_model_keeps(model, before):
         {},
         disk.trace,
         lambda crashed: tuple(map(crashed.exists, "ab")),
+        lambda marks, seen: (
+            [Violation("P", "lost")]
+            if seen == (False, True) or (marks and not all(seen))
+            else []
+        ),
+        CrashPoint(3),
+        model=CrashModel.parse(model),
+    )
+    assert found.lost_index == 0
+    assert f"must be durable before {before}" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("model", "before"),
+    [
+        ("order=any", "the write"),
+        ("order=append", "the promise acked"),
+        ("size=with-data", "the promise acked"),
+    ],
+)
+def test_no_order_of_appends_is_missed_that_the_model_keeps(model, before):
+    """The second block without the first breaks the promise, where it can be."""
+    disk = Disk({"f": b""}, CrashModel.parse(model))
+    file = disk.open("f")
+    for at, letter in enumerate((b"A", b"B", b"C")):
+        file.pwritev([letter * 512], 512 * at)
+    disk.mark("acked")
+
+    def recover(crashed):
+        content = crashed.open("f", read_only=True).pread(1024, 0)
+        return content[:1] == b"A", content[512:513] == b"B"
+
+    found = explain(
+        {"f": b""},
+        disk.trace,
+        recover,
         lambda marks, seen: (
             [Violation("P", "lost")]
             if seen == (False, True) or (marks and not all(seen))
