@@ -117,7 +117,7 @@ class RealMachine:
             (os.fdatasync if kind == "fdatasync" else os.fsync)(handle)
 
     def change(self, kind: str, names: Sequence[str]) -> None:
-        """Do "create", "unlink", "rename", "mkdir" or "rmdir"."""
+        """Do "create", "unlink", "rename", "link", "mkdir" or "rmdir"."""
         paths = [os.path.join(self.root, name) for name in names]
         if kind == "create":
             os.close(os.open(paths[0], os.O_RDWR | os.O_CREAT, 0o600))

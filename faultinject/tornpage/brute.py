@@ -19,6 +19,9 @@ cases are worth more than one clever one.
 A version has a level, the position from which on it is there. At position c the
 legal ones are those that c has reached and that nothing before c has replaced.
 
+Names are a tree of numbers, made anew for each set of changes that is kept: entries
+are (directory, name) -> file or directory, and a directory has one place.
+
 What it is not: it has no place in a run. Beyond a limit it refuses.
 """
 
@@ -34,6 +37,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from tornpage.damage import garbage
 from tornpage.trace import (
     Create,
+    Link,
     Mkdir,
     Rename,
     Rmdir,
@@ -51,11 +55,11 @@ if TYPE_CHECKING:
     from tornpage.model import CrashModel
     from tornpage.trace import Operation
 
-__all__ = ["Platter", "TooManyImages", "arrives_in_pieces", "platters"]
+__all__ = ["Device", "Platter", "TooManyImages", "arrives_in_pieces", "platters"]
 
 _END = 1 << 60
-# What the name of a directory stands for.
-_FOLDER = 0
+# Directories are numbers below zero; names begin in one of these.
+_HERE, _ROOT = -1, -2
 
 
 class TooManyImages(ValueError):  # noqa: N818 - a refusal, not a defect.
@@ -71,15 +75,11 @@ class _Version(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """One change of names; stamp -1 once it is durable.
-
-    `empties` is a directory below which nothing is left.
-    """
+    """One change of names; stamp -1 once it is durable."""
 
     stamp: int
     number: int
-    changes: list[tuple[str, int | None]]
-    empties: str = ""
+    changes: list[tuple[_Place, int | None]]
 
 
 @dataclass(slots=True)
@@ -101,29 +101,39 @@ class _File:
     synced: int = -1
 
 
-_Files = dict[str, bytes]
+class Device(NamedTuple):
+    """A device of which nothing is undecided, as `Disk` takes it.
+
+    Attributes:
+        files: Content by name; a name that ends with "/" is a directory.
+        known: Names that there have been, with "/" behind directories that were made.
+        links: Further names of files, each with one that is in `files`.
+    """
+
+    files: dict[str, bytes]
+    known: frozenset[str] | None = None
+    links: frozenset[tuple[str, str]] = frozenset()
+
+
+_Place = tuple[int, str]
+_Tree = dict[_Place, int]
 _T = TypeVar("_T")
 
 
 def platters(
-    files: Mapping[str, bytes],
+    start: Device,
     model: CrashModel,
     operations: Sequence[Operation],
     lies: int | None = None,
-    known: Iterable[str] | None = None,
 ) -> Iterator[tuple[int, Platter]]:
     """Every platter that lying syncs may leave, with the number of lies.
 
     Args:
-        files: Durable files by name.
+        start: What there was before.
         model: What a crash may do.
         operations: What was done.
         lies: How many syncs may lie; None: as many as the model says.
-        known: Names that there have been, as `Image` takes them.
     """
-    if known is None:
-        known = [name for name in files if name.endswith("/")]
-    before = frozenset(known)
     syncs = [
         at
         for at, one in enumerate(operations)
@@ -131,7 +141,7 @@ def platters(
     ]
     for n in range((model.lies if lies is None else lies) + 1):
         for lied in itertools.combinations(syncs, n):
-            platter = Platter(files, model, frozenset(lied), before)
+            platter = Platter(start, model, frozenset(lied))
             for record in operations:
                 platter.apply(record)
             yield n, platter
@@ -152,31 +162,47 @@ class Platter:
     """All versions of everything, after some operations.
 
     Args:
-        files: Durable files by name.
+        start: What there was before.
         model: What a crash may do.
         lied: Which operations are syncs that do nothing.
-        known: Names that there have been before.
     """
 
     def __init__(
         self,
-        files: Mapping[str, bytes],
+        start: Device,
         model: CrashModel,
         lied: frozenset[int] = frozenset(),
-        known: frozenset[str] = frozenset(),
     ) -> None:
         self._model = model
         self._lied = lied
-        self._known = known
         self._files: dict[int, _File] = {}
-        self._names: dict[str, int] = {}
+        self._names: _Tree = {}
+        # Places that had an entry at any time, directories that somebody made.
+        self._spoken: set[_Place] = set()
+        self._made: set[int] = set()
+        self._folders = _ROOT
         self._changes: list[_Change] = []
         self._clock = 0
-        for name in sorted(files):
-            self._names.update(dict.fromkeys(_folders(name), _FOLDER))
-            if not name.endswith("/"):
-                inode = self._names[name] = len(self._files) + 1
-                self._files[inode] = self._new_file(files[name])
+        for name in sorted(start.files):
+            place = self._place(name.rstrip("/"))
+            if name.endswith("/"):
+                self._found(place)
+            else:
+                inode = self._names[place] = len(self._files) + 1
+                self._files[inode] = self._new_file(start.files[name])
+        for name, other in start.links:
+            self._names[self._place(name)] = self._names[self._place(other)]
+        known = start.known
+        if known is None:
+            known = frozenset(name for name in start.files if name.endswith("/"))
+        paths = _paths(self._names)
+        for name in known:
+            outer, _, last = name.rstrip("/").rpartition("/")
+            folder = paths.get(outer + "/" * (outer != "" or name.startswith("/")))
+            if folder is not None:
+                self._spoken.add((folder, last))
+                if name.endswith("/") and (folder, last) in self._names:
+                    self._made.add(self._names[folder, last])
 
     def apply(self, record: Operation) -> None:
         """Advance by one operation."""
@@ -198,44 +224,47 @@ class Platter:
             self._sync(record, stamp)
         elif isinstance(record, SyncDir):
             if record.result == "ok" and stamp not in self._lied:
-                directory = posixpath.dirname(record.path)
+                folder = posixpath.dirname(record.path)
+                paths = _paths(self._tree(self._changes))
+                directory = paths.get(folder.rstrip("/") + "/" if folder else "")
                 mine = {
                     one.number
                     for one in self._changes
-                    if directory in {posixpath.dirname(name) for name, _ in one.changes}
+                    if directory in {place[0] for place, _ in one.changes}
                 }
-                if self._model.names == "fsync":
-                    mine |= self._made(_folders(record.path))
+                if self._model.names == "fsync" and directory is not None:
+                    mine |= self._way(directory)
                 self._sync_names(mine)
         elif isinstance(record, Create):
             self._files[record.inode] = self._new_file(b"")
-            self._rename(stamp, [(record.path, record.inode)])
+            self._rename(stamp, (self._place(record.path), record.inode))
+        elif isinstance(record, Link):
+            inode = self._tree(self._changes)[self._place(record.path)]
+            self._rename(stamp, (self._place(record.target), inode))
         elif isinstance(record, Rename):
-            inode = self._applied(self._changes)[record.path]
+            source = self._place(record.path)
+            inode = self._found(source)
+            target = self._place(record.target)
             if self._model.rename == "split":
-                self._rename(stamp, [(record.target, None)])
-                self._rename(stamp, [(record.target, inode)])
-                self._rename(stamp, [(record.path, None)])
+                self._rename(stamp, (target, None))
+                self._rename(stamp, (target, inode))
+                self._rename(stamp, (source, None))
             else:
-                self._rename(stamp, [(record.target, inode), (record.path, None)])
+                self._rename(stamp, (target, inode), (source, None))
         elif isinstance(record, Unlink):
-            self._rename(stamp, [(record.path, None)])
+            self._rename(stamp, (self._place(record.path), None))
         elif isinstance(record, Mkdir):
-            self._rename(stamp, [(record.path, _FOLDER)], empties=record.path)
+            place = self._place(record.path)
+            self._folders -= 1
+            self._made.add(self._folders)
+            self._rename(stamp, (place, self._folders))
         elif isinstance(record, Rmdir):
-            self._rename(stamp, [(record.path, None)], empties=record.path)
+            place = self._place(record.path)
+            self._found(place)
+            self._rename(stamp, (place, None))
 
-    @property
-    def known(self) -> frozenset[str]:
-        """Names that there have been, with "/" behind a directory that was made."""
-        changes = [change for one in self._changes for change in one.changes]
-        names = {name + "/" * (inode == _FOLDER) for name, inode in changes}
-        return self._known | names
-
-    def images(self, limit: int) -> Iterator[_Files]:
-        """The files of every image, and names ending with "/" for its directories.
-
-        Some may come more than once.
+    def images(self, limit: int) -> Iterator[Device]:
+        """Every image; some may come more than once.
 
         Raises:
             TooManyImages: There are more than `limit`.
@@ -243,19 +272,42 @@ class Platter:
         made = 0
         in_order = self._model.order == "ordered"
         for place in range(self._clock + 1) if in_order else (None,):
-            for names in self._name_states(place):
-                folders = {f"{n}/": b"" for n, to in names.items() if to == _FOLDER}
-                inodes = sorted(set(names.values()) - {_FOLDER})
+            for tree in self._name_states(place):
+                paths = _paths(tree)
+                folders = {path: b"" for path in paths if path not in {"", "/"}}
+                names: dict[int, list[str]] = {}
+                for path, folder in paths.items():
+                    for (inside, name), number in tree.items():
+                        if inside == folder and number > 0:
+                            names.setdefault(number, []).append(path + name)
+                names = {inode: sorted(some) for inode, some in names.items()}
+                inodes = sorted(names)
+                known = self._known(tree, paths)
+                links = frozenset(
+                    (other, first)
+                    for first, *others in names.values()
+                    for other in others
+                )
                 states = [
                     self._file_states(self._files[inode], place, limit)
                     for inode in inodes
                 ]
                 made = _within(limit, made, states)
                 for contents in itertools.product(*states):
-                    found = dict(zip(inodes, contents, strict=True))
-                    yield folders | {
-                        name: found[inode] for name, inode in names.items() if inode
+                    found = {
+                        names[inode][0]: content
+                        for inode, content in zip(inodes, contents, strict=True)
                     }
+                    yield Device({**folders, **found}, known, links)
+
+    def _known(self, tree: _Tree, paths: Mapping[str, int]) -> frozenset[str]:
+        """Names that there have been, as far as an image can tell where."""
+        there = {folder: path for path, folder in paths.items()}
+        return frozenset(
+            there[folder] + name + "/" * (tree.get((folder, name)) in self._made)
+            for folder, name in self._spoken | self._names.keys()
+            if folder in there
+        )
 
     # -- what operations do --------------------------------------------------
 
@@ -337,14 +389,14 @@ class Platter:
             mine = set()
             if self._model.names == "fsync" and record.kind == "fsync":
                 named = [
-                    (one, name)
+                    (one, place)
                     for one in self._pending()
-                    for name, inode in one.changes
+                    for place, inode in one.changes
                     if inode == record.inode
                 ]
                 mine = {one.number for one, _ in named}
-                for _, name in named:
-                    mine |= self._made(_folders(name))
+                for _, (folder, _) in named:
+                    mine |= self._way(folder)
             if self._model.order == "ordered":
                 stamps = [
                     chain[-1].stamp
@@ -408,19 +460,26 @@ class Platter:
                 rest.pop(0)
             chain[:] = [_Version(-1, -1, durable), *rest]
 
-    def _rename(
-        self, stamp: int, changes: list[tuple[str, int | None]], empties: str = ""
-    ) -> None:
-        spoken_of = {name for one in self._changes for name, _ in one.changes}
-        spoken_of |= {name.rstrip("/") for name in self._known}
-        for name, inode in changes:
-            # What is removed though nobody spoke of it has been there, too.
-            there = f"{name}/" if inode is None else name
-            for folder in _folders(there) if inode is not None or empties else ():
-                if folder not in spoken_of | self._names.keys():
-                    # Nobody has made it, so it has been there before.
-                    self._names[folder] = _FOLDER
-        self._changes.append(_Change(stamp, len(self._changes), changes, empties))
+    def _place(self, path: str) -> _Place:
+        """Where something is done; the directories on the way have been there."""
+        folder = _ROOT if path.startswith("/") else _HERE
+        *outer, last = path.strip("/").split("/")
+        for name in outer:
+            folder = self._found((folder, name))
+        return folder, last
+
+    def _found(self, place: _Place) -> int:
+        """What is in a place: if nothing is, a directory that has been there."""
+        tree = self._tree(self._changes)
+        if place not in tree:
+            self._folders -= 1
+            self._names[place] = self._folders
+            return self._folders
+        return tree[place]
+
+    def _rename(self, stamp: int, *changes: tuple[_Place, int | None]) -> None:
+        self._spoken.update(place for place, _ in changes)
+        self._changes.append(_Change(stamp, len(self._changes), [*changes]))
 
     def _pending(self) -> list[_Change]:
         return [one for one in self._changes if one.stamp >= 0]
@@ -428,10 +487,19 @@ class Platter:
     def _stamp(self, number: int) -> int:
         return self._changes[number].stamp
 
-    def _made(self, folders: list[str]) -> set[int]:
-        """The changes that made these directories and are not durable."""
-        made = {(folder, _FOLDER) for folder in folders}
-        return {one.number for one in self._pending() if made & {*one.changes}}
+    def _way(self, folder: int) -> set[int]:
+        """The changes that named a directory or one above it and are not durable."""
+        tree = self._tree(self._changes)
+        above = {number: inside for (inside, _), number in tree.items()}
+        way: set[int] = set()
+        while folder not in {_HERE, _ROOT, *way}:
+            way.add(folder)
+            folder = above.get(folder, _HERE)
+        return {
+            one.number
+            for one in self._pending()
+            if way & {number for _, number in one.changes}
+        }
 
     def _sync_names(self, mine: set[int]) -> None:
         mine &= {one.number for one in self._pending()}
@@ -452,23 +520,18 @@ class Platter:
 
     # -- what a crash leaves -------------------------------------------------
 
-    def _applied(self, changes: Iterable[_Change]) -> dict[str, int]:
-        names = dict(self._names)
+    def _tree(self, changes: Iterable[_Change]) -> _Tree:
+        tree = dict(self._names)
         for one in changes:
-            for name, inode in one.changes:
-                if inode is None:
-                    names.pop(name, None)
-                else:
-                    names[name] = inode
-            for name in [name for name in names if one.empties in _folders(name)]:
-                del names[name]
-        return {
-            name: inode
-            for name, inode in names.items()
-            if all(names.get(folder) == _FOLDER for folder in _folders(name))
-        }
+            for place, number in one.changes:
+                if number is not None and number < 0:
+                    tree = {at: other for at, other in tree.items() if other != number}
+                tree.pop(place, None)
+                if number is not None:
+                    tree[place] = number
+        return tree
 
-    def _name_states(self, place: int | None) -> list[dict[str, int]]:
+    def _name_states(self, place: int | None) -> list[_Tree]:
         if place is not None:
             open_ones = [one.number for one in self._changes if one.stamp == place]
             there = {one.number for one in self._changes if one.stamp < place}
@@ -484,7 +547,7 @@ class Platter:
                 for some in itertools.combinations(open_ones, n)
             ]
         states = [
-            self._applied(one for one in self._changes if one.number in there | some)
+            self._tree(one for one in self._changes if one.number in there | some)
             for some in kept
         ]
         return [one for at, one in enumerate(states) if one not in states[:at]]
@@ -577,10 +640,17 @@ class Platter:
         return False
 
 
-def _folders(name: str) -> list[str]:
-    """The directories that a name is in."""
-    folder = posixpath.dirname(name)
-    return [*_folders(folder), folder] if folder not in {"", "/"} else []
+def _paths(tree: _Tree) -> dict[str, int]:
+    """The directories that there are, by their path and a "/"."""
+    paths = {"": _HERE, "/": _ROOT}
+    todo = [*paths.items()]
+    while todo:
+        path, folder = todo.pop()
+        for (inside, name), number in tree.items():
+            if inside == folder and number < 0:
+                paths[f"{path}{name}/"] = number
+                todo.append((f"{path}{name}/", number))
+    return paths
 
 
 @functools.lru_cache(maxsize=256)

@@ -35,10 +35,11 @@ Directories
 `mkdir` makes a directory, which is as little durable as a new file: it takes a sync
 of the directory that *it* is in. If it is lost, so is all that was put into it. A
 directory that nobody makes and something is put into has always been there: a
-program that makes none need not think of them.
+program that makes none need not think of them. A renamed one takes along what is in
+it, as far as that is durable.
 
-What it is not: it is not a file system. A directory cannot be renamed; there are no
-links, no permissions, no positions.
+What it is not: it is not a file system. There are no symbolic links, no permissions,
+no positions.
 """
 
 from __future__ import annotations
@@ -52,13 +53,16 @@ from tornpage.call_site import site
 from tornpage.choices import Replay
 from tornpage.clock import Clock, ClockCondition
 from tornpage.disk_file import DiskFile, failed
-from tornpage.entries import DIRECTORY, above
+from tornpage.disk_folder import DiskFolder
+from tornpage.entries import HERE, ROOT, is_directory, names_of
 from tornpage.image import Image
 from tornpage.life import Life
 from tornpage.model import CrashModel
+from tornpage.names import UNKNOWN
 from tornpage.pieces import Watch
 from tornpage.trace import (
     Create,
+    Link,
     Mark,
     Mkdir,
     Rename,
@@ -77,8 +81,9 @@ if TYPE_CHECKING:
     from tornpage.clock import ClockTimer
     from tornpage.life import SyncFault
     from tornpage.parts import Parts
+    from tornpage.pieces import Place
 
-__all__ = ["Disk", "DiskFile"]
+__all__ = ["Disk", "DiskFile", "DiskFolder"]
 
 
 class Disk:
@@ -90,6 +95,7 @@ class Disk:
             is given.
         model: What a crash of this disk may do; see `CrashModel`.
         known: Names that there have been in an earlier life, as `Image` takes them.
+        links: Further names of files, each with one that is in `files`.
 
     Attributes:
         model: The same.
@@ -106,13 +112,14 @@ class Disk:
         files: Mapping[str, bytes] | None = None,
         model: CrashModel | None = None,
         known: Iterable[str] | None = None,
+        links: Mapping[str, str] | None = None,
     ) -> None:
         model = model if model is not None else CrashModel()
         named = {
             posixpath.normpath(path) + "/" * path.endswith("/"): data
             for path, data in (files or {}).items()
         }
-        self._start(Life(Image(named, model, known), Replay(()), Watch()))
+        self._start(Life(Image(named, model, known, links), Replay(()), Watch()))
 
     @classmethod
     def on_image(
@@ -180,13 +187,12 @@ class Disk:
         if inode is None:
             if not create:
                 raise self._missing(path)
-            self._require_folder(path)
             self._writable(path)
-            inode = life.create(path)
+            inode = life.create(self._into(path))
             self.trace.data.append(Create(path, inode, site(self.trace.plumbing)))
         elif create and exclusive:
             raise failed(errno.EEXIST, path)
-        elif inode == DIRECTORY:
+        elif is_directory(inode):
             raise failed(errno.EISDIR, path)
         file = DiskFile(life, self.trace, life.node(inode, path), path, read_only)
         file.read_ahead = self.read_ahead
@@ -194,12 +200,21 @@ class Disk:
 
     def exists(self, path: str, /) -> bool:
         """Whether there is a file of this name."""
-        return self._lookup(posixpath.normpath(path)) not in {None, DIRECTORY}
+        number = self._lookup(posixpath.normpath(path))
+        return number is not None and not is_directory(number)
 
     def is_dir(self, path: str, /) -> bool:
         """Whether there is a directory of this name, and one that is known of."""
+        return is_directory(self._lookup(posixpath.normpath(path)))
+
+    def open_dir(self, path: str, /) -> DiskFolder:
+        """Get at a directory by its name, to sync it.
+
+        Raises:
+            OSError: FileNotFoundError, NotADirectoryError.
+        """
         path = posixpath.normpath(path)
-        return path in {".", "/"} or self._lookup(path) == DIRECTORY
+        return DiskFolder(self._life, self.trace, self._folder(path), path)
 
     def listdir(self, path: str, /) -> list[str]:
         """The names in a directory, sorted.
@@ -207,43 +222,65 @@ class Disk:
         Raises:
             OSError: FileNotFoundError, NotADirectoryError.
         """
-        path = posixpath.normpath(path)
-        if not self.is_dir(path):
-            if self._lookup(path) is not None:
-                raise failed(errno.ENOTDIR, path)
-            raise self._missing(path)
-        names = [
-            posixpath.basename(one)
-            for one in self._life.names_in(path)
-            if posixpath.dirname(one) == ("" if path == "." else path)
-            and self._lookup(one) is not None
-        ]
-        return sorted(names)
+        folder, life = self._folder(posixpath.normpath(path)), self._life
+        names = life.names_in(folder)
+        return [name for name in names if life.lookup((folder, name)) is not None]
 
     def rename(self, source: str, target: str, /) -> None:
-        """Give a file another name, replacing what stood there.
+        """Give a file or a directory another name, replacing what stood there.
+
+        Of a directory everything that is in it goes along. It replaces a directory
+        only when that is empty.
 
         Raises:
-            OSError: FileNotFoundError, IsADirectoryError.
-            UnsupportedCallError: `source` is a directory.
+            OSError: As rename(2): FileNotFoundError, IsADirectoryError,
+                NotADirectoryError; ENOTEMPTY, EINVAL into itself, EBUSY.
         """
         source, target = posixpath.normpath(source), posixpath.normpath(target)
-        self._require_folder(source)
-        self._require_folder(target)
-        inode = self._lookup(source)
-        if inode is None:
-            raise self._missing(source)
-        if inode == DIRECTORY:
-            raise self.refuse(f"{source}: a directory cannot be renamed")
-        there = self._lookup(target)
-        if inode == there:
-            return
-        if there == DIRECTORY:
-            raise failed(errno.EISDIR, target)
+        if {source, target} & {".", "/"}:
+            raise failed(errno.EBUSY, source)
+        old, new = self._into(source), self._into(target)
+        number = self._life.lookup(old)
+        if number is None:
+            raise failed(errno.ENOENT, source)
+        if target.startswith(f"{source}/") and is_directory(number):
+            raise failed(errno.EINVAL, target)
+        if source.startswith(f"{target}/"):
+            raise failed(errno.ENOTEMPTY, target)
         self._writable(source)
-        self._life.rename(target, inode)
-        self._life.rename(source, None)
+        there = self._life.lookup(new)
+        if number == there:
+            return
+        if is_directory(there):
+            if not is_directory(number):
+                raise failed(errno.EISDIR, target)
+            if self.listdir(target):
+                raise failed(errno.ENOTEMPTY, target)
+        elif there is not None and is_directory(number):
+            raise failed(errno.ENOTDIR, target)
+        self._life.name(new, number)
+        self._life.name(old, None)
         self.trace.data.append(Rename(source, target, site(self.trace.plumbing)))
+
+    def link(self, source: str, target: str, /) -> None:
+        """Give a file one more name.
+
+        Raises:
+            OSError: As link(2): FileNotFoundError, FileExistsError, and
+                PermissionError for a directory.
+        """
+        source, target = posixpath.normpath(source), posixpath.normpath(target)
+        number = self._lookup(source)
+        if number is None:
+            raise self._missing(source)
+        if self._lookup(target) is not None:
+            raise failed(errno.EEXIST, target)
+        place = self._into(target)
+        if is_directory(number):
+            raise failed(errno.EPERM, source)
+        self._writable(source)
+        self._life.name(place, number)
+        self.trace.data.append(Link(source, target, site(self.trace.plumbing)))
 
     def unlink(self, path: str, /) -> None:
         """Remove a file's name.
@@ -252,13 +289,13 @@ class Disk:
             OSError: FileNotFoundError, IsADirectoryError.
         """
         path = posixpath.normpath(path)
-        inode = self._lookup(path)
-        if inode is None:
+        number = self._lookup(path)
+        if number is None:
             raise self._missing(path)
-        if inode == DIRECTORY:
+        if is_directory(number):
             raise failed(errno.EISDIR, path)
         self._writable(path)
-        self._life.rename(path, None)
+        self._life.name(self._into(path), None)
         self.trace.data.append(Unlink(path, site(self.trace.plumbing)))
 
     def mkdir(self, path: str, /) -> None:
@@ -268,11 +305,10 @@ class Disk:
             OSError: FileExistsError, FileNotFoundError.
         """
         path = posixpath.normpath(path)
-        if path in {".", "/"} or self._lookup(path) is not None:
+        if self._lookup(path) is not None:
             raise failed(errno.EEXIST, path)
-        self._require_folder(path)
         self._writable(path)
-        self._life.make_folder(path)
+        self._life.make_folder(self._into(path))
         self.trace.data.append(Mkdir(path, site(self.trace.plumbing)))
 
     def rmdir(self, path: str, /) -> None:
@@ -287,7 +323,7 @@ class Disk:
         if self.listdir(path):
             raise failed(errno.ENOTEMPTY, path)
         self._writable(path)
-        self._life.rename(path, None)
+        self._life.name(self._into(path), None)
         self.trace.data.append(Rmdir(path, site(self.trace.plumbing)))
 
     def assume_dir(self, path: str, /) -> None:
@@ -295,49 +331,81 @@ class Disk:
 
         From then on there is nothing in it but what somebody put there: a directory
         in it that nobody has made is not there. Nothing is recorded.
+
+        Raises:
+            OSError: FileNotFoundError, NotADirectoryError: one above it is not there.
         """
-        self._life.assume_folder(posixpath.normpath(path))
-
-    def _lookup(self, path: str) -> int | None:
-        """What a name stands for, if the directories above it are there."""
-        return self._life.lookup(path) if self._gap(path) is None else None
-
-    def _gap(self, path: str) -> str | None:
-        """The first directory of a name that is not there, if one is not."""
-        outer = ""
-        for folder in above(path):
-            found = self._life.folder(folder)
-            # In a directory that was made there is nothing that nobody spoke of.
-            if not found or (found == "unknown" and outer == "made"):
-                return folder
-            outer = "made" if outer == "made" else found
-        return None
-
-    def _require_folder(self, path: str) -> None:
-        if self._gap(path) is not None:
-            raise self._missing(path)
-
-    def _missing(self, path: str) -> OSError:
-        """The error of a name under which there is nothing."""
-        gap = self._gap(path)
-        below_a_file = gap is not None and self._life.lookup(gap) is not None
-        return failed(errno.ENOTDIR if below_a_file else errno.ENOENT, path)
+        path = posixpath.normpath(path)
+        if path not in {".", "/"}:
+            self._life.assume_folder(self._into(path))
 
     def fsync_dir(self, path: str, /) -> None:
         """Make the entries of the directory that holds `path` durable.
 
-        Whether it is there is not looked at: it may be open and removed.
-
         Raises:
-            OSError: `fail_sync` said so, or EROFS.
+            OSError: FileNotFoundError, NotADirectoryError, `fail_sync` said so, or
+                EROFS.
         """
         path = posixpath.normpath(path)
         self._writable(path)
+        self._into(path)
         number = self._life.sync_dir(path)
         result = "read-only" if number else "ok"
         self.trace.data.append(SyncDir(path, site(self.trace.plumbing), result))
         if number:
             raise failed(number, path)
+
+    def _lookup(self, path: str) -> int | None:
+        """What there is at a path: a file, a directory or None."""
+        if path in {".", "/"}:
+            return HERE if path == "." else ROOT
+        place, number = self._walk(path)
+        return None if number else self._life.lookup(place)
+
+    def _walk(self, path: str, *, find: bool = False) -> tuple[Place, int]:
+        """The place of a path; or what is wrong with the way there, an errno.
+
+        Args:
+            path: Normalised.
+            find: Whether directories that nobody spoke of are taken to have been
+                there, because something is put into them.
+        """
+        if "/" not in path:
+            return (HERE, path), 0
+        life = self._life
+        folder, names = names_of(path)
+        *outer, last = names or [""]
+        for name in outer:
+            place = folder, name
+            inner = life.folder(place)
+            if inner == UNKNOWN and find:
+                inner = life.find_folder(place)
+            if inner is None or inner == UNKNOWN:
+                return place, errno.ENOENT
+            if not is_directory(inner):
+                return place, errno.ENOTDIR
+            folder = inner
+        return (folder, last), 0
+
+    def _into(self, path: str) -> Place:
+        """The place of a path that something is done to."""
+        place, number = self._walk(path, find=True)
+        if number:
+            raise failed(number, path)
+        return place
+
+    def _folder(self, path: str) -> int:
+        """The directory at a path."""
+        number = self._lookup(path)
+        if number is None:
+            raise self._missing(path)
+        if not is_directory(number):
+            raise failed(errno.ENOTDIR, path)
+        return number
+
+    def _missing(self, path: str) -> OSError:
+        """The error of a path at which there is nothing."""
+        return failed(self._walk(path)[1] or errno.ENOENT, path)
 
     def _writable(self, path: str) -> None:
         if self._life.read_only:

@@ -2,18 +2,23 @@
 
 Theory
 ======
-An entry says what a name stands for: a file, a directory or nothing. Changes of
-entries are pending until a sync of the directory that they are in; a crash keeps
-some of them:
+An entry stands in a directory and says what a name in it stands for: a file, a
+directory or nothing. Files and directories are numbers, so an entry goes wherever
+its directory goes:
 
-    settled   d -> directory      d/a -> 1
-    pending   #1 d/b -> 2         #2 d/a -> none      #3 e -> directory
+    number    -1 is ".", -2 is "/", other directories are -3 and less, files 1 and more
+    place     (directory, name)        "d/a" is (-3, "a") when "d" is -3
+    settled   (-1, d) -> -3            (-3, a) -> 1
+    pending   #1 (-3, b) -> 2          #2 (-3, a) -> none       #3 (-1, e) -> -3
+                                                                   (-1, d) -> none
 
-A name counts only below directories that are there: lose #3, and whatever was put
-into `e` is lost with it, however durable. A new directory is empty and one that is
-removed leaves nothing behind, so both changes say of every name below that it
-stands for nothing; without that, what lay in an older directory of that name would
-come back in the new one.
+Changes of entries are pending until a sync of the directory that they are in; a crash
+keeps some of them. #3 gives `d` another name: with it the file is `e/b` or nowhere,
+depending on #1. What is in a directory that has no name is lost, however durable;
+what is in a new one was put there since, as its number is new.
+
+A file may have several names (hard links). A directory has one: a change that names
+it takes it from where it was, even if the changes that brought it there are lost.
 
 A directory that nobody made and that something is put into has been there before:
 it is durable. A program that makes no directories need not think of them. (In one
@@ -27,37 +32,33 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from tornpage.pieces import NameChange, directory_of
+from tornpage.pieces import NameChange
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tornpage.model import CrashModel
+    from tornpage.pieces import Place
 
-__all__ = ["DIRECTORY", "Entries", "above", "is_below"]
+__all__ = ["HERE", "ROOT", "Entries", "is_directory", "names_of"]
 
-DIRECTORY: Final = -1
-"""What the name of a directory stands for; files have numbers from 1 on."""
+HERE: Final = -1
+"""The directory that relative names are in."""
 
-
-def above(name: str, among: Container[str] | None = None) -> list[str]:
-    """The directories of a name, outermost first, without "/" and ".".
-
-    Args:
-        name: A normalised path.
-        among: Only those among these; None: all.
-    """
-    if "/" not in name:
-        return []
-    found = [name[:at] for at, letter in enumerate(name) if letter == "/" and at]
-    return found if among is None else [one for one in found if one in among]
+ROOT: Final = -2
+"""The directory that absolute names are in."""
 
 
-def is_below(name: str, folder: str) -> bool:
-    """Whether a name is in a directory, or in one of those in it."""
-    if folder in {".", "/"}:
-        return name.startswith("/") == (folder == "/")
-    return name.startswith(folder + "/")
+def is_directory(number: int | None) -> bool:
+    """Whether that is what a name stands for."""
+    return number is not None and number < 0
+
+
+def names_of(path: str) -> tuple[int, list[str]]:
+    """The directory that a normalised path begins in, and the names on it."""
+    if path.startswith("/"):
+        return ROOT, [name for name in path.split("/") if name]
+    return HERE, [] if path in {"", "."} else path.split("/")
 
 
 class Entries:
@@ -67,24 +68,35 @@ class Entries:
         model: What a crash may do.
 
     Attributes:
-        settled: Durable names.
-        pending: Changes of names that are not durable, in order.
+        settled: Durable entries.
+        pending: Changes of entries that are not durable, in order.
         kept: Whether a pending change is on the platter, where that is known, by
             key.
-        known: Names that have an entry or had one. Of others nobody has said
+        known: Places that have an entry or had one. Of others nobody has said
             anything yet.
-        made: Directories among them that somebody has made.
+        made: Directories that somebody has made.
+        last: The number of the newest directory.
     """
 
-    __slots__ = ("_keys", "_model", "kept", "known", "made", "pending", "settled")
+    __slots__ = (
+        "_keys",
+        "_model",
+        "kept",
+        "known",
+        "last",
+        "made",
+        "pending",
+        "settled",
+    )
 
     def __init__(self, model: CrashModel) -> None:
         self._model = model
-        self.settled: dict[str, int] = {}
+        self.settled: dict[Place, int] = {}
         self.pending: list[NameChange] = []
         self.kept: dict[int, bool] = {}
-        self.known: set[str] = set()
-        self.made: set[str] = set()
+        self.known: set[Place] = set()
+        self.made: set[int] = set()
+        self.last = ROOT
         self._keys = 0
 
     def fork(self) -> Entries:
@@ -95,70 +107,157 @@ class Entries:
         made.kept = dict(self.kept)
         made.known = set(self.known)
         made.made = set(self.made)
+        made.last = self.last
         made._keys = self._keys
         return made
 
-    def present(self, name: str) -> int | None:
-        """What the running program sees under a name."""
-        for one in reversed(self.pending):
+    # -- what there is -----------------------------------------------------------
+
+    def present(self, place: Place) -> int | None:
+        """What the running program sees there."""
+        for at, one in reversed(list(enumerate(self.pending))):
             if self.kept.get(one.key, True):
-                for path, inode in one.changes:
-                    if path == name:
-                        return inode
-        return self.settled.get(name)
+                for other, number in one.changes:
+                    if other == place:
+                        return self._unmoved(number, place, at + 1)
+        return self._unmoved(self.settled.get(place), place, 0)
 
-    def below(self, folder: str) -> set[str]:
-        """Every name in a directory and its directories that there may be."""
-        names = {*self.settled}
-        names.update(path for one in self.pending for path, _ in one.changes)
-        return {one for one in names if is_below(one, folder)}
+    def _unmoved(self, number: int | None, place: Place, since: int) -> int | None:
+        """The same; None for a directory that went elsewhere since."""
+        if number is None or not is_directory(number):
+            return number
+        later = self.moves(number, place, since)
+        gone = any(self.kept.get(one.key, True) for one in later)
+        return None if gone else number
 
-    def found(self, name: str) -> list[str]:
-        """Something is put there: directories nobody made have been there before.
+    def moves(self, folder: int, place: Place, since: int) -> Iterator[NameChange]:
+        """The pending changes that name a directory elsewhere, newest first."""
+        for one in reversed(self.pending[since:]):
+            if any(number == folder and at != place for at, number in one.changes):
+                yield one
+
+    def below(self, folder: int) -> set[str]:
+        """Every name that there may be in a directory."""
+        names = {name for inside, name in self.settled if inside == folder}
+        names.update(
+            name
+            for one in self.pending
+            for (inside, name), _ in one.changes
+            if inside == folder
+        )
+        return names
+
+    def place_of(self, folder: int) -> Place | None:
+        """Where the running program sees a directory."""
+        changes = [
+            (place, number)
+            for one in reversed(self.pending)
+            if self.kept.get(one.key, True)
+            for place, number in one.changes
+        ]
+        for place, number in (*changes, *self.settled.items()):
+            if number == folder:
+                return place
+        return None
+
+    def folder(self, path: str) -> int | None:
+        """The directory of this path; None: there is none, or none that is known."""
+        number: int | None
+        number, names = names_of(path)
+        for name in names:
+            number = self.present((number, name))
+            if number is None or not is_directory(number):
+                return None
+        return number
+
+    # -- what has been there -----------------------------------------------------
+
+    def find(self, path: str) -> tuple[Place, set[Place]]:
+        """Where something is put: directories nobody made have been there before.
 
         Returns:
-            Those that were not known of.
+            The place, and those of directories that were not known of.
         """
-        new = [one for one in above(name) if one not in self.known]
-        for one in new:
-            self.put(one, DIRECTORY)
-        return new
+        folder, names = names_of(path)
+        new = set()
+        for name in names[:-1]:
+            place = folder, name
+            if place not in self.known:
+                new.add(place)
+            folder = self.find_folder(place)
+        return (folder, names[-1]), new
+
+    def find_folder(self, place: Place) -> int:
+        """The directory in a place, which has been there when nobody spoke of it."""
+        number = self.present(place)
+        if number is None:
+            number = self._new_number()
+            self.put(place, number)
+        return number
+
+    def put(self, place: Place, number: int) -> None:
+        """Make an entry that has always been there."""
+        self.known.add(place)
+        self.settled[place] = number
 
     def spoken_of(self, names: Iterable[str]) -> None:
         """There have been these names; "/" stands behind a directory that was made."""
         for name in names:
             bare = name.rstrip("/")
-            self.known.add(bare)
-            if bare != name:
-                self.made.add(bare)
+            outer, _, last = bare.rpartition("/")
+            folder = self.folder(outer or "/" * name.startswith("/"))
+            # In a directory that is not there any more nothing can be looked for.
+            if folder is None:
+                continue
+            self.known.add((folder, last))
+            number = self.present((folder, last))
+            if number is not None and bare != name:
+                self.made.add(number)
 
-    def put(self, name: str, inode: int) -> None:
-        """Make an entry that has always been there."""
-        self.known.add(name)
-        self.settled[name] = inode
+    def _new_number(self) -> int:
+        self.last -= 1
+        return self.last
+
+    # -- changes -----------------------------------------------------------------
 
     def change(
-        self, stamp: int, life: int, *changes: tuple[str, int | None]
-    ) -> NameChange:
-        """Change entries, all of them or none."""
-        directories = frozenset(directory_of(name) for name, _ in changes)
-        self._keys += 1
-        self.known.update(name for name, _ in changes)
-        one = NameChange(self._keys, stamp, life, changes, directories)
-        self.pending.append(one)
-        return one
+        self, stamp: int, life: int, *changes: tuple[Place, int | None]
+    ) -> set[Place]:
+        """Change entries, all of them or none.
 
-    def change_folder(self, stamp: int, life: int, name: str, to: int | None) -> None:
-        """Make or remove a directory, and with it what may lie below that name."""
-        if to is not None:
-            self.made.add(name)
-        one = self.change(stamp, life, (name, to))
-        below = tuple((other, None) for other in sorted(self.below(name)))
-        self.pending[-1] = replace(one, changes=(*one.changes, *below))
+        Returns:
+            The places of which it changed what they may stand for.
+        """
+        directories = frozenset(folder for (folder, _), _ in changes)
+        self._keys += 1
+        self.known.update(place for place, _ in changes)
+        touched = self._places(changes)
+        self.pending.append(NameChange(self._keys, stamp, life, changes, directories))
+        return touched
+
+    def make_folder(self, stamp: int, life: int, place: Place) -> set[Place]:
+        """Make a directory; returns as `change`."""
+        number = self._new_number()
+        self.made.add(number)
+        return self.change(stamp, life, (place, number))
+
+    def _places(self, changes: Iterable[tuple[Place, int | None]]) -> set[Place]:
+        """Where these change something: a directory that is moved goes from there."""
+        places = {place for place, _ in changes}
+        moved = {number for _, number in changes if is_directory(number)}
+        if moved:
+            places.update(at for at, number in self.settled.items() if number in moved)
+            places.update(
+                at
+                for one in self.pending
+                for at, number in one.changes
+                if number in moved
+            )
+        return places
 
     # -- what a sync is about ----------------------------------------------------
 
-    def of_directory(self, directory: str, life: int) -> list[NameChange]:
+    def of_directory(self, directory: int, life: int) -> list[NameChange]:
         """What a sync of a directory makes durable."""
         mine = [
             one
@@ -166,7 +265,7 @@ class Entries:
             if one.life == life and directory in one.directories
         ]
         if self._model.names == "fsync":
-            mine = self._with_the_way(mine, [f"{directory}/"], life)
+            mine = self._with_the_way(mine, [directory], life)
         return mine
 
     def of_file(self, inode: int, life: int) -> list[NameChange]:
@@ -176,47 +275,55 @@ class Entries:
             for one in self.pending
             if one.life == life and any(file == inode for _, file in one.changes)
         ]
-        names = [name for one in mine for name, file in one.changes if file == inode]
-        return self._with_the_way(mine, names, life)
+        folders = [
+            folder for one in mine for (folder, _), file in one.changes if file == inode
+        ]
+        return self._with_the_way(mine, folders, life)
 
     def _with_the_way(
-        self, mine: list[NameChange], names: Iterable[str], life: int
+        self, mine: list[NameChange], folders: Iterable[int], life: int
     ) -> list[NameChange]:
-        """The same with the changes that made the directories of these names."""
-        folders = {folder for name in names for folder in above(name)}
-        if not folders:
+        """The same with the changes that named these directories and those above."""
+        way: set[int] = set()
+        todo = set(folders)
+        while todo:
+            folder = todo.pop()
+            if folder in {HERE, ROOT} or folder in way:
+                continue
+            way.add(folder)
+            place = self.place_of(folder)
+            if place is not None:
+                todo.add(place[0])
+        if not way:
             return mine
         keys = {one.key for one in mine}
         return [
             one
             for one in self.pending
             if one.key in keys
-            or (
-                one.life == life
-                and any(to == DIRECTORY and name in folders for name, to in one.changes)
-            )
+            or (one.life == life and any(number in way for _, number in one.changes))
         ]
 
     def upto(self, newest: NameChange) -> list[NameChange]:
         """The pending changes up to this one."""
         return [one for one in self.pending if one.key <= newest.key]
 
-    def settle(self, settled: Iterable[NameChange], sync: int, life: int) -> set[str]:
+    def settle(self, settled: Iterable[NameChange], sync: int, life: int) -> set[Place]:
         """A sync has made changes durable, unless it is one that lied.
 
         Returns:
-            The names of which it changed what they may stand for.
+            The places of which it changed what they may stand for.
         """
         lies = self._model.lies
-        place = {one.key: at for at, one in enumerate(self.pending)}
-        names: set[str] = set()
+        at = {one.key: number for number, one in enumerate(self.pending)}
+        places: set[Place] = set()
         for one in settled:
             if one.life != life or one.key in self.kept:
                 continue
-            names.update(name for name, _ in one.changes)
+            places |= self._places(one.changes)
             need = one.need | {sync}
             if len(need) <= lies:
-                self.pending[place[one.key]] = replace(one, need=need)
+                self.pending[at[one.key]] = replace(one, need=need)
             else:
                 self.kept[one.key] = True
         # A durable change goes under the pending ones only when none of these
@@ -224,9 +331,15 @@ class Entries:
         while self.pending and self.pending[0].key in self.kept:
             one = self.pending.pop(0)
             if self.kept.pop(one.key):
-                for name, inode in one.changes:
-                    if inode is None:
-                        self.settled.pop(name, None)
-                    else:
-                        self.settled[name] = inode
-        return names
+                self._settle(one.changes)
+        return places
+
+    def _settle(self, changes: Sequence[tuple[Place, int | None]]) -> None:
+        for place, number in changes:
+            if number is None:
+                self.settled.pop(place, None)
+                continue
+            if is_directory(number):
+                for old in [at for at, one in self.settled.items() if one == number]:
+                    del self.settled[old]
+            self.settled[place] = number

@@ -34,22 +34,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tornpage.choices import Replay
 from tornpage.disk import Disk
-from tornpage.entries import DIRECTORY, above, is_below
+from tornpage.file_image import FileImage
 from tornpage.image import Image
 from tornpage.model import SECTOR, CrashModel
 from tornpage.timeline import kind_of
 from tornpage.trace import (
     Create,
     Mark,
-    Mkdir,
     NamesOnly,
-    Rename,
-    Rmdir,
     Sync,
     SyncDir,
     Truncate,
-    Unlink,
     Write,
 )
 
@@ -306,12 +303,11 @@ class _Search:
         return found[0] if found else None
 
     def _disk(self, done: Seq[Operation], lost: int | None, torn: _Torn | None) -> Disk:
-        given = {one for one in self._files if one.endswith("/")}
-        made = {f"{one.path}/" for one in done if isinstance(one, Mkdir)}
         gone = frozenset() if lost is None else frozenset(self._with(lost, len(done)))
         part = None if lost is None or torn is None else (lost, torn)
-        contents = _replay(self._files, done, gone, part)
-        return Disk(contents, self._model, known=given | made)
+        return Disk.on_image(
+            _arrived_but(self._files, self._model, done, gone, part), Replay(())
+        )
 
     def _with(self, lost: int, end: int) -> Iterator[int]:
         """An operation that is lost, and those that the model then loses, too."""
@@ -353,24 +349,16 @@ class _Search:
         return sorted(found, key=lambda one: (one not in self._suspects, one))
 
 
-def _replay(
+def _arrived_but(
     files: Mapping[str, bytes],
+    model: CrashModel,
     operations: Seq[Operation],
     lost: frozenset[int],
     torn: tuple[int, _Torn] | None,
-) -> dict[str, bytes]:
-    """The files when all operations have arrived but some, and of one a part."""
-    names: dict[str, int | None] = {}
-    contents: dict[int, bytearray] = {}
-    for path in sorted(files):
-        if path.endswith("/"):
-            names[path.rstrip("/")] = DIRECTORY
-        else:
-            inode = names[path] = len(contents) + 1
-            contents[inode] = bytearray(files[path])
-    made = {one.path for one in operations if isinstance(one, Mkdir)}
-    # What the program saw: it renames files whose first name is lost here.
-    seen = dict(names)
+) -> Image:
+    """The platter when all operations have arrived but some, and of one a part."""
+    image = Image(files, model)
+    contents = {inode: bytearray(file.base) for inode, file in image.files.items()}
     for index, record in enumerate(operations):
         gone = index in lost
         match record:
@@ -391,34 +379,13 @@ def _replay(
             case _ if isinstance(record, NamesOnly):
                 if isinstance(record, Create):
                     contents[record.inode] = bytearray()
-                for name, to in _entries(record, seen):
-                    for view in (seen,) if gone else (seen, names):
-                        view[name] = to
-    return {
-        path + "/" * (inode == DIRECTORY): bytes(contents.get(inode, b""))
-        for path, inode in names.items()
-        if inode is not None
-        and all(names.get(one) == DIRECTORY for one in above(path, made))
-    }
-
-
-def _entries(
-    record: NamesOnly, seen: Mapping[str, int | None]
-) -> Iterator[tuple[str, int | None]]:
-    """What names stand for after a change, where that is something new."""
-    match record:
-        case Create():
-            yield record.path, record.inode
-        case Rename():
-            yield record.target, seen[record.path]
-            yield record.path, None
-        case Unlink():
-            yield record.path, None
-        case Mkdir() | Rmdir():
-            # Nothing of an older directory of this name is in a new one.
-            below = [one for one in seen if is_below(one, record.path)]
-            yield from ((one, None) for one in below)
-            yield record.path, DIRECTORY if isinstance(record, Mkdir) else None
+                image.clock = index
+                image.apply(record)
+    for one in image.entries.pending:
+        image.entries.kept[one.key] = one.stamp not in lost
+    for inode, content in contents.items():
+        image.files[inode] = FileImage(inode, bytes(content), model.atom)
+    return image
 
 
 def _cuts(record: Write) -> Iterator[_Torn]:

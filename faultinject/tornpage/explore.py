@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tornpage.beginnings import Known
-from tornpage.brute import arrives_in_pieces, platters
+from tornpage.brute import Device, arrives_in_pieces, platters
 from tornpage.choices import Choice, Chooser, Enumerator, Replay, Sampler, Tape
 from tornpage.disk import Disk
 from tornpage.image import Image
@@ -276,16 +276,16 @@ class Explorer:
         done = self._operations[:ended]
         # All of them before the first recovery: too many are refused at once. Many
         # come more than once, made of the same contents.
-        images: dict[frozenset[tuple[str, bytes]], Mapping[str, bytes]] = {}
-        known: frozenset[str] = frozenset()
+        images: dict[Hashable, Device] = {}
         count = 0
-        for _, platter in platters(self._files, self.model, done):
-            known = platter.known
-            for files in platter.images(limit - count):
+        for _, platter in platters(Device(dict(self._files)), self.model, done):
+            for one in platter.images(limit - count):
                 count += 1
-                images.setdefault(frozenset(files.items()), files)
+                files = frozenset(one.files.items())
+                images.setdefault((files, one.known, one.links), one)
         return frozenset(
-            self._recover(Disk(files, self.model, known)) for files in images.values()
+            self._recover(Disk(one.files, self.model, one.known, dict(one.links)))
+            for one in images.values()
         )
 
     def sample(self, point: CrashPoint, seed: int, n: int) -> list[Reached]:

@@ -29,16 +29,18 @@ between two operations is all that the explorer needs.
 from __future__ import annotations
 
 import math
+import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tornpage.cell import ALWAYS, NEVER, NO_NEED, Cell
 from tornpage.damage import endangered, flights, garbage
-from tornpage.entries import DIRECTORY, Entries
+from tornpage.entries import Entries
 from tornpage.file_image import FileImage, Size, zero_from
-from tornpage.pieces import Changes, CutKey, NameChange, Tally, directory_of
+from tornpage.pieces import Changes, CutKey, NameChange, Tally
 from tornpage.trace import (
     Create,
+    Link,
     Mkdir,
     Rename,
     Rmdir,
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from tornpage.cell import Need
     from tornpage.model import CrashModel
     from tornpage.parts import Parts
-    from tornpage.pieces import Watch
+    from tornpage.pieces import Place, Watch
     from tornpage.trace import Operation
 
 __all__ = ["Image"]
@@ -69,6 +71,7 @@ class Image:
         model: What a crash may do.
         known: Names that there have been, with a "/" behind directories that somebody
             made; None: those directories of `files`.
+        links: Further names of files, each with one that is in `files`.
 
     Attributes:
         files: By inode.
@@ -103,6 +106,7 @@ class Image:
         files: Mapping[str, bytes],
         model: CrashModel,
         known: Iterable[str] | None = None,
+        links: Mapping[str, str] | None = None,
     ) -> None:
         self.model = model
         self.files: dict[int, FileImage] = {}
@@ -117,11 +121,17 @@ class Image:
         self.answers: dict[tuple[int, object], tuple[Any, Watch]] = {}
         self.parts: Parts | None = None
         for path in sorted(files):
-            self.entries.found(path)
-            if not path.endswith("/"):
+            place, _ = self.entries.find(path.rstrip("/"))
+            if path.endswith("/"):
+                self.entries.find_folder(place)
+            else:
                 inode = len(self.files) + 1
                 self.files[inode] = FileImage(inode, files[path], model.atom)
-                self.entries.put(path, inode)
+                self.entries.put(place, inode)
+        for path, other in (links or {}).items():
+            there, _ = self.entries.find(other)
+            place, _ = self.entries.find(path)
+            self.entries.put(place, self.entries.settled[there])
         if known is None:
             known = [path for path in files if path.endswith("/")]
         self.entries.spoken_of(known)
@@ -243,26 +253,26 @@ class Image:
             self._resize(self.files[record.inode], record.size, stamp, changes)
         elif isinstance(record, SyncDir):
             if record.result == "ok":
-                self._sync_dir(directory_of(record.path), stamp, changes)
+                self._sync_dir(posixpath.dirname(record.path), stamp, changes)
         elif isinstance(record, Create):
             self.files[record.inode] = FileImage(record.inode, b"", self.model.atom)
-            self._rename(stamp, changes, (record.path, record.inode))
+            place = self._find(record.path, changes)
+            self._name(stamp, changes, (place, record.inode))
         elif isinstance(record, Rename):
-            inode = self.entries.present(record.path)
-            if self.model.rename == "split":
-                self._rename(stamp, changes, (record.target, None))
-                self._rename(stamp, changes, (record.target, inode))
-                self._rename(stamp, changes, (record.path, None))
-            else:
-                self._rename(
-                    stamp, changes, (record.target, inode), (record.path, None)
-                )
+            self._rename(record, stamp, changes)
+        elif isinstance(record, Link):
+            source = self._find(record.path, changes)
+            target = self._find(record.target, changes)
+            self._name(stamp, changes, (target, self.entries.present(source)))
         elif isinstance(record, Unlink):
-            self._rename(stamp, changes, (record.path, None))
+            self._name(stamp, changes, (self._find(record.path, changes), None))
         elif isinstance(record, Mkdir):
-            self._change_folder(record.path, DIRECTORY, stamp, changes)
+            place = self._find(record.path, changes)
+            changes.names |= self.entries.make_folder(stamp, self.life, place)
+            self._count_names(stamp)
         elif isinstance(record, Rmdir):
-            self._change_folder(record.path, None, stamp, changes)
+            place, _ = self._find_folder(record.path, changes)
+            self._name(stamp, changes, (place, None))
         return changes
 
     def _write(self, record: Write, stamp: int, changes: Changes) -> None:
@@ -614,30 +624,46 @@ class Image:
                 file.held[at] = durable
                 del file.dirty[at]
 
-    def _rename(
-        self, stamp: int, changes: Changes, *entries: tuple[str, int | None]
-    ) -> None:
-        for name, inode in entries:
-            if inode is not None:
-                changes.names.update(self.entries.found(name))
-        self.entries.change(stamp, self.life, *entries)
-        self._note_names(stamp, changes)
+    def _rename(self, record: Rename, stamp: int, changes: Changes) -> None:
+        source = self._find(record.path, changes)
+        number = self.entries.present(source)
+        if number is None:
+            source, number = self._find_folder(record.path, changes)
+        target = self._find(record.target, changes)
+        if self.model.rename == "split":
+            self._name(stamp, changes, (target, None))
+            self._name(stamp, changes, (target, number))
+            self._name(stamp, changes, (source, None))
+        else:
+            self._name(stamp, changes, (target, number), (source, None))
 
-    def _change_folder(
-        self, path: str, to: int | None, stamp: int, changes: Changes
-    ) -> None:
-        # One that goes though nobody spoke of it has been there.
-        found = self.entries.found(path if to is not None else f"{path}/")
-        changes.names.update(found)
-        self.entries.change_folder(stamp, self.life, path, to)
-        self._note_names(stamp, changes)
+    def _find(self, path: str, changes: Changes) -> Place:
+        """A place by its path; directories on the way may turn out to have been."""
+        place, new = self.entries.find(path)
+        changes.names |= new
+        return place
 
-    def _note_names(self, stamp: int, changes: Changes) -> None:
+    def _find_folder(self, path: str, changes: Changes) -> tuple[Place, int]:
+        """A directory; one that goes though nobody spoke of it has been there."""
+        place = self._find(path, changes)
+        if place not in self.entries.known:
+            changes.names.add(place)
+        return place, self.entries.find_folder(place)
+
+    def _name(
+        self, stamp: int, changes: Changes, *entries: tuple[Place, int | None]
+    ) -> None:
+        changes.names |= self.entries.change(stamp, self.life, *entries)
+        self._count_names(stamp)
+
+    def _count_names(self, stamp: int) -> None:
         if self.model.order == "ordered":
             self.tally.reaches(stamp, 1.0)
-        changes.names.update(name for name, _ in self.entries.pending[-1].changes)
 
-    def _sync_dir(self, directory: str, sync: int, changes: Changes) -> None:
+    def _sync_dir(self, path: str, sync: int, changes: Changes) -> None:
+        directory = self.entries.folder(path)
+        if directory is None:
+            return
         mine = self.entries.of_directory(directory, self.life)
         if not mine:
             return

@@ -47,9 +47,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tornpage.bounds import Bounds
 from tornpage.cell import ALWAYS, NEVER
-from tornpage.entries import DIRECTORY
 from tornpage.file_image import FileImage
-from tornpage.names import Names
+from tornpage.names import UNKNOWN, Names
 from tornpage.node import Node
 from tornpage.pieces import Watch
 from tornpage.question import put
@@ -62,7 +61,7 @@ if TYPE_CHECKING:
     from tornpage.file_image import Size
     from tornpage.image import Image
     from tornpage.parts import Part
-    from tornpage.pieces import CutKey
+    from tornpage.pieces import CutKey, Place
 
 __all__ = ["Life", "SyncFault"]
 
@@ -224,54 +223,55 @@ class Life:
 
     # -- names ---------------------------------------------------------------
 
-    def rename(self, name: str, inode: int | None) -> None:
-        """Set what a name stands for."""
-        self._names.set(name, inode)
+    def name(self, place: Place, number: int | None) -> None:
+        """Set what a place stands for."""
+        self._names.set(place, number)
 
-    def create(self, name: str) -> int:
+    def create(self, place: Place) -> int:
         """Make an empty file; returns its inode."""
         inode = self._next_inode
         self._next_inode += 1
-        self._names.set(name, inode)
-        node = Node(FileImage(inode, b"", self._atom), name, set())
+        self._names.set(place, inode)
+        path = self._names.path(place)
+        node = Node(FileImage(inode, b"", self._atom), path, set())
         node.asked = False
         self.nodes[inode] = node
         return inode
 
-    def folder(self, name: str) -> str:
-        """What there is of a directory: "made", "found", "unknown" or "" for nothing.
+    def folder(self, place: Place) -> int | None:
+        """What there is in a place; UNKNOWN: perhaps a directory, nobody has said."""
+        self._watch.names.add(place)
+        return UNKNOWN if self._names.is_unknown(place) else self._names.lookup(place)
 
-        Found is one that nobody made; of an unknown one nobody has spoken.
-        """
-        self._watch.names.add(name)
-        made = self._names.is_made(name)
-        if made is None:
-            return "unknown"
-        if self._names.lookup(name) != DIRECTORY:
-            return ""
-        return "made" if made else "found"
-
-    def make_folder(self, name: str) -> None:
-        """Make an empty directory."""
-        self._names.make(name)
-
-    def assume_folder(self, name: str) -> None:
+    def find_folder(self, place: Place) -> int:
         """Take a directory that nobody spoke of for one that has been there."""
-        self._watch.names.add(name)
-        self._names.assume(name)
+        return self._names.new_folder(place)
 
-    def lookup(self, name: str) -> int | None:
-        """What a name stands for, decided if need be: an inode, DIRECTORY or None."""
-        if not self._names.is_looked_up(name):
-            self._watch.names.add(name)
-        return self._names.lookup(name)
+    def make_folder(self, place: Place) -> int:
+        """Make an empty directory; returns its number."""
+        return self._names.make_folder(place)
 
-    def is_pending(self, name: str) -> bool:
-        """Whether a change of this name may or may not be on the platter."""
-        return self._names.is_pending(name)
+    def assume_folder(self, place: Place) -> int:
+        """A directory has been there; its number when nobody spoke of it, or else 0."""
+        self._watch.names.add(place)
+        return self._names.assume(place)
 
-    def names_in(self, folder: str) -> tuple[str, ...]:
-        """The names below a folder that there may be, sorted."""
+    def folder_path(self, folder: int) -> str | None:
+        """The path of a directory that was looked up; None: it was removed since."""
+        return self._names.folder_path(folder)
+
+    def lookup(self, place: Place) -> int | None:
+        """What a place stands for, decided if need be: a file, a directory or None."""
+        if not self._names.is_looked_up(place):
+            self._watch.names.add(place)
+        return self._names.lookup(place)
+
+    def is_pending(self, place: Place) -> bool:
+        """Whether a change of this place may or may not be on the platter."""
+        return self._names.is_pending(place)
+
+    def names_in(self, folder: int) -> tuple[str, ...]:
+        """The names that there may be in a directory, sorted."""
         # A name that comes to be later changes what is found here as well.
         self._watch.any_name = True
         return self._names.below(folder)

@@ -10,7 +10,8 @@ have; and these are some that it may not have.
     tear=...|f=A4096|write f 0 B4096; fsync f; fail; |f@0 x?  |AA BB  |AB
 
     A4096       the letter A, 4,096 times
-    write f 0 B12, truncate f 600, create x, unlink x, rename x y, mkdir d, rmdir d
+    write f 0 B12, truncate f 600, create x, unlink x, rename x y, link x y
+    mkdir d, rmdir d
     fsync f, fdatasync f, syncdir x (of the directory that holds x)
     fail        the next sync fails
     f@600       one letter: the byte there; `0` for zero, `#` for garbage,
@@ -97,6 +98,14 @@ names=fsync     |         |mkdir d; create d/x; syncdir d/x|d? d/x?|++|-- +- -+
 entries=prefix  |         |mkdir d; create d/x; create y|d? d/x? y?|--- +-- ++- +++|--+ -++ -+-
 entries=free    |         |mkdir d; create d/x; create y|d? d/x? y?|--- +-- ++- +++ --+ +-+|-++ -+-
 entries=free    |d/x=X1   |unlink d/x; rmdir d; mkdir d|d? d/x?|++ +- --|-+
+rename=atomic   |d/x=X1   |rename d e|d/x@0 e/x@0|X- -X|XX --
+entries=free    |d/x=X1 e/y=Y1|rename d e/d; rename e/d f; syncdir f|d/x? e/d/x? f/x?|--+|+-- +-+
+entries=free    |d/x=X1 e/y=Y1|rename d f; rename f e/g; syncdir e/g|d/x? f/x? e/g/x?|--+|+-- +-+ -+-
+entries=free    |d/x=X1   |create d/y; rename d e; syncdir e|d/x? e/x? e/y?|-++ -+-|+-- ---
+entries=prefix  |d/x=X1   |create d/y; rename d e; syncdir e|d/x? e/x? e/y?|-++|-+-
+entries=prefix  |f=A1     |link f g; write g 0 B1; fsync g|f@0 g@0|B- BB|A- AA AB BA
+entries=free    |f=A1     |link f g; unlink f; syncdir g|f? g@0|-A|-- +-
+names=fsync     |f=A1     |link f g; fsync f|f? g?|++|+-
 """  # noqa: E501 - a line is a line.
 
 
@@ -161,7 +170,7 @@ class Machine(Protocol):
         ...
 
     def change(self, kind: str, names: Sequence[str]) -> None:
-        """Do "create", "unlink", "rename", "mkdir" or "rmdir"."""
+        """Do "create", "unlink", "rename", "link", "mkdir" or "rmdir"."""
         ...
 
     def fail(self) -> None:
@@ -244,7 +253,7 @@ class OnDisk:
             self._disk.fail_sync = None
 
     def change(self, kind: str, names: Sequence[str]) -> None:
-        """Do "create", "unlink", "rename", "mkdir" or "rmdir"."""
+        """Do "create", "unlink", "rename", "link", "mkdir" or "rmdir"."""
         if kind == "create":
             self._disk.open(names[0], create=True)
         else:

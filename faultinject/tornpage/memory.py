@@ -62,14 +62,15 @@ if TYPE_CHECKING:
     from tornpage.disk import Disk
     from tornpage.life import Life
     from tornpage.node import Node
-    from tornpage.pieces import Changes, Watch
+    from tornpage.pieces import Changes, Place, Watch
     from tornpage.turns import Question, Step
 
 __all__ = ["Memory"]
 
 _READING: Final = frozenset({"ask", "size", "pread", "lookup", "names_in", "folder"})
 _NAMING: Final = frozenset({"lookup", "folder"})
-_ALONE: Final = frozenset({"ask", "size", "create"})
+_NUMBERING: Final = frozenset({"create", "make_folder", "find_folder", "assume_folder"})
+_ALONE: Final = frozenset({"ask", "size", *_NUMBERING})
 
 # Bytes of questions and answers that are kept, each counted with its overhead.
 # Beyond the bound all is forgotten.
@@ -138,8 +139,10 @@ class _Record:
         if question[0] == "pread":
             return self.pread(self._life.nodes[question[1]], *question[2:])
         life, step = self._life, question[0]
-        # A file that is made has the next number, and that is another one later.
-        pending = step == "create" or (step in _NAMING and life.is_pending(question[1]))
+        # What is made has the next number, and that is another one later.
+        pending = step in _NUMBERING or (
+            step in _NAMING and life.is_pending(question[1])
+        )
         alone = pending or step in _ALONE
         if alone:
             self._split()
@@ -225,25 +228,31 @@ class _Listener:
     def generation(self) -> int:
         return self._life.generation
 
+    def folder_path(self, folder: int) -> str | None:
+        return self._life.folder_path(folder)
+
     # The steps.
 
-    def lookup(self, name: str) -> Any:
-        return self._step(("lookup", name))
+    def lookup(self, place: Place) -> Any:
+        return self._step(("lookup", place))
 
-    def create(self, name: str) -> Any:
-        return self._step(("create", name))
+    def create(self, place: Place) -> Any:
+        return self._step(("create", place))
 
-    def rename(self, name: str, inode: int | None) -> Any:
-        return self._step(("rename", name, inode))
+    def name(self, place: Place, number: int | None) -> Any:
+        return self._step(("name", place, number))
 
-    def folder(self, name: str) -> Any:
-        return self._step(("folder", name))
+    def folder(self, place: Place) -> Any:
+        return self._step(("folder", place))
 
-    def make_folder(self, name: str) -> Any:
-        return self._step(("make_folder", name))
+    def find_folder(self, place: Place) -> Any:
+        return self._step(("find_folder", place))
 
-    def assume_folder(self, name: str) -> Any:
-        return self._step(("assume_folder", name))
+    def make_folder(self, place: Place) -> Any:
+        return self._step(("make_folder", place))
+
+    def assume_folder(self, place: Place) -> Any:
+        return self._step(("assume_folder", place))
 
     def sync_dir(self, path: str) -> Any:
         return self._step(("sync_dir", path))
@@ -252,7 +261,7 @@ class _Listener:
         self._step(("node", inode, path))
         return self._life.node(inode, path)
 
-    def names_in(self, folder: str) -> Any:
+    def names_in(self, folder: int) -> Any:
         return self._step(("names_in", folder))
 
     def ask(self, node: Node, question: Callable[[Any], Any]) -> Any:
@@ -547,13 +556,14 @@ _STEPS: Final[dict[str, Callable[..., Any]]] = {
     "resize": _resize,
     "sync": lambda life, inode, kind, path: life.sync(life.nodes[inode], kind, path),
     "node": _open,
-    "lookup": lambda life, name: life.lookup(name),
+    "lookup": lambda life, place: life.lookup(place),
     "names_in": lambda life, folder: life.names_in(folder),
-    "create": lambda life, name: life.create(name),
-    "rename": lambda life, name, inode: life.rename(name, inode),
-    "folder": lambda life, name: life.folder(name),
-    "make_folder": lambda life, name: life.make_folder(name),
-    "assume_folder": lambda life, name: life.assume_folder(name),
+    "create": lambda life, place: life.create(place),
+    "name": lambda life, place, number: life.name(place, number),
+    "folder": lambda life, place: life.folder(place),
+    "find_folder": lambda life, place: life.find_folder(place),
+    "make_folder": lambda life, place: life.make_folder(place),
+    "assume_folder": lambda life, place: life.assume_folder(place),
     "sync_dir": lambda life, path: life.sync_dir(path),
 }
 

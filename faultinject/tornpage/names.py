@@ -2,7 +2,7 @@
 
 Theory
 ======
-A name stands for the inode that this life gave it or found under it, else for what
+A place (see `entries`) stands for what this life put or found there, else for what
 the platter has. There the changes since the last sync of the directory are pending;
 each of them is kept or lost:
 
@@ -13,20 +13,21 @@ each of them is kept or lost:
                            no:  #1 kept?  yes: 2   no: 1
 
 The newest change is asked for first, and nothing is asked that makes no difference.
-A directory that this life has made is empty: of what is below nothing is asked at all.
+Where a directory is found it is only asked for whether one of the later changes has
+taken it elsewhere.
 Under `entries=prefix` (and under `order=ordered`, among all operations) the answers
 narrow the crash positions, see `bounds`.
 
-What it is not: it makes no files and gives no inodes (`life`), and looks up one name
-at a time, whatever becomes of the directories above it (`disk`).
+What it is not: it makes no files and gives them no inodes (`life`), and it follows no
+path (`disk`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tornpage.cell import ALWAYS, NEVER
-from tornpage.entries import DIRECTORY, above, is_below
+from tornpage.entries import HERE, ROOT, is_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +35,12 @@ if TYPE_CHECKING:
     from tornpage.bounds import Bounds
     from tornpage.choices import Chooser
     from tornpage.image import Image
-    from tornpage.pieces import NameChange
+    from tornpage.pieces import NameChange, Place
 
-__all__ = ["Names"]
+__all__ = ["UNKNOWN", "Names"]
+
+UNKNOWN: Final = 0
+"""What a name stands for that nobody has spoken of: perhaps a directory."""
 
 
 class Names:
@@ -49,15 +53,17 @@ class Names:
     """
 
     __slots__ = (
+        "_assumed",
         "_bounds",
         "_chooser",
         "_entries",
         "_in_order",
         "_kept",
         "_known",
+        "_last",
         "_mine",
-        "_new",
         "_placed",
+        "_where",
         "_whole",
     )
 
@@ -65,73 +71,123 @@ class Names:
         self._entries = image.entries
         self._chooser = chooser
         self._bounds = bounds
-        # Names that were looked up or changed in this life.
-        self._known: dict[str, int | None] = {}
+        # Places that were looked up or changed in this life.
+        self._known: dict[Place, int | None] = {}
         self._kept: dict[int, bool] = dict(image.entries.kept)
-        # Names that this life gave an entry; directories that it made, and those of
-        # which it knows that they have nothing unknown in them.
-        self._mine: set[str] = set()
-        self._new: set[str] = set()
-        self._whole: set[str] = set()
+        # Places that this life gave an entry.
+        self._mine: set[Place] = set()
+        # Directories that have nothing in them that nobody spoke of, and places of
+        # which any directory is such a one.
+        self._whole: set[int] = set()
+        self._assumed: set[Place] = set()
+        # Where directories stand that were looked up or put somewhere.
+        self._where: dict[int, Place] = {}
+        self._last = image.entries.last
         model = image.model
         self._in_order = model.order == "ordered"
         self._placed = model.entries == "prefix" or self._in_order
 
-    def is_looked_up(self, name: str) -> bool:
+    def is_looked_up(self, place: Place) -> bool:
         """Whether this life has looked it up or changed it."""
-        return name in self._known
+        return place in self._known
 
-    def set(self, name: str, inode: int | None) -> None:
-        """Set what a name stands for; None: nothing."""
-        self._known[name] = inode
-        self._mine.add(name)
-        if inode is not None:
-            self._found(name)
+    def is_unknown(self, place: Place) -> bool:
+        """Whether nobody has spoken of it, and something may be there."""
+        folder = place[0]
+        return not (
+            place in self._mine
+            or place in self._entries.known
+            or folder in self._whole
+            or folder in self._entries.made
+        )
 
-    def _found(self, name: str) -> None:
-        """Something is put there: directories nobody made have been there before."""
-        for folder in above(name):
-            if self.is_made(folder) is None:
-                self._mine.add(folder)
-                self._known[folder] = DIRECTORY
+    def set(self, place: Place, number: int | None) -> None:
+        """Set what a place stands for; None: nothing."""
+        self._known[place] = number
+        self._mine.add(place)
+        if number is not None and is_directory(number):
+            self._stands(number, place)
 
-    def is_made(self, name: str) -> bool | None:
-        """Whether somebody made a directory of this name.
+    def new_folder(self, place: Place) -> int:
+        """Put a directory there that has been there, with whatever is in it."""
+        self._last -= 1
+        self.set(place, self._last)
+        return self._last
+
+    def make_folder(self, place: Place) -> int:
+        """Make a directory, which is empty."""
+        number = self.new_folder(place)
+        self._whole.add(number)
+        return number
+
+    def assume(self, place: Place) -> int:
+        """A directory has been there, with nothing in it that nobody spoke of.
 
         Returns:
-            None when the name has no entry and never had one.
+            Its number when nobody has spoken of it either; otherwise 0.
         """
-        if name in self._whole or name in self._entries.made:
-            return True
-        return False if name in self._mine or name in self._entries.known else None
+        self._assumed.add(place)
+        number = self._known.get(place)
+        if number is not None:
+            self._whole.add(number)
+        return self.new_folder(place) if self.is_unknown(place) else 0
 
-    def make(self, folder: str) -> None:
-        """Make a directory."""
-        self.set(folder, DIRECTORY)
-        self._new.add(folder)
-        self._whole.add(folder)
+    def _stands(self, folder: int, place: Place) -> None:
+        self._where[folder] = place
+        if place in self._assumed:
+            self._whole.add(folder)
 
-    def assume(self, folder: str) -> None:
-        """A directory has been there, with nothing in it that nobody spoke of."""
-        self._found(f"{folder}/")
-        self._whole.add(folder)
+    def lookup(self, place: Place) -> int | None:
+        """What a place stands for, decided if need be: a file, a directory or None."""
+        if place not in self._known:
+            number = self._known[place] = self._on_platter(place)
+            if number is not None and is_directory(number):
+                self._stands(number, place)
+        return self._known[place]
 
-    def lookup(self, name: str) -> int | None:
-        """What a name stands for, decided if need be: an inode, DIRECTORY or None."""
-        if name not in self._known:
-            new = self._new and above(name, self._new)
-            self._known[name] = None if new else self._on_platter(name)
-        return self._known[name]
+    def is_pending(self, place: Place) -> bool:
+        """Whether a change of this place may or may not be on the platter."""
+        entries = self._entries
+        folder = entries.settled.get(place)
+        moved = folder is not None and is_directory(folder)
+        return any(
+            other == place or (moved and number == folder)
+            for one in entries.pending
+            for other, number in one.changes
+        )
 
-    def is_pending(self, name: str) -> bool:
-        """Whether a change of this name may or may not be on the platter."""
-        return any(True for _ in self._changes_of(name))
+    def below(self, folder: int) -> tuple[str, ...]:
+        """The names that there may be in a directory, sorted."""
+        mine = {
+            name
+            for (inside, name), number in self._known.items()
+            if inside == folder and number is not None
+        }
+        return tuple(sorted(mine | self._entries.below(folder)))
 
-    def below(self, folder: str) -> tuple[str, ...]:
-        """The names below a folder that there may be, sorted."""
-        mine = {name for name, inode in self._known.items() if inode is not None}
-        names = {one for one in mine if is_below(one, folder)}
-        return tuple(sorted(names | self._entries.below(folder)))
+    def path(self, place: Place) -> str:
+        """The path of a place in a directory that was looked up."""
+        folder, name = place
+        if folder == HERE:
+            return name
+        if folder == ROOT:
+            return f"/{name}"
+        above = self._place_of(folder)
+        return name if above is None else f"{self.path(above)}/{name}"
+
+    def folder_path(self, folder: int) -> str | None:
+        """The path of a directory that was looked up; None: it was removed since."""
+        if folder in {HERE, ROOT}:
+            return "." if folder == HERE else "/"
+        place = self._place_of(folder)
+        if place is None or self._known.get(place, folder) != folder:
+            return None
+        above = self.folder_path(place[0])
+        return None if above is None else self.path(place)
+
+    def _place_of(self, folder: int) -> Place | None:
+        # What was jumped over (see `memory`) is not in doubt on the platter.
+        return self._where.get(folder) or self._entries.place_of(folder)
 
     def kept(self) -> dict[int, bool]:
         """Whether pending changes are on the platter, where that is known, by key."""
@@ -141,38 +197,53 @@ class Names:
                 self._kept[change.key] = kept
         return self._kept
 
-    def _changes_of(self, name: str) -> Iterator[tuple[NameChange, int | None]]:
+    def _changes_of(self, place: Place) -> Iterator[tuple[int, NameChange, int | None]]:
         """Its pending changes and what it stands for after each, newest first."""
-        for one in reversed(self._entries.pending):
-            for path, inode in one.changes:
-                if path == name:
-                    yield one, inode
+        pending = self._entries.pending
+        for at in range(len(pending) - 1, -1, -1):
+            for other, number in pending[at].changes:
+                if other == place:
+                    yield at, pending[at], number
 
-    def _on_platter(self, name: str) -> int | None:
-        """What the platter has under a name; asks when it must."""
-        mine = list(self._changes_of(name))
-        settled = self._entries.settled.get(name)
-        for at, (one, inode) in enumerate(mine):
+    def _on_platter(self, place: Place) -> int | None:
+        """What the platter has in a place; asks when it must."""
+        mine = list(self._changes_of(place))
+        settled = self._entries.settled.get(place)
+        for n, (at, one, number) in enumerate(mine):
             kept = self._is_kept(one)
             if kept is None:
-                rest = {other for _, other in mine[at:]} | {settled}
-                if rest == {inode}:
-                    return inode
-                answers = (f"{name} changed", f"{name} as before")
-                label = ("name", name, one.stamp, answers)
-                kept = self._chooser.choose(2, label) == 0
-                self._decide(one, kept=kept)
+                rest = {other for _, _, other in mine[n:]} | {settled}
+                kept = rest == {number} or self._ask(one, place)
             if kept:
-                return inode
-        return settled
+                return self._unmoved(number, place, at + 1)
+        return self._unmoved(settled, place, 0)
+
+    def _unmoved(self, number: int | None, place: Place, since: int) -> int | None:
+        """The same; None for a directory that went elsewhere since."""
+        if number is None or not is_directory(number):
+            return number
+        for one in self._entries.moves(number, place, since):
+            kept = self._is_kept(one)
+            if self._ask(one, place) if kept is None else kept:
+                return None
+        return number
+
+    def _ask(self, change: NameChange, place: Place) -> bool:
+        """Decide whether a change is on the platter, for what is in a place."""
+        path = self.path(place)
+        answers = (f"{path} changed", f"{path} as before")
+        label = ("name", path, change.stamp, answers)
+        kept = self._chooser.choose(2, label) == 0
+        self._decide(change, kept=kept)
+        return kept
 
     def _decide(self, change: NameChange, *, kept: bool) -> None:
         self._kept[change.key] = kept
         if not kept:
             self._bounds.lie(change.need)
         if self._placed:
-            place = self._place(change)
-            first, last = (place, NEVER) if kept else (ALWAYS, place)
+            at = self._position(change)
+            first, last = (at, NEVER) if kept else (ALWAYS, at)
             self._bounds.narrow(change.life, first, last)
 
     def _is_kept(self, change: NameChange) -> bool | None:
@@ -182,13 +253,13 @@ class Names:
             return kept
         if self._placed:
             first, last = self._bounds.cut(change.life)
-            place = self._place(change)
-            if place < first:
+            at = self._position(change)
+            if at < first:
                 return True
-            if place > last:
+            if at > last:
                 return False
         return None if self._bounds.believable(change.need) else True
 
-    def _place(self, change: NameChange) -> int:
+    def _position(self, change: NameChange) -> int:
         """Where it stands among what is cut: all operations, or changes of names."""
         return change.stamp if self._in_order else change.key

@@ -12,8 +12,8 @@ they are given, and go to the disk when it is of the disk:
     builtins, io   open
     os             open fdopen close dup read write pread pwrite readv writev preadv
                    pwritev lseek fsync fdatasync ftruncate truncate fstat isatty
-                   stat lstat access chmod fchmod utime rename replace unlink remove
-                   mkdir makedirs rmdir listdir scandir walk listxattr
+                   stat lstat access chmod fchmod utime rename replace link unlink
+                   remove mkdir makedirs rmdir listdir scandir walk listxattr
     shutil         rmtree
     os.path        exists lexists isfile isdir getsize and what stands on os.stat
     fcntl          flock lockf (of a whole file)
@@ -34,8 +34,9 @@ Limits
   os.sync and tempfile.NamedTemporaryFile without delete=False are not covered.
 * A directory is synced by os.fsync of its descriptor, which makes its entries durable;
   itself it is an entry of the one above, and lost with all that is in it as long as
-  that one is not synced. The root was there before. A directory cannot be renamed.
-* There are no times, owners, permissions or links: os.stat has 0 for times.
+  that one is not synced. The root was there before.
+* There are no times, owners, permissions or symbolic links: os.stat has 0 for times,
+  and 1 for the number of names.
 * A file that is still open when the block ends belongs to a process that is gone:
   what was in its buffers never reaches the disk.
 * One block at a time, in a process; threads may share it.
@@ -92,7 +93,6 @@ _REFUSED = (
     "fstatvfs",
     "getxattr",
     "lchown",
-    "link",
     "mkfifo",
     "mknod",
     "pathconf",
@@ -243,6 +243,7 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
             yield os, name, _by_path(patch, inner, with_path)
     for name in ("rename", "replace"):
         yield os, name, _by_path(patch, getattr(os, name), patch.rename, 2)
+    yield os, "link", _by_path(patch, os.link, patch.link, 2)
     # On os.stat they would read a size, which is one more thing undecided.
     for name in ("exists", "lexists"):
         real = getattr(posixpath, name)

@@ -23,7 +23,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from tornpage.entries import above
 from tornpage.patch_files import (
     BLOCK,
     DiskRaw,
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
 
     from tornpage.disk import Disk
     from tornpage.disk_file import DiskFile
+    from tornpage.disk_folder import DiskFolder
 
 __all__ = ["Calls"]
 
@@ -68,8 +68,6 @@ class Calls:
         self._open: dict[int, OpenFile] = {}
         self._next = _FIRST_DESCRIPTOR
         disk.assume_dir(root)
-        # A number for each directory that was asked for one; no file has such a one.
-        self._folder_numbers: dict[str, int] = {}
         # Mappings of files, by inode.
         self._mapped: dict[int, WeakSet[mmap.mmap]] = {}
 
@@ -113,15 +111,10 @@ class Calls:
             for one in disk.listdir(folder)
         }
 
-    def _missing(self, path: str) -> OSError:
-        """The error of a name under which there is nothing."""
-        files = any(map(self.disk.exists, above(path)))
-        return error(errno.ENOTDIR if files else errno.ENOENT, path)
-
-    def _folder_status(self, path: str) -> os.stat_result:
-        numbers = self._folder_numbers
-        number = numbers.setdefault(path, _FIRST_FOLDER + len(numbers))
-        return self._status(stat.S_IFDIR | 0o700, number, BLOCK)
+    def _folder_status(self, folder: DiskFolder) -> os.stat_result:
+        # Files have other numbers.
+        inode = _FIRST_FOLDER - folder.number
+        return self._status(stat.S_IFDIR | 0o700, inode, BLOCK)
 
     def _status(self, kind: int, inode: int, size: int) -> os.stat_result:
         fields = (kind, inode, 1, 1, 0, 0, size, 0, 0, 0)
@@ -135,7 +128,7 @@ class Calls:
     def stat(self, path: str) -> os.stat_result:
         """os.stat, but for times, owners and permissions."""
         if self.disk.is_dir(path):
-            return self._folder_status(path)
+            return self._folder_status(self.disk.open_dir(path))
         file = self.disk.open(path, read_only=True)
         return self._status(stat.S_IFREG | 0o600, file.identity()[1], file.size())
 
@@ -151,7 +144,7 @@ class Calls:
     def touch_only(self, path: str, *_: Any) -> None:
         """Calls that change nothing that is simulated, but need the file."""
         if not self.exists(path):
-            raise self._missing(path)
+            self.disk.open(path, read_only=True)
 
     def no_attributes(self, target: str | int) -> list[str]:
         """os.listxattr, which shutil's copies call; there are none."""
@@ -171,10 +164,9 @@ class Calls:
                 raise error(errno.EEXIST, path)
             if flags & (os.O_ACCMODE | os.O_CREAT | os.O_TRUNC):
                 raise error(errno.EISDIR, path)
-            return self._add(OpenFile(None, path, flags))
+            return self._add(OpenFile(self.disk.open_dir(path), path, flags))
         if flags & os.O_DIRECTORY:
-            there = self.disk.exists(path)
-            raise error(errno.ENOTDIR, path) if there else self._missing(path)
+            self.disk.open_dir(path)
         file = self.disk.open(
             path,
             # Linux truncates a file that is opened for reading, too.
@@ -201,6 +193,13 @@ class Calls:
         """os.rename and os.replace."""
         try:
             self.disk.rename(source, target)
+        except OSError as problem:
+            raise error(problem.errno or 0, source, target) from None
+
+    def link(self, source: str, target: str) -> None:
+        """os.link."""
+        try:
+            self.disk.link(source, target)
         except OSError as problem:
             raise error(problem.errno or 0, source, target) from None
 
@@ -280,7 +279,7 @@ class Calls:
         """os.fstat."""
         opened = self.file(descriptor)
         if opened.directory:
-            return self._folder_status(opened.path)
+            return self._folder_status(opened.folder)
         inode, size = opened.file.identity()[1], opened.file.size()
         return self._status(stat.S_IFREG | 0o600, inode, size)
 
@@ -288,8 +287,7 @@ class Calls:
         """os.fsync and os.fdatasync."""
         opened = self.file(descriptor)
         if opened.directory:
-            # The disk is asked by the name of an entry.
-            self.disk.fsync_dir(f"{opened.path}/any")
+            opened.folder.fsync()
         else:
             getattr(opened.file, kind)()
 

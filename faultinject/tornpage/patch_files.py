@@ -24,6 +24,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from tornpage.disk_folder import DiskFolder
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import RLock
@@ -48,7 +50,7 @@ class OpenFile:
     """What a descriptor stands for: a file, a position, flags.
 
     Args:
-        file: The file of the disk; None for an open directory.
+        file: The file or directory of the disk.
         path: Its name.
         flags: As given to os.open.
         before: Called before the file is changed.
@@ -56,7 +58,7 @@ class OpenFile:
 
     def __init__(
         self,
-        file: DiskFile | None,
+        file: DiskFile | DiskFolder,
         path: str,
         flags: int,
         before: Callable[[DiskFile], None] = lambda _: None,
@@ -77,7 +79,7 @@ class OpenFile:
     @property
     def directory(self) -> bool:
         """Whether it is an open directory."""
-        return self._file is None
+        return isinstance(self._file, DiskFolder)
 
     @property
     def file(self) -> DiskFile:
@@ -86,9 +88,20 @@ class OpenFile:
         Raises:
             IsADirectoryError: It is a directory.
         """
-        if self._file is None:
+        if isinstance(self._file, DiskFolder):
             raise error(errno.EISDIR)
         return self._file
+
+    @property
+    def folder(self) -> DiskFolder:
+        """The directory.
+
+        Raises:
+            NotADirectoryError: It is a file.
+        """
+        if isinstance(self._file, DiskFolder):
+            return self._file
+        raise error(errno.ENOTDIR)
 
     def pread(self, length: int, offset: int) -> bytes:
         """Read at a place, and leave the position alone."""
@@ -147,7 +160,7 @@ class OpenFile:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
+        if not isinstance(self._file, DiskFolder):
             self._file.close()
 
 

@@ -1,10 +1,10 @@
 """What a listing of a simulated directory consists of.
 
-The disk has no directories (see `tornpage.patch`): a listing is made of the names that
-the disk may have, each looked up. That makes it something a program consumes, and more
-than the names found: a name that there might be, and is not, was consumed as well.
+A listing is made of the names that the directory may have, each looked up. That makes
+it something a program consumes, and more than the names found: a name that there might
+be, and is not, was consumed as well.
 
-    os.listdir(d)  ->  for each name below d that the platter may hold: exists?
+    os.listdir(d)  ->  for each name in d that the platter may hold: exists?
                        and: any change of names from here on makes this stale
 """
 

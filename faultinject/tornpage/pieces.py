@@ -15,7 +15,6 @@ contents.
 from __future__ import annotations
 
 import math
-import posixpath
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from tornpage.cell import Need
     from tornpage.parts import Part
 
-__all__ = ["Changes", "CutKey", "NameChange", "Tally", "Watch", "directory_of"]
+__all__ = ["Changes", "CutKey", "NameChange", "Place", "Tally", "Watch"]
 
 # Most watches use none, and thousands of watches are made. Never added to.
 _NO_PARTS: Final[set[Part]] = set()
@@ -37,9 +36,8 @@ CutKey = int | tuple[int, int]
 """A life, or a life and an inode."""
 
 
-def directory_of(path: str) -> str:
-    """The directory whose entry `path` is."""
-    return posixpath.dirname(posixpath.normpath(path))
+Place = tuple[int, str]
+"""A directory and a name in it, see `entries`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class NameChange:
         key: Its own number, in the order of the changes.
         stamp: The operation that made it.
         life: The life of the disk in which it was made.
-        changes: (name, inode or None) pairs.
+        changes: (place, file, directory or None) pairs.
         directories: The directories they are in.
         need: Syncs that must have lied if it is lost.
     """
@@ -58,8 +56,8 @@ class NameChange:
     key: int
     stamp: int
     life: int
-    changes: tuple[tuple[str, int | None], ...]
-    directories: frozenset[str]
+    changes: tuple[tuple[Place, int | None], ...]
+    directories: frozenset[int]
     need: Need = NO_NEED
 
 
@@ -70,14 +68,14 @@ class Changes:
     Attributes:
         atoms: Atom numbers by inode.
         sizes: The least that a size may be now, by inode, where it may be another.
-        names: Names that may stand for something else.
+        names: Places that may have another entry.
         everything: Whether it may have been anything.
         broken: Kept answers that rested on one of these, see `parts`.
     """
 
     atoms: dict[int, set[int]] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)
+    names: set[Place] = field(default_factory=set)
     everything: bool = False
     broken: set[Part] = field(default_factory=set)
 
@@ -93,7 +91,7 @@ class Watch:
         atoms: Atom numbers by inode.
         reach: Up to where a file was read without asking for its size: as long as
             no size ends before, it does not matter. NEVER where it was asked for.
-        names: Names that were looked up.
+        names: Places that were looked up.
         any_name: Whether all names were asked for.
         parts: Kept answers that were used: they stand for the atoms they rest on.
         own: Whether something was read that had been written in the same life.
@@ -104,7 +102,7 @@ class Watch:
     def __init__(self) -> None:
         self.atoms: dict[int, set[int]] = {}
         self.reach: dict[int, int] = {}
-        self.names: set[str] = set()
+        self.names: set[Place] = set()
         self.any_name = False
         self.parts = _NO_PARTS
         self.own = False

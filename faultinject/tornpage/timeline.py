@@ -21,6 +21,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from tornpage.trace import (
+    Link,
     Mark,
     Rename,
     Sync,
@@ -76,6 +77,8 @@ def line_of(subject: Subject, record: Record) -> str:
             return f"{path} to {size} bytes"
         case Rename(path=path, target=target):
             return f"{path} to {target}"
+        case Link(path=path, target=target):
+            return f"{path} as {target}"
         case SyncDir(path=path):
             return f"of {path}"
         case _:

@@ -7,7 +7,7 @@ that reached the operating system, with its data and with the source line that
 issued it. Reads are not in it: they change nothing.
 
     Create  Write  Truncate  Sync  SyncDir                       operations
-    Rename  Unlink  Mkdir  Rmdir
+    Rename  Link  Unlink  Mkdir  Rmdir
     Mark                                                         not one
 
 A `Mark` is a remark of the program under test ("transaction 7 acknowledged").
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RECORDS",
     "Create",
+    "Link",
     "Mark",
     "Mkdir",
     "NamesOnly",
@@ -140,9 +141,22 @@ class SyncDir:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """`path` is called `target` now; what was called so lost that name."""
+    """`path` is called `target` now; what was called so lost that name.
+
+    Of a directory with all that is in it.
+    """
 
     op: ClassVar[str] = "rename"
+    path: str
+    target: str
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The file called `path` is called `target` as well."""
+
+    op: ClassVar[str] = "link"
     path: str
     target: str
     site: str = ""
@@ -204,7 +218,7 @@ class Mark:
         raise KeyError(name)
 
 
-NamesOnly = Create | Rename | Unlink | Mkdir | Rmdir
+NamesOnly = Create | Rename | Link | Unlink | Mkdir | Rmdir
 """Operations that change names and no content."""
 
 Operation = Write | Truncate | Sync | SyncDir | NamesOnly
@@ -224,6 +238,7 @@ RECORDS: Mapping[str, type[Record]] = {
         Sync,
         SyncDir,
         Rename,
+        Link,
         Unlink,
         Mkdir,
         Rmdir,

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from posixpath import dirname
 from typing import TYPE_CHECKING, Any, Final
 
 from boltmodel import interpret, model, recovery, subject
@@ -191,8 +192,7 @@ def _names_durable(planter: Planter) -> None:
     def sync(original: Call, self: Image, record: Sync, *rest: Any) -> None:
         original(self, record, *rest)
         # As file systems do that nobody has promised it.
-        for name in sorted(self.entries.known):
-            self._sync_dir(name.rpartition("/")[0], *rest)
+        self._sync_dir(dirname(record.path), *rest)
 
     planter.instead(Image, "_sync", sync)
 

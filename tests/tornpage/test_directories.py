@@ -1,13 +1,12 @@
-"""Directories: made, synced, lost with all that is in them, and made again.
+"""Directories: made, renamed, synced, lost with all that is in them, and made again.
 
-Programs that make and remove directories, and recoveries that look into them, list
-them and make them again, are compared with brute force (`test_several_crashes`).
+Programs that make, rename and remove directories, and recoveries that look into them,
+list them and make them again, are compared with brute force (`test_several_crashes`).
 """
 
 import contextlib
 import itertools
 import random
-from dataclasses import replace
 
 import pytest
 from explorer_cases import differences, drawn_models
@@ -15,14 +14,14 @@ from test_several_crashes import compare, crash_after_crash
 
 from tornpage.brute import TooManyImages
 from tornpage.disk import Disk
-from tornpage.entries import Entries, above
+from tornpage.entries import Entries, is_directory
 from tornpage.explore import Explorer
 from tornpage.life import Life
 from tornpage.model import CrashModel
 from tornpage.names import Names
 
-FOLDERS = ("d", "d/e")
-FILES = ("c", "d/a", "d/e/b", "d/b")
+FOLDERS = ("d", "d/e", "f")
+FILES = ("c", "d/a", "d/e/b", "d/b", "f/a")
 # Contents are not what this is about: pages that arrive or do not.
 MODELS = [
     CrashModel(tear="page", order=order, entries=entries, names=names, sync=sync)
@@ -65,10 +64,14 @@ def step(disk, draw, number):
             draw.choice((file.fsync, file.fdatasync))()
     elif what < 0.8:
         disk.fsync_dir(draw.choice((*FILES, *FOLDERS)))
-    elif what < 0.88:
+    elif what < 0.85:
         disk.unlink(name)
-    elif what < 0.94:
+    elif what < 0.88:
         disk.rename(name, draw.choice(FILES))
+    elif what < 0.91:
+        disk.link(name, draw.choice(FILES))
+    elif what < 0.97:
+        disk.rename(folder, draw.choice(FOLDERS))
     elif disk.is_dir(folder):
         disk.listdir(folder)
 
@@ -142,6 +145,30 @@ def case(seed, models, crashes=1):
     return crash_after_crash(explorer, point, lives, random_look(seed + 1))
 
 
+def moved_twice(look, model):
+    """A directory that two changes move, of which a sync is only about the second."""
+    files = {"d/a": b"\x01", "x/": b""}
+    disk = Disk(files, model)
+    disk.rename("d", "f")
+    disk.rename("f", "x/g")
+    disk.fsync_dir("x/g")
+    return Explorer(
+        files, disk.trace, lambda one: tuple(one.is_dir(name) for name in look), model
+    )
+
+
+LOOKS = (("d",), ("d", "f", "x/g"), ("x/g", "f", "d"))
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("model", MODELS, ids=str)
+def test_a_directory_is_in_one_place(model, look):
+    explorer = moved_twice(look, model)
+    assert not differences(explorer, 200)[0]
+    for closure in explorer.sweep():
+        assert all(sum(one.outcome) <= 1 for one in closure.outcomes)
+
+
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize("models", [MODELS, DRAWN], ids=["names", "drawn"])
 def test_what_is_known_of_directories_holds_from_point_to_point(models, seed):
@@ -163,28 +190,39 @@ def test_directories_are_lost_as_brute_force_loses_them(models, crashes, seed):
     assert compare(seeds, models, lambda one: case(one, models, crashes)) > 5
 
 
-def keeps_files_of_a_lost_directory(patch):
-    patch.setattr(Disk, "_gap", lambda self, path: None)
+def never_loses_a_directory(patch):
+    right = Names._ask
+
+    def ask(self, change, place):
+        if any(is_directory(number) for _, number in change.changes):
+            self._decide(change, kept=True)
+            return True
+        return right(self, change, place)
+
+    patch.setattr(Names, "_ask", ask)
 
 
 def fills_a_new_directory_with_what_was_in_the_old(patch):
-    right = Entries.change_folder
+    right = Entries.make_folder
 
-    def change(self, stamp, life, name, to):
-        right(self, stamp, life, name, to)
-        self.pending[-1] = replace(self.pending[-1], changes=((name, to),))
+    def make_folder(self, stamp, life, place):
+        changes = [one for pending in self.pending for one in pending.changes]
+        for at, number in (*changes, *self.settled.items()):
+            if at == place and is_directory(number):
+                return self.change(stamp, life, (place, number))
+        return right(self, stamp, life, place)
 
-    patch.setattr(Entries, "change_folder", change)
+    patch.setattr(Entries, "make_folder", make_folder)
 
 
-def looks_into_a_directory_that_this_life_made(patch):
-    right = Names.make
+def finds_a_directory_where_it_was_moved_from(patch):
+    patch.setattr(Entries, "moves", lambda self, folder, place, since: iter(()))
 
-    def make(self, folder):
-        right(self, folder)
-        self._new.clear()
 
-    patch.setattr(Names, "make", make)
+def forgets_where_a_directory_was_moved_from(patch):
+    patch.setattr(
+        Entries, "_places", lambda self, changes: {place for place, _ in changes}
+    )
 
 
 def makes_a_directory_durable_with_its_entries(patch):
@@ -192,57 +230,83 @@ def makes_a_directory_durable_with_its_entries(patch):
 
     def of_directory(self, directory, life):
         mine = right(self, directory, life)
-        return self._with_the_way(mine, [f"{directory}/"], life)
+        return self._with_the_way(mine, [directory], life)
 
     patch.setattr(Entries, "of_directory", of_directory)
 
 
 def syncs_a_file_without_the_way_to_it(patch):
-    patch.setattr(Entries, "_with_the_way", lambda self, mine, names, life: mine)
+    patch.setattr(Entries, "_with_the_way", lambda self, mine, folders, life: mine)
 
 
 def loses_directories_that_nobody_made(patch):
-    def found(self, name):
-        new = [one for one in above(name) if one not in self.known]
-        self.known.update(new)
-        return new
+    right = Entries.find_folder
 
-    patch.setattr(Entries, "found", found)
+    def find_folder(self, place):
+        new = self.present(place) is None
+        number = right(self, place)
+        if new:
+            del self.settled[place]
+        return number
+
+    patch.setattr(Entries, "find_folder", find_folder)
 
 
 def takes_any_directory_for_one_that_was_there(patch):
-    right = Names.is_made
     patch.setattr(
-        Names, "is_made", lambda self, name: right(self, name) is not None and None
+        Names,
+        "is_unknown",
+        lambda self, place: place not in self._mine | self._entries.settled.keys(),
     )
 
 
 def forgets_that_directories_were_asked_for(patch):
     right = Life.folder
 
-    def folder(self, name):
-        found = right(self, name)
-        self._watch.names.difference_update(FOLDERS)
+    def folder(self, place):
+        found = right(self, place)
+        self._watch.names.discard(place)
         return found
 
     patch.setattr(Life, "folder", folder)
 
 
+def makes_links_durable_at_once(patch):
+    right = Entries.change
+
+    def change(self, stamp, life, *changes):
+        touched = right(self, stamp, life, *changes)
+        ((place, number), *more) = changes
+        if number in self.settled.values() and not more:
+            self.pending.pop()
+            self.settled[place] = number
+        return touched
+
+    patch.setattr(Entries, "change", change)
+
+
 FAULTS = [
-    keeps_files_of_a_lost_directory,
+    never_loses_a_directory,
     fills_a_new_directory_with_what_was_in_the_old,
-    looks_into_a_directory_that_this_life_made,
+    finds_a_directory_where_it_was_moved_from,
+    forgets_where_a_directory_was_moved_from,
     makes_a_directory_durable_with_its_entries,
     syncs_a_file_without_the_way_to_it,
     loses_directories_that_nobody_made,
     takes_any_directory_for_one_that_was_there,
     forgets_that_directories_were_asked_for,
+    makes_links_durable_at_once,
 ]
 
 
 @pytest.mark.parametrize("plant", FAULTS)
 def test_brute_force_notices_an_explorer_that(plant, monkeypatch):
     plant(monkeypatch)
+    for model, look in itertools.product(MODELS, LOOKS):
+        # A disk that loses its directories has none to be moved.
+        with contextlib.suppress(FileNotFoundError):
+            if differences(moved_twice(look, model), 200)[0]:
+                return
     for seed in range(400):
         model = MODELS[seed % len(MODELS)]
         with contextlib.suppress(TooManyImages):

@@ -10,7 +10,6 @@ import pytest
 from tornpage.choices import Replay
 from tornpage.disk import Disk
 from tornpage.model import CrashModel
-from tornpage.uncovered import UnsupportedCallError
 
 
 def failing(number):
@@ -107,8 +106,22 @@ def test_directories_fail_as_the_real_ones_do():
         disk.listdir("a")
     with failing(errno.ENOENT):
         disk.listdir("g")
-    with pytest.raises(UnsupportedCallError, match="d: a directory cannot be renamed"):
-        disk.rename("d", "g")
+    with failing(errno.ENOTDIR):
+        disk.rename("d", "a")
+    with failing(errno.ENOTEMPTY):
+        disk.rename("e", "d")
+    with failing(errno.EINVAL):
+        disk.rename("d", "d/y")
+    with failing(errno.EBUSY):
+        disk.rename(".", "d")
+    with failing(errno.ENOENT):
+        disk.rename("g", "h")
+    with failing(errno.ENOENT):
+        disk.open_dir("g")
+    with failing(errno.ENOTDIR):
+        disk.open_dir("a")
+    with failing(errno.ENOENT):
+        disk.fsync_dir("e/f/g")
     assert disk.listdir(".") == ["a", "d", "e"]
     assert [disk.is_dir(name) for name in ("a", "d", "e", "g")] == [0, 1, 1, 0]
     disk.unlink("d/x")
@@ -116,6 +129,56 @@ def test_directories_fail_as_the_real_ones_do():
     assert disk.listdir(".") == ["a", "e"]
     with failing(errno.ENOENT):
         disk.open("d/y", create=True)
+
+
+def test_a_renamed_directory_takes_along_what_is_in_it():
+    disk = Disk({"d/e/x": b"1", "f/": b""})
+    file, folder = disk.open("d/e/x"), disk.open_dir("d/e")
+    disk.rename("d", "d")
+    disk.rename("d", "f")
+    disk.rename("f/e", "g")
+    assert disk.listdir(".") == ["f", "g"]
+    assert disk.listdir("g") == ["x"]
+    assert disk.open("g/x").identity() == file.identity()
+    assert disk.open_dir("g").number == folder.number
+    disk.mkdir("d")
+    assert not disk.listdir("d")
+    with failing(errno.ENOENT):
+        disk.open("d/e/x")
+
+
+def test_an_open_directory_is_synced_wherever_it_is():
+    disk = Disk()
+    disk.mkdir("d")
+    folder = disk.open_dir("d")
+    disk.rename("d", "e")
+    folder.fsync()
+    assert disk.trace.operations()[-1].path == "e/."
+    disk.rmdir("e")
+    before = len(disk.trace)
+    folder.fsync()
+    assert len(disk.trace) == before
+
+
+def test_a_file_has_the_names_that_it_is_given():
+    disk = Disk({"a": b"1", "d/": b""}, links={"b": "a"})
+    disk.link("b", "d/c")
+    for name in ("a", "b", "d/c"):
+        assert disk.open(name).identity() == disk.open("a").identity()
+    disk.open("d/c").pwritev([b"22"], 0)
+    disk.unlink("a")
+    assert disk.open("b").pread(9, 0) == b"22"
+    disk.rename("b", "d/c")
+    assert disk.exists("b")
+    assert disk.exists("d/c")
+    with failing(errno.EEXIST):
+        disk.link("b", "d/c")
+    with failing(errno.EPERM):
+        disk.link("d", "e")
+    with failing(errno.ENOENT):
+        disk.link("a", "e")
+    with failing(errno.ENOENT):
+        disk.link("b", "d/e/f")
 
 
 def test_a_directory_that_nobody_made_has_been_there():

@@ -438,7 +438,6 @@ def test_calls_the_disk_does_not_have_are_refused_loudly():
                 mmap.mmap(file.fileno(), 1)
             for call in (
                 lambda: os.symlink(f"{root}/x", f"{root}/y"),
-                lambda: os.link(f"{root}/x", f"{root}/y"),
                 lambda: os.posix_fallocate(file.fileno(), 0, 1),
                 lambda: os.rename(root, f"{root}/y"),
                 lambda: fcntl.lockf(file, fcntl.LOCK_EX, 1),

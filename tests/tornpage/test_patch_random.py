@@ -23,8 +23,7 @@ import pytest
 from tornpage.disk import Disk
 from tornpage.patch import patched
 
-# Made at the beginning, and removed and made again on the way. (Directories cannot be
-# renamed, a limit that `patch` states.)
+# Made at the beginning; removed, renamed and made again on the way.
 FOLDERS = ("", "d", "e", "d/g")
 FILES = ("a", "b", "d/x", "d/y", "e/f", "d/g/z")
 MODES = [kind + plus + text for kind in "rwax" for plus in ("", "+") for text in "bt"]
@@ -185,6 +184,7 @@ class Calls:
     def of_names(self):
         path, file, other = self.path(), self.path(FILES), self.path(FILES)
         folder, new = self.path(FOLDERS), os.path.join(self.root, "new")
+        folder2 = self.path(FOLDERS)
         place = pathlib.Path(path)
 
         def calls(module, names, *given):
@@ -220,6 +220,12 @@ class Calls:
             *calls(os, "makedirs", folder),
             (f"remove {folder}", lambda: shutil.rmtree(folder)),
             *calls(os, "rename replace", file, other),
+            *calls(os, "rename", folder, folder2),
+            *calls(os, "replace", path, folder),
+            *calls(os, "rename", folder, other),
+            *calls(os, "link", path, other),
+            *calls(os, "link", file, path),
+            *calls(os.path, "samefile", folder, folder2),
             *calls(shutil, "move copyfile copy copy2", file, other),
             *calls(shutil, "rmtree", file),
             *calls(os.path, "samefile", path, other),

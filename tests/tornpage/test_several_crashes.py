@@ -21,32 +21,18 @@ from explorer_cases import (
     random_step,
 )
 
-from tornpage.brute import TooManyImages, platters
+from tornpage.brute import Device, TooManyImages, platters
 from tornpage.choices import Enumerator
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.image import Image
 from tornpage.life import Life
-from tornpage.trace import Rename
 
 # Images of one crash that brute force builds, of the first one and of later ones, and
 # executions of the explorer. Cases of more are not compared.
 _FIRST, _LATER, _EXECUTIONS = 60, 400, 1_500
 # Images that the last but one crash of a row leaves altogether.
 _ALTOGETHER = 1_500
-
-
-def two_names(operations, model):
-    """Whether one file may end up under two names, which brute force cannot have."""
-    if model.rename == "split":
-        return True
-    made = set()
-    for one in operations:
-        if isinstance(one, Rename):
-            if model.entries == "free" and one.path in made:
-                return True
-            made.add(one.target)
-    return False
 
 
 def crash_after_crash(explorer, point, lives, recover):
@@ -60,25 +46,20 @@ def crash_after_crash(explorer, point, lives, recover):
     """
     model = explorer.model
     done = explorer._operations[: point.index]
-    if two_names(done, model):
-        raise TooManyImages("one file, two names")
-    # Images with the names that there have been, and how many syncs have lied for
-    # them at least.
+    # Images, and how many syncs have lied for them at least.
     level = {}
-    _add(level, platters(explorer._files, model, done), 0, _FIRST)
+    _add(level, platters(Device(dict(explorer._files)), model, done), 0, _FIRST)
     for run, ended in lives:
         if len(level) > _ALTOGETHER:
             raise TooManyImages("too many images for a small case")
         before, level = level, {}
-        for (image, known), lied in before.items():
-            disk = Disk(dict(image), model, known)
+        for key, lied in before.items():
+            disk = _disk(key, model)
             run(disk)
             done = disk.trace.operations()[:ended]
-            if two_names(done, model):
-                raise TooManyImages("one file, two names")
-            found = platters(dict(image), model, done, model.lies - lied, known)
+            found = platters(_device(key), model, done, model.lies - lied)
             _add(level, found, lied, _LATER)
-    every = {recover(Disk(dict(image), model, known)) for image, known in level}
+    every = {recover(_disk(key, model)) for key in level}
 
     reached = set()
     chooser = Enumerator()
@@ -96,8 +77,18 @@ def crash_after_crash(explorer, point, lives, recover):
 def _add(level, every, lied, limit):
     for lies, platter in every:
         for one in platter.images(limit):
-            key = tuple(sorted(one.items())), platter.known
+            key = tuple(sorted(one.files.items())), one.known, one.links
             level[key] = min(lied + lies, level.get(key, 1 << 30))
+
+
+def _device(key):
+    files, known, links = key
+    return Device(dict(files), known, links)
+
+
+def _disk(key, model):
+    files, known, links = key
+    return Disk(dict(files), model, known, dict(links))
 
 
 def few_steps(seed, model):
