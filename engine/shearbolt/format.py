@@ -211,7 +211,7 @@ class Meta:
         freelist: Page of the freelist, or `NO_FREELIST`.
         high_water_mark: The first page id never used so far.
         txid: The transaction that wrote it.
-        sequence: The root bucket's sequence, always 0 in practice.
+        sequence: The root bucket's sequence; 0 in files that bbolt made.
         flags: Always 0 when written by a database engine.
     """
 

@@ -26,6 +26,11 @@ has just failed to become durable, and thereby frees pages that open readers and
 the last durable version still use. Here every transaction's allocations and
 frees are undone from memory; nothing is read.
 
+Unless an exception from outside (Ctrl-C, a signal handler's) came between two steps
+of one change. Then nobody knows how far it got, and `in_doubt` says so: the list is
+read again, and everything in it is held back until no reader is older than the live
+version (`held`).
+
 Source: bbolt internal/freelist/{shared,array,hashmap}.go.
 """
 
@@ -42,6 +47,7 @@ from shearbolt.pageset import PageSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Self
 
 __all__ = ["ArrayFreelist", "FreelistError", "HashmapFreelist", "make_freelist"]
 
@@ -76,7 +82,11 @@ class _Pending:
 
 
 class ArrayFreelist:
-    """Free pages; the lowest address that fits is allocated first."""
+    """Free pages; the lowest address that fits is allocated first.
+
+    Attributes:
+        in_doubt: Whether a change was begun and did not end.
+    """
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
         # Free runs: first page -> pages, and the page behind -> first page.
@@ -98,9 +108,20 @@ class ArrayFreelist:
         self._allocated_by: dict[int, int] = {}
         # What the running transaction has taken: (start, length).
         self._taken: list[tuple[int, int]] = []
+        self.in_doubt = False
         listed = list(ids)
         if listed:
             self._load(listed)
+
+    @classmethod
+    def held(cls, ids: list[int], txid: int) -> Self:
+        """A list of pages that are all pending, as if this transaction freed them."""
+        made = cls()
+        pending = made._pending[txid] = _Pending()
+        pending.ids = sorted(ids)
+        pending.allocated_by = [0] * len(ids)
+        made._listed.update(pending.ids)
+        return made
 
     def _load(self, ids: list[int]) -> None:
         """Begin with these pages: all at once, because there may be millions."""
@@ -161,6 +182,7 @@ class ArrayFreelist:
         start = self._find(count)
         if not start:
             return 0
+        self.in_doubt = True
         self._remove(start, count)
         if count == 1:
             self._listed.discard(start)
@@ -168,6 +190,7 @@ class ArrayFreelist:
             self._listed.remove(start, count)
         self._taken.append((start, count))
         self._allocated_by[start] = txid
+        self.in_doubt = False
         return start
 
     def free(self, txid: int, pgid: int, overflow: int) -> None:
@@ -179,9 +202,14 @@ class ArrayFreelist:
         if pgid <= 1:
             raise FreelistError(f"cannot free page 0 or 1: {pgid}", pgid)
         if overflow:
-            self._list_run(pgid, overflow + 1)
-        elif not self._listed.insert(pgid):
-            raise FreelistError(f"page {pgid} already freed", pgid)
+            self._require_unlisted(pgid, overflow + 1)
+            self.in_doubt = True
+            self._listed.add(pgid, overflow + 1)
+        else:
+            self.in_doubt = True
+            if not self._listed.insert(pgid):
+                self.in_doubt = False
+                raise FreelistError(f"page {pgid} already freed", pgid)
         pending = self._pending.get(txid)
         if pending is None:
             pending = self._pending[txid] = _Pending()
@@ -192,6 +220,7 @@ class ArrayFreelist:
         else:
             pending.ids.append(pgid)
             pending.allocated_by.append(by)
+        self.in_doubt = False
 
     def free_all(self, txid: int, pgids: list[int]) -> None:
         """Give back many pages without overflow, as `free` does one by one.
@@ -204,18 +233,20 @@ class ArrayFreelist:
         pgids = sorted(pgids)
         if pgids[0] <= 1:
             raise FreelistError(f"cannot free page 0 or 1: {pgids[0]}", pgids[0])
+        self.in_doubt = True
         there = self._listed.insert_all(pgids)
         if there is not None:
+            self.in_doubt = False
             raise FreelistError(f"page {there} already freed", there)
         pending = self._pending.setdefault(txid, _Pending())
         pending.ids += pgids
         pending.allocated_by += map(self._allocated_by.pop, pgids, repeat(0))
+        self.in_doubt = False
 
-    def _list_run(self, start: int, length: int) -> None:
+    def _require_unlisted(self, start: int, length: int) -> None:
         for page in range(start, start + length):
             if page in self._listed:
                 raise FreelistError(f"page {page} already freed", page)
-        self._listed.add(start, length)
 
     def commit(self) -> None:
         """The running transaction is durable: its work can't be undone now."""
@@ -223,6 +254,10 @@ class ArrayFreelist:
 
     def rollback(self, txid: int) -> None:
         """Undo the running transaction's allocations and frees."""
+        if self.in_doubt:
+            # It is read again, before anybody takes or frees a page.
+            return
+        self.in_doubt = True
         pending = self._pending.pop(txid, None)
         if pending is not None:
             for page, by in zip(pending.ids, pending.allocated_by, strict=True):
@@ -234,6 +269,7 @@ class ArrayFreelist:
             self._listed.add(start, count)
             self._add_run(start, count)
         self._taken.clear()
+        self.in_doubt = False
 
     # -- release --
 
@@ -245,7 +281,11 @@ class ArrayFreelist:
         """
         if not self._pending:
             return
-        open_txids = sorted(readers)
+        self.in_doubt = True
+        self._release(sorted(readers))
+        self.in_doubt = False
+
+    def _release(self, open_txids: list[int]) -> None:
         low = open_txids[0] if open_txids else _FOREVER
         self._release_up_to(low - 1)
         if not self._pending:

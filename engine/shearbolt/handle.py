@@ -6,9 +6,10 @@ Who may do what:
 
 * One process has the file open for writing, or any number for reading: flock on
   the file itself, as bbolt.
-* Within the process any number of threads read beside one writer. `_writer` is
-  held by the write transaction from begin to end. `_state` is held for a moment,
-  to read or swap the live meta together with the list of readers; nobody waits
+* Within the process any number of threads read beside one writer, `_write_tx`.
+  The next one waits for `_writer`, a bell that is taken at the beginning and rung at
+  the end. `_state` is held for a moment, to read or swap the live meta together with
+  the list of readers, to begin or end the write transaction; nobody waits
   for anything else while holding it, so there is no order to get wrong and
   readers and the writer cannot deadlock, not even within one thread.
   `committing` is held while the file is written, and by `close`.
@@ -38,6 +39,17 @@ ending it is rolled back when Python collects it. A transaction and its buckets
 refer to each other, so that is the cyclic collector's work, and a writer that
 has waited for a second calls it.
 
+Interrupts
+==========
+An exception of a signal handler (KeyboardInterrupt) can come between any two steps.
+So nothing that outlives a transaction depends on its last steps:
+
+    who writes      `_write_tx`, one assignment. The bell only spares waiting: who has
+                    waited for a second looks whether there is a writer
+    was it durable  the live meta says so, not the way by which it ended
+    the freelist    a change that did not end leaves it `in_doubt`: it is read again
+    the cache       pages of a commit of which nobody knows are dropped
+
 Forks
 =====
 A child process has the parent's handle with a copy of its freelist, and the same
@@ -52,11 +64,13 @@ from __future__ import annotations
 import errno
 import gc
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from weakref import ref
 
 from shearbolt import doubt
 from shearbolt.batch import Batcher
+from shearbolt.check import free_ids
 from shearbolt.encoding import freelist_size
 from shearbolt.errors import (
     DatabaseFailedError,
@@ -170,6 +184,7 @@ class DB:
         self._meta = meta
         self._state: Final = storage.mutex()
         self._writer: Final = storage.mutex()
+        self._ending: Final = storage.mutex()
         self.committing: Final = storage.mutex()
         self._batcher: Final = Batcher(storage)
         self._writer_thread: int | None = None
@@ -289,6 +304,13 @@ class DB:
             self._require_no_writer_here(thread)
         if not self._writer.acquire(blocking=False):
             self._wait_for_writer()
+        while (tx := self._take_turn(thread)) is None:
+            self._wait_for_writer()
+        return tx
+
+    def _take_turn(self, thread: int) -> Tx | None:
+        """Become the writer; None when another thread has become it meanwhile."""
+        handle = None
         try:
             if self._lost:
                 self._collect_lost()
@@ -304,84 +326,132 @@ class DB:
             with self._state:
                 if not self._open:
                     raise DatabaseNotOpenError
+                if self._write_tx is not None:
+                    return None
+                self._remove_doubts()
                 txid = self._meta.txid + 1
                 tx = Tx(self, self._meta, txid, writable=True)
                 self.freelist.release(self._readers.values())
                 handle = tx.handle = ref(tx, self._lost.append)
-                self._write_tx = (handle, txid)
+                # Once it is dead it can be looked up only if it was hashed before.
+                hash(handle)
                 self._writer_thread = thread
+                self._write_tx = (handle, txid)
         except BaseException:
-            self._writer.release()
+            self._end_turn(handle)
             raise
         return tx
 
+    def _remove_doubts(self) -> None:
+        """Make sure again of what an interrupted change has left uncertain."""
+        if self.pager.in_doubt:
+            self.pager.clear()
+        if self.freelist.in_doubt:
+            ids = free_ids(self.pager, self._meta)
+            self.freelist = self.freelist.held(ids, self._meta.txid)
+
+    def _end_turn(self, handle: ref[Tx] | None) -> None:
+        """Let the next writer begin; nothing happens but that the bell is rung."""
+        with self._state:
+            if self._write_tx is not None and self._write_tx[0] is handle:
+                self._write_tx = None
+                self._writer_thread = None
+        # Whether it is held is not known: an interrupt may have come between taking
+        # it and beginning, or another thread may not have waited for it.
+        self._writer.acquire(blocking=False)
+        with suppress(RuntimeError):
+            self._writer.release()
+
     def _require_no_writer_here(self, thread: int) -> None:
-        if self._writer_thread != thread:
-            return
         gc.collect()
         self._collect_lost()
-        if self._writer_thread == thread:
+        if self._writer_thread == thread and self._write_tx is not None:
             raise WouldDeadlockError(
                 "this thread has an open write transaction: end it before the next"
             )
 
     def _wait_for_writer(self) -> None:
+        """Wait until there may be no writer; `_take_turn` makes sure."""
         patience = _PATIENCE
         while not self._writer.acquire(timeout=patience):
             gc.collect()
             self._collect_lost()
+            if self._write_tx is None:
+                # An interrupt came between taking the bell and beginning, or between
+                # ending and ringing it. Or it is a slow beginning.
+                return
             patience = min(patience * 2, _MAX_PATIENCE)
 
     def _collect_lost(self) -> None:
         """End transactions that the program has lost without ending them."""
         while self._lost:
-            handle = self._lost.pop()
+            handle = self._lost[-1]
             with self._state:
                 self._readers.pop(handle, None)
-            self._end_write(handle, rolled_back=True)
-            _log.warning(
-                "%s: a transaction was lost without commit or rollback", self.path
-            )
+            self._end_write(handle)
+            # Now, so that an interrupt loses none. Another thread may have been faster.
+            with suppress(ValueError):
+                self._lost.remove(handle)
+                _log.warning(
+                    "%s: a transaction was lost without commit or rollback", self.path
+                )
+        running = self._write_tx
+        if running is not None and self._writer_thread == self.storage.thread_id():
+            tx = running[0]()
+            if tx is not None and tx.closed:
+                # An interrupt came before its end had ended.
+                self._end_write(running[0])
 
     def _require_healthy(self) -> None:
         """Raise when writing would be unsound; heal a meta slot in doubt."""
         if self._failed:
             raise DatabaseFailedError(self._failed)
-        if doubt.doubt_about(self._doubts, self.identity) is not None:
+        doubted = doubt.doubt_about(self._doubts, self.identity)
+        if doubted is not None:
             with self.committing:
                 self.require_open()
                 self.heal()
+                if doubted.live.txid < self._meta.txid:
+                    # An interrupt came while a commit was taken back for another one.
+                    with self._state:
+                        self._meta = doubted.live
+                    self.freelist.in_doubt = self.pager.in_doubt = True
 
-    def end(self, tx: Tx, *, rolled_back: bool = True) -> None:
+    def end(self, tx: Tx) -> None:
         """A transaction has ended; called by it, once or more often."""
         # Without its reference the transaction can't be taken for a lost one.
         handle, tx.handle = tx.handle, None
         if handle is None or self.storage.pid() != self._pid:
             return
         if tx.writable:
-            self._end_write(handle, rolled_back=rolled_back)
+            self._end_write(handle)
         with self._state:
             self._readers.pop(handle, None)
             # Nothing else of a reader's work is counted.
             if self.statistics and (tx.writable or tx.work.cursor_count):
                 self._work.add(tx.work)
 
-    def _end_write(self, handle: ref[Tx], *, rolled_back: bool) -> None:
-        """End the running write transaction if it is this one."""
-        with self._state:
-            if self._write_tx is None or self._write_tx[0] is not handle:
+    def _end_write(self, handle: ref[Tx]) -> None:
+        """End the running write transaction if it is this one.
+
+        When an interrupt comes in between it can be called again.
+        """
+        # The thread that began it, and another that finds it lost.
+        with self._ending:
+            running = self._write_tx
+            if running is None or running[0] is not handle:
                 return
-            txid = self._write_tx[1]
-            self._write_tx = None
-            self._writer_thread = None
-        try:
-            if rolled_back:
-                self.freelist.rollback(txid)
-            else:
-                self.freelist.commit()
-            self._free_pages = self.freelist.counts()
-        finally:
-            self._writer.release()
+            try:
+                if self.is_live(running[1]):
+                    self.freelist.commit()
+                else:
+                    self.freelist.rollback(running[1])
+                self._free_pages = self.freelist.counts()
+            except BaseException:
+                self.freelist.in_doubt = True
+                raise
+            finally:
+                self._end_turn(handle)
 
     # -- what a commit needs --
 

@@ -121,6 +121,8 @@ class Pager:
         young: The cache's young generation: the only place worth looking into
             before calling `page`. Another dict may stand here the next time.
         patience: How many gets come before an index, in eighths of its tree's leaves.
+        in_doubt: Whether pages of a commit are in the cache of which nobody has said
+            yet whether it took effect.
     """
 
     __slots__ = (
@@ -132,6 +134,7 @@ class Pager:
         "_spent",
         "_window",
         "file",
+        "in_doubt",
         "page_size",
         "path",
         "patience",
@@ -150,6 +153,7 @@ class Pager:
         self.page_size = page_size
         self._budget = max(cache_size, 1)
         self._spent = 0
+        self.in_doubt = False
         self.young: dict[int, Page] = {}
         self._old: dict[int, Page] = {}
         self._indexed: dict[int, Branch] = {}
@@ -466,6 +470,7 @@ class Pager:
         self._asked = set()
         self._full = 0
         self._spent = 0
+        self.in_doubt = False
 
     # -- indexes --
 

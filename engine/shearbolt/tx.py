@@ -443,7 +443,7 @@ class Tx:
         self.require_open()
         if self.managed:
             raise TxManagedError("managed tx rollback not allowed")
-        self._close(rolled_back=True)
+        self._close()
 
     def commit(self) -> None:
         """Write all changes to disk and end the transaction.
@@ -474,22 +474,17 @@ class Tx:
                     raise self._damage
                 meta = self._write_pages()
                 pager, clock, work = db.pager, db.storage.monotonic, self.work
+                pager.in_doubt = True
                 self.pages.into_cache(pager)
                 began = clock()
                 db.publish(meta)
                 pager.drop_indexes(db.freelist.__contains__)
                 work.write += 1
                 work.write_time += clock() - began
-            except BaseException:
-                # An interrupt (KeyboardInterrupt) can arrive behind the last
-                # moment at which the commit could have failed.
-                committed = db.is_live(self.txid)
-                if not committed:
-                    for pgid in self.pages.encoded:
-                        db.pager.forget(pgid)
-                self._close(rolled_back=not committed)
-                raise
-            self._close(rolled_back=False)
+            finally:
+                # Whether it is committed the database knows: an interrupt can arrive
+                # behind the last moment at which the commit could have failed.
+                self._close()
         for call in handlers:
             call()
 
@@ -499,7 +494,7 @@ class Tx:
             self.managed = False
             # Another thread may be inside one of the buckets: they stay as they are.
             self._root = None
-            self._close(rolled_back=True)
+            self._close()
 
     def _write_pages(self) -> Meta:
         """Steps 1 to 4; the meta to publish."""
@@ -521,7 +516,16 @@ class Tx:
         work.spill_time += spilled - rebalanced
         work.write_time += clock() - writing
         work.spill += len(pages.decoded) + len(pages.contents)
-        meta = Meta(self.page_size, root, freelist, pages.high_water_mark, self.txid)
+        meta = Meta(
+            self.page_size,
+            root,
+            freelist,
+            pages.high_water_mark,
+            self.txid,
+            # bbolt keeps what a file has there; its API cannot reach it.
+            top.sequence,
+            self._meta.flags,
+        )
         if db.strict_mode:
             problems = list(check(db.pager, meta))
             if problems:
@@ -540,15 +544,25 @@ class Tx:
         db.note_freelist(self.txid, overflow)
         return pgid
 
-    def _close(self, *, rolled_back: bool) -> None:
+    def _close(self) -> None:
         self.closed = True
-        if self.writable:
-            self.pages.forget()
-        self._commit_handlers = []
-        if self._root is not None:
-            # Freed now, and not when the cyclic collector comes round: for commits
-            # of one put that is 8 % of their time, and it walks the cache, too.
+        try:
+            self._commit_handlers = []
             if self.writable:
-                self._root.let_go()
-            self._root = None
-        self.db.end(self, rolled_back=rolled_back)
+                self._forget_pages()
+            if self._root is not None:
+                # Freed now, and not when the cyclic collector comes round: for commits
+                # of one put that is 8 % of their time, and it walks the cache, too.
+                if self.writable:
+                    self._root.let_go()
+                self._root = None
+        finally:
+            self.db.end(self)
+
+    def _forget_pages(self) -> None:
+        pager = self.db.pager
+        if not self.db.is_live(self.txid):
+            for pgid in self.pages.encoded:
+                pager.forget(pgid)
+        pager.in_doubt = False
+        self.pages.forget()

@@ -1,8 +1,15 @@
 """A database for each test, checked when the test is over."""
 
+import os
+import sys
+
 import pytest
 
 import shearbolt
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+if HERE not in sys.path:
+    sys.path.insert(0, HERE)
 
 
 @pytest.fixture

@@ -545,6 +545,15 @@ def test_the_sequence_counts_from_one_and_is_kept(db):
         assert tx.bucket(b"b").sequence == 4
 
 
+def test_the_root_bucket_keeps_its_sequence(db):
+    with db.update() as tx:
+        tx.root_bucket.set_sequence(7)
+    with db.update() as tx:
+        tx.create_bucket_if_not_exists(b"b")
+    with db.view() as tx:
+        assert tx.root_bucket.sequence == 7
+
+
 def test_a_change_of_the_sequence_alone_is_committed(db):
     filled(db, 500)
     with db.update() as tx:

@@ -315,6 +315,15 @@ def test_a_lost_reader_does_not_end_the_writer(db):
     assert keys(db) == [b"a", b"b"]
 
 
+def test_a_lost_writer_is_found_beside_an_open_reader(db):
+    put(db, b"a")
+    reader = db.begin()
+    db.begin(writable=True).bucket(b"b")[b"b"] = b"v"
+    put(db, b"c")
+    assert keys(db) == [b"a", b"c"]
+    reader.rollback()
+
+
 def test_ended_readers_are_not_taken_for_lost_ones(db, caplog):
     for _ in range(100):
         with db.view():

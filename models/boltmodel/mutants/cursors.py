@@ -178,11 +178,11 @@ def _reader_follows(planter: Planter) -> None:
     needs="run",
 )
 def _writer_lock_kept(planter: Planter) -> None:
-    def end_write(
-        original: Call, self: DB, handle: ref[Tx], *, rolled_back: bool
-    ) -> None:
+    def end_write(original: Call, self: DB, handle: ref[Tx]) -> None:
+        running = self._write_tx
+        rolled_back = running is not None and not self.is_live(running[1])
         if not rolled_back or not self._open:
-            original(self, handle, rolled_back=rolled_back)
+            original(self, handle)
 
     planter.instead(DB, "_end_write", end_write)
 

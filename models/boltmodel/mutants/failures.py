@@ -151,9 +151,12 @@ def _failed_commit_shown(planter: Planter) -> None:
     needs="errors",
 )
 def _failed_commit_kept(planter: Planter) -> None:
-    def close(original: Call, self: Tx, *, rolled_back: bool) -> None:
-        made = self.writable and self.pages.encoded
-        original(self, rolled_back=rolled_back and not made)
+    def close(original: Call, self: Tx) -> None:
+        freelist = self.db.freelist
+        if self.writable and self.pages.encoded and not self.db.is_live(self.txid):
+            vars(freelist)["rollback"] = lambda _txid: freelist.commit()
+        original(self)
+        vars(freelist).pop("rollback", None)
 
     planter.instead(Tx, "_close", close)
 

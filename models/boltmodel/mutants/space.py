@@ -103,8 +103,8 @@ def _pin_one_short(planter: Planter) -> None:
     needs="readers",
 )
 def _twin_reader_unpinned(planter: Planter) -> None:
-    def end(original: Call, self: DB, tx: Tx, *, rolled_back: bool = True) -> None:
-        original(self, tx, rolled_back=rolled_back)
+    def end(original: Call, self: DB, tx: Tx) -> None:
+        original(self, tx)
         if not tx.writable:
             twins: list[ref[Tx]] = [
                 one for one, txid in self._readers.items() if txid == tx.txid

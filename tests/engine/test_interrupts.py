@@ -1,0 +1,202 @@
+"""Ctrl-C anywhere in the engine loses and damages nothing.
+
+A trace function raises KeyboardInterrupt where a signal handler could: behind a call,
+a jump backwards, the beginning of a function. (CPython looks for signals nowhere else,
+so that `with lock:` cannot be cut in two.) Once, or a second time shortly after, while
+the first is on its way. Whatever was interrupted
+(beginning, changing, committing, rolling back, closing), the transaction is there or
+not; the handle goes on writing; the pages in use are those of one version.
+"""
+
+import contextlib
+import dis
+import os
+import random
+import sys
+
+import pytest
+from machine import PATH, Machine
+
+import shearbolt
+from shearbolt import handle
+
+ENGINE = os.path.dirname(shearbolt.__file__)
+SEEN_BEHIND = {
+    "CALL",
+    "CALL_FUNCTION_EX",
+    "CALL_KW",
+    "JUMP_BACKWARD",
+    "POP_JUMP_BACKWARD_IF_FALSE",
+    "POP_JUMP_BACKWARD_IF_TRUE",
+    "POP_JUMP_BACKWARD_IF_NONE",
+    "POP_JUMP_BACKWARD_IF_NOT_NONE",
+    "RESUME",
+}
+
+
+class Interrupts:
+    """Raises KeyboardInterrupt at given places of the engine.
+
+    Args:
+        places: How many places come before each.
+    """
+
+    def __init__(self, places):
+        self.places = list(places)
+        self.count = 0
+
+    def __enter__(self):
+        sys.setprofile(self._called)
+        sys.settrace(self._entered)
+        return self
+
+    def __exit__(self, *_):
+        # In this order: the other call is seen by the profile function.
+        sys.setprofile(None)
+        sys.settrace(None)
+
+    def _called(self, _frame, _event, _value):
+        # A trace function that raises is taken away.
+        if sys.gettrace() is None and self.places:
+            sys.settrace(self._entered)
+
+    def _entered(self, frame, _event, _value):
+        if not frame.f_code.co_filename.startswith(ENGINE):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._follower()
+
+    def _follower(self):
+        """Traces one frame, without keeping it."""
+        before = None
+
+        def follow(frame, event, _value):
+            nonlocal before
+            if event == "opcode":
+                seen = before in SEEN_BEHIND
+                before = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+                self.count += seen
+                if seen and self.places and self.count > self.places[0]:
+                    self.places.pop(0)
+                    raise KeyboardInterrupt
+            elif event == "exception":
+                before = None
+            return follow
+
+        return follow
+
+
+def filled(options):
+    machine = Machine()
+    with shearbolt.open(PATH, storage=machine, page_size=1024, **options) as db:
+        for number in range(3):
+            with db.update() as tx:
+                change(tx, number)
+    return machine
+
+
+def change(tx, number):
+    """Change two trees, make and delete a bucket."""
+    for name in (b"one", b"two"):
+        bucket = tx.create_bucket_if_not_exists(name)
+        for at in range(number % 3, 40, 3):
+            bucket[b"%03d" % at] = b"%d" % number * (60 if at % 9 else 700)
+        del bucket[b"%03d" % (number % 3)]
+    if number % 2:
+        tx.delete_bucket(b"more")
+    else:
+        tx.create_bucket(b"more")[b"k"] = b"v" * 1500
+
+
+def content(db):
+    with db.view() as tx:
+        assert not list(tx.check())
+        return {name: dict(tx.bucket(name).items()) for name, _ in tx.buckets()}
+
+
+def in_a_block(db):
+    with db.update() as tx:
+        change(tx, 3)
+
+
+def by_hand(db):
+    tx = db.begin(writable=True)
+    change(tx, 3)
+    tx.commit()
+
+
+def rolled_back(db):
+    tx = db.begin(writable=True)
+    change(tx, 3)
+    tx.rollback()
+
+
+def lost(db):
+    change(db.begin(writable=True), 3)
+
+
+def with_an_error(db):
+    with contextlib.suppress(ZeroDivisionError), db.update() as tx:
+        change(tx, 3)
+        raise ZeroDivisionError
+
+
+WAYS = (in_a_block, by_hand, rolled_back, lost, with_an_error)
+
+
+def undisturbed(machine, options, way):
+    """How many places there are in it, and what is there after it."""
+    with shearbolt.open(PATH, storage=machine, **options) as db:
+        content(db)
+        with Interrupts(()) as whole:
+            way(db)
+        return whole.count, content(db)
+
+
+def interrupted(seed):
+    """One case: how often it was interrupted."""
+    draw = random.Random(seed)
+    options = draw.choice(
+        ({}, {"freelist_type": "hashmap"}, {"no_freelist_sync": True})
+    )
+    machine, way = filled(options), draw.choice(WAYS)
+    count, changed = undisturbed(machine.power_off(), options, way)
+    if not count:
+        # CPython 3.12.1 does not trace instructions when it is asked first.
+        return 0
+    # The end of a transaction is short, and most delicate.
+    first = draw.choice((draw.randrange(count), count - 1 - draw.randrange(200)))
+    db = shearbolt.open(PATH, storage=machine, **options)
+    seen = content(db)
+    reader = db.begin() if draw.random() < 0.3 else None
+    places = [first]
+    if draw.random() < 0.4:
+        places.append(first + draw.choice((1, 5, 50)) * draw.randrange(1, 10))
+    try:
+        with Interrupts(places) as interrupts:
+            way(db)
+    except KeyboardInterrupt:
+        pass
+    happened = len(places) - len(interrupts.places)
+    found = content(db)
+    assert found in (seen, changed)
+    if reader is not None:
+        assert dict(reader.bucket(b"one").items()) == seen[b"one"]
+    for number in range(3 if found == seen else 4, 9):
+        with db.update() as tx:
+            if number == 6 and reader is not None:
+                assert dict(reader.bucket(b"one").items()) == seen[b"one"]
+                reader.rollback()
+            change(tx, number)
+        found = content(db)
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == found
+    return happened
+
+
+@pytest.mark.seeds(2)
+def test_an_interrupt_anywhere_leaves_one_version_and_a_handle_that_writes(
+    seed, monkeypatch
+):
+    monkeypatch.setattr(handle, "_PATIENCE", 0.01)
+    happened = [interrupted(one) for one in range(seed * 40, (seed + 1) * 40)]
+    assert sum(happened) > 30
