@@ -390,6 +390,12 @@ class Experiment:
         """The finding of this property at the earliest crash point, or None."""
         return next(self.sweep(wanted=wanted), None)
 
+    def pending(self, finding: Finding) -> frozenset[int]:
+        """The operations that its crash may lose something of, counted from 0."""
+        if finding.point is None or self.explorer is None:
+            return frozenset()
+        return self.explorer.pending(finding.point)
+
     def reason(self, finding: Finding) -> str:
         """The order that is missing, as a clause; "" when none was found.
 

@@ -337,16 +337,7 @@ class _Search:
         for record in self.operations[:upto]:
             image.apply(record)
         # An image's stamps count operations, as we do.
-        stamps = {
-            one.stamp
-            for one in image.entries.pending
-            if one.key not in image.entries.kept
-        }
-        for file in image.files.values():
-            stamps.update(one.stamp for one in file.sizes)
-            stamps.update(one for cell in file.dirty.values() for one in cell.stamps)
-        found = [one for one in stamps if one >= 0]
-        return sorted(found, key=lambda one: (one not in self._suspects, one))
+        return sorted(image.pending(), key=lambda one: (one not in self._suspects, one))
 
 
 def _arrived_but(

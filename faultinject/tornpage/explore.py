@@ -180,6 +180,10 @@ class Explorer:
         self._check(point)
         return self._marks_before[point.index]
 
+    def pending(self, point: CrashPoint) -> frozenset[int]:
+        """The operations of which this crash may lose something, counted from 0."""
+        return self._image_at(point).pending()
+
     def operation(self, point: CrashPoint) -> Operation | None:
         """The operation that was under way, or else the one to come next."""
         self._check(point)

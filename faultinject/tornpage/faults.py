@@ -40,6 +40,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tornpage.call_site import site
+from tornpage.disk_folder import DiskFolder
 from tornpage.model import SECTOR
 from tornpage.script import Fault, Letters, Script
 
@@ -155,14 +156,26 @@ class FaultyDisk:
         self._meet("rmdir", path)
         self._hand_on("rmdir", lambda: self.disk.rmdir(path))
 
+    def link(self, source: str, target: str, /) -> None:
+        """As `Disk.link`."""
+        self._meet("link", source)
+        self._hand_on("link", lambda: self.disk.link(source, target))
+
+    def open_dir(self, path: str, /) -> FaultyFolder:
+        """As `Disk.open_dir`."""
+        return FaultyFolder(self, self.disk.open_dir(path))
+
     def fsync_dir(self, path: str, /) -> None:
         """As `Disk.fsync_dir`."""
+        self._sync_dir(path, lambda: self.disk.fsync_dir(path))
+
+    def _sync_dir(self, path: str, call: Callable[[], None]) -> None:
         fault = self._fault("fsync_dir")
         # Anything but a failed write of the journal leaves the directory alone.
         if fault is not None and fault.error != errno.EIO:
             raise _error(fault.error, path)
         number = 0 if fault is None else fault.error
-        self._hand_on("fsync_dir", lambda: self.disk.fsync_dir(path), number)
+        self._hand_on("fsync_dir", call, number)
 
     def _hand_on(self, call: str, made: Callable[[], T], failing: int = 0) -> T:
         """Make a call of the disk; a sync fails with `failing` if that is not 0."""
@@ -210,6 +223,7 @@ class FaultyDisk:
 
     def _note(self, fault: Fault | Letters | str, call: str, offset: int = -1) -> None:
         trace = self.disk.trace
+        self.disk.mark("fault", met=call, script=str(fault))
         operations, line = len(trace.operations()), site(trace.plumbing)
         self.injected.append(
             Injected(str(fault), call, len(self.calls), line, operations, offset)
@@ -335,6 +349,20 @@ class FaultyFile:
         """As `DiskFile.lock`."""
         fault = self._disk._meet("lock", self._path)
         return fault is None and self._file.lock(exclusive)
+
+
+class FaultyFolder(DiskFolder):
+    """One open directory of a `FaultyDisk`."""
+
+    __slots__ = ("_disk",)
+
+    def __init__(self, disk: FaultyDisk, folder: DiskFolder) -> None:
+        super().__init__(folder._life, folder._trace, folder.number, folder._path)
+        self._disk = disk
+
+    def fsync(self) -> None:
+        """As `DiskFolder.fsync`."""
+        self._disk._sync_dir(self._path, super().fsync)
 
 
 def _error(number: int, path: str) -> OSError:

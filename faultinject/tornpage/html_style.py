@@ -110,9 +110,10 @@ svg .barrier{fill:var(--good-bg);stroke:var(--good)}
 svg .bar{stroke-width:3;opacity:.65}
 svg .barrier.never{fill:none;stroke:var(--faint)}svg .bar.never{opacity:.35}
 svg .barrier.unfinished{fill:none;stroke:var(--warn);stroke-dasharray:3 2}
+svg .barrier.failed{fill:none;stroke:var(--bad);stroke-dasharray:3 2}
 svg .barrier-name{text-anchor:middle;font-size:10.5px;fill:var(--good)}
 svg .barrier-name.never{fill:var(--faint)}
-svg .barrier-name.unfinished{fill:var(--warn)}
+svg .barrier-name.unfinished{fill:var(--warn)}svg .barrier-name.failed{fill:var(--bad)}
 svg .overtaken{fill:none;stroke:var(--bad);stroke-width:1.6}
 svg .arrowhead{fill:var(--bad)}svg .crash{fill:none;stroke:var(--bad);stroke-width:2.5}
 svg .crash-name{fill:var(--bad);font-weight:650}svg .after{fill:var(--bg);opacity:.55}

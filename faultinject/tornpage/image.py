@@ -229,6 +229,21 @@ class Image:
             names = math.log2(names + 1.0)
         return names + self.tally.product()
 
+    def pending(self) -> frozenset[int]:
+        """The operations of which a crash now may lose something, by their stamps."""
+        stamps = {
+            one.stamp
+            for one in self.entries.pending
+            if one.key not in self.entries.kept
+        }
+        for file in self.files.values():
+            # The first of all that may be there is what is durable.
+            stamps.update(one.stamp for one in file.sizes[1:])
+            stamps.update(one for one, _ in file.fresh.values())
+            for cell in file.dirty.values():
+                stamps.update(cell.stamps[1:])
+        return frozenset(one for one in stamps if one >= 0)
+
     def apply(self, record: Operation) -> Changes:
         """Advance by one operation.
 

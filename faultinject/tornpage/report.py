@@ -228,6 +228,7 @@ def _told(
         program=subject.describe(experiment.program),
         trace=experiment.disk.trace,
         point=finding.point,
+        pending=experiment.pending(finding),
         choices=reached.choices if reached else (),
         reason=experiment.reason(finding) if reason else "",
         outcome=outcome_lines(subject, reached.outcome) if reached else (),

@@ -7,13 +7,14 @@ A story is text for people. A picture needs the same facts unfolded: what each
 operation was, on which place of which file, and above all what became of it.
 
     fate        of an operation that the crash may have touched
-    durable     a completed sync covers it
+    durable     nothing of it could be lost any more
     arrived     not synced, and recovery read it whole
     lost        not synced, and recovery read what was there before it
     torn        not synced, and recovery read a part of it
     undecided   not synced, and recovery read nothing that depends on it: the
                 failure is the same whether it arrived or not
     unfinished  a sync or another operation that the crash interrupted
+    failed      a sync that failed, whether it said so or not
     never       it would have followed, without the crash
 
 "Undecided" is not ignorance: one execution stands for all images that agree on
@@ -35,10 +36,10 @@ from tornpage.explore import parse_schedule
 from tornpage.failure import LIVE
 from tornpage.model import CrashModel
 from tornpage.timeline import kind_of, line_of
-from tornpage.trace import Mark, NamesOnly, Sync, SyncDir, Truncate, Write
+from tornpage.trace import Mark, Sync, SyncDir, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from tornpage.choices import Choice
     from tornpage.failure import Failure
@@ -208,7 +209,7 @@ def _unfold(
     if point is not None:
         crash, inside = _index_of(trace, point.index), point.inside
     seen = _Seen(choices)
-    fates = _fates(trace, crash, inside, seen)
+    fates = _fates(trace, crash, inside, seen, experiment.pending(finding))
     steps = tuple(_steps(subject, trace, fates))
     return Scene(
         program=tuple(subject.describe(experiment.program)),
@@ -282,7 +283,11 @@ class _Seen:
 
 
 def _fates(
-    trace: Sequence[Record], crash: int | None, inside: bool, seen: _Seen
+    trace: Sequence[Record],
+    crash: int | None,
+    inside: bool,
+    seen: _Seen,
+    pending: Container[int],
 ) -> list[str]:
     """What became of each record."""
     fates = []
@@ -296,14 +301,14 @@ def _fates(
         if index > end or (index == end and not inside):
             fates.append("never")
         elif isinstance(record, Sync | SyncDir):
-            fates.append("unfinished" if index == end else "durable")
+            fates.append(_fate_of_sync(record, unfinished=index == end))
         elif crash is None:
             fates.append("durable")
         elif stamp in seen.torn or (stamp in seen.lost and stamp in seen.present):
             fates.append("torn")
         elif stamp in seen.lost:
             fates.append("lost")
-        elif index < end and _covered(trace, index, end):
+        elif stamp not in pending:
             fates.append("durable")
         elif stamp in seen.present:
             fates.append("arrived")
@@ -312,22 +317,10 @@ def _fates(
     return fates
 
 
-def _covered(trace: Sequence[Record], index: int, end: int) -> bool:
-    """Whether a sync that was completed before the crash covers this record."""
-    record = trace[index]
-    for later in trace[index + 1 : end]:
-        if isinstance(later, Sync) and isinstance(record, Write | Truncate):
-            if later.inode == record.inode and later.result == "ok":
-                return True
-        elif isinstance(later, SyncDir) and isinstance(record, NamesOnly):
-            same = _folder(later.path) == _folder(record.path)
-            if same and later.result == "ok":
-                return True
-    return False
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
+def _fate_of_sync(record: Sync | SyncDir, *, unfinished: bool) -> str:
+    if unfinished:
+        return "unfinished"
+    return "durable" if record.result == "ok" else "failed"
 
 
 def _steps(

@@ -54,6 +54,7 @@ __all__ = ["CALLS", "SILENT", "Fault", "Letters", "Script", "ScriptError"]
 CALLS: Final = (
     "open",
     "rename",
+    "link",
     "unlink",
     "mkdir",
     "rmdir",

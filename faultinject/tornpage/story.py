@@ -50,6 +50,7 @@ class Chapter:
         program: The shrunk program, one line an operation.
         trace: What the program did to the disk.
         point: Where it crashed; None when no crash was needed.
+        pending: Operations that the crash may lose something of, counted from 0.
         choices: What the crashed disk chose.
         reason: The order that is missing, as a clause, or "".
         outcome: What recovery saw, in lines.
@@ -60,6 +61,7 @@ class Chapter:
     program: Sequence[str]
     trace: Trace
     point: CrashPoint | None
+    pending: frozenset[int]
     choices: Sequence[Choice]
     reason: str
     outcome: Sequence[str]
@@ -86,7 +88,8 @@ def tell(subject: Subject, chapter: Chapter) -> str:
 def _what_the_disk_did(subject: Subject, chapter: Chapter) -> list[str]:
     if chapter.point is None:
         return ["No crash and no fault: this happens on an honest disk.", ""]
-    lines = ["Disk", *timeline(subject, chapter.trace, chapter.point), ""]
+    what = timeline(subject, chapter.trace, chapter.point, chapter.pending)
+    lines = ["Disk", *what, ""]
     dishonest = [choice for choice in chapter.choices if choice.picked]
     if not dishonest:
         return [*lines, "An honest disk everywhere: the crash alone is enough.", ""]

@@ -15,9 +15,7 @@ the crash are shown and two that never came to be; what is left out is counted.
 
 from __future__ import annotations
 
-import os
 import textwrap
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from tornpage.trace import (
@@ -43,6 +41,13 @@ _WIDTH = 80
 _LEFT = 18
 _BEFORE = 14
 _AFTER = 2
+_FAILED = {
+    "failed": "FAILED",
+    "silent": "FAILED, and returned 0",
+    "reported": "FAILED, for an earlier one",
+    "reverted": "FAILED",
+    "read-only": "FAILED: read-only from here on",
+}
 # Paths of so many characters are not cut.
 _LONG = 16
 
@@ -67,6 +72,10 @@ def where(operations: Sequence[Operation], point: CrashPoint) -> str:
 def line_of(subject: Subject, record: Record) -> str:
     """What a record did, without its number and its source line."""
     match record:
+        case Sync(path=path, result=result) | SyncDir(path=path, result=result) if (
+            result != "ok"
+        ):
+            return f"{path}  {_FAILED[result]}"
         case Mark(label=label, data=data):
             facts = " ".join(f"{name}={value}" for name, value in data)
             return f"{label} {facts}".rstrip()
@@ -85,8 +94,17 @@ def line_of(subject: Subject, record: Record) -> str:
             return record.path
 
 
-def timeline(subject: Subject, trace: Trace, point: CrashPoint) -> list[str]:
-    """The lines around the crash, 80 columns at most."""
+def timeline(
+    subject: Subject, trace: Trace, point: CrashPoint, pending: Iterable[int]
+) -> list[str]:
+    """The lines around the crash, 80 columns at most.
+
+    Args:
+        subject: Says what stands at a place in a file.
+        trace: What was done.
+        point: The crash.
+        pending: Operations that it may lose, whole or in part, counted from 0.
+    """
     before, during, after = _split(trace, point)
     hidden = max(0, len(before) - _BEFORE)
     shown = (*before[hidden:], *during)
@@ -109,12 +127,8 @@ def timeline(subject: Subject, trace: Trace, point: CrashPoint) -> list[str]:
         lines.append(f"        ... {earlier:,} earlier operations ...")
     lines += rows(shown)
     place = "while this is going on" if during else "here"
-    pending = _pending(
-        [record for _, record in before],
-        # A sync that is going on has not made anything durable for certain.
-        [one for _, one in during if not isinstance(one, (Sync, SyncDir))],
-    )
-    crash = f"crash {place}; not yet durable: {_spans(pending)}"
+    lost = _spans([one + 1 for one in sorted(pending)])
+    crash = f"crash {place}; not yet durable: {lost}"
     lines += textwrap.wrap(
         crash, _WIDTH, initial_indent="  >>>>  ", subsequent_indent=" " * 8
     )
@@ -166,27 +180,6 @@ def _split(trace: Trace, point: CrashPoint) -> tuple[_Numbered, _Numbered, _Numb
             after.append(entry)
         done += 1
     return before, during, after
-
-
-def _pending(*parts: Iterable[Record]) -> list[int]:
-    """Numbers of the operations that no sync has made durable yet."""
-    data: dict[int, list[int]] = {}
-    names: dict[str, list[int]] = {}
-    number = 0
-    for record in chain(*parts):
-        if isinstance(record, Mark):
-            continue
-        number += 1
-        match record:
-            case Write(inode=inode) | Truncate(inode=inode):
-                data.setdefault(inode, []).append(number)
-            case Sync(inode=inode):
-                data.pop(inode, None)
-            case SyncDir(path=path):
-                names.pop(os.path.dirname(path), None)
-            case _:
-                names.setdefault(os.path.dirname(record.path), []).append(number)
-    return sorted(chain(*names.values(), *data.values()))
 
 
 def _spans(numbers: Sequence[int]) -> str:

@@ -47,7 +47,7 @@ _BEFORE: Final = 22
 _AFTER: Final = 3
 _LONGEST_LABEL: Final = 18
 
-_NAMES: Final = {"create", "rename", "unlink", "mkdir", "rmdir"}
+_NAMES: Final = {"create", "rename", "link", "unlink", "mkdir", "rmdir"}
 _BARRIERS: Final = {"fsync", "fdatasync", "fsync dir"}
 
 LEGEND: Final = (

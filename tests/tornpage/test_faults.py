@@ -18,6 +18,7 @@ def every_call(disk):
     file = disk.open("/f")
     yield "open", lambda: disk.open("/f")
     yield "rename", lambda: disk.rename("/f", "/g")
+    yield "link", lambda: disk.link("/g", "/h")
     yield "unlink", lambda: disk.unlink("/g")
     yield "mkdir", lambda: disk.mkdir("/d")
     yield "rmdir", lambda: disk.rmdir("/d")
@@ -41,11 +42,12 @@ def test_every_call_can_fail_and_a_failed_call_has_done_nothing():
         nth = 2 if name == "open" else 1
         disk = faulty(f"{name}#{nth}=EINTR")
         calls = dict(every_call(disk))
-        before = len(disk.trace)
+        before = len(disk.trace.operations())
         with pytest.raises(OSError, match=r"\[Errno") as caught:
             calls[name]()
         assert caught.value.errno == errno.EINTR
-        assert len(disk.trace) == before
+        assert len(disk.trace.operations()) == before
+        assert disk.trace[-1]["script"] == str(disk.script.faults[0])
         assert [one.call for one in disk.injected] == [name]
     assert list(dict(every_call(faulty("")))) == list(CALLS)
 

@@ -1,6 +1,8 @@
 """Stories: complete, 80 columns wide, and the same when replayed."""
 
+import contextlib
 import dataclasses
+import errno
 import re
 
 import pytest
@@ -8,8 +10,12 @@ from toy_store import MUTANTS, Toy
 
 from tornpage import timeline
 from tornpage.failure import Failure
+from tornpage.faults import under_script
+from tornpage.functions import subject_from
+from tornpage.model import CrashModel
 from tornpage.report import Gone, replay
 from tornpage.run import Plan, run
+from tornpage.script import Script
 
 PLAN = Plan(spec="toy_store:Toy", programs=6)
 
@@ -159,3 +165,65 @@ def test_of_a_path_that_is_too_long_the_end_is_shown(line, shown):
     if line.startswith("/short"):
         # The other one is cut, and what needs no cut has none.
         assert re.fullmatch(r"/short/enough/to/stay to \.\.\.[z/]+", found)
+
+
+def story_of(add, model):
+    """The story of a store that breaks its promise as soon as it has made one."""
+    subject = subject_from(
+        "told",
+        run=add,
+        recover=lambda disk: disk.exists("x") and disk.open("x").pread(2, 0),
+        check=lambda acked, _in_flight, seen: "lost" if acked else None,
+        work=[1],
+    )
+    plan = Plan(spec="x", programs=1, model=CrashModel.parse(model), shrink=False)
+    return run(subject, plan).violations[0].story
+
+
+def test_what_a_failed_sync_left_is_not_called_durable():
+    def add(disk, work, ack):
+        file = disk.open("x", create=True)
+        file.pwritev([b"11"], 0)
+        file.fsync()
+        disk.fsync_dir("x")
+        file.pwritev([b"22"], 0)
+        disk.fail_sync = lambda *_: errno.EIO
+        with contextlib.suppress(OSError):
+            file.fsync()
+        disk.fail_sync = None
+        file.fsync()
+        ack(1)
+
+    story = story_of(add, "tear=page")
+    assert "not yet durable: operation 5" in story
+    assert "fsync     x  FAILED" in story
+
+
+@pytest.mark.parametrize(
+    ("model", "pending"),
+    [
+        ("names=dirsync,entries=free", "operations 1, 4"),
+        ("names=fsync,entries=free", "operation 4"),
+        ("names=dirsync,entries=prefix", "operations 1, 4"),
+    ],
+)
+def test_what_is_not_durable_yet_is_what_the_model_says(model, pending):
+    def add(disk, work, ack):
+        file = disk.open("x", create=True)
+        file.pwritev([b"11"], 0)
+        file.fsync()
+        file.pwritev([b"33"], 0)
+        ack(1)
+
+    assert f"not yet durable: {pending}" in story_of(add, f"tear=page,{model}")
+
+
+def test_an_injected_fault_stands_where_it_happened():
+    def add(disk, work, ack):
+        faulty = under_script(disk, Script.parse("pwrite#1=short:1"))
+        faulty.open("x", create=True).pwritev([b"22"], 0)
+        ack(1)
+
+    assert "mark      fault met=pwrite script=pwrite#1=short:1" in story_of(
+        add, "tear=page"
+    )
