@@ -11,6 +11,7 @@ neither the old file nor the new one.
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,52 @@ from shearbolt.pager import Pager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import IO, BinaryIO
 
     from shearbolt.storage import File, Storage
 
-__all__ = ["replace_file"]
+__all__ = ["replace_file", "write_to"]
+
+
+def write_to(file: BinaryIO | IO[bytes], chunks: Iterable[bytes]) -> int:
+    """Write all of these bytes to somebody's file, however many it takes at once.
+
+    Args:
+        file: Where.
+        chunks: The bytes, piece by piece.
+
+    Returns:
+        How many bytes.
+
+    Raises:
+        StorageError: It took none of what was left.
+        OSError: What its `write` raised.
+    """
+    total = 0
+    for chunk in chunks:
+        rest: bytes | memoryview = chunk
+        while rest:
+            # A raw file answers None when it would have to wait.
+            done = file.write(rest)
+            if not done:
+                raise _stopped(file, total)
+            total += done
+            rest = memoryview(rest)[done:]
+    return total
+
+
+def _stopped(file: BinaryIO | IO[bytes], total: int) -> StorageError:
+    name = getattr(file, "name", None)
+    reason = (
+        f"the target took {total} bytes and no more, the copy is not whole; its "
+        "write() must say how many bytes it took, and must not be non-blocking"
+    )
+    return StorageError.of(
+        OSError(errno.EIO, reason),
+        "write",
+        name if isinstance(name, str) else repr(file),
+        total,
+    )
 
 
 def replace_file(

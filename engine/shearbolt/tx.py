@@ -38,7 +38,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Final, Self, TypeVar
 
 from shearbolt.bucket import Bucket
 from shearbolt.check import check, free_ids
-from shearbolt.copy import replace_file
+from shearbolt.copy import replace_file, write_to
 from shearbolt.errors import (
     FreePagesNotLoadedError,
     StrictModeError,
@@ -318,21 +318,19 @@ class Tx:
         A write transaction's own changes are not in it.
 
         Args:
-            file: Anything with a `write` for bytes.
+            file: Anything with a `write` for bytes that answers how many it took.
+                It may take fewer than it is given, as a file without a buffer does.
 
         Returns:
             The number of bytes written, `size` of a read transaction.
 
         Raises:
             TxClosedError: The transaction has ended.
-            StorageError: The database could not be read.
+            StorageError: The database could not be read, or `file` took no more;
+                its `offset` is how many bytes were written.
             OSError: What `file` raised.
         """
-        total = 0
-        for chunk in self._copy():
-            file.write(chunk)
-            total += len(chunk)
-        return total
+        return write_to(file, self._copy())
 
     def copy_file(self, path: str | bytes | PathLike[str], *, perm: int = 0o600) -> int:
         """Write a copy into a file that appears whole and durable, or not at all.

@@ -470,3 +470,36 @@ def test_what_the_target_raises_comes_out(db):
 
     with db.view() as tx, pytest.raises(ZeroDivisionError):
         tx.write_to(Full())
+
+
+class Reluctant(io.BytesIO):
+    """A raw file that takes so many bytes in one write, and so many in all."""
+
+    def __init__(self, at_once, in_all, after=0):
+        super().__init__()
+        self.at_once, self.in_all, self.after = at_once, in_all, after
+
+    def write(self, data):
+        room = min(self.at_once, self.in_all - self.tell())
+        return super().write(data[:room]) if room else self.after
+
+
+@pytest.mark.parametrize("at_once", [1, 1000, 4096, 5000])
+def test_a_target_that_takes_little_at_once_gets_the_whole_copy(at_once, db):
+    fill(db)
+    with db.view() as tx:
+        target = Reluctant(at_once, 1 << 30)
+        assert tx.write_to(target) == tx.size
+        assert target.getvalue() == copied(tx)
+
+
+@pytest.mark.parametrize("after", [0, None])
+@pytest.mark.parametrize("room", [0, 4096, 9999])
+def test_a_copy_that_is_cut_off_is_an_error_with_its_size(room, after, db):
+    fill(db)
+    with db.view() as tx:
+        target = Reluctant(3000, room, after)
+        with pytest.raises(StorageError, match=f"took {room} bytes") as caught:
+            tx.write_to(target)
+        assert caught.value.offset == room == len(target.getvalue())
+        assert caught.value.operation == "write"
