@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from shearbolt.bucket import DEFAULT_FILL_PERCENT
 from shearbolt.errors import BoltError
+from shearbolt.options import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -187,6 +188,9 @@ class Loader:
             many bytes; 0: one transaction for everything, all or nothing.
         fill_percent: How full pages are made. 1.0 suits records in order.
         new_buckets: Every bucket record must make a new bucket.
+
+    Raises:
+        OptionError: `tx_max_size` is no number of bytes.
     """
 
     __slots__ = (
@@ -209,6 +213,7 @@ class Loader:
         fill_percent: float = DEFAULT_FILL_PERCENT,
         new_buckets: bool = False,
     ) -> None:
+        check_size("tx_max_size", tx_max_size)
         self.buckets = 0
         self.pairs = 0
         self._db = db

@@ -422,10 +422,11 @@ class DB:
         self._map_size = planned
 
     def _grown(self, size: int, map_size: int) -> int:
-        """The file size bbolt would choose (db.go grow)."""
+        """The file size bbolt would choose (db.go grow); never less than `size`."""
         if map_size <= self.alloc_size:
-            return map_size
-        return size + self.alloc_size
+            return max(map_size, size)
+        # The attribute may be set to anything, and a file that is cut loses pages.
+        return size + max(self.alloc_size, 0)
 
     def grow(self, size: int) -> None:
         """Make the file large enough for so many bytes, durably.

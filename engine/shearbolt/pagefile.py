@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
-from os import fsdecode
 from typing import TYPE_CHECKING, Final, Self
 
 from shearbolt.decoding import decode_branch, decode_freelist, decode_leaf
@@ -46,6 +45,7 @@ from shearbolt.format import (
     fnv1a,
     page_kind,
 )
+from shearbolt.options import file_name
 from shearbolt.pager import Pager
 from shearbolt.storage import OSStorage
 
@@ -231,7 +231,7 @@ class PageFile:
         writable: bool = False,
         storage: Storage | None = None,
     ) -> None:
-        name = fsdecode(path)
+        name = file_name(path)
         try:
             self._file = (storage or OSStorage()).open(name, read_only=not writable)
         except OSError as error:

@@ -33,7 +33,6 @@ Source: bbolt tx.go.
 
 from __future__ import annotations
 
-from os import fsdecode
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, Self, TypeVar
 
 from shearbolt.bucket import Bucket
@@ -56,6 +55,7 @@ from shearbolt.format import (
 )
 from shearbolt.freelist import FreelistError
 from shearbolt.newpages import NewPages
+from shearbolt.options import check_permissions, file_name
 from shearbolt.stats import PageInfo, Work
 
 if TYPE_CHECKING:
@@ -343,13 +343,14 @@ class Tx:
 
         Raises:
             TxClosedError: The transaction has ended.
-            OptionError: `path` is the database itself.
+            OptionError: `path` is the database itself, or no file can have this
+                name; or `perm` means nothing.
             StorageError: The system refused; what stood at `path` is still there.
         """
         self.require_open()
-        return replace_file(
-            self.db.storage, fsdecode(path), self._copy(), perm, self.db.identity
-        )
+        name = file_name(path)
+        check_permissions(perm)
+        return replace_file(self.db.storage, name, self._copy(), perm, self.db.identity)
 
     def _copy(self) -> Iterator[bytes]:
         """The bytes of a copy, piece by piece."""

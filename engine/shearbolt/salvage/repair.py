@@ -17,7 +17,6 @@ it yet. One sync at the end, then the rename, then a sync of the directory.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from os import fsdecode
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.db import open_database
@@ -33,6 +32,7 @@ from shearbolt.format import (
     MAX_PAGE_SIZE,
     MIN_PAGE_SIZE,
 )
+from shearbolt.options import file_name
 from shearbolt.salvage.records import Damage, DamagedBucket, FoundBucket, Repaired
 from shearbolt.salvage.scan import scan
 from shearbolt.storage import OSStorage
@@ -97,7 +97,7 @@ def repair(
     """
     if storage is None:
         storage = OSStorage()
-    target = fsdecode(output)
+    target = file_name(output)
     partial = target + ".partial"
     for name in (target, partial):
         if storage.exists(name):
