@@ -48,7 +48,7 @@ from shearbolt.format import (
 )
 from shearbolt.insertions import put_all
 from shearbolt.lookup import find
-from shearbolt.ranges import Items, Keys, Range, Values
+from shearbolt.ranges import Items, Keys, Range, Values, as_bytes
 from shearbolt.stats import BucketStats, BucketStructure, BucketWalk
 from shearbolt.tree import DEFAULT_FILL_PERCENT, Tree
 
@@ -152,7 +152,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         """The value of a key; `default` when there is none, or a bucket."""
         if self._changed:
             if key.__class__ is not bytes:
-                key = _as_bytes(key, "a key")
+                key = as_bytes(key, "a key")
             value = self._value(key)
             if value is None or value.__class__ is BucketValue:
                 return default
@@ -161,7 +161,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         if tx.closed:
             raise TxClosedError
         if key.__class__ is not bytes:
-            key = _as_bytes(key, "a key")
+            key = as_bytes(key, "a key")
         # Nothing has changed, so there are pages only, and perhaps their index.
         root = self._root_page or self.root_element_page()
         if (pairs := root.pairs) is not None:
@@ -187,9 +187,9 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             self._require_writable()
         # Copies: a bytearray could be changed by its owner before the commit.
         if key.__class__ is not bytes:
-            key = _as_bytes(key, "a key")
+            key = as_bytes(key, "a key")
         if value.__class__ is not bytes:
-            value = _as_bytes(value, "a value")
+            value = as_bytes(value, "a value")
         if not 0 < len(key) <= MAX_KEY_SIZE:
             raise KeyTooLargeError(len(key)) if key else KeyRequiredError
         if len(value) > MAX_VALUE_SIZE:
@@ -225,7 +225,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         if tx.closed or not tx.writable or (self._held and doomed is None):
             self._require_writable()
         if key.__class__ is not bytes:
-            self.delete(_as_bytes(key, "a key"))
+            self.delete(as_bytes(key, "a key"))
             return
         if self._gathers(key):
             return
@@ -266,7 +266,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             BucketNotFoundError: There is none.
         """
         if name.__class__ is not bytes:
-            name = _as_bytes(name, "a bucket name")
+            name = as_bytes(name, "a bucket name")
         child = self._children.get(name)
         if child is not None and not self.tx.closed:
             return child
@@ -287,7 +287,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         """
         self._require_writable()
         if name.__class__ is not bytes:
-            name = _as_bytes(name, "a bucket name")
+            name = as_bytes(name, "a bucket name")
         if not name:
             raise BucketNameRequiredError
         value = self._value(name)
@@ -321,7 +321,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         """
         self._require_writable()
         if name.__class__ is not bytes:
-            name = _as_bytes(name, "a bucket name")
+            name = as_bytes(name, "a bucket name")
         value = self._value(name)
         if value is None:
             raise BucketNotFoundError(name)
@@ -357,7 +357,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
                 in `target`.
         """
         if name.__class__ is not bytes:
-            name = _as_bytes(name, "a bucket name")
+            name = as_bytes(name, "a bucket name")
         self.tx.require_open()
         target.tx.require_open()
         if not (self.tx.writable and target.tx.writable):
@@ -531,7 +531,9 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         self.delete(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, bytes) and self.get(key) is not None
+        if not isinstance(key, bytes):
+            key = as_bytes(key, "a key")
+        return self.get(key) is not None
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.keys())
@@ -589,9 +591,3 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         if self._deleted:
             raise BucketNotFoundError(self.name)
         self.carry_out_deletes()
-
-
-def _as_bytes(data: object, what: str) -> bytes:
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise TypeError(f"{what} is bytes, not {type(data).__name__}")
