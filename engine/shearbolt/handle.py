@@ -249,14 +249,16 @@ class DB:
         Waits up to `max_batch_delay` for calls from other threads and commits
         all of them at once. Returns when that commit is durable. The function
         may be called several times: it must have no effect besides its
-        transaction. Alone in its thread it is slower than `update`.
+        transaction. Alone in its thread it is slower than `update`. What it
+        registers with `Tx.on_commit` is called in this thread.
 
         Returns:
             What the function returned.
 
         Raises:
             BoltError: As `begin` and `Tx.commit`.
-            Exception: What the function raised when it ran alone.
+            Exception: What the function raised when it ran alone, or a handler of
+                its `Tx.on_commit`, when it is committed.
         """
         self.require_open()
         if self.read_only:

@@ -432,6 +432,14 @@ class Tx:
         self.require_open()
         self._commit_handlers.append(call)
 
+    def take_handlers(self) -> list[Callable[[], None]]:
+        """What `on_commit` was given; `commit` does not call it then.
+
+        A batch calls each function's in the thread that brought the function.
+        """
+        handlers, self._commit_handlers = self._commit_handlers, []
+        return handlers
+
     def rollback(self) -> None:
         """End the transaction and forget its changes.
 
