@@ -142,6 +142,12 @@ def _arguments_import(parser: ArgumentParser) -> None:
         "that the input does not name stay",
     )
     parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="the input is some lines of an export, or written by hand: its first and "
+        "last line may be missing",
+    )
+    parser.add_argument(
         "--page-size", metavar="BYTES", type=size, help="of a new database (4096)"
     )
     _add_tx_max_size(parser, 0)
@@ -168,7 +174,7 @@ def _import(session: Session, options: Namespace) -> int:
         with opened as db:
             count = load(
                 db,
-                from_lines(file),
+                from_lines(file, partial=options.partial),
                 tx_max_size=options.tx_max_size,
                 # A new database is written in key order, as a rule.
                 fill_percent=0.5 if options.output is None else 1.0,
@@ -208,7 +214,8 @@ COMMANDS: Final = (
         "shearbolt export app.db > app.jsonl\n"
         "shearbolt export app.db | jq -c 'select(.bucket[0] == \"users\")'",
         "One object a line: a bucket with its sequence, or a key with its value and "
-        "its bucket. Read back by import, exactly, whatever the bytes.",
+        "its bucket; the last line says how many there are. Read back by import, "
+        "exactly, whatever the bytes.",
     ),
     Command(
         "import",
@@ -217,5 +224,7 @@ COMMANDS: Final = (
         _import,
         "shearbolt import app.jsonl -o app.db\n"
         "shearbolt export a.db | shearbolt import --into b.db",
+        "The input must be whole: an export says at its end how many records it has. "
+        "What is picked out of one is read with --partial.",
     ),
 )
