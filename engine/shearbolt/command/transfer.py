@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.command.arguments import add_json, add_path, add_timeout, size
-from shearbolt.command.session import Command, CommandError, UsageError
+from shearbolt.command.session import Command, CommandError, UsageError, opener
 from shearbolt.compact import DEFAULT_TX_MAX_SIZE, compact
 from shearbolt.export import ENCODINGS, from_lines, load, records, to_lines
 
@@ -120,7 +120,7 @@ def _output(session: Session, path: str | None) -> Iterator[BinaryIO]:
         return
     if os.path.lexists(path):
         raise CommandError(f'output file "{path}" already exists')
-    with open(path, "xb") as file:
+    with open(path, "xb", opener=opener) as file:
         yield file
 
 
@@ -192,7 +192,7 @@ def _input(session: Session, path: str | None) -> Iterator[BinaryIO]:
     if path is None or path == "-":
         yield session.stdin
         return
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=opener) as file:
         yield file
 
 
