@@ -11,9 +11,15 @@ Three kinds, told apart by whose move it is:
   are `OSError`s too and keep the errno.
 
 `KeyError` is raised by mapping syntax only (`bucket[key]`), as for any mapping.
+
+All of them can be copied and pickled, as they are when a process pool hands one to
+whoever waits for it. Python's way is to call the class again with the error's text,
+which most of these make themselves from what they are given: so `BoltError` says how.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 __all__ = [
     "BoltError",
@@ -51,6 +57,16 @@ __all__ = [
 
 class BoltError(Exception):
     """Root of everything this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An OSError's arguments are more than its `args`: it says which.
+        how: tuple[Any, ...] = tuple(super().__reduce__())
+        return _made_again, how[:2], *how[2:]
+
+
+def _made_again(kind: type[BoltError], args: tuple[object, ...]) -> BoltError:
+    """The same error without its `__init__`; its attributes are set by pickle."""
+    return kind.__new__(kind, *args)
 
 
 # -- the caller's move ---------------------------------------------------------
