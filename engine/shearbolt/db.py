@@ -136,7 +136,8 @@ def open_database(
         initial_mmap_size: Let the file grow to this size at once when it first
             grows, in bytes.
         alloc_size: How much a large file grows at once, in bytes.
-        cache_size: Bytes of decoded pages kept in memory.
+        cache_size: Bytes of decoded pages kept in memory at most; a page that is
+            larger by itself is read anew each time.
         perm: Permission bits of a file that is made.
         statistics: Count what `DB.stats` reports.
         preload_freelist: Read the freelist of a read-only database, too; needed
