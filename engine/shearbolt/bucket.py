@@ -20,6 +20,7 @@ Source: bbolt bucket.go.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from operator import index
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from shearbolt.chunks import CHUNK
@@ -75,8 +76,9 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
     raises `BucketNotFoundError`.
 
     Attributes:
-        fill_percent: How full pages are made when they are split, 0.1 to 1.0.
-            Not stored: it holds for this transaction.
+        fill_percent: How full pages are made when they are split, 0.1 to 1.0, or
+            the nearest of these. What is no number is refused when it is set. Not
+            stored: it holds for this transaction.
         name: Its name in its parent, b"" for the root bucket.
         parent: The bucket it lies in, None for the root bucket.
         tx: Its transaction.
@@ -121,10 +123,16 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         """Set the counter.
 
         Raises:
+            TypeError: No whole number.
             ValueError: Not in [0, 2**64).
             TxNotWritableError: In a read transaction.
         """
         self._require_writable()
+        try:
+            value = int(index(value))
+        except TypeError:
+            kind = type(value).__name__
+            raise TypeError(f"a sequence is a whole number, not {kind}") from None
         if not 0 <= value <= _MAX_SEQUENCE:
             raise ValueError(f"a sequence is in [0, 2**64), not {value}")
         # The header is written with the bucket's root node, so there must be

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_FILL_PERCENT", "Tree"]
 
 DEFAULT_FILL_PERCENT: Final = 0.5
+_MOST_FILL: Final = 1e6
 _EMPTY: Final = Leaf(0, 0, (), (), has_buckets=False, cost=leaf_cost(0, 0))
 
 
@@ -67,8 +68,6 @@ class Tree:
         inline: The page it is when it is inline.
 
     Attributes:
-        fill_percent: How full pages are made when they are split, 0.1 to 1.0.
-            Not stored: it holds for this transaction.
         name: Its name in its parent, b"" for the root bucket.
         parent: The bucket it lies in, None for the root bucket.
         tx: Its transaction.
@@ -83,6 +82,7 @@ class Tree:
         "_deletes",
         "_deleting",
         "_doomed",
+        "_fill_percent",
         "_held",
         "_nodes",
         "_patience",
@@ -91,7 +91,6 @@ class Tree:
         "_root_page",
         "_sequence",
         "changes",
-        "fill_percent",
         "name",
         "parent",
         "taken",
@@ -110,7 +109,7 @@ class Tree:
         self.tx = tx
         self.parent = parent
         self.name = name
-        self.fill_percent = DEFAULT_FILL_PERCENT
+        self._fill_percent = DEFAULT_FILL_PERCENT
         self.changes = 0
         self._root = root
         self._sequence = sequence
@@ -131,6 +130,28 @@ class Tree:
         # Whether something comes before a change: gathered deletes, or the error that
         # the bucket was deleted.
         self._held = False
+
+    @property
+    def fill_percent(self) -> float:
+        """How full pages are made when they are split, 0.1 to 1.0.
+
+        Less or more is taken as the nearest of these. Not stored: it holds for this
+        transaction.
+
+        Raises:
+            TypeError: It is set to what is no number.
+            ValueError: It is set to NaN, or to what is no fraction by far.
+        """
+        return self._fill_percent
+
+    @fill_percent.setter
+    def fill_percent(self, value: float) -> None:
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"fill_percent is a number, not {type(value).__name__}")
+        # Not a number is not between any two. What is infinite times a page is none.
+        if not -_MOST_FILL < value < _MOST_FILL:
+            raise ValueError(f"fill_percent is from 0.1 to 1.0, not {value}")
+        self._fill_percent = value
 
     # -- elements: pages, and the nodes that have taken their place --
 

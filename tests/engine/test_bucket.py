@@ -839,3 +839,67 @@ def test_a_bucket_whose_headers_fill_a_quarter_of_a_page_is_not_inline(db):
     with db.view() as tx:
         inline = tx.bucket(b"%d" % (headers - 5)), tx.bucket(b"%d" % headers)
         assert [bucket.root == 0 for bucket in inline] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (1.5, TypeError),
+        (2.0, TypeError),
+        ("1", TypeError),
+        (None, TypeError),
+        (-1, ValueError),
+        (1 << 64, ValueError),
+    ],
+)
+def test_a_sequence_that_cannot_be_is_refused_when_it_is_set(value, error, db):
+    with db.update() as tx:
+        bucket = tx.create_bucket(b"b")
+        bucket.set_sequence(7)
+        with pytest.raises(error, match="a sequence is"):
+            bucket.set_sequence(value)
+        assert bucket.sequence == 7
+    with db.view() as tx:
+        assert tx.bucket(b"b").sequence == 7
+
+
+@pytest.mark.parametrize("value", [0, (1 << 64) - 1, True])
+def test_a_sequence_is_kept_as_an_int(value, db):
+    with db.update() as tx:
+        bucket = tx.create_bucket(b"b")
+        bucket.set_sequence(value)
+        assert type(bucket.sequence) is int
+    with db.view() as tx:
+        assert tx.bucket(b"b").sequence == int(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        (-1e308, ValueError),
+        ("0.5", TypeError),
+        (None, TypeError),
+    ],
+)
+def test_a_fill_percent_that_is_no_number_is_refused_when_it_is_set(
+    value, error, bucket
+):
+    bucket.fill_percent = 0.9
+    with pytest.raises(error, match="fill_percent is"):
+        bucket.fill_percent = value
+    assert bucket.fill_percent == 0.9
+
+
+@pytest.mark.parametrize("value", [-999_999, -5, 0, 0.01, 1, 50, 999_999])
+def test_a_fill_percent_out_of_range_is_taken_as_the_nearest(value, db):
+    for keys in (range(2000), range(0, 2000, 3)):
+        with db.update() as tx:
+            bucket = tx.create_bucket_if_not_exists(b"b")
+            bucket.fill_percent = value
+            bucket.update((b"%04d" % i, bytes(50)) for i in keys)
+            for i in keys[::5]:
+                bucket.delete(b"%04d" % i)
+    with db.view() as tx:
+        assert tx.check() == []
