@@ -1,6 +1,6 @@
 """The repair: a new, sound file with everything a scan could read.
 
-    source --scan--> entries --transactions of a few MiB--> output.partial
+    source --scan--> entries --transactions of a few MiB--> output.PID.partial
                                                                |  sync, check
                                                                v
                                                              output
@@ -98,16 +98,17 @@ def repair(
     if storage is None:
         storage = OSStorage()
     target = file_name(output)
-    partial = target + ".partial"
-    for name in (target, partial):
-        if storage.exists(name):
-            raise OptionError(f"{name} exists: name a file that does not, or remove it")
+    if storage.exists(target):
+        raise OptionError(f"{target} exists: name a file that does not, or remove it")
+    partial = f"{target}.{storage.pid()}.partial"
     with scan(source, txid=txid, page_size=page_size, storage=storage) as report:
+        _remove(storage, partial)
         try:
             with open_database(
                 partial,
                 page_size=_sound_page_size(report.page_size),
                 no_sync=True,
+                timeout=0,
                 storage=storage,
             ) as db:
                 writer = _Writer(db, report, progress)
@@ -120,6 +121,15 @@ def repair(
                 storage.unlink(partial)
             raise
     return writer.result(target)
+
+
+def _remove(storage: Storage, partial: str) -> None:
+    """Of a process that was killed, and had the number that is ours now."""
+    try:
+        if storage.exists(partial):
+            storage.unlink(partial)
+    except OSError as error:
+        raise StorageError.of(error, "unlink", partial) from error
 
 
 def _sound_page_size(found: int) -> int:
