@@ -37,7 +37,6 @@ from shearbolt.errors import (
     KeyRequiredError,
     KeyTooLargeError,
     SameBucketsError,
-    TxClosedError,
     TxNotWritableError,
     ValueTooLargeError,
 )
@@ -167,7 +166,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             return value
         tx = self.tx
         if tx.closed:
-            raise TxClosedError
+            tx.require_open()
         if key.__class__ is not bytes:
             key = as_bytes(key, "a key")
         # Nothing has changed, so there are pages only, and perhaps their index.
@@ -593,7 +592,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
 
     def _require_writable(self) -> None:
         if self.tx.closed:
-            raise TxClosedError
+            self.tx.require_open()
         if not self.tx.writable:
             raise TxNotWritableError
         if self._deleted:

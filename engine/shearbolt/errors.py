@@ -94,7 +94,16 @@ class ForkedError(BoltError):
     """The handle was opened in another process, before a fork.
 
     Parent and child would share the lock, the file and a stale freelist.
+
+    Attributes:
+        path: The file.
     """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} was opened in another process: open it anew in this one"
+        )
+        self.path = path
 
 
 class WouldDeadlockError(BoltError):

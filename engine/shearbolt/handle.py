@@ -41,8 +41,10 @@ has waited for a second calls it.
 Forks
 =====
 A child process has the parent's handle with a copy of its freelist, and the same
-lock. It may close the handle, which leaves the parent's lock alone; everything
-else raises `ForkedError`.
+lock. It may close the handle and roll transactions back, which leaves the parent's
+alone. Whatever else reads or changes anything raises `ForkedError`, in transactions
+that were open, too: they are marked when Python forks (see `storage.forks`), which
+costs a `get` nothing.
 
 Source: bbolt db.go.
 """
@@ -72,6 +74,7 @@ from shearbolt.format import MAX_TXID
 from shearbolt.freelist import ArrayFreelist
 from shearbolt.pager import Pager
 from shearbolt.stats import Info, Stats, Work
+from shearbolt.storage.forks import tell_in_child
 from shearbolt.tx import Tx
 
 if TYPE_CHECKING:
@@ -191,6 +194,7 @@ class DB:
         self._readers_begun = 0
         self._work: Final = Work()
         self._free_pages = (0, 0)
+        tell_in_child(self)
 
     def __repr__(self) -> str:
         state = "" if self._open else " (closed)"
@@ -647,10 +651,18 @@ class DB:
         """
         if not self._open:
             raise DatabaseNotOpenError
-        if self.storage.pid() != self._pid:
-            raise ForkedError(
-                f"{self.path} was opened in another process: open it anew in this one"
-            )
+        if self._forked():
+            raise ForkedError(self.path)
+
+    def in_child(self) -> None:
+        """In a forked child: the open transactions are the parent's."""
+        if not self._forked():
+            return
+        handles = [*self._readers]
+        if self._write_tx is not None:
+            handles.append(self._write_tx[0])
+        for tx in filter(None, [handle() for handle in handles]):
+            tx.disown()
 
     def _forked(self) -> bool:
         return self.storage.pid() != self._pid

@@ -36,7 +36,6 @@ from shearbolt.deletions import (
 )
 from shearbolt.doomed import Doomed
 from shearbolt.encoding import encode_bucket, encode_inline_bucket
-from shearbolt.errors import TxClosedError
 from shearbolt.format import BucketValue, Leaf, leaf_cost
 from shearbolt.node import Node
 from shearbolt.pager import MAX_DEPTH
@@ -295,7 +294,7 @@ class Tree:
     def _value(self, key: bytes) -> bytes | None:
         """A key's value, a `BucketValue` when it names a bucket."""
         if self.tx.closed:
-            raise TxClosedError
+            self.tx.require_open()
         leaf = self._leaf(key)
         if isinstance(leaf, Node):
             return leaf.pairs.get(key)

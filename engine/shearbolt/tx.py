@@ -39,6 +39,7 @@ from shearbolt.bucket import Bucket
 from shearbolt.check import check, free_ids
 from shearbolt.copy import replace_file, write_to
 from shearbolt.errors import (
+    ForkedError,
     FreePagesNotLoadedError,
     StrictModeError,
     TxClosedError,
@@ -176,7 +177,9 @@ class Tx:
     @property
     def root_bucket(self) -> Bucket:
         """The bucket that holds the top-level buckets."""
-        if self.closed or self._root is None:
+        if self.closed:
+            self.require_open()
+        if self._root is None:
             raise TxClosedError
         return self._root
 
@@ -185,6 +188,7 @@ class Tx:
 
         Raises:
             TxClosedError: It has.
+            ForkedError: It is the parent process's.
         """
         if self.closed:
             raise TxClosedError
@@ -378,7 +382,7 @@ class Tx:
             CorruptPageError: It is damaged, or none of these.
         """
         if self.closed:
-            raise TxClosedError
+            self.require_open()
         return self.db.pager.page(pgid, self._meta.high_water_mark)
 
     def pass_by(self, pgid: int) -> Page:
@@ -508,6 +512,12 @@ class Tx:
             self._root = None
             self._close(rolled_back=True)
 
+    def disown(self) -> None:
+        """Leave it to the parent; called in a forked child by the database."""
+        # No further thread is here, and nothing is given back: it is not ours.
+        self.closed = True
+        self.__class__ = _ParentsTx
+
     def _write_pages(self) -> Meta:
         """Steps 1 to 4; the meta to publish."""
         db, work, pages = self.db, self.work, self.pages
@@ -559,3 +569,21 @@ class Tx:
                 self._root.let_go()
             self._root = None
         self.db.end(self, rolled_back=rolled_back)
+
+
+class _ParentsTx(Tx):
+    """A transaction in a forked child: it is the parent's, who goes on with it.
+
+    It counts as closed, and whoever meets a closed transaction asks it why.
+    """
+
+    __slots__ = ()
+
+    def require_open(self) -> None:
+        raise ForkedError(self.db.path)
+
+    def commit(self) -> None:
+        self.require_open()
+
+    def rollback(self) -> None:
+        """Nothing to undo: a child may leave its parent's blocks in peace."""
