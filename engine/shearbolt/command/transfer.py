@@ -9,7 +9,7 @@ Source: bbolt cmd/bbolt/command/command_compact.go for compact.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.command.arguments import add_json, add_path, add_timeout, size
@@ -120,8 +120,15 @@ def _output(session: Session, path: str | None) -> Iterator[BinaryIO]:
         return
     if os.path.lexists(path):
         raise CommandError(f'output file "{path}" already exists')
-    with open(path, "xb", opener=opener) as file:
-        yield file
+    file = open(path, "xb", opener=opener)  # noqa: SIM115 - closed below.
+    try:
+        with file:
+            yield file
+    except BaseException:
+        # Nobody could use a part of it, and the next export would find it there.
+        with suppress(OSError):
+            os.unlink(path)
+        raise
 
 
 # -- import ------------------------------------------------------------------------
