@@ -5,6 +5,9 @@
     rename  to NAME              atomic; what stood there is gone now, not before
     fsync of the directory       the name is durable
 
+A symbolic link at NAME is replaced like any other file, as rename(2) does: what it
+leads to stays as it is.
+
 bbolt's CopyFile truncates the target first and syncs nothing: a crash leaves
 neither the old file nor the new one.
 """
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
+from os.path import dirname
 from typing import TYPE_CHECKING
 
 from shearbolt.errors import OptionError, StorageError
@@ -60,12 +64,8 @@ def _stopped(file: BinaryIO | IO[bytes], total: int) -> StorageError:
         f"the target took {total} bytes and no more, the copy is not whole; its "
         "write() must say how many bytes it took, and must not be non-blocking"
     )
-    return StorageError.of(
-        OSError(errno.EIO, reason),
-        "write",
-        name if isinstance(name, str) else repr(file),
-        total,
-    )
+    target = name if isinstance(name, str) else repr(file)
+    return StorageError.made(errno.EIO, reason, "write", target, total)
 
 
 def replace_file(
@@ -140,6 +140,12 @@ def _part(storage: Storage, path: str, perm: int) -> tuple[str, File]:
             return part, storage.open(part, create=True, exclusive=True, perm=perm)
         except FileExistsError:
             number += 1
+        except FileNotFoundError as error:
+            # No database is missing here, but the place for its copy.
+            folder = dirname(path) or "."
+            raise StorageError.made(
+                error.errno, f"there is no directory {folder!r} for it", "copy", path
+            ) from error
         except OSError as error:
             raise StorageError.of(error, "open", part) from error
 

@@ -125,7 +125,10 @@ class TxNotWritableError(BoltError):
 
 
 class TxManagedError(BoltError):
-    """Commit or rollback was called inside `update()` or `view()`."""
+    """Commit or rollback was called inside `update()` or `view()`.
+
+    Or one of these was entered while it had an open transaction.
+    """
 
 
 class BucketNotFoundError(BoltError):
@@ -305,10 +308,21 @@ class StorageError(BoltError, OSError):
         kind = cls
         if cls is StorageError and isinstance(error, FileNotFoundError):
             kind = DatabaseNotFoundError
+        reason = error.strerror or str(error)
+        return kind.made(error.errno, reason, operation, path, offset)
+
+    @classmethod
+    def made(
+        cls,
+        code: int | None,
+        reason: str,
+        operation: str,
+        path: str,
+        offset: int = -1,
+    ) -> StorageError:
+        """The error with a reason of our own, and of this very type."""
         where = f" at offset {offset}" if offset >= 0 else ""
-        wrapped = kind(
-            error.errno, f"{operation}{where}: {error.strerror or error}", path
-        )
+        wrapped = cls(code, f"{operation}{where}: {reason}", path)
         wrapped.operation = operation
         wrapped.path = path
         wrapped.offset = offset

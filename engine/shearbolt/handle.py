@@ -68,6 +68,7 @@ from shearbolt.errors import (
     InvalidDatabaseError,
     MaxSizeReachedError,
     StorageError,
+    TxManagedError,
     WouldDeadlockError,
 )
 from shearbolt.format import MAX_TXID
@@ -669,18 +670,28 @@ class DB:
 
 
 class Managed:
-    """The context manager behind `update` and `view`."""
+    """The context manager behind `update` and `view`.
+
+    It may be used again when its block is over, for another transaction.
+    """
 
     __slots__ = ("_db", "_tx", "_writable")
 
     def __init__(self, db: DB, *, writable: bool) -> None:
         self._db = db
         self._writable = writable
+        self._tx: Tx | None = None
 
     def __enter__(self) -> Tx:
-        self._tx = self._db.begin(self._writable)
-        self._tx.managed = True
-        return self._tx
+        if self._tx is not None:
+            # Nobody would know which of two transactions a block has ended.
+            raise TxManagedError(
+                "this update() or view() has an open transaction: call it again for "
+                "another one"
+            )
+        tx = self._tx = self._db.begin(self._writable)
+        tx.managed = True
+        return tx
 
     def __exit__(
         self,
@@ -688,7 +699,9 @@ class Managed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        tx = self._tx
+        tx, self._tx = self._tx, None
+        if tx is None:
+            return
         tx.managed = False
         try:
             if kind is None and self._writable:

@@ -173,7 +173,8 @@ class RawPage:
         if header.flags not in {LEAF, BRANCH}:
             raise UnreadablePageError(f"a {self.kind} page has no elements")
         if header.flags == BRANCH and not header.count:
-            # What `clear_page` leaves; the engine refuses it inside a tree.
+            # What `clear_page` leaves. The engine reads it as an empty tree, as a
+            # leaf: see `Pager.read_page`. Here it stays what it says it is.
             return Branch(header.pgid, header.overflow, [], [])
         decode = decode_leaf if header.flags == LEAF else decode_branch
         try:

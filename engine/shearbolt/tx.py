@@ -340,7 +340,8 @@ class Tx:
         """Write a copy into a file that appears whole and durable, or not at all.
 
         It is written under another name beside `path`, synced, and renamed,
-        replacing what stood there.
+        replacing what stood there. A symbolic link is replaced, too, and not
+        followed.
 
         Returns:
             The number of bytes written.

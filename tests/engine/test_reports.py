@@ -1,5 +1,6 @@
 """What a database says about itself: check, stats, pages, structure, copies."""
 
+import errno
 import io
 import os
 import threading
@@ -461,6 +462,27 @@ def test_where_no_copy_can_be_the_error_is_typed(db, tmp_path):
         tx.copy_file(tmp_path / "copy.db")
     with pytest.raises(TxClosedError):
         tx.write_to(io.BytesIO())
+
+
+def test_a_copy_into_a_directory_that_is_not_there_says_so(db, tmp_path):
+    with db.view() as tx, pytest.raises(StorageError) as caught:
+        tx.copy_file(tmp_path / "absent" / "copy.db")
+    # No database is missing: this is about the place for the copy.
+    assert type(caught.value) is StorageError
+    assert f"there is no directory '{tmp_path}/absent'" in str(caught.value)
+    assert caught.value.errno == errno.ENOENT
+    assert caught.value.path == f"{tmp_path}/absent/copy.db"
+
+
+def test_a_copy_replaces_a_symbolic_link_and_not_what_it_leads_to(db, tmp_path):
+    fill(db)
+    (tmp_path / "old").write_bytes(b"precious")
+    (tmp_path / "copy.db").symlink_to("old")
+    with db.view() as tx:
+        tx.copy_file(tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").is_symlink()
+    assert (tmp_path / "old").read_bytes() == b"precious"
+    shearbolt.open(tmp_path / "copy.db").close()
 
 
 def test_what_the_target_raises_comes_out(db):

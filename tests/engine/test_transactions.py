@@ -120,6 +120,24 @@ def test_a_managed_transaction_is_ended_by_its_block_only(db, method):
     assert tx.closed
 
 
+@pytest.mark.parametrize("method", ["update", "view"])
+def test_a_block_that_is_entered_twice_leaves_no_transaction_open(db, method):
+    block = getattr(db, method)()
+    with block as tx:
+        with pytest.raises(TxManagedError, match="call it again"), block:
+            raise AssertionError
+        assert not tx.closed
+    assert tx.closed
+    assert db.stats().open_tx_n == 0
+    with db.update() as again:
+        again.create_bucket(b"not blocked by a writer")
+    # When its block is over it may be used again.
+    with block as other:
+        assert other is not tx
+        assert other.bucket(b"not blocked by a writer") is not None
+    assert db.stats().open_tx_n == 0
+
+
 def test_a_transaction_in_a_with_block_rolls_back_unless_committed(db):
     with db.begin(writable=True) as tx:
         tx.create_bucket(b"b")
