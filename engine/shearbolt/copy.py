@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from os.path import dirname
 from typing import TYPE_CHECKING
 
 from shearbolt.errors import OptionError, StorageError
@@ -142,10 +141,8 @@ def _part(storage: Storage, path: str, perm: int) -> tuple[str, File]:
             number += 1
         except FileNotFoundError as error:
             # No database is missing here, but the place for its copy.
-            folder = dirname(path) or "."
-            raise StorageError.made(
-                error.errno, f"there is no directory {folder!r} for it", "copy", path
-            ) from error
+            reason = "the directory it should be made in does not exist"
+            raise StorageError.made(error.errno, reason, "copy", path) from error
         except OSError as error:
             raise StorageError.of(error, "open", part) from error
 
