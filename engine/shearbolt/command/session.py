@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 
+from shearbolt.copy import write_to
 from shearbolt.db import open_database
 from shearbolt.errors import BoltError, StorageError
 from shearbolt.storage import OSStorage
@@ -134,6 +135,24 @@ class _Closed:
         """Nothing was written."""
 
 
+class _Unbuffered:
+    """Standard output with PYTHONUNBUFFERED: it may take a part of what it is given.
+
+    No buffer is put before it: one that can't be written when it is thrown away makes
+    Python say so, behind our own message.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        """All of it."""
+        return write_to(self._stream, [data])
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
 class _Nobody(io.TextIOBase):
     """Stands in for standard error where there is none: nobody reads it."""
 
@@ -154,8 +173,7 @@ def _stdout() -> BinaryIO:
         return cast("BinaryIO", _Closed(reason))
     stream: BinaryIO = sys.stdout.buffer
     if isinstance(stream, io.RawIOBase):
-        # PYTHONUNBUFFERED. A raw file may take a part of what it is given.
-        return open(stream.fileno(), "wb", closefd=False)
+        return cast("BinaryIO", _Unbuffered(stream))
     return stream
 
 
