@@ -15,7 +15,13 @@ thread of its own, and an interrupt reaches somebody who can act on it.)
 A function that raises must not spoil the others: the transaction is rolled back,
 the guilty function is taken out and runs again alone, in the thread that brought
 it, where its exception belongs; the rest are tried again together. So a function
-may run more than once and must have no effect besides its transaction.
+may run more than once and must have no effect besides its transaction. This holds
+whatever it raises, with two exceptions: `KeyboardInterrupt` and `SystemExit` may come
+from a signal that has met the leader while it ran somebody else's function. They are
+the leader's, and each of the others runs alone.
+
+What a function has registered with `Tx.on_commit` is called in the thread that brought
+it, too: it neither keeps others' handlers from being called nor fails their calls.
 
 Source: bbolt db.go Batch.
 """
@@ -37,14 +43,25 @@ __all__ = ["Batcher"]
 class _Call:
     """One thread's function, and what became of it."""
 
-    __slots__ = ("alone", "done", "error", "function", "result")
+    __slots__ = (
+        "alone",
+        "committed",
+        "done",
+        "error",
+        "function",
+        "handlers",
+        "result",
+    )
 
     def __init__(self, function: Callable[[Tx], Any]) -> None:
         self.function = function
         self.result: Any = None
+        # To be called when it is committed.
+        self.handlers: list[Callable[[], None]] = []
         self.error: BaseException | None = None
         # It failed in company: to be run again by its own thread.
         self.alone = False
+        self.committed = False
         self.done = False
 
 
@@ -82,6 +99,8 @@ class Batcher:
                 return function(tx)
         if call.error is not None:
             raise call.error
+        for handler in call.handlers:
+            handler()
         return call.result
 
     def _wait_for_company(self, db: DB, batch: list[_Call]) -> None:
@@ -118,7 +137,7 @@ class Batcher:
                 call.error = error
         except BaseException:
             for call in waiting:
-                call.alone = True
+                call.alone = not call.committed
             raise
         finally:
             with self._changed:
@@ -128,15 +147,23 @@ class Batcher:
     def _try(db: DB, calls: list[_Call]) -> _Call | None:
         """All calls in one transaction; the one that raised, if one did."""
         guilty: _Call | None = None
+        tx: Tx | None = None
         try:
             with db.update() as tx:
                 for call in calls:
                     guilty = call
                     call.result = call.function(tx)
+                    call.handlers = tx.take_handlers()
                 guilty = None
-        except Exception:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
             if guilty is None:
                 raise
+        finally:
+            # An interrupt of the leader can come behind that.
+            for call in calls:
+                call.committed = tx is not None and tx.committed
         return guilty
 
     def _dismiss(self, batch: list[_Call]) -> None:

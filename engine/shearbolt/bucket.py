@@ -20,6 +20,7 @@ Source: bbolt bucket.go.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from operator import index
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from shearbolt.chunks import CHUNK
@@ -36,7 +37,6 @@ from shearbolt.errors import (
     KeyRequiredError,
     KeyTooLargeError,
     SameBucketsError,
-    TxClosedError,
     TxNotWritableError,
     ValueTooLargeError,
 )
@@ -48,7 +48,7 @@ from shearbolt.format import (
 )
 from shearbolt.insertions import put_all
 from shearbolt.lookup import find
-from shearbolt.ranges import Items, Keys, Range, Values
+from shearbolt.ranges import Items, Keys, Range, Values, as_bytes
 from shearbolt.stats import BucketStats, BucketStructure, BucketWalk
 from shearbolt.tree import DEFAULT_FILL_PERCENT, Tree
 
@@ -75,8 +75,9 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
     raises `BucketNotFoundError`.
 
     Attributes:
-        fill_percent: How full pages are made when they are split, 0.1 to 1.0.
-            Not stored: it holds for this transaction.
+        fill_percent: How full pages are made when they are split, 0.1 to 1.0, or
+            the nearest of these. What is no number is refused when it is set. Not
+            stored: it holds for this transaction.
         name: Its name in its parent, b"" for the root bucket.
         parent: The bucket it lies in, None for the root bucket.
         tx: Its transaction.
@@ -121,10 +122,16 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         """Set the counter.
 
         Raises:
+            TypeError: No whole number.
             ValueError: Not in [0, 2**64).
             TxNotWritableError: In a read transaction.
         """
         self._require_writable()
+        try:
+            value = int(index(value))
+        except TypeError:
+            kind = type(value).__name__
+            raise TypeError(f"a sequence is a whole number, not {kind}") from None
         if not 0 <= value <= _MAX_SEQUENCE:
             raise ValueError(f"a sequence is in [0, 2**64), not {value}")
         # The header is written with the bucket's root node, so there must be
@@ -152,16 +159,16 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         """The value of a key; `default` when there is none, or a bucket."""
         if self._changed:
             if key.__class__ is not bytes:
-                key = _as_bytes(key, "a key")
+                key = as_bytes(key, "a key")
             value = self._value(key)
             if value is None or value.__class__ is BucketValue:
                 return default
             return value
         tx = self.tx
         if tx.closed:
-            raise TxClosedError
+            tx.require_open()
         if key.__class__ is not bytes:
-            key = _as_bytes(key, "a key")
+            key = as_bytes(key, "a key")
         # Nothing has changed, so there are pages only, and perhaps their index.
         root = self._root_page or self.root_element_page()
         if (pairs := root.pairs) is not None:
@@ -187,9 +194,9 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             self._require_writable()
         # Copies: a bytearray could be changed by its owner before the commit.
         if key.__class__ is not bytes:
-            key = _as_bytes(key, "a key")
+            key = as_bytes(key, "a key")
         if value.__class__ is not bytes:
-            value = _as_bytes(value, "a value")
+            value = as_bytes(value, "a value")
         if not 0 < len(key) <= MAX_KEY_SIZE:
             raise KeyTooLargeError(len(key)) if key else KeyRequiredError
         if len(value) > MAX_VALUE_SIZE:
@@ -225,7 +232,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         if tx.closed or not tx.writable or (self._held and doomed is None):
             self._require_writable()
         if key.__class__ is not bytes:
-            self.delete(_as_bytes(key, "a key"))
+            self.delete(as_bytes(key, "a key"))
             return
         if self._gathers(key):
             return
@@ -266,7 +273,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             BucketNotFoundError: There is none.
         """
         if name.__class__ is not bytes:
-            name = _as_bytes(name, "a bucket name")
+            name = as_bytes(name, "a bucket name")
         child = self._children.get(name)
         if child is not None and not self.tx.closed:
             return child
@@ -287,7 +294,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         """
         self._require_writable()
         if name.__class__ is not bytes:
-            name = _as_bytes(name, "a bucket name")
+            name = as_bytes(name, "a bucket name")
         if not name:
             raise BucketNameRequiredError
         value = self._value(name)
@@ -321,7 +328,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         """
         self._require_writable()
         if name.__class__ is not bytes:
-            name = _as_bytes(name, "a bucket name")
+            name = as_bytes(name, "a bucket name")
         value = self._value(name)
         if value is None:
             raise BucketNotFoundError(name)
@@ -357,7 +364,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
                 in `target`.
         """
         if name.__class__ is not bytes:
-            name = _as_bytes(name, "a bucket name")
+            name = as_bytes(name, "a bucket name")
         self.tx.require_open()
         target.tx.require_open()
         if not (self.tx.writable and target.tx.writable):
@@ -531,7 +538,9 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         self.delete(key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, bytes) and self.get(key) is not None
+        if not isinstance(key, bytes):
+            key = as_bytes(key, "a key")
+        return self.get(key) is not None
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.keys())
@@ -583,15 +592,9 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
 
     def _require_writable(self) -> None:
         if self.tx.closed:
-            raise TxClosedError
+            self.tx.require_open()
         if not self.tx.writable:
             raise TxNotWritableError
         if self._deleted:
             raise BucketNotFoundError(self.name)
         self.carry_out_deletes()
-
-
-def _as_bytes(data: object, what: str) -> bytes:
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise TypeError(f"{what} is bytes, not {type(data).__name__}")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from shearbolt.errors import OptionError
 from shearbolt.export import Loader, records
+from shearbolt.options import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,12 +51,11 @@ def compact(
         How many buckets and pairs were copied.
 
     Raises:
-        OptionError: `tx_max_size` is negative, or both are the same database.
+        OptionError: `tx_max_size` is no number of bytes, or both are the same database.
         BucketExistsError: `target` has a top-level bucket of the same name.
         BoltError: What reading the one and writing the other may raise.
     """
-    if tx_max_size < 0:
-        raise OptionError(f"tx_max_size is a number of bytes, not {tx_max_size!r}")
+    check_size("tx_max_size", tx_max_size)
     if source is target:
         raise OptionError("a database cannot be compacted into itself")
     done = 0

@@ -5,12 +5,16 @@
     rename  to NAME              atomic; what stood there is gone now, not before
     fsync of the directory       the name is durable
 
+A symbolic link at NAME is replaced like any other file, as rename(2) does: what it
+leads to stays as it is.
+
 bbolt's CopyFile truncates the target first and syncs nothing: a crash leaves
 neither the old file nor the new one.
 """
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -19,10 +23,48 @@ from shearbolt.pager import Pager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import IO, BinaryIO
 
     from shearbolt.storage import File, Storage
 
-__all__ = ["replace_file"]
+__all__ = ["replace_file", "write_to"]
+
+
+def write_to(file: BinaryIO | IO[bytes], chunks: Iterable[bytes]) -> int:
+    """Write all of these bytes to somebody's file, however many it takes at once.
+
+    Args:
+        file: Where.
+        chunks: The bytes, piece by piece.
+
+    Returns:
+        How many bytes.
+
+    Raises:
+        StorageError: It took none of what was left.
+        OSError: What its `write` raised.
+    """
+    total = 0
+    for chunk in chunks:
+        rest: bytes | memoryview = chunk
+        while rest:
+            # A raw file answers None when it would have to wait.
+            done = file.write(rest)
+            if not done:
+                raise _stopped(file, total)
+            total += done
+            rest = memoryview(rest)[done:]
+    return total
+
+
+def _stopped(file: BinaryIO | IO[bytes], total: int) -> StorageError:
+    name = getattr(file, "name", None)
+    reason = (
+        f"the target took {total} bytes and no more, the copy is not whole; its "
+        "write() must say how many bytes it took, and must not be non-blocking"
+    )
+    target = name if isinstance(name, str) else repr(file)
+    return StorageError.made(errno.EIO, reason, "write", target, total)
 
 
 def replace_file(
@@ -97,6 +139,10 @@ def _part(storage: Storage, path: str, perm: int) -> tuple[str, File]:
             return part, storage.open(part, create=True, exclusive=True, perm=perm)
         except FileExistsError:
             number += 1
+        except FileNotFoundError as error:
+            # No database is missing here, but the place for its copy.
+            reason = "the directory it should be made in does not exist"
+            raise StorageError.made(error.errno, reason, "copy", path) from error
         except OSError as error:
             raise StorageError.of(error, "open", part) from error
 

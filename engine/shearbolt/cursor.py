@@ -32,6 +32,7 @@ from shearbolt.errors import (
 )
 from shearbolt.format import BucketValue
 from shearbolt.pager import MAX_DEPTH
+from shearbolt.ranges import as_bytes
 
 if TYPE_CHECKING:
     from shearbolt.bucket import Bucket
@@ -122,7 +123,7 @@ class Cursor:
         """Go to this key, or to the next one when it does not exist."""
         self._begin()
         if key.__class__ is not bytes:
-            key = bytes(memoryview(key))
+            key = as_bytes(key, "a key")
         self._key = key
         self._descend(key)
         element, index = self._path[-1]

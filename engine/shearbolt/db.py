@@ -29,7 +29,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import mul
-from os import fsdecode
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import ref
 
@@ -56,15 +55,16 @@ from shearbolt.format import (
 )
 from shearbolt.freelist import FREELIST_TYPES, make_freelist
 from shearbolt.handle import DB, DEFAULT_ALLOC_SIZE
+from shearbolt.options import check_permissions, check_seconds, check_size, file_name
 from shearbolt.pager import DEFAULT_CACHE_SIZE, Pager
-from shearbolt.storage import OSStorage
+from shearbolt.storage import OSStorage, Storage
 from shearbolt.storage.twice import SyncedTwice
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from shearbolt.pager import View
-    from shearbolt.storage import File, Storage
+    from shearbolt.storage import File
 
 __all__ = ["DB", "OpenFile", "open_database"]
 
@@ -136,7 +136,8 @@ def open_database(
         initial_mmap_size: Let the file grow to this size at once when it first
             grows, in bytes.
         alloc_size: How much a large file grows at once, in bytes.
-        cache_size: Bytes of decoded pages kept in memory.
+        cache_size: Bytes of decoded pages kept in memory at most; a page that is
+            larger by itself is read anew each time.
         perm: Permission bits of a file that is made.
         statistics: Count what `DB.stats` reports.
         preload_freelist: Read the freelist of a read-only database, too; needed
@@ -147,7 +148,9 @@ def open_database(
         storage: The machine to run on; None: this one.
 
     Raises:
-        OptionError: An option has a value that means nothing.
+        OptionError: An option has a value that means nothing, or no file can have
+            this name.
+        TypeError: `path` is no path.
         DatabaseNotFoundError: Read-only, and there is no such file.
         LockTimeoutError: Somebody else had the file open all the time.
         InvalidDatabaseError: It is no bolt database (VersionMismatchError,
@@ -155,10 +158,15 @@ def open_database(
         CorruptPageError: The freelist is damaged.
         StorageError: The system refused.
     """
-    _check_options(freelist_type, page_size, timeout, storage)
+    name = file_name(path)
+    _check_options(freelist_type, page_size, timeout, open_file, storage)
+    check_size("max_size", max_size)
+    check_size("initial_mmap_size", initial_mmap_size)
+    check_size("alloc_size", alloc_size)
+    check_size("cache_size", cache_size)
+    check_permissions(perm)
     if storage is None:
         storage = _MACHINE
-    name = fsdecode(path)
     try:
         file = (open_file or storage.open)(
             name, read_only=read_only, create=not read_only, perm=perm
@@ -207,9 +215,11 @@ def _check_options(
     freelist_type: str,
     page_size: int | None,
     timeout: float | None,
+    open_file: OpenFile | None,
     storage: Storage | None,
 ) -> None:
-    if freelist_type not in FREELIST_TYPES:
+    # A list is in no table, and cannot be looked for in one.
+    if not isinstance(freelist_type, str) or freelist_type not in FREELIST_TYPES:
         known = ", ".join(sorted(FREELIST_TYPES))
         raise OptionError(f"freelist_type is one of {known}, not {freelist_type!r}")
     if page_size is not None and not _is_page_size(page_size):
@@ -217,9 +227,15 @@ def _check_options(
             f"page_size is a power of two from {MIN_PAGE_SIZE} to {MAX_PAGE_SIZE}, "
             f"not {page_size!r}"
         )
-    if timeout is not None and timeout < 0:
-        raise OptionError(f"timeout is a number of seconds, not {timeout!r}")
+    if timeout is not None:
+        check_seconds("timeout", timeout)
+    if open_file is not None and not callable(open_file):
+        raise OptionError(f"open_file is something to call, not {open_file!r}")
     if storage is not None:
+        if not isinstance(storage, Storage):
+            raise OptionError(
+                f"storage is a shearbolt.storage.Storage, not {storage!r}"
+            )
         try:
             hash(storage)
             ref(storage)

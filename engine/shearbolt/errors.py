@@ -11,9 +11,15 @@ Three kinds, told apart by whose move it is:
   are `OSError`s too and keep the errno.
 
 `KeyError` is raised by mapping syntax only (`bucket[key]`), as for any mapping.
+
+All of them can be copied and pickled, as they are when a process pool hands one to
+whoever waits for it. Python's way is to call the class again with the error's text,
+which most of these make themselves from what they are given: so `BoltError` says how.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 __all__ = [
     "BoltError",
@@ -52,6 +58,16 @@ __all__ = [
 class BoltError(Exception):
     """Root of everything this package raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An OSError's arguments are more than its `args`: it says which.
+        how: tuple[Any, ...] = tuple(super().__reduce__())
+        return _made_again, how[:2], *how[2:]
+
+
+def _made_again(kind: type[BoltError], args: tuple[object, ...]) -> BoltError:
+    """The same error without its `__init__`; its attributes are set by pickle."""
+    return kind.__new__(kind, *args)
+
 
 # -- the caller's move ---------------------------------------------------------
 
@@ -78,7 +94,16 @@ class ForkedError(BoltError):
     """The handle was opened in another process, before a fork.
 
     Parent and child would share the lock, the file and a stale freelist.
+
+    Attributes:
+        path: The file.
     """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} was opened in another process: open it anew in this one"
+        )
+        self.path = path
 
 
 class WouldDeadlockError(BoltError):
@@ -100,7 +125,10 @@ class TxNotWritableError(BoltError):
 
 
 class TxManagedError(BoltError):
-    """Commit or rollback was called inside `update()` or `view()`."""
+    """Commit or rollback was called inside `update()` or `view()`.
+
+    Or one of these was entered while it had an open transaction.
+    """
 
 
 class BucketNotFoundError(BoltError):
@@ -280,10 +308,21 @@ class StorageError(BoltError, OSError):
         kind = cls
         if cls is StorageError and isinstance(error, FileNotFoundError):
             kind = DatabaseNotFoundError
+        reason = error.strerror or str(error)
+        return kind.made(error.errno, reason, operation, path, offset)
+
+    @classmethod
+    def made(
+        cls,
+        code: int | None,
+        reason: str,
+        operation: str,
+        path: str,
+        offset: int = -1,
+    ) -> StorageError:
+        """The error with a reason of our own, and of this very type."""
         where = f" at offset {offset}" if offset >= 0 else ""
-        wrapped = kind(
-            error.errno, f"{operation}{where}: {error.strerror or error}", path
-        )
+        wrapped = cls(code, f"{operation}{where}: {reason}", path)
         wrapped.operation = operation
         wrapped.path = path
         wrapped.offset = offset

@@ -20,15 +20,22 @@ JSON Lines
 ==========
 One record a line, each line complete by itself, so that line tools can filter it:
 
-    {"format": "shearbolt", "version": 1}
+    {"format": "shearbolt", "version": 2}
     {"bucket": ["birds"], "sequence": 2}
     {"bucket": ["birds"], "key": "kite", "value": "1 kg"}
+    {"end": 2}
+
+The last line says how many records there were. An export whose writer stopped, a full
+disk or a pipe from a command that failed, would be taken for a smaller database
+otherwise: every part of it is made of good lines. Exports may stand one behind the
+other. Lines that were picked out of one, or written by hand, have neither first nor
+last line; they are read when that is said (`partial`). Version 1 had no last line, and
+is read as far as it goes.
 
 A string stands for its UTF-8 bytes. Bytes that are no UTF-8 are an object with one
 member, {"hex": "00ff"} or {"base64": "AP8="}; both are understood wherever a
 string is. So any bytes survive a round trip, whatever the encoding asked for.
-A line without a key makes its bucket, and sets its sequence when it has one. The
-first line may be missing.
+A line without a key makes its bucket, and sets its sequence when it has one.
 
 What it is not: a copy of a file. Page numbers, free pages, page size and
 transaction ids are not content. `Tx.write_to` copies a file.
@@ -44,6 +51,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from shearbolt.bucket import DEFAULT_FILL_PERCENT
 from shearbolt.errors import BoltError
+from shearbolt.options import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -71,13 +79,14 @@ ENCODINGS: Final = ("auto", "hex", "base64")
 """How bytes are written: "auto" is text where the bytes are UTF-8, else hex."""
 
 _FORMAT: Final = "shearbolt"
-_VERSION: Final = 1
+_VERSION: Final = 2
+_KNOWN: Final = (1, 2)
 _MAX_SEQUENCE: Final = (1 << 64) - 1
 _MEMBERS: Final = frozenset({"bucket", "key", "value", "sequence"})
 
 
 class ExportFormatError(BoltError, ValueError):
-    """A line is no record.
+    """A line is no record, or there are not all of them.
 
     Attributes:
         line: Its number, from 1.
@@ -187,6 +196,9 @@ class Loader:
             many bytes; 0: one transaction for everything, all or nothing.
         fill_percent: How full pages are made. 1.0 suits records in order.
         new_buckets: Every bucket record must make a new bucket.
+
+    Raises:
+        OptionError: `tx_max_size` is no number of bytes.
     """
 
     __slots__ = (
@@ -209,6 +221,7 @@ class Loader:
         fill_percent: float = DEFAULT_FILL_PERCENT,
         new_buckets: bool = False,
     ) -> None:
+        check_size("tx_max_size", tx_max_size)
         self.buckets = 0
         self.pairs = 0
         self._db = db
@@ -353,7 +366,9 @@ def to_lines(source: Iterable[Record], encoding: str = "auto") -> Iterator[bytes
         encoding: One of `ENCODINGS`.
     """
     yield _line({"format": _FORMAT, "version": _VERSION})
+    written = 0
     for record in source:
+        written += 1
         members: dict[str, Any] = {
             "bucket": [json_bytes(name, encoding) for name in record.path]
         }
@@ -364,21 +379,27 @@ def to_lines(source: Iterable[Record], encoding: str = "auto") -> Iterator[bytes
             members["key"] = json_bytes(record.key, encoding)
             members["value"] = json_bytes(record.value, encoding)
         yield _line(members)
+    yield _line({"end": written})
 
 
 def _line(members: dict[str, Any]) -> bytes:
     return json.dumps(members, ensure_ascii=False).encode() + b"\n"
 
 
-def from_lines(lines: Iterable[bytes]) -> Iterator[Record]:
+def from_lines(lines: Iterable[bytes], *, partial: bool = False) -> Iterator[Record]:
     """The records of an export, lazily. Empty lines are skipped.
 
     Args:
         lines: As a binary file gives them.
+        partial: They are some lines of an export, or written by hand: its first and
+            last line may be missing, and nobody can tell whether others are.
 
     Raises:
-        ExportFormatError: A line is no record; those before it were given.
+        ExportFormatError: A line is no record, or the export is not whole; the
+            records before were given.
     """
+    frame = _Frame()
+    number = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -389,17 +410,84 @@ def from_lines(lines: Iterable[bytes]) -> Iterator[Record]:
         if not isinstance(members, dict):
             raise ExportFormatError(number, "not a JSON object")
         if "format" in members:
-            _require_known(number, members)
-            continue
-        yield _record(number, members)
+            frame.begin(number, members)
+        elif "end" in members:
+            frame.end(number, members, partial=partial)
+        else:
+            frame.count(number, partial=partial)
+            yield _record(number, members)
+    if not partial:
+        frame.finish(number)
 
 
-def _require_known(number: int, members: dict[str, Any]) -> None:
-    if members["format"] != _FORMAT or members.get("version") != _VERSION:
+class _Frame:
+    """The first and the last line of an export, and what must stand between them."""
+
+    __slots__ = ("_records", "_version", "_whole")
+
+    def __init__(self) -> None:
+        # Of the export that is being read; 0: none was begun.
+        self._version = 0
+        self._records = 0
+        # Whether an export may end, or another begin, here.
+        self._whole = False
+
+    def begin(self, number: int, members: dict[str, Any]) -> None:
+        name, version = members["format"], members.get("version")
+        if name != _FORMAT or version not in _KNOWN:
+            raise ExportFormatError(
+                number,
+                f"format {name!r} version {version!r}; this program reads "
+                f"{_FORMAT!r} versions {', '.join(map(str, _KNOWN))}",
+            )
+        if self._version and not self._whole:
+            raise ExportFormatError(
+                number, "another export begins, but the one before has no end"
+            )
+        self._version = int(version)
+        self._records = 0
+        self._whole = self._version == 1
+
+    def count(self, number: int, *, partial: bool) -> None:
+        self._records += 1
+        if partial or (self._version and (self._version == 1 or not self._whole)):
+            return
         raise ExportFormatError(
             number,
-            f"format {members['format']!r} version {members.get('version')!r}; "
-            f"this program reads {_FORMAT!r} version {_VERSION}",
+            "a record behind the end of the export"
+            if self._version
+            else "no export begins here, its first line is missing; lines that were "
+            "picked out of one, or written by hand, are taken when you say that they "
+            "are partial",
+        )
+
+    def end(self, number: int, members: dict[str, Any], *, partial: bool) -> None:
+        said = members["end"]
+        if type(said) is not int or len(members) != 1:
+            raise ExportFormatError(number, 'an "end" is the number of records, alone')
+        if not partial:
+            if self._version != _VERSION or self._whole:
+                raise ExportFormatError(number, "an end, but no export has begun")
+            if said != self._records:
+                raise ExportFormatError(
+                    number,
+                    f"the export had {said} records, here are {self._records}: lines "
+                    "were lost or added",
+                )
+        self._whole = True
+
+    def finish(self, last: int) -> None:
+        """Nothing comes any more, behind this line."""
+        if self._whole:
+            return
+        if not self._version:
+            raise ExportFormatError(
+                last + 1, "there is no export: the input is empty; did its writer fail?"
+            )
+        raise ExportFormatError(
+            last + 1,
+            f"the export is cut off after {self._records} records: its last line "
+            "is missing",
         )
 
 

@@ -53,8 +53,10 @@ So nothing that outlives a transaction depends on its last steps:
 Forks
 =====
 A child process has the parent's handle with a copy of its freelist, and the same
-lock. It may close the handle, which leaves the parent's lock alone; everything
-else raises `ForkedError`.
+lock. It may close the handle and roll transactions back, which leaves the parent's
+alone. Whatever else reads or changes anything raises `ForkedError`, in transactions
+that were open, too: they are marked when Python forks (see `storage.forks`), which
+costs a `get` nothing.
 
 Source: bbolt db.go.
 """
@@ -80,12 +82,14 @@ from shearbolt.errors import (
     InvalidDatabaseError,
     MaxSizeReachedError,
     StorageError,
+    TxManagedError,
     WouldDeadlockError,
 )
 from shearbolt.format import MAX_TXID
 from shearbolt.freelist import ArrayFreelist
 from shearbolt.pager import Pager
 from shearbolt.stats import Info, Stats, Work
+from shearbolt.storage.forks import tell_in_child
 from shearbolt.tx import Tx
 
 if TYPE_CHECKING:
@@ -206,6 +210,7 @@ class DB:
         self._readers_begun = 0
         self._work: Final = Work()
         self._free_pages = (0, 0)
+        tell_in_child(self)
 
     def __repr__(self) -> str:
         state = "" if self._open else " (closed)"
@@ -264,14 +269,16 @@ class DB:
         Waits up to `max_batch_delay` for calls from other threads and commits
         all of them at once. Returns when that commit is durable. The function
         may be called several times: it must have no effect besides its
-        transaction. Alone in its thread it is slower than `update`.
+        transaction. Alone in its thread it is slower than `update`. What it
+        registers with `Tx.on_commit` is called in this thread.
 
         Returns:
             What the function returned.
 
         Raises:
             BoltError: As `begin` and `Tx.commit`.
-            Exception: What the function raised when it ran alone.
+            Exception: What the function raised when it ran alone, or a handler of
+                its `Tx.on_commit`, when it is committed.
         """
         self.require_open()
         if self.read_only:
@@ -384,8 +391,7 @@ class DB:
 
     def _collect_lost(self) -> None:
         """End transactions that the program has lost without ending them."""
-        while self._lost:
-            handle = self._lost[-1]
+        for handle in list(self._lost):
             with self._state:
                 self._readers.pop(handle, None)
             self._end_write(handle)
@@ -492,10 +498,11 @@ class DB:
         self._map_size = planned
 
     def _grown(self, size: int, map_size: int) -> int:
-        """The file size bbolt would choose (db.go grow)."""
+        """The file size bbolt would choose (db.go grow); never less than `size`."""
         if map_size <= self.alloc_size:
-            return map_size
-        return size + self.alloc_size
+            return max(map_size, size)
+        # The attribute may be set to anything, and a file that is cut loses pages.
+        return size + max(self.alloc_size, 0)
 
     def grow(self, size: int) -> None:
         """Make the file large enough for so many bytes, durably.
@@ -714,28 +721,46 @@ class DB:
         """
         if not self._open:
             raise DatabaseNotOpenError
-        if self.storage.pid() != self._pid:
-            raise ForkedError(
-                f"{self.path} was opened in another process: open it anew in this one"
-            )
+        if self._forked():
+            raise ForkedError(self.path)
+
+    def in_child(self) -> None:
+        """In a forked child: the open transactions are the parent's."""
+        if not self._forked():
+            return
+        handles = [*self._readers]
+        if self._write_tx is not None:
+            handles.append(self._write_tx[0])
+        for tx in filter(None, [handle() for handle in handles]):
+            tx.disown()
 
     def _forked(self) -> bool:
         return self.storage.pid() != self._pid
 
 
 class Managed:
-    """The context manager behind `update` and `view`."""
+    """The context manager behind `update` and `view`.
+
+    It may be used again when its block is over, for another transaction.
+    """
 
     __slots__ = ("_db", "_tx", "_writable")
 
     def __init__(self, db: DB, *, writable: bool) -> None:
         self._db = db
         self._writable = writable
+        self._tx: Tx | None = None
 
     def __enter__(self) -> Tx:
-        self._tx = self._db.begin(self._writable)
-        self._tx.managed = True
-        return self._tx
+        if self._tx is not None:
+            # Nobody would know which of two transactions a block has ended.
+            raise TxManagedError(
+                "this update() or view() has an open transaction: call it again for "
+                "another one"
+            )
+        tx = self._tx = self._db.begin(self._writable)
+        tx.managed = True
+        return tx
 
     def __exit__(
         self,
@@ -743,7 +768,9 @@ class Managed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        tx = self._tx
+        tx, self._tx = self._tx, None
+        if tx is None:
+            return
         tx.managed = False
         try:
             if kind is None and self._writable:

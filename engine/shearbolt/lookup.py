@@ -34,7 +34,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.errors import TxClosedError
 from shearbolt.format import Branch, BucketValue
 from shearbolt.pager import EIGHTHS, MAX_DEPTH
 
@@ -98,7 +97,7 @@ def fetch(tx: Tx, pgid: int) -> Page:
         CorruptPageError: The page is damaged.
     """
     if tx.closed:
-        raise TxClosedError
+        tx.require_open()
     return tx.db.pager.glance(pgid, tx._meta.high_water_mark)
 
 

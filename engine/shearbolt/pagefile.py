@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
-from os import fsdecode
 from typing import TYPE_CHECKING, Final, Self
 
 from shearbolt.decoding import decode_branch, decode_freelist, decode_leaf
@@ -46,6 +45,7 @@ from shearbolt.format import (
     fnv1a,
     page_kind,
 )
+from shearbolt.options import file_name
 from shearbolt.pager import Pager
 from shearbolt.storage import OSStorage
 
@@ -173,7 +173,8 @@ class RawPage:
         if header.flags not in {LEAF, BRANCH}:
             raise UnreadablePageError(f"a {self.kind} page has no elements")
         if header.flags == BRANCH and not header.count:
-            # What `clear_page` leaves; the engine refuses it inside a tree.
+            # What `clear_page` leaves. The engine reads it as an empty tree, as a
+            # leaf: see `Pager.read_page`. Here it stays what it says it is.
             return Branch(header.pgid, header.overflow, [], [])
         decode = decode_leaf if header.flags == LEAF else decode_branch
         try:
@@ -231,7 +232,7 @@ class PageFile:
         writable: bool = False,
         storage: Storage | None = None,
     ) -> None:
-        name = fsdecode(path)
+        name = file_name(path)
         try:
             self._file = (storage or OSStorage()).open(name, read_only=not writable)
         except OSError as error:

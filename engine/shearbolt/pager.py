@@ -15,7 +15,9 @@ threads. As long as all pages fit the bound nothing else happens. When they do n
 what is still old is dropped; if that was nothing, the earlier half of the young
 generation is dropped and the later half becomes old. (Generations of half the
 bound each, rotated when the young one is full, lose pages from 50 % on: random
-gets in a million pairs, 210 MB of 256, took six times as long.)
+gets in a million pairs, 210 MB of 256, took six times as long.) Where a few large pages
+are most of what is left, it is halved until it fits. A page that costs more than the
+bound by itself is not kept at all: its value is, as long as somebody has it.
 
 Once pages had to be dropped, a leaf that is read is kept only when it was read before,
 less than about as many leaves ago as there are pages in the cache. So a walk over
@@ -432,22 +434,33 @@ class Pager:
         """Drop pages that were not used lately until the rest fits the bound."""
         # Other threads may read meanwhile: only whole dicts are exchanged, and
         # making a list of one is a single step.
+        budget = self._budget
+        for page in list(self.young.values()):
+            # It would drive everything else out, and not fit even then.
+            if page.cost > budget and self.young.pop(page.pgid, None) is not None:
+                self._spent -= page.cost
+        if self._spent <= budget:
+            return
         if self._indexed:
             self.drop_indexes()
             self.patience = max(self.patience, EIGHTHS)
-            if self._spent <= self._budget:
+            if self._spent <= budget:
                 return
         self._full = len(self.young) + len(self._old)
         if self._old:
             self._old = {}
             self._spent = sum(page.cost for page in list(self.young.values()))
-            if self._spent <= self._budget:
+            if self._spent <= budget:
                 return
         kept = list(self.young.values())
-        kept = kept[len(kept) // 2 :]
+        spent = budget + 1
+        # More than once where a few large pages are most of it.
+        while spent > budget:
+            kept = kept[(len(kept) + 1) // 2 :]
+            spent = sum(page.cost for page in kept)
         self._old = {page.pgid: page for page in kept}
         self.young = {}
-        self._spent = sum(page.cost for page in kept)
+        self._spent = spent
 
     def forget(self, pgid: int) -> None:
         """Drop a page from the cache: its bytes in the file have changed."""

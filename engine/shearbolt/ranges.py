@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Items", "Keys", "Range", "Values"]
+__all__ = ["Items", "Keys", "Range", "Values", "as_bytes"]
 
 _SHORT: Final = 8
 """Leaves that a range reads before it counts as a long one: of 15 pairs each, the
@@ -41,6 +41,17 @@ _FIRST_PIECE: Final = 8
 """Pairs read before a loop in a write transaction gets the first one."""
 
 
+def as_bytes(data: object, what: str) -> bytes:
+    """A key, name or value as bytes of its own: its owner may change a bytearray.
+
+    Raises:
+        TypeError: It is no bytes, bytearray or memoryview.
+    """
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"{what} is bytes, not {type(data).__name__}")
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """The keys with start <= key < stop; a stop of None is no end."""
@@ -50,9 +61,18 @@ class Range:
 
     @classmethod
     def of(cls, start: bytes | None, stop: bytes | None, prefix: bytes | None) -> Range:
-        """The range these arguments of `items` mean together."""
+        """The range these arguments of `items` mean together.
+
+        Raises:
+            TypeError: One of them is no bytes.
+        """
+        if start.__class__ is not bytes and start is not None:
+            start = as_bytes(start, "start")
+        if stop.__class__ is not bytes and stop is not None:
+            stop = as_bytes(stop, "stop")
         low = b"" if start is None else start
         if prefix is not None:
+            prefix = as_bytes(prefix, "prefix")
             low = max(low, prefix)
             after = _after_prefix(prefix)
             if stop is None or (after is not None and after < stop):
@@ -60,11 +80,8 @@ class Range:
         return cls(low, stop)
 
     def __contains__(self, key: object) -> bool:
-        return (
-            isinstance(key, bytes)
-            and key >= self.start
-            and (self.stop is None or key < self.stop)
-        )
+        key = as_bytes(key, "a key")
+        return key >= self.start and (self.stop is None or key < self.stop)
 
 
 def _after_prefix(prefix: bytes) -> bytes | None:

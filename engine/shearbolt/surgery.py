@@ -31,7 +31,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from os import fsdecode
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.db import open_database
@@ -50,6 +49,7 @@ from shearbolt.format import (
     FormatError,
     Header,
 )
+from shearbolt.options import check_seconds, file_name
 from shearbolt.pagefile import PageFile
 from shearbolt.pager import Pager
 from shearbolt.storage import OSStorage
@@ -128,12 +128,14 @@ def _copy(
 
     After an error there is neither.
     """
-    target = fsdecode(output)
+    target = file_name(output)
+    name = file_name(source)
+    check_seconds("timeout", timeout)
     if storage.exists(target):
         raise SurgeryError(f'output file "{target}" already exists')
     partial = f"{target}.{storage.pid()}.partial"
     try:
-        _copy_file(storage, fsdecode(source), partial, timeout, progress)
+        _copy_file(storage, name, partial, timeout, progress)
         yield partial
         try:
             storage.rename(partial, target)

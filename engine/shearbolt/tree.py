@@ -36,7 +36,6 @@ from shearbolt.deletions import (
 )
 from shearbolt.doomed import Doomed
 from shearbolt.encoding import encode_bucket, encode_inline_bucket
-from shearbolt.errors import TxClosedError
 from shearbolt.format import BucketValue, Leaf, leaf_cost
 from shearbolt.node import Node
 from shearbolt.pager import MAX_DEPTH
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_FILL_PERCENT", "Tree"]
 
 DEFAULT_FILL_PERCENT: Final = 0.5
+_MOST_FILL: Final = 1e6
 _EMPTY: Final = Leaf(0, 0, (), (), has_buckets=False, cost=leaf_cost(0, 0))
 
 
@@ -67,8 +67,6 @@ class Tree:
         inline: The page it is when it is inline.
 
     Attributes:
-        fill_percent: How full pages are made when they are split, 0.1 to 1.0.
-            Not stored: it holds for this transaction.
         name: Its name in its parent, b"" for the root bucket.
         parent: The bucket it lies in, None for the root bucket.
         tx: Its transaction.
@@ -83,6 +81,7 @@ class Tree:
         "_deletes",
         "_deleting",
         "_doomed",
+        "_fill_percent",
         "_held",
         "_nodes",
         "_patience",
@@ -91,7 +90,6 @@ class Tree:
         "_root_page",
         "_sequence",
         "changes",
-        "fill_percent",
         "name",
         "parent",
         "taken",
@@ -110,7 +108,7 @@ class Tree:
         self.tx = tx
         self.parent = parent
         self.name = name
-        self.fill_percent = DEFAULT_FILL_PERCENT
+        self._fill_percent = DEFAULT_FILL_PERCENT
         self.changes = 0
         self._root = root
         self._sequence = sequence
@@ -131,6 +129,28 @@ class Tree:
         # Whether something comes before a change: gathered deletes, or the error that
         # the bucket was deleted.
         self._held = False
+
+    @property
+    def fill_percent(self) -> float:
+        """How full pages are made when they are split, 0.1 to 1.0.
+
+        Less or more is taken as the nearest of these. Not stored: it holds for this
+        transaction.
+
+        Raises:
+            TypeError: It is set to what is no number.
+            ValueError: It is set to NaN, or to what is no fraction by far.
+        """
+        return self._fill_percent
+
+    @fill_percent.setter
+    def fill_percent(self, value: float) -> None:
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"fill_percent is a number, not {type(value).__name__}")
+        # Not a number is not between any two. What is infinite times a page is none.
+        if not -_MOST_FILL < value < _MOST_FILL:
+            raise ValueError(f"fill_percent is from 0.1 to 1.0, not {value}")
+        self._fill_percent = value
 
     # -- elements: pages, and the nodes that have taken their place --
 
@@ -274,7 +294,7 @@ class Tree:
     def _value(self, key: bytes) -> bytes | None:
         """A key's value, a `BucketValue` when it names a bucket."""
         if self.tx.closed:
-            raise TxClosedError
+            self.tx.require_open()
         leaf = self._leaf(key)
         if isinstance(leaf, Node):
             return leaf.pairs.get(key)

@@ -33,13 +33,13 @@ Source: bbolt tx.go.
 
 from __future__ import annotations
 
-from os import fsdecode
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, Self, TypeVar
 
 from shearbolt.bucket import Bucket
 from shearbolt.check import check, free_ids
-from shearbolt.copy import replace_file
+from shearbolt.copy import replace_file, write_to
 from shearbolt.errors import (
+    ForkedError,
     FreePagesNotLoadedError,
     StrictModeError,
     TxClosedError,
@@ -56,6 +56,7 @@ from shearbolt.format import (
 )
 from shearbolt.freelist import FreelistError
 from shearbolt.newpages import NewPages
+from shearbolt.options import check_permissions, file_name
 from shearbolt.stats import PageInfo, Work
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Tx:
         writable: Whether it may change anything.
         page_size: Bytes a page.
         closed: Whether it was committed or rolled back.
+        committed: Whether it was committed.
         managed: Whether `update` or `view` ends it.
         txid: As `id`, also when it is closed.
         handle: By what the database knows it while it is open.
@@ -105,6 +107,7 @@ class Tx:
         "_meta",
         "_root",
         "closed",
+        "committed",
         "db",
         "handle",
         "managed",
@@ -121,6 +124,7 @@ class Tx:
         self.writable: Final = writable
         self.page_size: Final = db.page_size
         self.closed = False
+        self.committed = False
         self._meta = meta
         self._root: Bucket | None = Bucket(self, None, b"", meta.root, meta.sequence)
         self.managed = False
@@ -176,7 +180,9 @@ class Tx:
     @property
     def root_bucket(self) -> Bucket:
         """The bucket that holds the top-level buckets."""
-        if self.closed or self._root is None:
+        if self.closed:
+            self.require_open()
+        if self._root is None:
             raise TxClosedError
         return self._root
 
@@ -185,6 +191,7 @@ class Tx:
 
         Raises:
             TxClosedError: It has.
+            ForkedError: It is the parent process's.
         """
         if self.closed:
             raise TxClosedError
@@ -318,40 +325,40 @@ class Tx:
         A write transaction's own changes are not in it.
 
         Args:
-            file: Anything with a `write` for bytes.
+            file: Anything with a `write` for bytes that answers how many it took.
+                It may take fewer than it is given, as a file without a buffer does.
 
         Returns:
             The number of bytes written, `size` of a read transaction.
 
         Raises:
             TxClosedError: The transaction has ended.
-            StorageError: The database could not be read.
+            StorageError: The database could not be read, or `file` took no more;
+                its `offset` is how many bytes were written.
             OSError: What `file` raised.
         """
-        total = 0
-        for chunk in self._copy():
-            file.write(chunk)
-            total += len(chunk)
-        return total
+        return write_to(file, self._copy())
 
     def copy_file(self, path: str | bytes | PathLike[str], *, perm: int = 0o600) -> int:
         """Write a copy into a file that appears whole and durable, or not at all.
 
         It is written under another name beside `path`, synced, and renamed,
-        replacing what stood there.
+        replacing what stood there. A symbolic link is replaced, too, and not
+        followed.
 
         Returns:
             The number of bytes written.
 
         Raises:
             TxClosedError: The transaction has ended.
-            OptionError: `path` is the database itself.
+            OptionError: `path` is the database itself, or no file can have this
+                name; or `perm` means nothing.
             StorageError: The system refused; what stood at `path` is still there.
         """
         self.require_open()
-        return replace_file(
-            self.db.storage, fsdecode(path), self._copy(), perm, self.db.identity
-        )
+        name = file_name(path)
+        check_permissions(perm)
+        return replace_file(self.db.storage, name, self._copy(), perm, self.db.identity)
 
     def _copy(self) -> Iterator[bytes]:
         """The bytes of a copy, piece by piece."""
@@ -379,7 +386,7 @@ class Tx:
             CorruptPageError: It is damaged, or none of these.
         """
         if self.closed:
-            raise TxClosedError
+            self.require_open()
         return self.db.pager.page(pgid, self._meta.high_water_mark)
 
     def pass_by(self, pgid: int) -> Page:
@@ -432,6 +439,14 @@ class Tx:
         """
         self.require_open()
         self._commit_handlers.append(call)
+
+    def take_handlers(self) -> list[Callable[[], None]]:
+        """What `on_commit` was given; `commit` does not call it then.
+
+        A batch calls each function's in the thread that brought the function.
+        """
+        handlers, self._commit_handlers = self._commit_handlers, []
+        return handlers
 
     def rollback(self) -> None:
         """End the transaction and forget its changes.
@@ -495,6 +510,12 @@ class Tx:
             # Another thread may be inside one of the buckets: they stay as they are.
             self._root = None
             self._close()
+
+    def disown(self) -> None:
+        """Leave it to the parent; called in a forked child by the database."""
+        # No further thread is here, and nothing is given back: it is not ours.
+        self.closed = True
+        self.__class__ = _ParentsTx
 
     def _write_pages(self) -> Meta:
         """Steps 1 to 4; the meta to publish."""
@@ -561,8 +582,27 @@ class Tx:
 
     def _forget_pages(self) -> None:
         pager = self.db.pager
-        if not self.db.is_live(self.txid):
+        self.committed = self.db.is_live(self.txid)
+        if not self.committed:
             for pgid in self.pages.encoded:
                 pager.forget(pgid)
         pager.in_doubt = False
         self.pages.forget()
+
+
+class _ParentsTx(Tx):
+    """A transaction in a forked child: it is the parent's, who goes on with it.
+
+    It counts as closed, and whoever meets a closed transaction asks it why.
+    """
+
+    __slots__ = ()
+
+    def require_open(self) -> None:
+        raise ForkedError(self.db.path)
+
+    def commit(self) -> None:
+        self.require_open()
+
+    def rollback(self) -> None:
+        """Nothing to undo: a child may leave its parent's blocks in peace."""

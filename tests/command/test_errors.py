@@ -300,7 +300,7 @@ def test_an_import_that_fails_names_the_line_and_leaves_nothing(
     lines = b'{"bucket": ["b"]}\n{"bucket": 7}\n'
     before = digest(sound)
     for target in (("-o", tmp_path / "out.db"), ("--into", sound)):
-        answer = run("import", *target, stdin=lines)
+        answer = run("import", "--partial", *target, stdin=lines)
         assert answer.status == 1
         assert answer.stderr == 'Error: line 2: "bucket" is a list of names\n'
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["nested.db"]

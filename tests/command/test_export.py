@@ -130,6 +130,68 @@ def test_a_line_that_differs_in_one_byte_does_not_come_back_the_same() -> None:
     assert list(from_lines(lines)) != stream
 
 
+# -- whole exports, and others -----------------------------------------------------
+
+STREAM = [
+    BucketRecord((b"b",), 3),
+    PairRecord((b"b",), b"k", b"1"),
+    PairRecord((b"b",), b"l", b"2"),
+    BucketRecord((b"c",), 0),
+]
+LINES = list(to_lines(STREAM))
+
+
+def test_an_export_says_at_its_end_how_many_records_it_has() -> None:
+    assert json.loads(LINES[0]) == {"format": "shearbolt", "version": 2}
+    assert json.loads(LINES[-1]) == {"end": 4}
+    assert list(to_lines([]))[1:] == [b'{"end": 0}\n']
+    assert list(from_lines(to_lines([]))) == []
+
+
+@pytest.mark.parametrize("end", range(len(LINES)))
+def test_an_export_that_is_cut_off_anywhere_is_an_error(end) -> None:
+    with pytest.raises(ExportFormatError, match=r"is empty|is cut off") as caught:
+        list(from_lines(LINES[:end]))
+    assert caught.value.line == end + 1
+    # Inside a line, too, and even the last one: it may have been a longer number.
+    for byte in range(1, len(LINES[end]) - 1):
+        with pytest.raises(ExportFormatError):
+            list(from_lines([*LINES[:end], LINES[end][:byte]]))
+
+
+@pytest.mark.parametrize("place", range(len(LINES)))
+def test_an_export_that_lost_a_line_or_has_one_twice_is_an_error(place) -> None:
+    with pytest.raises(ExportFormatError):
+        list(from_lines(LINES[:place] + LINES[place + 1 :]))
+    with pytest.raises(ExportFormatError):
+        list(from_lines(LINES[: place + 1] + LINES[place:]))
+
+
+@pytest.mark.parametrize("lines", [[], [b"\n"], LINES[1:], LINES[1:-1], LINES[:-1]])
+def test_some_lines_of_an_export_are_read_when_that_is_said(lines) -> None:
+    wanted = STREAM if len(lines) > 1 else []
+    assert list(from_lines(lines, partial=True)) == wanted
+    with pytest.raises(ExportFormatError):
+        list(from_lines(lines))
+
+
+def test_exports_may_stand_one_behind_the_other() -> None:
+    assert list(from_lines(LINES * 3)) == STREAM * 3
+    with pytest.raises(ExportFormatError, match="behind the end"):
+        list(from_lines([*LINES, LINES[1]]))
+    with pytest.raises(ExportFormatError, match="has no end"):
+        list(from_lines(LINES[:-1] + LINES))
+    with pytest.raises(ExportFormatError, match="no export has begun"):
+        list(from_lines([*LINES, LINES[-1]]))
+
+
+def test_files_of_version_1_had_no_last_line_and_are_read() -> None:
+    first = b'{"format": "shearbolt", "version": 1}\n'
+    assert list(from_lines([first, *LINES[1:-1]])) == STREAM
+    assert list(from_lines([first])) == []
+    assert list(from_lines([first, *LINES[1:-1], *LINES])) == STREAM * 2
+
+
 # -- lines that are no records -----------------------------------------------------
 
 
@@ -157,13 +219,16 @@ def test_a_line_that_differs_in_one_byte_does_not_come_back_the_same() -> None:
         (b'{"bucket": [{"base64": "AA=="}, {"utf7": ""}]}', "is text"),
         (b'{"bucket": ["\\ud800"]}', '"bucket"'),
         (b'{"bucket": ["b"], "colour": 1}', "unknown member 'colour'"),
-        (b'{"format": "shearbolt", "version": 2}', "version 2"),
+        (b'{"format": "shearbolt", "version": 3}', "version 3"),
+        (b'{"format": "shearbolt"}', "version None"),
+        (b'{"end": "3"}', "number of records, alone"),
+        (b'{"end": 3, "key": "k"}', "number of records, alone"),
         (b'{"format": "csv"}', "'csv'"),
     ],
 )
 def test_a_line_that_is_no_record_is_named(line, reason) -> None:
     with pytest.raises(ExportFormatError, match=reason) as caught:
-        list(from_lines([b'{"bucket": ["fine"]}\n', b"\n", line]))
+        list(from_lines([b'{"bucket": ["fine"]}\n', b"\n", line], partial=True))
     assert caught.value.line == 3
     assert str(caught.value).startswith("line 3: ")
 
@@ -174,14 +239,14 @@ def test_a_line_that_is_no_record_is_named(line, reason) -> None:
 def test_an_import_in_one_transaction_is_all_or_nothing(fresh) -> None:
     good = b'{"bucket": ["b"], "key": "k", "value": "v"}'
     with pytest.raises(ExportFormatError):
-        load(fresh, from_lines([good, b"broken"]))
+        load(fresh, from_lines([good, b"broken"], partial=True))
     assert seen(fresh) == []
 
 
 def test_an_import_with_a_limit_keeps_what_was_committed(fresh) -> None:
     rows = [b'{"bucket": ["b"], "key": "%d", "value": "v"}' % i for i in range(5)]
     with pytest.raises(ExportFormatError):
-        load(fresh, from_lines([*rows, b"broken"]), tx_max_size=2)
+        load(fresh, from_lines([*rows, b"broken"], partial=True), tx_max_size=2)
     assert [record.place[-1] for record in seen(fresh)] == [
         b"b",
         b"0",

@@ -13,7 +13,7 @@ import pytest
 from tests.command.conftest import call
 
 import shearbolt
-from shearbolt.export import records
+from shearbolt.export import PairRecord, records, to_lines
 from tornpage.choices import Enumerator
 from tornpage.disk import Disk
 
@@ -67,7 +67,7 @@ def files(made, tmp_path):
     }
 
 
-LINES = b'{"bucket": ["b"], "key": "k", "value": "v"}\n'
+LINES = b"".join(to_lines([PairRecord((b"b",), b"k", b"v")]))
 
 
 def content(disk: Disk, path: str) -> list:

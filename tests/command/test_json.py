@@ -30,7 +30,7 @@ JSON = {
     "page-item": ("PATH", "4", "0"),
     "dump": ("PATH", "0"),
     "compact": ("PATH", "-o", "OUT"),
-    "import": ("-o", "OUT"),
+    "import": ("--partial", "-o", "OUT"),
     "repair": ("PATH", "-o", "OUT"),
     "version": (),
     "surgery revert-meta-page": ("PATH", "--output", "OUT"),

@@ -245,6 +245,24 @@ def test_a_real_etcd_database_survives_export_import_and_compaction(
     assert len(content(path)) > 300
 
 
+@pytest.mark.parametrize("target", ["--output", "--into"])
+def test_an_import_of_less_than_an_export_changes_nothing(
+    target, db, tmp_path, run
+) -> None:
+    """As of `shearbolt export missing.db | shearbolt import - ...`."""
+    lines = run("export", db).stdout.splitlines(keepends=True)
+    into = make("mixed", tmp_path)
+    before = into.read_bytes()
+    output = tmp_path / "copy.db" if target == "--output" else into
+    for end in range(len(lines)):
+        answer = run("import", "-", target, output, stdin=b"".join(lines[:end]))
+        assert (answer.status, answer.stdout) == (1, b"")
+        assert answer.stderr.startswith(f"Error: line {end + 1}: the")
+    assert into.read_bytes() == before
+    assert not (tmp_path / "copy.db").exists()
+    assert run("import", "-", target, output, stdin=b"".join(lines)).status == 0
+
+
 def test_an_export_does_not_overwrite(db, tmp_path, run) -> None:
     target = tmp_path / "there.jsonl"
     target.write_text("precious")
@@ -260,7 +278,10 @@ def test_import_into_adds_and_changes_in_one_transaction(db, run) -> None:
     )
     with shearbolt.open(db, read_only=True) as opened, opened.view() as tx:
         before = tx.id
-    assert run("import", "--into", db, stdin=lines).text == "3 records imported\n"
+    assert (
+        run("import", "--into", db, "--partial", stdin=lines).text
+        == "3 records imported\n"
+    )
     with shearbolt.open(db, read_only=True) as opened, opened.view() as tx:
         assert tx.id == before + 1
         assert tx.bucket(b"top").sequence == 9
@@ -271,7 +292,8 @@ def test_import_into_adds_and_changes_in_one_transaction(db, run) -> None:
 def test_import_makes_pages_of_the_size_asked_for(tmp_path, run) -> None:
     out = tmp_path / "out.db"
     line = b'{"bucket": ["b"]}\n'
-    assert run("import", "-o", out, "--page-size", "8192", stdin=line).status == 0
+    words = ("import", "--partial", "-o", out, "--page-size", "8192")
+    assert run(*words, stdin=line).status == 0
     assert run("info", out).text == "Page Size: 8192\n"
     assert run("import", "-o", tmp_path / "x", "--page-size", "7").status == 1
 
@@ -298,7 +320,7 @@ def test_repair_of_a_sound_file_loses_nothing(db, tmp_path, run) -> None:
 
 def test_a_new_file_is_for_its_owner_only(tmp_path, run) -> None:
     out = tmp_path / "out.db"
-    run("import", "-o", out, stdin=b'{"bucket": ["b"]}\n')
+    run("import", "--partial", "-o", out, stdin=b'{"bucket": ["b"]}\n')
     assert stat.S_IMODE(out.stat().st_mode) & 0o077 == 0
 
 
@@ -321,8 +343,8 @@ def test_a_key_that_looks_like_an_option_goes_behind_two_dashes(db, run) -> None
 
 
 def test_an_import_reads_a_file_or_a_dash(tmp_path, run) -> None:
-    line = b'{"bucket": ["b"]}\n'
-    assert run("import", "-", "-o", tmp_path / "a.db", stdin=line).status == 0
+    lines = b'{"format": "shearbolt", "version": 1}\n{"bucket": ["b"]}\n'
+    assert run("import", "-", "-o", tmp_path / "a.db", stdin=lines).status == 0
     assert run("buckets", tmp_path / "a.db").text == "b\n"
 
 

@@ -181,10 +181,142 @@ def test_an_interrupt_of_the_leader_leaves_nobody_waiting(counting):
         [lambda: db.batch(interrupt), putting(db, b"a"), putting(db, b"b")]
     )
     assert sum(isinstance(r, KeyboardInterrupt) for r in results) == 1
-    survivors = {b"a", b"b", None} - {r for r in results if not isinstance(r, bytes)}
-    assert keys(db) >= survivors - {None}
+    assert keys(db) >= {one for one in results if isinstance(one, bytes)}
     db.max_batch_delay = 0
     putting(db, b"after")()
+
+
+def test_an_interrupt_of_the_leader_behind_the_commit_repeats_nothing(
+    counting, monkeypatch
+):
+    db, commits = counting
+    db.max_batch_size, db.max_batch_delay = 3, 5
+    real, interrupted = type(db).publish, []
+
+    def publish(self, meta):
+        real(self, meta)
+        if not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(db), "publish", publish)
+    results = together([putting(db, name) for name in (b"a", b"b", b"c")])
+    assert sum(isinstance(one, KeyboardInterrupt) for one in results) == 1
+    assert keys(db) == {b"a", b"b", b"c"}
+    assert commits() == 1
+
+
+class CancelledError(BaseException):
+    """As asyncio's, which is no Exception either."""
+
+
+def gathered(db, *calls):
+    """The calls in one batch, the first of them its leader; what each gave."""
+    db.max_batch_size, db.max_batch_delay = len(calls), 30
+    results = [None] * len(calls)
+
+    def run(place):
+        try:
+            results[place] = calls[place]()
+        except BaseException as error:  # noqa: BLE001 - handed to the test.
+            results[place] = error
+
+    threads = []
+    for place in range(len(calls)):
+        thread = threading.Thread(target=run, args=[place])
+        thread.start()
+        threads.append(thread)
+        until = time.monotonic() + 30
+        # Each has come before the next one does; the last one fills the batch.
+        while time.monotonic() < until and place + 1 < len(calls):
+            if len(db._batcher._gathering or ()) > place:
+                break
+            time.sleep(0.001)
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    db.max_batch_delay = 0
+    return results
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("kind", [CancelledError, GeneratorExit, ZeroDivisionError])
+def test_whatever_a_call_raises_is_its_own_and_no_others(counting, kind, place):
+    db, commits = counting
+
+    def bad(tx):
+        tx.bucket(b"b")[b"bad"] = b"v"
+        raise kind("mine")
+
+    calls = [putting(db, b"x"), putting(db, b"y")]
+    calls.insert(place, lambda: db.batch(bad))
+    results = gathered(db, *calls)
+    assert type(results.pop(place)) is kind
+    assert results == [b"x", b"y"]
+    assert keys(db) == {b"x", b"y"}
+    assert commits() == 1
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_may_be_a_signals_is_the_leaders_and_the_others_succeed(counting, kind):
+    db, _ = counting
+    signals = [kind]
+
+    def met(tx):
+        if signals:
+            raise signals.pop()
+        tx.bucket(b"b")[b"met"] = b"v"
+        return b"met"
+
+    results = gathered(
+        db, putting(db, b"leader"), lambda: db.batch(met), putting(db, b"z")
+    )
+    assert type(results[0]) is kind
+    assert results[1:] == [b"met", b"z"]
+    assert keys(db) == {b"met", b"z"}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_handler_that_raises_is_its_own_calls_error_and_no_others(counting, place):
+    db, commits = counting
+    called = []
+
+    def handled(name):
+        def put(tx):
+            tx.bucket(b"b")[name] = b"v"
+            tx.on_commit(lambda: called.append((name, threading.get_ident())))
+            return name, threading.get_ident()
+
+        return lambda: (db.batch(put)[0], threading.get_ident())
+
+    def bad(tx):
+        tx.bucket(b"b")[b"bad"] = b"v"
+        tx.on_commit(lambda: 1 / 0)
+
+    calls = [handled(b"x"), handled(b"y")]
+    calls.insert(place, lambda: db.batch(bad))
+    results = gathered(db, *calls)
+    assert type(results.pop(place)) is ZeroDivisionError
+    # The transaction is committed all the same, and each in its own thread hears it.
+    assert keys(db) == {b"x", b"y", b"bad"}
+    assert commits() == 1
+    assert sorted(called) == sorted(results)
+    assert [name for name, _ in results] == [b"x", b"y"]
+
+
+def test_handlers_of_a_batch_that_is_not_committed_are_not_called(counting):
+    db, _ = counting
+    called = []
+
+    def put(tx):
+        tx.on_commit(lambda: called.append(1))
+        tx.bucket(b"b")[b"k"] = b"v"
+        tx.db.max_size = 1
+        tx.bucket(b"b")[b"large"] = bytes(1 << 20)
+
+    results = gathered(db, lambda: db.batch(put), lambda: db.batch(put))
+    assert [type(each) for each in results] == [MaxSizeReachedError] * 2
+    assert called == []
 
 
 def test_an_interrupt_while_waiting_for_company_lets_the_others_go(counting):

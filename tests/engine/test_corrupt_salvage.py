@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import os
 import random
 import shutil
 import sys
@@ -321,15 +322,29 @@ def test_a_page_size_may_be_given() -> None:
 def test_the_output_must_not_exist(tmp_path: Path) -> None:
     source, output = tmp_path / "in.db", tmp_path / "out.db"
     source.write_bytes(make.sound())
-    for name in (output, tmp_path / "out.db.partial"):
-        name.write_bytes(b"precious")
-        with pytest.raises(shearbolt.OptionError, match="exists"):
-            salvage.repair(source, output)
-        assert name.read_bytes() == b"precious"
-        name.unlink()
+    output.write_bytes(b"precious")
+    with pytest.raises(shearbolt.OptionError, match="exists"):
+        salvage.repair(source, output)
+    assert output.read_bytes() == b"precious"
     with pytest.raises(shearbolt.OptionError, match="exists"):
         salvage.repair(source, source)
     assert source.read_bytes() == make.sound()
+
+
+@pytest.mark.parametrize("left", ["out.db.partial", "out.db.1.partial", "own"])
+def test_what_a_killed_repair_left_is_not_in_the_way(left, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.db", tmp_path / "out.db"
+    source.write_bytes(make.sound())
+    own = f"out.db.{os.getpid()}.partial"
+    stale = tmp_path / (own if left == "own" else left)
+    with shearbolt.open(stale) as db, db.update() as tx:
+        tx.create_bucket(b"stale")
+    salvage.repair(source, output)
+    with shearbolt.open(output, read_only=True) as db, db.view() as tx:
+        assert b"stale" not in [name for name, _ in tx.buckets()]
+    # Another process's file may be in use; what has our number cannot be.
+    assert stale.exists() is (left != "own")
+    assert not (tmp_path / own).exists()
 
 
 def test_a_repair_that_fails_leaves_nothing() -> None:

@@ -365,3 +365,43 @@ def test_threads_that_share_an_index_get_what_is_there(path):
             for thread in threads:
                 thread.join()
     assert wrong == []
+
+
+def _kept(pager):
+    return [*pager.young.values(), *pager._old.values()]
+
+
+@pytest.mark.parametrize("size", [1 << 20, 3_000_000, 5_000_000, 1])
+@pytest.mark.parametrize("writable", [False, True])
+def test_the_cache_keeps_no_more_than_its_bound_however_large_values_are(
+    writable, size, path
+):
+    with shearbolt.open(path, no_sync=True) as db, db.update() as tx:
+        bucket = tx.create_bucket(b"b")
+        bucket.update((b"%02d" % i, bytes(1 << (12 + i % 11))) for i in range(40))
+    with shearbolt.open(path, no_sync=True, cache_size=size) as db:
+        for turn in range(3):
+            with db.update() if writable else db.view() as tx:
+                bucket = tx.bucket(b"b")
+                for i in range(40):
+                    assert len(bucket[b"%02d" % i]) == 1 << (12 + i % 11)
+                    assert sum(page.cost for page in _kept(db.pager)) <= size
+                assert sum(map(len, bucket.values())) > 1 << 24
+                if writable:
+                    bucket[b"%02d" % turn] = bytes(1 << (12 + turn % 11))
+            assert sum(page.cost for page in _kept(db.pager)) <= size
+        assert db.pager._spent <= size
+
+
+def test_a_value_larger_than_the_cache_drives_nothing_out_of_it(path):
+    with shearbolt.open(path, no_sync=True) as db, db.update() as tx:
+        tx.create_bucket(b"a").update((b"%04d" % i, bytes(50)) for i in range(2000))
+        tx.create_bucket(b"b")[b"large"] = bytes(4 << 20)
+    with shearbolt.open(path, read_only=True, cache_size=1 << 20) as db:
+        with db.view() as tx:
+            assert len(list(tx.bucket(b"a").items())) == 2000
+            before = {page.pgid for page in _kept(db.pager)}
+            assert len(before) > 30
+            for _ in range(3):
+                assert len(tx.bucket(b"b")[b"large"]) == 4 << 20
+        assert {page.pgid for page in _kept(db.pager)} >= before

@@ -1,5 +1,6 @@
 """What a database says about itself: check, stats, pages, structure, copies."""
 
+import errno
 import io
 import os
 import threading
@@ -463,6 +464,27 @@ def test_where_no_copy_can_be_the_error_is_typed(db, tmp_path):
         tx.write_to(io.BytesIO())
 
 
+def test_a_copy_into_a_directory_that_is_not_there_says_so(db, tmp_path):
+    with db.view() as tx, pytest.raises(StorageError) as caught:
+        tx.copy_file(tmp_path / "absent" / "copy.db")
+    # No database is missing: this is about the place for the copy.
+    assert type(caught.value) is StorageError
+    assert "the directory it should be made in does not exist" in str(caught.value)
+    assert caught.value.errno == errno.ENOENT
+    assert caught.value.path == f"{tmp_path}/absent/copy.db"
+
+
+def test_a_copy_replaces_a_symbolic_link_and_not_what_it_leads_to(db, tmp_path):
+    fill(db)
+    (tmp_path / "old").write_bytes(b"precious")
+    (tmp_path / "copy.db").symlink_to("old")
+    with db.view() as tx:
+        tx.copy_file(tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").is_symlink()
+    assert (tmp_path / "old").read_bytes() == b"precious"
+    shearbolt.open(tmp_path / "copy.db").close()
+
+
 def test_what_the_target_raises_comes_out(db):
     class Full:
         def write(self, _data):
@@ -470,3 +492,36 @@ def test_what_the_target_raises_comes_out(db):
 
     with db.view() as tx, pytest.raises(ZeroDivisionError):
         tx.write_to(Full())
+
+
+class Reluctant(io.BytesIO):
+    """A raw file that takes so many bytes in one write, and so many in all."""
+
+    def __init__(self, at_once, in_all, after=0):
+        super().__init__()
+        self.at_once, self.in_all, self.after = at_once, in_all, after
+
+    def write(self, data):
+        room = min(self.at_once, self.in_all - self.tell())
+        return super().write(data[:room]) if room else self.after
+
+
+@pytest.mark.parametrize("at_once", [1, 1000, 4096, 5000])
+def test_a_target_that_takes_little_at_once_gets_the_whole_copy(at_once, db):
+    fill(db)
+    with db.view() as tx:
+        target = Reluctant(at_once, 1 << 30)
+        assert tx.write_to(target) == tx.size
+        assert target.getvalue() == copied(tx)
+
+
+@pytest.mark.parametrize("after", [0, None])
+@pytest.mark.parametrize("room", [0, 4096, 9999])
+def test_a_copy_that_is_cut_off_is_an_error_with_its_size(room, after, db):
+    fill(db)
+    with db.view() as tx:
+        target = Reluctant(3000, room, after)
+        with pytest.raises(StorageError, match=f"took {room} bytes") as caught:
+            tx.write_to(target)
+        assert caught.value.offset == room == len(target.getvalue())
+        assert caught.value.operation == "write"

@@ -7,11 +7,14 @@ for this is asked first.
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 
 import pytest
 
 import shearbolt
 from shearbolt.storage import OSStorage, _posix
+from shearbolt.storage._common import above_standard
 from shearbolt.storage.twice import SyncedTwice
 
 FULL = 51  # F_FULLFSYNC of macOS.
@@ -201,3 +204,51 @@ def test_a_reader_of_a_closed_database_is_refused(path):
     for call in (db.view, db.update):
         with pytest.raises(shearbolt.DatabaseNotOpenError), call():
             pass
+
+
+DAEMON = """
+import os, sys, shearbolt
+path, said = sys.argv[1], os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT)
+for fd in (0, 1, 2):
+    os.close(fd)
+taken = set()
+def note():
+    for fd in (0, 1, 2):
+        try:
+            os.write(fd, b"a message for standard error")
+        except OSError:
+            continue
+        taken.add(fd)
+def pages():
+    note()
+    with db.view() as tx:
+        yield from tx._copy()
+from shearbolt.copy import replace_file
+with shearbolt.open(path) as db:
+    note()
+    with db.update() as tx:
+        tx.create_bucket(b"b")[b"k"] = b"v"
+    replace_file(db.storage, path + ".copy", pages(), 0o600, db.identity)
+with shearbolt.open(path, read_only=True) as db:
+    note()
+os.write(said, repr(sorted(taken)).encode())
+"""
+
+
+def test_no_file_gets_the_descriptor_of_a_standard_stream(tmp_path):
+    """Messages of a process without standard error must not land in the database."""
+    path, said = tmp_path / "a.db", tmp_path / "said"
+    done = subprocess.run(
+        [sys.executable, "-c", DAEMON, path, said], capture_output=True, check=False
+    )
+    assert (done.returncode, said.read_text()) == (0, "[]")
+    for name in (path, tmp_path / "a.db.copy"):
+        with shearbolt.open(name, read_only=True) as db, db.view() as tx:
+            assert tx.check() == []
+            assert tx.bucket(b"b")[b"k"] == b"v"
+
+
+def test_a_descriptor_above_the_standard_streams_stays_as_it_is(tmp_path):
+    fd = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT)
+    assert above_standard(fd) == fd > 2
+    os.close(fd)

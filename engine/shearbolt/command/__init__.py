@@ -9,6 +9,7 @@ Beyond bbolt it has put, delete, export, import, diff and repair, and `--json`.
 
     exit status   0 done   1 it failed, or found what it looks for   2 used wrongly
                   (diff: 1 different, 2 trouble)
+                  128 + n   signal n has ended it, and it has cleaned up
 
 Results go to standard output. Everything else goes to standard error: one line that
 says what is wrong, and a progress line where a terminal shows it.
@@ -29,7 +30,10 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from shearbolt.command import (
@@ -48,7 +52,8 @@ from shearbolt.errors import BoltError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
 
     from shearbolt.storage import Storage
 
@@ -58,6 +63,47 @@ _BROKEN_PIPE: Final = 128 + 13
 """What a shell sees of a program that SIGPIPE has ended."""
 
 _INTERRUPTED: Final = 128 + 2
+
+_ENDING: Final = ("SIGTERM", "SIGHUP")
+"""Signals that end a program on the spot, with all it has half done, unless it asks."""
+
+
+class _EndedError(BaseException):
+    """A signal ends the program. No Exception: nothing must take it for an error."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+@contextmanager
+def _ending_signals() -> Iterator[None]:
+    """Let signals that end the program do so as an interrupt does: with cleaning up.
+
+    Those that somebody ignores (nohup) or handles stay so. Only the main thread can.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(signum: int, _: FrameType | None) -> None:
+        # A second one would interrupt the cleaning up.
+        signal.signal(signum, signal.SIG_IGN)
+        raise _EndedError(signum)
+
+    taken = [
+        signum
+        for name in _ENDING
+        if (signum := getattr(signal, name, None)) is not None
+        and signal.getsignal(signum) is signal.SIG_DFL
+    ]
+    try:
+        for signum in taken:
+            signal.signal(signum, end)
+        yield
+    finally:
+        for signum in taken:
+            signal.signal(signum, signal.SIG_DFL)
 
 
 def _arguments_version(parser: ArgumentParser) -> None:
@@ -128,10 +174,11 @@ def main(argv: Sequence[str] | None = None, *, storage: Storage | None = None) -
     options = parser.parse_intermixed_args(_without_values(parser, rest))
     session = Session() if storage is None else Session(storage)
     try:
-        try:
-            status = command.run(session, options)
-        finally:
-            session.stdout.flush()
+        with _ending_signals():
+            try:
+                status = command.run(session, options)
+            finally:
+                session.stdout.flush()
     except UsageError as error:
         parser.error(str(error))
     except BrokenPipeError:
@@ -144,6 +191,8 @@ def main(argv: Sequence[str] | None = None, *, storage: Storage | None = None) -
         return diff.TROUBLE if command.name == "diff" else 1
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except _EndedError as ended:
+        return 128 + ended.signum
     return status
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shearbolt.bucket import DEFAULT_FILL_PERCENT
 from shearbolt.command.arguments import add_json, size
-from shearbolt.command.session import Command, CommandError, UsageError
+from shearbolt.command.session import Command, CommandError, UsageError, opener
 from shearbolt.command.text import duration
 from shearbolt.db import open_database
 
@@ -203,7 +203,7 @@ def _profiles(options: Namespace, wanted: bool) -> Iterator[None]:
         if memory:
             lines = tracemalloc.take_snapshot().statistics("lineno")
             tracemalloc.stop()
-            with open(options.memprofile, "w", encoding="utf-8") as file:
+            with open(options.memprofile, "w", encoding="utf-8", opener=opener) as file:
                 file.writelines(f"{line}\n" for line in lines)
 
 

@@ -9,22 +9,29 @@ it, so that a test can run them on a simulated disk.
 
 Bytes are printed as bytes. Bucket names and values need not be text in any encoding,
 and a locale must not decide whether `get` works.
+
+A process may be started without standard streams (`2>&-`, a daemon): Python has None in
+their place. Nothing is lost without standard error but messages. Without standard
+input or output a subcommand that needs it fails, with one line; the others work.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 
+from shearbolt.copy import write_to
 from shearbolt.db import open_database
 from shearbolt.errors import BoltError, StorageError
 from shearbolt.storage import OSStorage
+from shearbolt.storage._common import above_standard
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -33,7 +40,7 @@ if TYPE_CHECKING:
     from shearbolt.db import DB
     from shearbolt.storage import Storage
 
-__all__ = ["Command", "CommandError", "Progress", "Session", "UsageError"]
+__all__ = ["Command", "CommandError", "Progress", "Session", "UsageError", "opener"]
 
 # A look at the clock costs 50 ns and a redraw 20 us; ten a second look smooth.
 _REDRAW: Final = 0.1
@@ -96,14 +103,87 @@ class Progress:
         self._drawn = now
         self._shown = True
         share = f"  {100 * done // total}%" if total else ""
-        self._stream.write(f"\r{self._label}  {done:,} {self._unit}{share}\x1b[K")
-        self._stream.flush()
+        self._draw(f"\r{self._label}  {done:,} {self._unit}{share}\x1b[K")
 
     def clear(self) -> None:
         """Remove the line."""
         if self._shown:
-            self._stream.write("\r\x1b[K")
+            self._draw("\r\x1b[K")
+
+    def _draw(self, text: str) -> None:
+        # A terminal that was closed meanwhile is no reason to stop the work.
+        with suppress(OSError):
+            self._stream.write(text)
             self._stream.flush()
+
+
+# -- standard streams, as the process has them -------------------------------------
+
+
+class _Closed:
+    """Stands in for standard input or output where there is none."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def _refuse(self, *_: object) -> Any:
+        raise CommandError(self._reason)
+
+    read = write = __iter__ = _refuse
+
+    def flush(self) -> None:
+        """Nothing was written."""
+
+
+class _Unbuffered:
+    """Standard output with PYTHONUNBUFFERED: it may take a part of what it is given.
+
+    No buffer is put before it: one that can't be written when it is thrown away makes
+    Python say so, behind our own message.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        """All of it."""
+        return write_to(self._stream, [data])
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
+class _Nobody(io.TextIOBase):
+    """Stands in for standard error where there is none: nobody reads it."""
+
+    def write(self, text: str, /) -> int:
+        return len(text)
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        reason = "standard input is closed: name a file, or redirect it from one"
+        return cast("BinaryIO", _Closed(reason))
+    return sys.stdin.buffer
+
+
+def _stdout() -> BinaryIO:
+    if sys.stdout is None:
+        reason = "standard output is closed, and the result goes there: redirect it"
+        return cast("BinaryIO", _Closed(reason))
+    stream: BinaryIO = sys.stdout.buffer
+    if isinstance(stream, io.RawIOBase):
+        return cast("BinaryIO", _Unbuffered(stream))
+    return stream
+
+
+def _stderr() -> TextIO:
+    return cast("TextIO", _Nobody()) if sys.stderr is None else sys.stderr
+
+
+def opener(path: str, flags: int) -> int:
+    """For `open`: a descriptor that is no standard stream's, see `above_standard`."""
+    return above_standard(os.open(path, flags, 0o666))
 
 
 @dataclass(slots=True)
@@ -118,9 +198,9 @@ class Session:
     """
 
     storage: Storage = field(default_factory=OSStorage)
-    stdin: BinaryIO = field(default_factory=lambda: sys.stdin.buffer)
-    stdout: BinaryIO = field(default_factory=lambda: sys.stdout.buffer)
-    stderr: TextIO = field(default_factory=lambda: sys.stderr)
+    stdin: BinaryIO = field(default_factory=_stdin)
+    stdout: BinaryIO = field(default_factory=_stdout)
+    stderr: TextIO = field(default_factory=_stderr)
 
     # -- output --
 
@@ -136,8 +216,11 @@ class Session:
         self.line(json.dumps(members, ensure_ascii=False))
 
     def note(self, text: str) -> None:
-        """Print a line on standard error."""
-        self.stderr.write(text + "\n")
+        """Print a line on standard error, if it can be written."""
+        # The exit status tells, too; there is nobody else to tell that this failed.
+        with suppress(OSError):
+            self.stderr.write(text + "\n")
+            self.stderr.flush()
 
     def watched(self) -> bool:
         """Whether somebody looks at standard error as it is written."""

@@ -9,11 +9,11 @@ Source: bbolt cmd/bbolt/command/command_compact.go for compact.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.command.arguments import add_json, add_path, add_timeout, size
-from shearbolt.command.session import Command, CommandError, UsageError
+from shearbolt.command.session import Command, CommandError, UsageError, opener
 from shearbolt.compact import DEFAULT_TX_MAX_SIZE, compact
 from shearbolt.export import ENCODINGS, from_lines, load, records, to_lines
 
@@ -120,8 +120,15 @@ def _output(session: Session, path: str | None) -> Iterator[BinaryIO]:
         return
     if os.path.lexists(path):
         raise CommandError(f'output file "{path}" already exists')
-    with open(path, "xb") as file:
-        yield file
+    file = open(path, "xb", opener=opener)  # noqa: SIM115 - closed below.
+    try:
+        with file:
+            yield file
+    except BaseException:
+        # Nobody could use a part of it, and the next export would find it there.
+        with suppress(OSError):
+            os.unlink(path)
+        raise
 
 
 # -- import ------------------------------------------------------------------------
@@ -140,6 +147,12 @@ def _arguments_import(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="change this database instead, in one transaction; buckets and keys "
         "that the input does not name stay",
+    )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="the input is some lines of an export, or written by hand: its first and "
+        "last line may be missing",
     )
     parser.add_argument(
         "--page-size", metavar="BYTES", type=size, help="of a new database (4096)"
@@ -168,7 +181,7 @@ def _import(session: Session, options: Namespace) -> int:
         with opened as db:
             count = load(
                 db,
-                from_lines(file),
+                from_lines(file, partial=options.partial),
                 tx_max_size=options.tx_max_size,
                 # A new database is written in key order, as a rule.
                 fill_percent=0.5 if options.output is None else 1.0,
@@ -186,7 +199,7 @@ def _input(session: Session, path: str | None) -> Iterator[BinaryIO]:
     if path is None or path == "-":
         yield session.stdin
         return
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=opener) as file:
         yield file
 
 
@@ -208,7 +221,8 @@ COMMANDS: Final = (
         "shearbolt export app.db > app.jsonl\n"
         "shearbolt export app.db | jq -c 'select(.bucket[0] == \"users\")'",
         "One object a line: a bucket with its sequence, or a key with its value and "
-        "its bucket. Read back by import, exactly, whatever the bytes.",
+        "its bucket; the last line says how many there are. Read back by import, "
+        "exactly, whatever the bytes.",
     ),
     Command(
         "import",
@@ -217,5 +231,7 @@ COMMANDS: Final = (
         _import,
         "shearbolt import app.jsonl -o app.db\n"
         "shearbolt export a.db | shearbolt import --into b.db",
+        "The input must be whole: an export says at its end how many records it has. "
+        "What is picked out of one is read with --partial.",
     ),
 )

@@ -1,6 +1,6 @@
 """The repair: a new, sound file with everything a scan could read.
 
-    source --scan--> entries --transactions of a few MiB--> output.partial
+    source --scan--> entries --transactions of a few MiB--> output.PID.partial
                                                                |  sync, check
                                                                v
                                                              output
@@ -17,7 +17,6 @@ it yet. One sync at the end, then the rename, then a sync of the directory.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from os import fsdecode
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.db import open_database
@@ -33,6 +32,7 @@ from shearbolt.format import (
     MAX_PAGE_SIZE,
     MIN_PAGE_SIZE,
 )
+from shearbolt.options import file_name
 from shearbolt.salvage.records import Damage, DamagedBucket, FoundBucket, Repaired
 from shearbolt.salvage.scan import scan
 from shearbolt.storage import OSStorage
@@ -97,17 +97,18 @@ def repair(
     """
     if storage is None:
         storage = OSStorage()
-    target = fsdecode(output)
-    partial = target + ".partial"
-    for name in (target, partial):
-        if storage.exists(name):
-            raise OptionError(f"{name} exists: name a file that does not, or remove it")
+    target = file_name(output)
+    if storage.exists(target):
+        raise OptionError(f"{target} exists: name a file that does not, or remove it")
+    partial = f"{target}.{storage.pid()}.partial"
     with scan(source, txid=txid, page_size=page_size, storage=storage) as report:
+        _remove(storage, partial)
         try:
             with open_database(
                 partial,
                 page_size=_sound_page_size(report.page_size),
                 no_sync=True,
+                timeout=0,
                 storage=storage,
             ) as db:
                 writer = _Writer(db, report, progress)
@@ -120,6 +121,15 @@ def repair(
                 storage.unlink(partial)
             raise
     return writer.result(target)
+
+
+def _remove(storage: Storage, partial: str) -> None:
+    """Of a process that was killed, and had the number that is ours now."""
+    try:
+        if storage.exists(partial):
+            storage.unlink(partial)
+    except OSError as error:
+        raise StorageError.of(error, "unlink", partial) from error
 
 
 def _sound_page_size(found: int) -> int:

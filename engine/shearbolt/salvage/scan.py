@@ -25,7 +25,6 @@ metas are damaged beyond recognition.
 
 from __future__ import annotations
 
-from os import fsdecode
 from typing import TYPE_CHECKING, Final, Self
 
 from shearbolt.encoding import freelist_size
@@ -45,6 +44,7 @@ from shearbolt.format import (
     FormatError,
     Leaf,
 )
+from shearbolt.options import file_name
 from shearbolt.pager import Pager
 from shearbolt.salvage.metas import find_metas
 from shearbolt.salvage.pages import read_tolerant
@@ -308,17 +308,20 @@ def scan(
 
     Raises:
         InvalidDatabaseError: Nothing in it looks like a bolt database.
-        OptionError: There is no sound meta of this txid, or no such page size.
+        OptionError: There is no sound meta of this txid, or no such page size; or no
+            file can have this name.
         LockTimeoutError: Somebody has the file open for writing.
         StorageError: The system refused.
     """
-    if page_size is not None and not _LEAST <= page_size <= MAX_FOREIGN_PAGE_SIZE:
+    if page_size is not None and not (
+        isinstance(page_size, int) and _LEAST <= page_size <= MAX_FOREIGN_PAGE_SIZE
+    ):
         raise OptionError(
             f"page_size is from {_LEAST} to {MAX_FOREIGN_PAGE_SIZE}, not {page_size!r}"
         )
     if storage is None:
         storage = OSStorage()
-    name = fsdecode(path)
+    name = file_name(path)
     try:
         file = storage.open(name, read_only=True)
     except OSError as error:

@@ -21,7 +21,7 @@ import stat
 import sys
 from typing import TYPE_CHECKING
 
-from shearbolt.storage._common import READ_AHEAD, Machine
+from shearbolt.storage._common import READ_AHEAD, Machine, above_standard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +125,7 @@ class OSStorage(Machine):
         if create:
             flags |= os.O_CREAT | (os.O_EXCL if exclusive else 0)
         # O_NONBLOCK: opening a FIFO for reading would wait for a writer.
-        fd = os.open(path, flags | os.O_NONBLOCK, perm)
+        fd = above_standard(os.open(path, flags | os.O_NONBLOCK, perm))
         try:
             mode = os.fstat(fd).st_mode
             if stat.S_ISDIR(mode):

@@ -28,7 +28,7 @@ import threading
 from ctypes import wintypes
 from typing import TYPE_CHECKING
 
-from shearbolt.storage._common import READ_AHEAD, Machine
+from shearbolt.storage._common import READ_AHEAD, Machine, above_standard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +142,7 @@ class OSStorage(Machine):
             flags |= os.O_CREAT | (os.O_EXCL if exclusive else 0)
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        fd = os.open(path, flags, perm)
+        fd = above_standard(os.open(path, flags, perm))
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "Not a regular file", path)

@@ -95,7 +95,7 @@ def _callers_buffer_kept(planter: Planter) -> None:
     def as_bytes(original: Call, data: object, what: str) -> object:
         return data if isinstance(data, bytearray) else original(data, what)
 
-    planter.instead(buckets, "_as_bytes", as_bytes)
+    planter.instead(buckets, "as_bytes", as_bytes)
 
 
 # -- sequences ---------------------------------------------------------------------

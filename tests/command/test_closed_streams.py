@@ -1,0 +1,98 @@
+"""The command where standard streams are closed, or take nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from tests.command.databases import content
+
+import shearbolt
+from shearbolt.export import from_lines, load
+
+
+def shell(
+    redirections: str, *words: object, python: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command in a process of its own, with the shell's redirections."""
+    return subprocess.run(
+        [
+            *("sh", "-c", f'"$@" {redirections}', "sh"),
+            *(sys.executable, *python, "-m", "shearbolt"),
+            *map(str, words),
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def said(answer) -> tuple[int, bytes, bytes]:
+    assert b"Traceback" not in answer.stderr
+    assert answer.stderr.count(b"\n") <= 1
+    return answer.returncode, answer.stdout, answer.stderr
+
+
+@pytest.mark.parametrize("words", [("check",), ("get", "top", "plain"), ("export",)])
+def test_without_standard_output_its_subcommands_fail_with_one_line(
+    words, nested
+) -> None:
+    status, _, error = said(shell(">&-", words[0], nested, *words[1:]))
+    assert status == 1
+    assert error.startswith(b"Error: standard output is closed")
+
+
+def test_without_standard_output_what_prints_nothing_works(nested, tmp_path) -> None:
+    assert said(shell(">&- <&-", "put", nested, "top", "k", "v")) == (0, b"", b"")
+    output = tmp_path / "a.jsonl"
+    assert said(shell(">&- <&-", "export", nested, "-o", output)) == (0, b"", b"")
+    with shearbolt.open(tmp_path / "copy.db") as db, output.open("rb") as lines:
+        load(db, from_lines(lines))
+    assert content(tmp_path / "copy.db") == content(nested)
+
+
+def test_without_standard_input_its_subcommands_fail_with_one_line(
+    nested, tmp_path
+) -> None:
+    before = nested.read_bytes()
+    for words in (
+        ("import", "-", "-o", tmp_path / "out.db"),
+        ("put", "--stdin", nested, "top", "k"),
+    ):
+        status, _, error = said(shell("<&-", *words))
+        assert status == 1
+        assert error.startswith(b"Error: standard input is closed")
+    assert nested.read_bytes() == before
+    assert not (tmp_path / "out.db").exists()
+    assert said(shell("<&-", "get", nested, "top", "plain"))[0] == 0
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_without_standard_error_only_messages_are_lost(
+    redirection, nested, tmp_path
+) -> None:
+    made = shell(redirection, "compact", nested, "-o", tmp_path / "small.db")
+    assert made.returncode == 0
+    assert b"gain" in made.stdout
+    assert content(tmp_path / "small.db") == content(nested)
+    assert shell(redirection, "check", tmp_path / "absent.db").returncode == 1
+    assert shell(redirection, "check").returncode == 2
+
+
+def test_a_daemon_without_any_stream_changes_nothing_but_its_file(
+    nested, tmp_path
+) -> None:
+    output = tmp_path / "out.db"
+    shell("<&- >&- 2>&-", "compact", nested, "-o", output)
+    assert content(output) == content(nested)
+    assert shell("<&- >&- 2>&-", "check", tmp_path / "absent.db").returncode == 1
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["nested.db", "out.db"]
+
+
+def test_output_without_a_buffer_is_whole_or_an_error(nested) -> None:
+    whole = shell("", "export", nested).stdout
+    assert shell("", "export", nested, python=("-u",)).stdout == whole
+    status, _, error = said(shell(">/dev/full", "export", nested, python=("-u",)))
+    assert (status, error) == (1, b"Error: No space left on device\n")

@@ -1,0 +1,92 @@
+"""Signals that end the command: it leaves nothing behind, and says which it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import shearbolt
+from shearbolt.command import main
+
+# The command, stopped in the middle of its work until a signal comes.
+STOPPED = """
+import signal, sys
+import shearbolt.salvage.repair, shearbolt.surgery, shearbolt.compact
+from shearbolt.command import main, transfer
+def stop(*_, **__):
+    if sys.argv[1] == "ignored":
+        print("ready", flush=True)
+        signal.sigtimedwait([signal.SIGUSR1], 0.2)
+        return iter(())
+    print("ready", flush=True)
+    signal.pause()
+if sys.argv[1] == "ignored":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+shearbolt.compact.records = stop
+sys.modules["shearbolt.salvage.repair"]._verify = stop
+shearbolt.surgery.open_database = stop
+transfer.records = stop
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def ended_by(signum, kind, *words):
+    """The exit status and the standard error of a command that a signal met."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED, kind, *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signum)
+        _, error = process.communicate(timeout=60)
+    return process.returncode, error
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compact", "PATH", "-o", "OUT"),
+        ("repair", "PATH", "-o", "OUT"),
+        ("surgery", "freelist", "rebuild", "PATH", "--output", "OUT"),
+        ("export", "PATH", "-o", "OUT"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_signal_that_ends_it_leaves_no_file_behind(words, signum, tmp_path) -> None:
+    path = tmp_path / "a.db"
+    with shearbolt.open(path, no_freelist_sync=True) as db, db.update() as tx:
+        tx.create_bucket(b"b")[b"k"] = b"v"
+    before = path.read_bytes()
+    places = {"PATH": path, "OUT": tmp_path / "out.db"}
+    words = [places.get(word, word) for word in words]
+    assert ended_by(signum, "plain", *words) == (128 + signum, b"")
+    assert os.listdir(tmp_path) == ["a.db"]
+    assert path.read_bytes() == before
+
+
+def test_a_signal_that_somebody_ignores_stays_ignored(nested, tmp_path) -> None:
+    words = ("compact", nested, "-o", tmp_path / "out.db")
+    assert ended_by(signal.SIGHUP, "ignored", *words) == (0, b"")
+    assert (tmp_path / "out.db").exists()
+
+
+def test_the_command_as_a_function_leaves_the_signals_as_they_were(nested) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)]
+    assert main(["check", str(nested)]) == 0
+    statuses = []
+    thread = threading.Thread(
+        target=lambda: statuses.append(main(["check", str(nested)]))
+    )
+    thread.start()
+    thread.join(60)
+    assert statuses == [0]
+    assert before == [
+        signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)
+    ]
