@@ -5,7 +5,7 @@
 
 The source is read, not imported: signatures then look as they were written, with
 any Python version. Public is what `shearbolt.__all__` names, and of a class what
-does not begin with an underscore.
+does not begin with an underscore and is not listed here as the package's own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import ast
 import inspect
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGE = _ROOT / "engine" / "shearbolt"
@@ -25,6 +29,22 @@ _INTRO = """\
 Made from the docstrings of `engine/shearbolt` by `python ci/api_reference.py`; a
 test fails when it is out of date. [The guide](guide.md) shows the parts together.
 """
+
+_OWN = {
+    "DB": {
+        *("committing", "end", "flush", "freelist", "freelist_loaded"),
+        *("freelist_overflow", "grow", "has_room", "heal", "identity", "in_child"),
+        *("is_live", "load_freelist", "note_freelist", "pager", "plan_growth"),
+        *("publish", "require_open", "settle", "storage"),
+    },
+    "Tx": {
+        *("abandon", "corrupt", "disown", "free_page", "free_pages", "handle", "load"),
+        *("pages", "pass_by", "require_open", "take_handlers"),
+    },
+    "StorageError": {"of"},
+}
+"""Methods and attributes that the package's modules share: a program that calls them
+can destroy its file."""
 
 Definition = ast.ClassDef | ast.FunctionDef
 
@@ -68,7 +88,6 @@ def _signature(function: ast.FunctionDef, name: str, *, method: bool) -> str:
 
 def _each(arguments: ast.arguments) -> list[ast.arguments]:
     """The arguments one by one, a bare star among them."""
-    empty: dict[str, list[ast.expr]] = {"kw_defaults": [], "defaults": []}
     single: list[ast.arguments] = []
     plain = [*arguments.posonlyargs, *arguments.args]
     missing = len(plain) - len(arguments.defaults)
@@ -80,7 +99,7 @@ def _each(arguments: ast.arguments) -> list[ast.arguments]:
             )
         )
     if arguments.kwonlyargs and arguments.vararg is None:
-        star = ast.arguments([], [ast.arg("*")], None, **empty | {"kwonlyargs": []})
+        star = ast.arguments([], [ast.arg("*")], None, [], [], None, [])
         single.append(star)
     for one, default_value in zip(
         arguments.kwonlyargs, arguments.kw_defaults, strict=True
@@ -90,11 +109,11 @@ def _each(arguments: ast.arguments) -> list[ast.arguments]:
     return single
 
 
-def _doc(node: Definition) -> str:
-    """The docstring as Markdown: its sections become lists."""
+def _doc(node: Definition, own: Collection[str] = ()) -> str:
+    """The docstring as Markdown, without `own`: its sections become lists."""
     lines = inspect.cleandoc(ast.get_docstring(node) or "").splitlines()
     out: list[str] = []
-    section = False
+    section = hidden = False
     for line in lines:
         stripped = line.strip()
         if stripped in {"Args:", "Attributes:", "Raises:", "Returns:", "Yields:"}:
@@ -102,8 +121,13 @@ def _doc(node: Definition) -> str:
             section = stripped in {"Args:", "Attributes:", "Raises:"}
         elif section and line.startswith("    ") and not line.startswith("     "):
             name, colon, rest = stripped.partition(":")
+            hidden = name in own
+            if hidden:
+                continue
             out.append(f"- `{name}`{colon}{rest}" if colon else f"- {stripped}")
         elif section and line.startswith("     "):
+            if hidden:
+                continue
             out.append(f"  {stripped}")
         else:
             if line and not line.startswith(" "):
@@ -125,11 +149,14 @@ def _render(name: str, node: Definition) -> list[str]:
         return [f"## {name}", "", f"```python\n{signature}\n```", "", _doc(node), ""]
     bases = ", ".join(ast.unparse(one) for one in node.bases)
     title = f"class {name}({bases})" if bases else f"class {name}"
-    out = [f"## {name}", "", f"```python\n{title}\n```", "", _doc(node), ""]
+    own = _OWN.get(name, set())
+    out = [f"## {name}", "", f"```python\n{title}\n```", "", _doc(node, own), ""]
     for member in node.body:
         if not _is_public(member):
             continue
         assert isinstance(member, ast.FunctionDef)
+        if member.name in own:
+            continue
         decorators = {ast.unparse(one) for one in member.decorator_list}
         if decorators & {"property", "cached_property"}:
             returns = ast.unparse(member.returns) if member.returns else ""

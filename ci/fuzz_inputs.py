@@ -168,6 +168,7 @@ def mutate_page(rng: random.Random, data: bytearray, at: int, pages: int) -> Non
             _poke(rng, data, *_moved(rng.choice(_HEADER_FIELDS), at), pages)
         elif how in (2, 3, 4):
             element = at + 16 + 16 * rng.randrange(max(1, min(count, 60)))
+            fields: tuple[tuple[int, int], ...]
             fields = _BRANCH_FIELDS if flags == fmt.BRANCH else _LEAF_FIELDS
             if flags == fmt.FREELIST:
                 fields = ((0, 8), (8, 8))

@@ -179,7 +179,7 @@ def _compare(
 
 
 def _tolerate(data: bytes) -> None:
-    pager = Pager(MemoryFile(bytearray(data), 0), "page", len(data), 0)  # type: ignore[arg-type]
+    pager = Pager(MemoryFile(bytearray(data), 0), "page", len(data), 0)
     try:
         found = read_tolerant(pager, 0, 1)
     except fmt.FormatError:

@@ -26,6 +26,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import shearbolt
@@ -174,7 +175,7 @@ def commits(dirty: Sequence[int] = DIRTY_PAGES) -> Iterator[Closing]:
     """One commit that changes so many leaf pages."""
     for model in MODELS:
         for pages in dirty:
-            files = _database(lambda db, pages=pages: _fill(db, pages))
+            files = _database(partial(_fill, pages=pages))
 
             def change(db: DB, pages: int = pages) -> None:
                 with db.update() as tx:
@@ -201,7 +202,7 @@ def databases(sizes: Sequence[int] = SIZES) -> Iterator[Closing]:
         for size in sizes:
             leaves = int(size * _BRANCHES) // 4096
             paths[size] = os.path.join(folder, f"{size}.db")
-            _made(paths[size], lambda db, leaves=leaves: _fill(db, leaves))
+            _made(paths[size], partial(_fill, pages=leaves))
         for model in MODELS:
             looked = {size: _Looked(path, model) for size, path in paths.items()}
             rounds: dict[int, list[Closing]] = {size: [] for size in sizes}

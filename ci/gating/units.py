@@ -58,7 +58,7 @@ __all__ = [
 # Executions make few cycles and much garbage that needs no collector.
 _GC_THRESHOLD = 50_000
 
-# Measured: five engineers on two cores make a unit take five times its own time.
+# Measured: on a busy machine a unit takes five times its processor time.
 _STANDSTILL = 8
 
 # A bug can make a crash point need very many executions, and shows in the first

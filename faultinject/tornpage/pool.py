@@ -225,10 +225,6 @@ class Pool:
         self._workers.clear()
         self._selector.close()
 
-    def pids(self) -> list[int]:
-        """The process ids of the workers, by place."""
-        return [self._workers[at].process.pid for at in sorted(self._workers)]
-
     @property
     def busy(self) -> int:
         """How many tasks are being worked at."""

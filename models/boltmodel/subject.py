@@ -30,6 +30,7 @@ from boltmodel.corpus import CORPUS
 from boltmodel.detector import PLUMBING
 from boltmodel.error_contract import judge_errors
 from boltmodel.features import SOMETIMES, features
+from boltmodel.fields import META_FIELDS, live_meta
 from boltmodel.generate import generate, universe_of
 from boltmodel.interpret import DATABASE, History, run
 from boltmodel.model import Bucket, path_text, walk
@@ -50,22 +51,6 @@ if TYPE_CHECKING:
     from tornpage.trace import Mark, Record
 
 __all__ = ["ShearboltSubject"]
-
-# Fields of the meta by their byte offset in the page (format module).
-_META_FIELDS: Final = (
-    (16, "magic"),
-    (20, "version"),
-    (24, "page size"),
-    (28, "flags"),
-    (32, "root"),
-    (40, "sequence"),
-    (48, "freelist"),
-    (56, "high-water mark"),
-    (64, "txid"),
-    (72, "checksum"),
-    (80, ""),
-)
-
 
 # Programs of a run on a given file that names no number: measured on the etcd file
 # of the tests (80 pages), one takes 1.2 s and has ninety crash points.
@@ -130,9 +115,7 @@ class ShearboltSubject:
                 other._page_size = db.page_size
         except shearbolt.BoltError as error:
             raise ValueError(f"{path} is no bolt database: {error}") from error
-        metas = _metas(content, other._page_size)
-        newest = max(metas, key=lambda meta: meta.txid)
-        other._loose_txid = newest.freelist == layout.NO_FREELIST
+        other._loose_txid = live_meta(content).freelist == layout.NO_FREELIST
         return other
 
     # -- programs -----------------------------------------------------------------
@@ -260,18 +243,6 @@ class ShearboltSubject:
         return mutant(name)
 
 
-def _metas(content: bytes, page_size: int) -> list[layout.Meta]:
-    """The valid metas of a file that has been opened, so at least one."""
-    metas = []
-    for slot in (0, 1):
-        at = slot * page_size + layout.PAGE_HEADER_SIZE
-        try:
-            metas.append(layout.Meta.decode(content[at : at + layout.META_SIZE]))
-        except layout.MetaError:
-            continue
-    return metas
-
-
 def _content_lines(root: Bucket) -> list[str]:
     buckets = list(walk(root))
     lines = [f"{len(buckets)} buckets, content digest {root.digest.hex()[:16]}"]
@@ -305,7 +276,7 @@ def _page_text(pgid: int, data: bytes, page_size: int) -> str:
 def _meta_fields(start: int, stop: int) -> str:
     names = [
         name
-        for (at, name), (end, _) in pairwise(_META_FIELDS)
+        for (at, name), (end, _) in pairwise(META_FIELDS)
         if at < stop and end > start
     ]
     return " to ".join(dict.fromkeys((names[0], names[-1]))) if names else ""

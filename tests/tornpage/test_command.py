@@ -314,12 +314,16 @@ def test_a_terminal_stays_clean_where_progress_is_not_wanted(monkeypatch, why):
 
 
 def test_ctrl_c_prints_the_certificate_so_far_and_exits_three(tmp_path):
-    argv = [sys.executable, "-m", "tornpage", "run", TOY, "--seconds", "60"]
-    env = {**os.environ, "PYTHONPATH": HERE}
+    note = tmp_path / "notes"
+    slow = "toy_fuzz:Slow"
+    argv = [sys.executable, "-m", "tornpage", "run", slow, "--programs", "5000"]
+    env = {**os.environ, "PYTHONPATH": HERE, "TOY_NOTES": str(note)}
     with subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
     ) as child:
-        time.sleep(1.5)
+        # It has begun its third program.
+        while not note.exists() or len(note.read_text().split()) < 3:
+            time.sleep(0.02)
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=30)
     assert child.returncode == 3, err

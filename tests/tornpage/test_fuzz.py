@@ -156,10 +156,13 @@ def test_a_signal_ends_the_run_with_everything_that_was_covered(
     assert not any(worker.is_running() for worker in workers)
 
 
-def test_a_signal_leaves_no_seed_of_an_explicit_range_undeclared():
+def test_a_signal_leaves_no_seed_of_an_explicit_range_undeclared(tmp_path, monkeypatch):
+    note = tmp_path / "notes"
+    monkeypatch.setenv("TOY_NOTES", str(note))
     process = started("toy_fuzz:Slow", "--seeds", "0..500", "-n", "1")
     workers_of(process)
-    time.sleep(0.7)
+    while not note.exists():
+        time.sleep(0.02)
     process.terminate()
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 3
