@@ -31,7 +31,7 @@ from tornpage.registry import file_digest, load, with_database
 from tornpage.report import report
 from tornpage.run import Plan, cover
 from tornpage.scene import SceneError, scene_of
-from tornpage.uncovered import UncoveredError
+from tornpage.uncovered import ControlError, UncoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -199,7 +199,7 @@ class Lost:
 Unit = Cover | Catch | Tell
 
 
-class _OverdueError(BaseException):
+class _OverdueError(ControlError):
     """Time is up. Not an Exception: code under test may catch all of those."""
 
 

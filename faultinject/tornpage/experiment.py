@@ -7,15 +7,14 @@
 An experiment is the unit that everything above repeats: a run makes one for each
 seed, shrinking makes one for each candidate, replaying makes exactly one.
 
-Exceptions are findings too. Code under test that raises on an honest disk, or out
-of `recover`, has broken a promise nobody needs to write down: that it returns. What
-tornpage itself raises is not caught here, or a bug in the explorer would pass for a
-bug in the code under test.
+Exceptions are findings too, SystemExit among them. Code under test that raises on an
+honest disk, or out of `recover`, has broken a promise nobody needs to write down: that
+it returns. What tornpage itself raises is not caught here, or a bug in the explorer
+would pass for a bug in the code under test (`uncovered`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import traceback
 from collections import Counter
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from tornpage.memory import Memory
 from tornpage.subject import Violation
 from tornpage.timeline import kind_of, line_of, where
 from tornpage.trace import Mark, Write
-from tornpage.uncovered import UncoveredError, UnsupportedCallError
+from tornpage.uncovered import UncoveredError, UnsupportedCallError, passes_through
 from tornpage.wording import fault_kinds
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class Raised:
     site: str
 
     @classmethod
-    def of(cls, error: Exception) -> Raised:
+    def of(cls, error: BaseException) -> Raised:
         """The record of an exception that was caught."""
         frames = traceback.extract_tb(error.__traceback__)
         last = frames[-1] if frames else None
@@ -138,9 +137,9 @@ def _recovered(subject: Subject, disk: Disk) -> Hashable:
     """What recovery reports, or how it failed to."""
     try:
         outcome = subject.recover(disk)
-    except UncoveredError:
-        raise
-    except Exception as error:  # noqa: BLE001 - see the module's head
+    except BaseException as error:
+        if passes_through(error):
+            raise
         outcome = Raised.of(error)
     _require_followed(disk)
     return outcome
@@ -227,9 +226,9 @@ class Experiment:
         self._judged: dict[tuple[Hashable, int], tuple[Violation, ...]] = {}
         try:
             self.history = subject.run(program, self.disk)
-        except UncoveredError:
-            raise
-        except Exception as error:  # noqa: BLE001 - see the module's head
+        except BaseException as error:
+            if passes_through(error):
+                raise
             _require_followed(self.disk)
             self.live = (Raised.of(error).violation(RUN_RETURNS, "The program"),)
             return
@@ -305,8 +304,12 @@ class Experiment:
     def departure(self) -> str:
         """Run the program once more; how it first departs from what it did, or ""."""
         disk = self._new_disk(self.subject.prepare(self.program))
-        with contextlib.suppress(Exception):
+        try:
             self.subject.run(self.program, disk)
+        except BaseException as error:
+            # What it raised is in the trace as far as it got.
+            if passes_through(error) and not isinstance(error, UncoveredError):
+                raise
         for number, (one, other) in enumerate(
             zip_longest(self.disk.trace, disk.trace), 1
         ):

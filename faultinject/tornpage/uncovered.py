@@ -11,11 +11,21 @@ says "unverifiable" then:
 
 Code under test may swallow the second of these and go on, so the disk remembers it
 (`Disk.refused`), and an execution with one counts as not followed whatever came of it.
+
+Everything else that leaves `run` or `recover` is the code's own, SystemExit too: a
+store that ends the process has not returned. But for what whoever drives tornpage
+uses to end it, which passes through:
+
+    KeyboardInterrupt, ControlError         Ctrl-C; a time limit of the driver's
+    exceptions of pytest and Hypothesis     pytest.fail of a timeout, the end of data
 """
 
 from __future__ import annotations
 
-__all__ = ["UncoveredError", "UnsupportedCallError"]
+__all__ = ["ControlError", "UncoveredError", "UnsupportedCallError", "passes_through"]
+
+# Where the test runners that tornpage works under define their own.
+_RUNNERS = ("_pytest.", "hypothesis.")
 
 
 class UncoveredError(Exception):
@@ -27,3 +37,15 @@ class UnsupportedCallError(UncoveredError, RuntimeError):
 
     Not an OSError: a store that goes on after those would hide it.
     """
+
+
+class ControlError(BaseException):
+    """A driver of tornpage ends what it is doing; code under test raises none."""
+
+
+def passes_through(error: BaseException) -> bool:
+    """Whether it is no outcome of the code under test; see the module's head."""
+    # pytest's outcomes say that they are builtins; their base class does not.
+    return isinstance(error, UncoveredError | KeyboardInterrupt | ControlError) or any(
+        kind.__module__.startswith(_RUNNERS) for kind in type(error).__mro__
+    )

@@ -501,3 +501,32 @@ def test_a_lower_cap_in_the_hunt_invents_no_bug(here, monkeypatch):
     monkeypatch.setattr("toy_store.MUTANTS", {"nothing": "changes nothing"})
     (one,) = Gate(a_policy()).run().planted
     assert (one.fate, one.reason) == ("survived", "3 programs broke no promise with it")
+
+
+def test_a_worker_that_exits_is_no_pass(tmp_path, monkeypatch):
+    (tmp_path / "leaving.py").write_text(
+        "import sys\n"
+        "from toy_store import Toy\n"
+        "class Leaving(Toy):\n"
+        "    def describe(self, program):\n"
+        "        sys.exit(0)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stage = units.Stage("leaving:Leaving", "", 10)
+    unit = units.Cover("programs", stage, "seed 0", 0, None, 5.0)
+    with workers.Crew(1, time.monotonic() + 60) as crew:
+        [(_, found)] = crew.results([unit])
+    assert isinstance(found, units.Lost)
+    assert "SystemExit" in found.reason
+
+
+def test_a_gate_that_is_ended_from_within_does_not_pass(tmp_path, monkeypatch, capsys):
+    gate = __import__("gate")
+    monkeypatch.setattr(gate.Gate, "run", lambda self: sys.exit(0))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.tornpage.gate]\nsubject = "toy_store:Toy"\n'
+    )
+    assert gate.main([]) == 3
+    assert "without a verdict" in capsys.readouterr().err
