@@ -133,7 +133,7 @@ def outcome_lines(subject: Subject, outcome: Hashable) -> Sequence[str]:
     return subject.describe_outcome(outcome)
 
 
-def _recovered(subject: Subject, disk: Disk) -> Hashable:
+def _recovered(subject: Subject, chosen: _Chosen, disk: Disk) -> Hashable:
     """What recovery reports, or how it failed to."""
     try:
         outcome = subject.recover(disk)
@@ -142,6 +142,7 @@ def _recovered(subject: Subject, disk: Disk) -> Hashable:
             raise
         outcome = Raised.of(error)
     _require_followed(disk)
+    chosen.several_threads |= disk.several_threads
     return outcome
 
 
@@ -161,12 +162,14 @@ class _Chosen:
         faults: Dishonest choices, by kind.
         executions: How many executions there were.
         branched: What the later ones of many branched on.
+        several_threads: Whether one of them had more than one thread.
     """
 
     def __init__(self) -> None:
         self.faults: Counter[str] = Counter()
         self.executions = 0
         self.branched: Counter[str] = Counter()
+        self.several_threads = False
 
     def note(self, choices: Sequence[Choice]) -> None:
         """Take one execution into account."""
@@ -238,7 +241,7 @@ class Experiment:
         self.explorer = Explorer(
             files,
             self.disk.trace,
-            partial(_recovered, subject),
+            partial(_recovered, subject, self._chosen),
             model,
             cap=cap,
             notice=self._chosen.note,
@@ -258,6 +261,11 @@ class Experiment:
     def operations(self) -> Sequence[Operation]:
         """What the program did to the disk."""
         return self._operations
+
+    @property
+    def several_threads(self) -> bool:
+        """Whether several threads used a disk, in the run or in a recovery."""
+        return self.disk.several_threads or self._chosen.several_threads
 
     def take_faults(self) -> Counter[str]:
         """The dishonest choices since this was asked last."""
@@ -412,7 +420,7 @@ class Experiment:
         found = explain(
             self._files,
             self.disk.trace,
-            partial(_recovered, self.subject),
+            partial(_recovered, self.subject, self._chosen),
             broken,
             finding.point,
             model=self._model,
