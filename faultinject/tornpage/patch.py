@@ -459,13 +459,7 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
         for module, name, ours in replaced
         if isinstance(module, ModuleType) and module is not _thread
     ]
-    by_real = {id(real): ours for real, ours in functions}
-    reals = {id(real): real for real, _ in functions}
-    replaced += [
-        (module, name, by_real[id(real)])
-        for module, name, real in _kept.names(reals)
-        if id(real) in by_real
-    ]
+    replaced += _kept.names(functions)
     raised = True
     try:
         for module, name, ours in replaced:
@@ -481,5 +475,5 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
         patch.alive = False
         for module, name, real in reversed(saved):
             setattr(module, name, real)
-        _kept.put_back({id(ours): real for real, ours in functions})
+        _kept.put_back(functions)
         _active.release()

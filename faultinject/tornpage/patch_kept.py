@@ -20,7 +20,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    _Function = Callable[..., Any]
+    _Pair = tuple[_Function, _Function]
+    _Name = tuple[ModuleType, str, _Function]
 
 __all__ = ["Kept"]
 
@@ -28,6 +32,7 @@ __all__ = ["Kept"]
 _SOURCES = frozenset(
     {
         "_io",
+        "_posixsubprocess",
         "builtins",
         "fcntl",
         "io",
@@ -36,6 +41,7 @@ _SOURCES = frozenset(
         "posix",
         "posixpath",
         "shutil",
+        "tempfile",
     }
 )
 _OURS = "tornpage."
@@ -47,7 +53,7 @@ class Kept:
     def __init__(self) -> None:
         self._known: dict[str, object] = {}
         self._last: tuple[int, object] = (0, None)
-        self._found: list[tuple[ModuleType, str, Callable[..., Any]]] = []
+        self._found: list[_Name] = []
 
     def _new(self) -> Iterator[ModuleType]:
         """Modules that were not there last time."""
@@ -64,31 +70,35 @@ class Kept:
             if plain and not name.startswith(_OURS):
                 yield module
 
-    def names(
-        self, reals: Mapping[int, Callable[..., Any]]
-    ) -> Iterator[tuple[ModuleType, str, Callable[..., Any]]]:
-        """(module, name, real function).
+    def names(self, functions: Sequence[_Pair]) -> list[_Name]:
+        """(module, name, replacement).
 
         Args:
-            reals: The real functions, by id.
+            functions: Pairs of a real function and its replacement.
         """
+        ours = {id(real): ours for real, ours in functions}
         for module in self._new():
-            self._look(module, reals)
-        yield from self._found
+            self._look(module, {id(real): real for real, _ in functions})
+        return [
+            (module, name, ours[id(real)])
+            for module, name, real in self._found
+            if id(real) in ours
+        ]
 
-    def put_back(self, ours: Mapping[int, Callable[..., Any]]) -> None:
+    def put_back(self, functions: Sequence[_Pair]) -> None:
         """Give modules that were imported inside a block the real functions.
 
         Args:
-            ours: The real function of each replacement, by the replacement's id.
+            functions: Pairs of a real function and its replacement.
         """
         for module in self._new():
-            for name, real in self._look(module, ours):
+            reals = {id(ours): real for real, ours in functions}
+            for name, real in self._look(module, reals):
                 setattr(module, name, real)
 
     def _look(
-        self, module: ModuleType, wanted: Mapping[int, Callable[..., Any]]
-    ) -> list[tuple[str, Callable[..., Any]]]:
+        self, module: ModuleType, wanted: Mapping[int, _Function]
+    ) -> list[tuple[str, _Function]]:
         found = [
             (name, wanted[id(value)])
             for name, value in list(vars(module).items())
