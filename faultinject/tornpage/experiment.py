@@ -44,7 +44,14 @@ if TYPE_CHECKING:
     from tornpage.subject import Subject
     from tornpage.trace import Operation, Record
 
-__all__ = ["Experiment", "Finding", "Raised", "beginnings_of", "outcome_lines"]
+__all__ = [
+    "Experiment",
+    "Finding",
+    "Places",
+    "Raised",
+    "beginnings_of",
+    "outcome_lines",
+]
 
 # A crash point that took this many executions may be one that is never closed; from
 # here on it is worth knowing which reads branch. Correct stores take 1 to 40.
@@ -54,6 +61,9 @@ _READS_NAMED = 5
 # Disks that a reason is looked for on, and how large they may be together.
 _REASONED = 250
 _REASONED_BYTES = 64 << 20
+
+Places = frozenset[tuple[str, str]]
+"""Kinds of operation with the source lines that they come from."""
 
 RUN_RETURNS = "program returns"
 RECOVERY_RETURNS = "recovery returns"
@@ -297,6 +307,10 @@ class Experiment:
     def operation_kinds(self) -> Iterator[str]:
         """The kind of each operation of the trace, for counting."""
         return map(kind_of, self._operations)
+
+    def places(self) -> Places:
+        """The places in the code that the program came by, as its operations tell."""
+        return frozenset((kind_of(one), one.site) for one in self._operations)
 
     def where(self, point: CrashPoint) -> str:
         """Where a crash point lies, as a kind, for counting."""
