@@ -15,7 +15,6 @@ would pass for a bug in the code under test (`uncovered`).
 
 from __future__ import annotations
 
-import traceback
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -23,13 +22,14 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from tornpage.beginnings import Beginnings
+from tornpage.call_site import raised_at
 from tornpage.cause import lost_by
 from tornpage.choices import format_label
 from tornpage.disk import Disk
 from tornpage.explain import explain
 from tornpage.explore import CrashPoint, Explorer, Reached
 from tornpage.memory import Memory
-from tornpage.subject import Violation
+from tornpage.subject import SubjectError, Violation
 from tornpage.timeline import kind_of, line_of, where
 from tornpage.trace import Mark, Write
 from tornpage.uncovered import UncoveredError, UnsupportedCallError, passes_through
@@ -84,12 +84,14 @@ class Raised:
     site: str
 
     @classmethod
-    def of(cls, error: BaseException) -> Raised:
-        """The record of an exception that was caught."""
-        frames = traceback.extract_tb(error.__traceback__)
-        last = frames[-1] if frames else None
-        site = f"{last.filename.rpartition('/')[2]}:{last.lineno}" if last else "?"
-        return cls(type(error).__name__, str(error), site)
+    def of(cls, error: BaseException, plumbing: frozenset[str]) -> Raised:
+        """The record of an exception that was caught.
+
+        Args:
+            error: The exception.
+            plumbing: Names of source files that only pass calls on.
+        """
+        return cls(type(error).__name__, str(error), raised_at(error, plumbing))
 
     def violation(self, promise: str, what: str) -> Violation:
         """The promise that this breaks."""
@@ -150,7 +152,7 @@ def _recovered(subject: Subject, chosen: _Chosen, disk: Disk) -> Hashable:
     except BaseException as error:
         if passes_through(error):
             raise
-        outcome = Raised.of(error)
+        outcome = Raised.of(error, disk.trace.plumbing)
     _require_followed(disk)
     chosen.several_threads |= disk.several_threads
     return outcome
@@ -243,7 +245,8 @@ class Experiment:
             if passes_through(error):
                 raise
             _require_followed(self.disk)
-            self.live = (Raised.of(error).violation(RUN_RETURNS, "The program"),)
+            raised = Raised.of(error, self.disk.trace.plumbing)
+            self.live = (raised.violation(RUN_RETURNS, "The program"),)
             return
         _require_followed(self.disk)
         self._operations = self.disk.trace.operations()
@@ -364,7 +367,16 @@ class Experiment:
     ) -> tuple[Violation, ...]:
         if isinstance(outcome, Raised):
             return (outcome.violation(RECOVERY_RETURNS, "Recovery"),)
-        return tuple(self.subject.judge(self.history, marks, outcome))
+        try:
+            return tuple(self.subject.judge(self.history, marks, outcome))
+        except SubjectError:
+            raise
+        except Exception as error:
+            # Not a finding: it is the test that is wrong. Nor one of tornpage.
+            raise SubjectError(
+                f"judge: it raised {type(error).__name__} at {raised_at(error)}:"
+                f" {error}"
+            ) from error
 
     def sweep(
         self,

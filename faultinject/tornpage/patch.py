@@ -75,6 +75,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tornpage.patch_audit import watched
 from tornpage.patch_calls import Calls
 from tornpage.patch_kept import Kept
+from tornpage.subject import SubjectError
 from tornpage.uncovered import UnsupportedCallError
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ _active = threading.Lock()
 _kept = Kept()
 
 
-class PatchError(RuntimeError):
+class PatchError(SubjectError, RuntimeError):
     """A disk cannot be patched in here; the message says why."""
 
 

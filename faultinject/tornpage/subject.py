@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     from tornpage.disk import Disk
     from tornpage.trace import Mark
 
-__all__ = ["Subject", "Violation"]
+__all__ = ["Subject", "SubjectError", "Violation"]
+
+
+class SubjectError(ValueError):
+    """A subject cannot be had, or is not made as it has to be; the message helps."""
 
 
 @dataclass(frozen=True, slots=True)
