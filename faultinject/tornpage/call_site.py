@@ -17,12 +17,17 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["chain", "raised_at", "site"]
+__all__ = ["chain", "is_ours", "raised_at", "site"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 # Lines of a chain; a commit is never called from deeper than this.
 _DEPTH = 12
+
+
+def is_ours(path: str) -> bool:
+    """Whether a source file is one of this package."""
+    return path.startswith(_HERE)
 
 
 def site(plumbing: frozenset[str] = frozenset()) -> str:

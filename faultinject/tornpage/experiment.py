@@ -9,8 +9,8 @@ seed, shrinking makes one for each candidate, replaying makes exactly one.
 
 Exceptions are findings too, SystemExit among them. Code under test that raises on an
 honest disk, or out of `recover`, has broken a promise nobody needs to write down: that
-it returns. What tornpage itself raises is not caught here, or a bug in the explorer
-would pass for a bug in the code under test (`uncovered`).
+it returns, and in time (`time_limit`). What tornpage itself raises is not caught here,
+or a bug in the explorer would pass for a bug in the code under test (`uncovered`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tornpage.explain import explain
 from tornpage.explore import CrashPoint, Explorer, Reached
 from tornpage.memory import Memory
 from tornpage.subject import SubjectError, Violation
+from tornpage.time_limit import DEFAULT_SECONDS, Limit, OverdueError
 from tornpage.timeline import kind_of, line_of, where
 from tornpage.trace import Mark, Write
 from tornpage.uncovered import UncoveredError, UnsupportedCallError, passes_through
@@ -67,6 +68,8 @@ Places = frozenset[tuple[str, str]]
 
 RUN_RETURNS = "program returns"
 RECOVERY_RETURNS = "recovery returns"
+RUN_ENDS = "program ends"
+RECOVERY_ENDS = "recovery ends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,13 @@ class Raised:
         kind: The exception's type.
         message: Its text.
         site: Source line that raised it.
+        overdue: Whether it was ended, because its time was up.
     """
 
     kind: str
     message: str
     site: str
+    overdue: bool = False
 
     @classmethod
     def of(cls, error: BaseException, plumbing: frozenset[str]) -> Raised:
@@ -91,10 +96,20 @@ class Raised:
             error: The exception.
             plumbing: Names of source files that only pass calls on.
         """
-        return cls(type(error).__name__, str(error), raised_at(error, plumbing))
+        overdue = isinstance(error, OverdueError)
+        kind = type(error).__name__
+        return cls(kind, str(error), raised_at(error, plumbing), overdue)
 
-    def violation(self, promise: str, what: str) -> Violation:
-        """The promise that this breaks."""
+    def violation(self, *, recovery: bool) -> Violation:
+        """The promise that this breaks, of recovery or of the program."""
+        what = "Recovery" if recovery else "The program"
+        if self.overdue:
+            return Violation(
+                RECOVERY_ENDS if recovery else RUN_ENDS,
+                f"{what} has not returned after {self.message}; it was at {self.site}.",
+                (("ends with", "a return", "nothing"), ("was at", "-", self.site)),
+            )
+        promise = RECOVERY_RETURNS if recovery else RUN_RETURNS
         facts = (
             ("ends with", "a return", self.kind),
             ("message", "-", self.message or "(none)"),
@@ -116,6 +131,11 @@ class Finding:
     violation: Violation
     point: CrashPoint | None = None
     reached: Reached | None = None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether something does not return; to see it takes all of its time."""
+        return self.violation.property in {RUN_ENDS, RECOVERY_ENDS}
 
     @property
     def tape(self) -> Tape:
@@ -147,15 +167,23 @@ def outcome_lines(subject: Subject, outcome: Hashable) -> Sequence[str]:
 
 def _recovered(subject: Subject, chosen: _Chosen, disk: Disk) -> Hashable:
     """What recovery reports, or how it failed to."""
+    if chosen.overdue:
+        raise UncoveredError("recovery did not return in time, so no other was begun")
     try:
-        outcome = subject.recover(disk)
+        with _limit(subject):
+            outcome = subject.recover(disk)
     except BaseException as error:
         if passes_through(error):
             raise
-        outcome = Raised.of(error, disk.trace.plumbing)
+        outcome = raised = Raised.of(error, disk.trace.plumbing)
+        chosen.overdue = raised.overdue
     _require_followed(disk)
     chosen.several_threads |= disk.several_threads
     return outcome
+
+
+def _limit(subject: Subject) -> Limit:
+    return Limit(getattr(subject, "returns_within", DEFAULT_SECONDS))
 
 
 def _require_followed(disk: Disk) -> None:
@@ -175,6 +203,8 @@ class _Chosen:
         executions: How many executions there were.
         branched: What the later ones of many branched on.
         several_threads: Whether one of them had more than one thread.
+        overdue: Whether one of them did not return in time. There is no other then:
+            each may take as long.
     """
 
     def __init__(self) -> None:
@@ -182,6 +212,7 @@ class _Chosen:
         self.executions = 0
         self.branched: Counter[str] = Counter()
         self.several_threads = False
+        self.overdue = False
 
     def note(self, choices: Sequence[Choice]) -> None:
         """Take one execution into account."""
@@ -240,13 +271,15 @@ class Experiment:
         self._chosen = _Chosen()
         self._judged: dict[tuple[Hashable, int], tuple[Violation, ...]] = {}
         try:
-            self.history = subject.run(program, self.disk)
+            with _limit(subject):
+                self.history = subject.run(program, self.disk)
         except BaseException as error:
             if passes_through(error):
                 raise
             _require_followed(self.disk)
             raised = Raised.of(error, self.disk.trace.plumbing)
-            self.live = (raised.violation(RUN_RETURNS, "The program"),)
+            self._chosen.overdue = raised.overdue
+            self.live = (raised.violation(recovery=False),)
             return
         _require_followed(self.disk)
         self._operations = self.disk.trace.operations()
@@ -279,6 +312,11 @@ class Experiment:
     def several_threads(self) -> bool:
         """Whether several threads used a disk, in the run or in a recovery."""
         return self.disk.several_threads or self._chosen.several_threads
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the program, or a recovery, did not return in time."""
+        return self._chosen.overdue
 
     def take_faults(self) -> Counter[str]:
         """The dishonest choices since this was asked last."""
@@ -330,7 +368,8 @@ class Experiment:
         """Run the program once more; how it first departs from what it did, or ""."""
         disk = self._new_disk(self.subject.prepare(self.program))
         try:
-            self.subject.run(self.program, disk)
+            with _limit(self.subject):
+                self.subject.run(self.program, disk)
         except BaseException as error:
             # What it raised is in the trace as far as it got.
             if passes_through(error) and not isinstance(error, UncoveredError):
@@ -366,7 +405,7 @@ class Experiment:
         self, marks: Sequence[Mark], outcome: Hashable
     ) -> tuple[Violation, ...]:
         if isinstance(outcome, Raised):
-            return (outcome.violation(RECOVERY_RETURNS, "Recovery"),)
+            return (outcome.violation(recovery=True),)
         try:
             return tuple(self.subject.judge(self.history, marks, outcome))
         except SubjectError:
@@ -391,7 +430,8 @@ class Experiment:
             visit: Called with each crash point's closure before its findings.
             wanted: Only findings of this property count; None: all.
             stop: Leave a crash point at its first finding, which makes that point
-                not closed. Otherwise each is closed whatever is found.
+                not closed. Otherwise each is closed whatever is found. One at which
+                recovery does not return in time is left in any case, and the last.
         """
         for violation in self.live:
             if wanted in (None, violation.property):
@@ -400,11 +440,13 @@ class Experiment:
             return
         explorer = self.explorer
 
-        def broken(reached: Reached) -> bool:
-            return bool(self._wanted(explorer.point, reached, wanted))
+        def leave(reached: Reached) -> bool:
+            return self.overdue or (
+                stop and bool(self._wanted(explorer.point, reached, wanted))
+            )
 
         judged: tuple[object, int] | None = None
-        for closure in explorer.sweep(stop=broken if stop else None):
+        for closure in explorer.sweep(stop=leave):
             visit(closure)
             # Reused outcomes under the promises of last time: nothing to add.
             now = (closure.outcomes, explorer.marks_before(closure.point))
@@ -414,6 +456,8 @@ class Experiment:
             for reached in closure.outcomes:
                 for violation in self._wanted(closure.point, reached, wanted):
                     yield Finding(violation, closure.point, reached)
+            if self.overdue:
+                return
 
     def _wanted(
         self, point: CrashPoint, reached: Reached, wanted: str | None
@@ -434,7 +478,7 @@ class Experiment:
         thousand explained no more), still fewer where files are large, and none
         where they are very large: each is from files that were made in full.
         """
-        if finding.point is None or finding.reached is None:
+        if finding.point is None or finding.reached is None or finding.overdue:
             return ""
         dishonest = [one for one in finding.reached.choices if one.picked]
         promise = finding.violation.property
@@ -443,17 +487,22 @@ class Experiment:
             found = self._violations(marks, outcome)
             return [one for one in found if one.property == promise]
 
-        found = explain(
-            self._files,
-            self.disk.trace,
-            partial(_recovered, self.subject, self._chosen),
-            broken,
-            finding.point,
-            model=self._model,
-            locate=self.subject.locate,
-            suspects=chain.from_iterable(lost_by(one) or () for one in dishonest),
-            limit=min(_REASONED, _REASONED_BYTES // (1 + self._bytes())),
-        )
+        try:
+            found = explain(
+                self._files,
+                self.disk.trace,
+                partial(_recovered, self.subject, self._chosen),
+                broken,
+                finding.point,
+                model=self._model,
+                locate=self.subject.locate,
+                suspects=chain.from_iterable(lost_by(one) or () for one in dishonest),
+                limit=min(_REASONED, _REASONED_BYTES // (1 + self._bytes())),
+            )
+        except UncoveredError:
+            if not self.overdue:
+                raise
+            return ""
         return found.sentence if found is not None else ""
 
     def replay(self, point: CrashPoint, tape: Tape, wanted: str) -> Finding | None:

@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Any
 from tornpage.call_site import raised_at
 from tornpage.patch import patched
 from tornpage.subject import SubjectError, Violation
+from tornpage.time_limit import DEFAULT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -136,6 +137,7 @@ class FunctionSubject:
     default_model = "tear=sector"
     default_programs = 1
     packages: tuple[str, ...] = ()
+    returns_within: float | None = DEFAULT_SECONDS
 
     def __init__(
         self,
@@ -328,6 +330,7 @@ def subject_from(
     files: Mapping[str, bytes] | None = None,
     root: str | None = None,
     plumbing: Iterable[str] = (),
+    returns_within: float | None = DEFAULT_SECONDS,
 ) -> FunctionSubject:
     """A subject from functions.
 
@@ -349,6 +352,9 @@ def subject_from(
             it with `open` and `os`; see `tornpage.patch`.
         plumbing: Names of source files ("file.py") that only pass operations on:
             stories name the innermost line outside of these.
+        returns_within: Seconds of processor time in which one call of `run` or
+            `recover` must return, or the promise that it does is broken; None: no
+            limit. See `tornpage.time_limit`.
 
     Raises:
         SubjectError: An argument makes no sense; it is a ValueError.
@@ -365,5 +371,6 @@ def subject_from(
     made: FunctionSubject = kind(
         run, recover, check, work, _files(files, root), root, frozenset(plumbing)
     )
+    made.returns_within = returns_within
     made.packages = tuple(sorted(code & set(sys.modules)))
     return made

@@ -299,6 +299,12 @@ class _Runner:
                 self._report(seed, experiment, finding)
             if not plan.keep_going:
                 return
+        if experiment.overdue:
+            self.cut.append(
+                f"the program of {_named(seed)} was left when something did not"
+                " return, its later crash points are not covered"
+            )
+            return
         self.tally.programs += 1
         self.tally.features.update(behaviour.features())
         self.records.append(fingerprint.record(seed))
