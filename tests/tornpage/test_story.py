@@ -6,7 +6,8 @@ import re
 import pytest
 from toy_store import MUTANTS, Toy
 
-from tornpage import timeline
+from tornpage import explain, timeline
+from tornpage.disk import Disk
 from tornpage.failure import Failure
 from tornpage.report import Gone, replay
 from tornpage.run import Plan, run
@@ -159,3 +160,19 @@ def test_of_a_path_that_is_too_long_the_end_is_shown(line, shown):
     if line.startswith("/short"):
         # The other one is cut, and what needs no cut has none.
         assert re.fullmatch(r"/short/enough/to/stay to \.\.\.[z/]+", found)
+
+
+@pytest.mark.parametrize(
+    ("opened", "shown"), [("/db", "/db"), ("/", "/"), ("/db/d/../e", "/db/e")]
+)
+def test_the_sync_of_an_open_directory_is_told_with_the_directorys_name(opened, shown):
+    disk = Disk()
+    for path in ("/db", "/db/e"):
+        disk.assume_dir(path)
+    disk.open_dir(opened).fsync()
+    disk.fsync_dir("/db/x")
+    told = [timeline.line_of(Toy(), one) for one in disk.trace]
+    assert told == [f"of {shown}", "of /db/x"]
+    named = [explain._namer(None)(one) for one in disk.trace]
+    assert named[0].startswith("the fsync dir at test_story.py:")
+    assert named[0].endswith(f" ({shown})")
