@@ -22,24 +22,23 @@ they are given, and go to the disk when it is of the disk:
     mmap           mmap, for reading, of files that do not change meanwhile
 
 and with them what is made of them: pathlib, shutil's moves and copies, tempfile, whose
-names are a fixed sequence meanwhile. Modules that did `from os import fsync` get the
-replacement, too (`patch_kept`).
+names are a fixed sequence meanwhile. Where code keeps a function from its import, as in
+`from os import fsync`, it gets the replacement, too (`patch_kept`).
 
 Given such a path or descriptor, others are not left to the machine: they raise
 `UnsupportedCallError`, and whoever judges says "unverifiable", even if the store
 catches that and goes on. What reaches the machine past the patch is refused in the
-same way (`patch_audit`): functions kept in a class or a default argument, io.FileIO,
-sqlite3, the removal of a NamedTemporaryFile. So are other processes begun by code under
-test: os.fork, subprocess, os.system. And the machine itself refuses: simulated
-descriptors are numbers that no process has, and the root must not exist. No call can
-touch a real file by mistake.
+same way (`patch_audit`): functions kept elsewhere, io.FileIO, sqlite3. So are other
+processes begun by code under test: os.fork, subprocess, os.system. And the machine
+itself refuses: simulated descriptors are numbers that no process has, and the root must
+not exist. No call can touch a real file by mistake.
 
 Limits
 ------
-* A function without an audit event that is kept where no module's name shows it
-  (`def save(fsync=os.fsync)`, a class attribute, a closure) is the real one, which
-  fails with EBADF or ENOENT: read, write, close, fsync, stat, access and their like. So
-  does C code that opens files by itself. No operation of it in the story is the sign.
+* A function without an audit event that is kept in a closure, an instance or a list is
+  the real one, which fails with EBADF or ENOENT: read, write, close, fsync, stat,
+  access and their like. So does C code that opens files by itself. No operation of it
+  in the story is the sign.
 * A directory is synced by os.fsync of its descriptor, which makes its entries durable;
   itself it is an entry of the one above, and lost with all that is in it as long as
   that one is not synced. The root was there before.
@@ -453,19 +452,21 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
         raise PatchError("a disk is patched in already: leave that block first")
     patch = Calls(disk, root)
     disk.trace.plumbing |= _PLUMBING
-    saved: list[tuple[Any, str, Any]] = []
-    replaced = list(_replacements(patch))
-    functions = [
-        (vars(module)[name], ours)
-        for module, name, ours in replaced
-        if isinstance(module, ModuleType) and module is not _thread
+    replaced = [
+        (owner, name, vars(owner)[name], ours)
+        for owner, name, ours in _replacements(patch)
     ]
-    replaced += _kept.names(functions)
+    functions = [
+        (real, ours)
+        for owner, _, real, ours in replaced
+        # threading's own begins the threads that are followed.
+        if isinstance(owner, ModuleType) and owner is not _thread
+    ]
+    replaced += _kept.places(functions)
     raised = True
     try:
-        for module, name, ours in replaced:
-            saved.append((module, name, vars(module)[name]))
-            setattr(module, name, ours)
+        for owner, name, _, ours in replaced:
+            setattr(owner, name, ours)
         with watched(patch):
             yield root
             raised = False
@@ -474,7 +475,7 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
         if raised:
             patch.threads.end(raised=True)
         patch.alive = False
-        for module, name, real in reversed(saved):
-            setattr(module, name, real)
+        for owner, name, real, _ in reversed(replaced):
+            setattr(owner, name, real)
         _kept.put_back(functions)
         _active.release()

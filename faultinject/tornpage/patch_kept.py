@@ -1,30 +1,27 @@
-"""Functions that modules keep from their import: `from os import fsync`.
+"""Functions that code keeps from its import: `from os import fsync`.
 
 Theory
 ======
-    store.py   from os import fsync      before the block     the real function
-    codec.py   from os import replace    imported inside it   that block's replacement
+    store.py   from os import fsync                a name of a module
+    codec.py   def put(self, write=os.write)       a default argument
+    files.py   class File: opened = os.open        an attribute of a class
 
-Both are names in a module, so they are replaced and put back as those of `os` are. All
-modules are looked through once, those that came since when the next block begins or
-ends; a block looks at no module that is known.
+All of these are replaced and put back as the names of `os` are. What a module keeps is
+looked up once, when the first block after its import begins or ends; a module that was
+imported inside a block kept that block's replacements, and is given the real functions.
 
-What it is not: it does not look into classes, default arguments and closures. The audit
-hook sees what is called from there, as far as there are events (`patch_audit`).
+What it is not: it does not look into closures, instances and containers. The audit hook
+sees what is called from there, as far as there are events (`patch_audit`).
 """
 
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    _Function = Callable[..., Any]
-    _Pair = tuple[_Function, _Function]
-    _Name = tuple[ModuleType, str, _Function]
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["Kept"]
 
@@ -41,19 +38,51 @@ _SOURCES = frozenset(
         "posix",
         "posixpath",
         "shutil",
-        "tempfile",
     }
 )
 _OURS = "tornpage."
+_DEFAULTS = ("__defaults__", "__kwdefaults__")
 
 
 class Kept:
-    """Names of modules that are bound to functions that get replaced."""
+    """Places that are bound to functions that get replaced."""
 
     def __init__(self) -> None:
         self._known: dict[str, object] = {}
         self._last: tuple[int, object] = (0, None)
-        self._found: list[_Name] = []
+        # (owner, attribute, what it has outside of all blocks)
+        self._found: list[tuple[Any, str, Any]] = []
+
+    def places(
+        self, functions: Sequence[tuple[Any, Any]]
+    ) -> Iterator[tuple[Any, str, Any, Any]]:
+        """(owner, attribute, what it has, what to put there).
+
+        Args:
+            functions: Pairs of a real function and its replacement.
+        """
+        ours = {id(real): ours for real, ours in functions}
+        for module in self._new():
+            self._found += _bound_in(module, ours)
+        for owner, name, has in self._found:
+            put = _with(has, ours)
+            if put is not None:
+                # A replacement is a function of Python's: a class would bind it.
+                bound = isinstance(owner, type)
+                yield owner, name, has, staticmethod(put) if bound else put
+
+    def put_back(self, functions: Sequence[tuple[Any, Any]]) -> None:
+        """Give modules that were imported inside a block the real functions.
+
+        Args:
+            functions: Pairs of a real function and its replacement.
+        """
+        for module in self._new():
+            reals = {id(ours): real for real, ours in functions}
+            for owner, name, has in _bound_in(module, reals):
+                real = _with(has, reals)
+                setattr(owner, name, real)
+                self._found.append((owner, name, real))
 
     def _new(self) -> Iterator[ModuleType]:
         """Modules that were not there last time."""
@@ -70,39 +99,43 @@ class Kept:
             if plain and not name.startswith(_OURS):
                 yield module
 
-    def names(self, functions: Sequence[_Pair]) -> list[_Name]:
-        """(module, name, replacement).
 
-        Args:
-            functions: Pairs of a real function and its replacement.
-        """
-        ours = {id(real): ours for real, ours in functions}
-        for module in self._new():
-            self._look(module, {id(real): real for real, _ in functions})
-        return [
-            (module, name, ours[id(real)])
-            for module, name, real in self._found
-            if id(real) in ours
-        ]
+def _bound_in(
+    module: ModuleType, wanted: Mapping[int, Any]
+) -> Iterator[tuple[Any, str, Any]]:
+    """Where a module, its functions and its classes have one of these."""
+    for name, value in list(vars(module).items()):
+        if id(value) in wanted:
+            yield module, name, value
+        elif getattr(value, "__module__", None) != module.__name__:
+            continue
+        elif isinstance(value, FunctionType):
+            yield from _defaults_of(value, wanted)
+        elif isinstance(value, type):
+            for inner, one in list(vars(value).items()):
+                if id(one) in wanted:
+                    yield value, inner, one
+                elif isinstance(one, FunctionType):
+                    yield from _defaults_of(one, wanted)
 
-    def put_back(self, functions: Sequence[_Pair]) -> None:
-        """Give modules that were imported inside a block the real functions.
 
-        Args:
-            functions: Pairs of a real function and its replacement.
-        """
-        for module in self._new():
-            reals = {id(ours): real for real, ours in functions}
-            for name, real in self._look(module, reals):
-                setattr(module, name, real)
+def _defaults_of(
+    function: FunctionType, wanted: Mapping[int, Any]
+) -> Iterator[tuple[Any, str, Any]]:
+    for name in _DEFAULTS:
+        has = getattr(function, name)
+        if has and _with(has, wanted) is not None:
+            yield function, name, has
 
-    def _look(
-        self, module: ModuleType, wanted: Mapping[int, _Function]
-    ) -> list[tuple[str, _Function]]:
-        found = [
-            (name, wanted[id(value)])
-            for name, value in list(vars(module).items())
-            if id(value) in wanted
-        ]
-        self._found += [(module, name, real) for name, real in found]
-        return found
+
+def _with(has: Any, wanted: Mapping[int, Any]) -> Any:
+    """The same with the others in place of those; None when it has none of them."""
+    if isinstance(has, tuple):
+        if any(id(one) in wanted for one in has):
+            return tuple(wanted.get(id(one), one) for one in has)
+        return None
+    if isinstance(has, dict):
+        if any(id(one) in wanted for one in has.values()):
+            return {name: wanted.get(id(one), one) for name, one in has.items()}
+        return None
+    return wanted.get(id(has))

@@ -446,6 +446,11 @@ def test_names_of_temporary_files_are_those_of_last_time():
     disk = Disk()
     first = made(disk)
     assert made(Disk()) == first
+    with patched(disk) as root:
+        # It removes itself with a function that it kept.
+        with tempfile.NamedTemporaryFile(dir=root) as file:
+            assert os.path.exists(file.name)
+        assert not os.path.exists(file.name)
     # What is left from before has its name still.
     assert not set(made(disk)) & set(first)
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -66,11 +66,16 @@ def _certificate(*, running=lambda root: None, recovering=lambda root: None):
     return run(subject, Plan(spec=spec_of(subject), programs=1))
 
 
-class Kept:
-    """Names that no module has."""
-
-    unlink, rename, open_, mkdir = os.unlink, os.rename, os.open, os.mkdir
-    truncate, listdir, io_open = os.truncate, os.listdir, open
+# Kept where nobody looks.
+Kept = SimpleNamespace(
+    unlink=os.unlink,
+    rename=os.rename,
+    open_=os.open,
+    mkdir=os.mkdir,
+    truncate=os.truncate,
+    listdir=os.listdir,
+    io_open=open,
+)
 
 
 def _forked():
@@ -156,31 +161,58 @@ def test_code_outside_the_root_and_outside_the_block_is_left_alone(tmp_path):
 # -- names of modules ---------------------------------------------------------------
 
 
+KEEPING = """
+import os
+from os import fsync, open, path, write
+show = open
+builtin = len
+
+class Writer:
+    opened = os.open
+    counted = len
+
+    def write(self, fd, *, write=os.write, other=len):
+        return write(fd, b"2"), self.opened, self.counted
+
+def sync(fd, other=1, fsync=os.fdatasync):
+    fsync(fd)
+"""
+
+
 @pytest.fixture
 def kept(monkeypatch):
     """A module that took functions of os at its import."""
     module = ModuleType("kept_names")
-    exec("from os import fsync, open, path, write\nshow = open", vars(module))
+    exec(KEEPING, vars(module))
     monkeypatch.setitem(sys.modules, "kept_names", module)
     return module
 
 
 def test_functions_that_a_module_took_before_the_block_go_to_the_disk(kept):
-    before = dict(vars(kept))
+    before = dict(vars(kept)), dict(vars(kept.Writer))
     for number in range(2):
         disk = Disk()
         with patched(disk, f"/db{number}") as root:
             fd = kept.show(f"{root}/x", os.O_WRONLY | os.O_CREAT)
             kept.write(fd, b"1")
             kept.fsync(fd)
-        assert [one.op for one in disk.trace] == ["create", "write", "sync"]
-        assert dict(vars(kept)) == before
+            kept.Writer().write(
+                kept.Writer().opened(f"{root}/y", os.O_RDWR | os.O_CREAT)
+            )
+            kept.sync(fd)
+        names = ["create", "write", "sync", "create", "write", "sync"]
+        assert [one.op for one in disk.trace] == names
+        assert (dict(vars(kept)), dict(vars(kept.Writer))) == before
+        assert kept.Writer.write.__kwdefaults__ == {"write": os.write, "other": len}
+        assert kept.sync.__defaults__ == (1, os.fdatasync)
 
 
 def test_functions_that_a_module_took_inside_a_block_are_given_back(
     tmp_path, monkeypatch
 ):
-    (tmp_path / "imported_late.py").write_text("from os import open, fsync\n")
+    (tmp_path / "imported_late.py").write_text(
+        "import os\nfrom os import open, fsync\ndef sync(fd, how=os.fsync): how(fd)\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     disk = Disk()
     with patched(disk) as root:
@@ -190,7 +222,10 @@ def test_functions_that_a_module_took_inside_a_block_are_given_back(
     assert (imported_late.open, imported_late.fsync) == (os.open, os.fsync)
     with patched(disk) as root:
         imported_late.fsync(imported_late.open(f"{root}/y", os.O_CREAT))
-    assert [one.op for one in disk.trace] == ["create", "create", "sync"]
+        imported_late.sync(imported_late.open(f"{root}/y", os.O_CREAT))
+    names = ["create", "create", "sync", "sync"]
+    assert [one.op for one in disk.trace] == names
+    assert imported_late.sync.__defaults__ == (os.fsync,)
     del sys.modules["imported_late"]
 
 
