@@ -87,6 +87,9 @@ __all__ = ["PatchError", "UnsupportedCallError", "patched"]
 # The line that is blamed for an operation is the line that called these.
 _PLUMBING = frozenset(
     {
+        "<frozen genericpath>",
+        "<frozen os>",
+        "<frozen posixpath>",
         "_abc.py",
         "_local.py",
         "contextlib.py",

@@ -463,6 +463,7 @@ def test_the_line_that_is_blamed_is_the_users():
         pathlib.Path(root, "x").write_text("2", encoding="ascii")
         shutil.copyfile(f"{root}/x", f"{root}/y")
         shutil.move(f"{root}/y", f"{root}/z")
+        os.makedirs(f"{root}/d/e")
     sites = {one.site.partition(":")[0] for one in disk.trace}
     assert sites == {"test_patch.py"}
 
