@@ -136,7 +136,10 @@ _PROCESSES = (
     (os, "_exit"),
     (os, "abort"),
     (_posixsubprocess, "fork_exec"),
+    # Threads that nobody could wait for.
+    (_thread, "start_new"),
     (_thread, "start_new_thread"),
+    (_thread, "start_joinable_thread"),
 )
 
 # By the number of paths, the arguments that say what relative ones are relative to.
@@ -335,6 +338,8 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
             yield os, name, _by_descriptors(patch, getattr(os, name), ours)
     yield os, "sync", _by_thread(patch, os.sync, patch.sync_all)
     for module, name in _PROCESSES:
+        if not hasattr(module, name):
+            continue
         refused = _refuse(patch, name, module.__name__)
         yield module, name, _by_thread(patch, getattr(module, name), refused)
     yield threading.Thread, "start", patch.threads.starting(threading.Thread.start)

@@ -92,8 +92,8 @@ def _hook(event: str, given: tuple[Any, ...]) -> None:
         for at in places:
             if at < len(given) and _of_the_disk(patch, given[at]):
                 raise patch.disk.refuse(
-                    f"{_said(event, given)} went to the machine, not to the simulated"
-                    " disk: call open and os by their modules' names"
+                    f"{_said(event, given)} went to the machine past the patch: only"
+                    " open, os and what is made of them are simulated"
                 )
     elif event in _PROCESSES and patch.threads.own():
         raise patch.disk.refuse(
