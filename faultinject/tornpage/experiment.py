@@ -374,6 +374,8 @@ class Experiment:
             # What it raised is in the trace as far as it got.
             if passes_through(error) and not isinstance(error, UncoveredError):
                 raise
+        if disk.refused:
+            return disk.refused[0]
         for number, (one, other) in enumerate(
             zip_longest(self.disk.trace, disk.trace), 1
         ):

@@ -154,6 +154,8 @@ _NO_ARGUMENTS = (
     "dst_dir_fd",
 )
 
+_DESCRIPTOR_KEYS = ("fd", "fd2", "src", "dst", "out_fd", "in_fd")
+
 _GLOBBERS = ("_Globber", "_GlobberBase", "_StringGlobber")
 
 _active = threading.Lock()
@@ -245,7 +247,8 @@ def _by_descriptors(
     """`real`, except where one of its first two arguments is a simulated descriptor."""
 
     def call(*given: Any, **named: Any) -> Any:
-        if not (patch.alive and any(map(patch.ours, (*given[:2], *named.values())))):
+        two = (*given[:2], *(named.get(key) for key in _DESCRIPTOR_KEYS))
+        if not (patch.alive and any(map(patch.ours, two))):
             return real(*given, **named)
         with patch.lock:
             return ours(*given, **named)

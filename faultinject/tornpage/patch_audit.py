@@ -104,7 +104,11 @@ def _hook(event: str, given: tuple[Any, ...]) -> None:
 def _of_the_disk(patch: Calls, place: Any) -> bool:
     if isinstance(place, str) and place.startswith("file:"):
         place = place.removeprefix("file:")
-    return patch.ours(place) or patch.mine(place) is not None
+    try:
+        return patch.ours(place) or patch.mine(place) is not None
+    except OSError:
+        # A path that is relative to a directory that was removed.
+        return False
 
 
 def _said(event: str, given: tuple[Any, ...]) -> str:

@@ -384,38 +384,38 @@ class Calls:
 
     def copy_file_range(
         self,
-        source: int,
-        target: int,
+        src: int,
+        dst: int,
         count: int,
         offset_src: int | None = None,
         offset_dst: int | None = None,
     ) -> int:
         """os.copy_file_range; to and from other file systems it fails, as on Linux."""
-        if not (self.ours(source) and self.ours(target)):
+        if not (self.ours(src) and self.ours(dst)):
             raise error(errno.EXDEV)
-        if self.file(target).append:
+        if self.file(dst).append:
             raise error(errno.EBADF)
-        data = self._taken(source, count, offset_src)
+        data = self._taken(src, count, offset_src)
         if offset_dst is None:
-            return self.file(target).write(data)
-        return self.file(target).pwrite(data, offset_dst)
+            return self.file(dst).write(data)
+        return self.file(dst).pwrite(data, offset_dst)
 
-    def sendfile(self, target: int, source: int, offset: int | None, count: int) -> int:
+    def sendfile(self, out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
         """os.sendfile; one of the two may be the machine's."""
-        if not self.ours(target):
-            data = self._taken(source, count, offset)
-            done = os.write(target, data)
+        if not self.ours(out_fd):
+            data = self._taken(in_fd, count, offset)
+            done = os.write(out_fd, data)
             if offset is None:
-                self.file(source).position -= len(data) - done
+                self.file(in_fd).position -= len(data) - done
             return done
-        if self.file(target).append:
+        if self.file(out_fd).append:
             raise error(errno.EINVAL)
-        if self.ours(source):
-            return self.file(target).write(self._taken(source, count, offset))
+        if self.ours(in_fd):
+            return self.file(out_fd).write(self._taken(in_fd, count, offset))
         count = min(count, _MOST_AT_ONCE)
         if offset is None:
-            return self.file(target).write(os.read(source, count))
-        return self.file(target).write(os.pread(source, count, offset))
+            return self.file(out_fd).write(os.read(in_fd, count))
+        return self.file(out_fd).write(os.pread(in_fd, count, offset))
 
     def _taken(self, source: int, count: int, offset: int | None) -> bytes:
         opened = self.file(source)

@@ -105,13 +105,16 @@ def _bound_in(
 ) -> Iterator[tuple[Any, str, Any]]:
     """Where a module, its functions and its classes have one of these."""
     for name, value in list(vars(module).items()):
+        # By its type alone: some objects do things when they are asked for more.
+        kind = type(value)
         if id(value) in wanted:
             yield module, name, value
-        elif getattr(value, "__module__", None) != module.__name__:
-            continue
-        elif isinstance(value, FunctionType):
-            yield from _defaults_of(value, wanted)
-        elif isinstance(value, type):
+        elif kind is FunctionType:
+            if value.__module__ == module.__name__:
+                yield from _defaults_of(value, wanted)
+        elif issubclass(kind, type) and (
+            vars(value).get("__module__") == module.__name__
+        ):
             for inner, one in list(vars(value).items()):
                 if id(one) in wanted:
                     yield value, inner, one

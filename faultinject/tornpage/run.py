@@ -269,7 +269,7 @@ class _Runner:
         # Before the program is run again: a subject may remember its last run only.
         fingerprint, behaviour = Fingerprint(experiment), Behaviour(experiment)
         places = experiment.places()
-        again = self.repeats and places not in self.repeated
+        again = self.repeats and places not in self.repeated and not experiment.overdue
         if again and (departure := experiment.departure()):
             self.cut.append(
                 f"the program of {_named(seed)} did other things when it was run"

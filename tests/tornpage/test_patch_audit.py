@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from types import ModuleType, SimpleNamespace
@@ -163,6 +164,12 @@ def test_code_outside_the_root_and_outside_the_block_is_left_alone(tmp_path):
 
 KEEPING = """
 import os
+
+class Proxy:
+    def __getattribute__(self, name):
+        raise RuntimeError("nobody may ask for anything")
+
+proxy = Proxy()
 from os import fsync, open, path, write
 show = open
 builtin = len
@@ -205,6 +212,36 @@ def test_functions_that_a_module_took_before_the_block_go_to_the_disk(kept):
         assert (dict(vars(kept)), dict(vars(kept.Writer))) == before
         assert kept.Writer.write.__kwdefaults__ == {"write": os.write, "other": len}
         assert kept.sync.__defaults__ == (1, os.fdatasync)
+
+
+def test_descriptors_are_told_from_offsets():
+    """An offset may be as large as a simulated descriptor."""
+    disk = Disk()
+    with tempfile.TemporaryFile() as one, tempfile.TemporaryFile() as other:
+        one.write(b"12")
+        one.flush()
+        with patched(disk) as root:
+            copied = os.copy_file_range(
+                one.fileno(), dst=other.fileno(), count=2, offset_src=1 << 40
+            )
+            fd = os.open(f"{root}/x", os.O_RDWR | os.O_CREAT)
+            assert os.copy_file_range(src=fd, dst=fd, count=1, offset_dst=9) == 0
+        assert copied == 0
+
+
+def test_a_second_run_that_is_refused_is_a_departure():
+    """It did the same to the disk, and one thing that cannot be followed."""
+    runs = []
+
+    def running(root):
+        runs.append(1)
+        if len(runs) == 2:
+            with contextlib.suppress(Exception):
+                os.fork()
+
+    certificate = _certificate(running=running)
+    assert certificate.verdict == "unverifiable"
+    assert "os.fork()" in certificate.doubts()[0]
 
 
 def test_functions_that_a_module_took_inside_a_block_are_given_back(

@@ -88,6 +88,17 @@ def _run(subject, **more):
     return run(subject, Plan(spec=spec_of(subject), programs=1, **more))
 
 
+def test_a_program_that_does_not_return_is_not_run_again():
+    runs = []
+
+    def running(root):
+        runs.append(1)
+        loop(root)
+
+    assert _run(_subject(running=running)).verdict == "violated"
+    assert len(runs) == 1
+
+
 @pytest.mark.parametrize("call", [loop, wait, swallow, replace])
 @pytest.mark.parametrize("where", ["running", "recovering"])
 def test_what_does_not_return_is_a_broken_promise_that_names_a_line(where, call):
