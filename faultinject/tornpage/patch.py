@@ -461,8 +461,17 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
         )
     if not _active.acquire(blocking=False):
         raise PatchError("a disk is patched in already: leave that block first")
-    patch = Calls(disk, root)
-    disk.trace.plumbing |= _PLUMBING
+    try:
+        disk.trace.plumbing |= _PLUMBING
+        with _put_in_place(Calls(disk, root)):
+            yield root
+    finally:
+        _active.release()
+
+
+@contextmanager
+def _put_in_place(patch: Calls) -> Iterator[None]:
+    """While entered, the replacements stand where the real functions stood."""
     replaced = [
         (owner, name, vars(owner)[name], ours)
         for owner, name, ours in _replacements(patch)
@@ -479,7 +488,7 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
         for owner, name, _, ours in replaced:
             setattr(owner, name, ours)
         with watched(patch):
-            yield root
+            yield
             raised = False
             patch.threads.end(raised=False)
     finally:
@@ -489,4 +498,3 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
         for owner, name, real, _ in reversed(replaced):
             setattr(owner, name, real)
         _kept.put_back(functions)
-        _active.release()

@@ -27,6 +27,7 @@ from tornpage.explore import Explorer
 from tornpage.life import Life
 from tornpage.patch import Calls, PatchError, UnsupportedCallError, patched
 from tornpage.patch_files import DiskRaw, OpenFile
+from tornpage.patch_kept import Kept
 from tornpage.trace import Sync, SyncDir, Write
 
 # -- the same as the machine -------------------------------------------------------
@@ -529,6 +530,15 @@ def test_a_second_disk_is_refused_and_the_first_one_stays():
             pass
         pathlib.Path(root, "x").write_bytes(b"1")
     assert disk.exists("/db/x")
+    with patched(Disk()):
+        pass
+
+
+def test_a_block_that_could_not_begin_is_not_taken_for_one(monkeypatch):
+    monkeypatch.setattr(Kept, "places", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError), patched(Disk()):
+        pass
+    monkeypatch.undo()
     with patched(Disk()):
         pass
 
