@@ -29,9 +29,9 @@ Given such a path or descriptor, others are not left to the machine: they raise
 `UnsupportedCallError`, and whoever judges says "unverifiable", even if the store
 catches that and goes on. What reaches the machine past the patch is refused in the
 same way (`patch_audit`): functions kept elsewhere, io.FileIO, sqlite3. So are other
-processes begun by code under test: os.fork, subprocess, os.system. And the machine
-itself refuses: simulated descriptors are numbers that no process has, and the root must
-not exist. No call can touch a real file by mistake.
+processes begun by code under test (os.fork, subprocess, os.system) and the end of this
+one (os._exit). And the machine itself refuses: simulated descriptors are numbers that
+no process has, and the root must not exist. No call can touch a real file by mistake.
 
 Limits
 ------
