@@ -24,6 +24,7 @@ from gating.lanes import Gate
 from gating.outcome import render_terminal, write_outcome
 from gating.policy import PolicyError, read_policy
 
+from tornpage.certificate import EXIT_STATUS
 from tornpage.registry import SubjectError
 
 if TYPE_CHECKING:
@@ -71,7 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     except OSError as error:
         parser.error(f"{error.filename}: {error.strerror}")
-    result = gate.run()
+    try:
+        result = gate.run()
+    except SystemExit as error:
+        # Whatever it was: status 0 means a verdict, and there is none.
+        sys.stderr.write(f"gate.py: ended by {error!r} without a verdict\n")
+        return EXIT_STATUS["unverifiable"]
     _clear()
     write_outcome(result, options.out)
     sys.stdout.write(render_terminal(result, options.out))

@@ -31,7 +31,7 @@ from tornpage.registry import file_digest, load, with_database
 from tornpage.report import report
 from tornpage.run import Plan, cover
 from tornpage.scene import SceneError, scene_of
-from tornpage.uncovered import UncoveredError
+from tornpage.uncovered import ControlError, UncoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from tornpage.beginnings import Beginnings
     from tornpage.certificate import Certificate, ReportedViolation
+    from tornpage.experiment import Places
     from tornpage.failure import Failure
     from tornpage.scene import Scene
     from tornpage.subject import Subject
@@ -199,7 +200,7 @@ class Lost:
 Unit = Cover | Catch | Tell
 
 
-class _OverdueError(BaseException):
+class _OverdueError(ControlError):
     """Time is up. Not an Exception: code under test may catch all of those."""
 
 
@@ -269,20 +270,18 @@ def _cover(unit: Cover) -> Certificate:
         program = subject.decode(unit.program)
     else:
         program = subject.generate(unit.seed)
-    first = unit.stage not in _covered
-    _covered.add(unit.stage)
     return cover(
         subject,
         unit.stage.plan(),
         program,
         unit.seed,
         beginnings=_beginnings(unit.stage),
-        repeats=first,
+        repeated=_repeated.setdefault(unit.stage, set()),
     )
 
 
-# Stages of which this process has covered a program.
-_covered: set[Stage] = set()
+# Of each stage, the places of programs that this process has run twice.
+_repeated: dict[Stage, set[Places]] = {}
 
 
 @cache

@@ -116,5 +116,8 @@ class Crew:
         except BrokenProcessPool:
             self.broken = "a worker process died"
             return Lost(self.broken)
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was covered
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - nothing was covered
+            # A worker's SystemExit, too, which would end the gate with status 0.
             return Lost(f"it raised {type(error).__name__}: {error}")

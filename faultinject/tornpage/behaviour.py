@@ -2,13 +2,14 @@
 
 Lines of code say little about a storage engine: a handful of programs reaches all of
 them. What matters is in which state a line is reached, and what was going on around
-it. So coverage here is a set of *features*, short strings, of four families:
+it. So coverage here is a set of *features*, short strings, of these families:
 
     program  put>commit            two kinds of operation one after the other
     disk     write>fdatasync>write three kinds of disk operation, repeats folded
     crash    inside fdatasync      a crash point that was closed
     fault    torn inside fdatasync a dishonest choice some execution made there
     size     2^6 crash points      how large it was, in powers of two
+    threads  several               more than one used the disk, in the run or a recovery
     subject  (its own words)       what `features(history)` of the subject
                                    says, when it has that method: page shapes
 
@@ -25,6 +26,8 @@ from __future__ import annotations
 
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
+
+from tornpage.certificate import SEVERAL_THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,7 +72,8 @@ class Behaviour:
     def features(self) -> frozenset[str]:
         """What was seen so far."""
         size = f"size 2^{self._points.bit_length()} crash points"
-        return frozenset((*self._features, size))
+        several = (SEVERAL_THREADS,) if self._experiment.several_threads else ()
+        return frozenset((*self._features, size, *several))
 
 
 def _program(experiment: Experiment) -> Iterable[str]:

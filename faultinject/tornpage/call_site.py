@@ -17,12 +17,17 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["chain", "site"]
+__all__ = ["chain", "is_ours", "raised_at", "site"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 # Lines of a chain; a commit is never called from deeper than this.
 _DEPTH = 12
+
+
+def is_ours(path: str) -> bool:
+    """Whether a source file is one of this package."""
+    return path.startswith(_HERE)
 
 
 def site(plumbing: frozenset[str] = frozenset()) -> str:
@@ -40,6 +45,20 @@ def site(plumbing: frozenset[str] = frozenset()) -> str:
             name = innermost.f_code.co_filename.rpartition(os.sep)[2]
             return f"{name}:{innermost.f_lineno}"
         frame = frame.f_back
+
+
+def raised_at(error: BaseException, plumbing: frozenset[str] = frozenset()) -> str:
+    """The innermost of these lines that an exception came by."""
+    found = innermost = "?"
+    trace = error.__traceback__
+    while trace is not None:
+        place = trace.tb_frame.f_code.co_filename
+        name = place.rpartition(os.sep)[2]
+        innermost = f"{name}:{trace.tb_lineno}"
+        if not place.startswith(_HERE) and name not in plumbing:
+            found = innermost
+        trace = trace.tb_next
+    return innermost if found == "?" else found
 
 
 def chain() -> tuple[str, ...]:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXIT_STATUS",
     "MOST_UNCLOSED",
+    "SEVERAL_THREADS",
     "Certificate",
     "Coverage",
     "MergeError",
@@ -79,6 +80,9 @@ _DOUBLE_BITS = 53
 # news. Other kinds, of other models, appear once they did happen.
 _FAULTS = ("dropped", "torn", "size lost", "entry lost")
 
+
+SEVERAL_THREADS: Final = "threads several"
+"""The feature of programs whose threads could have come in another order."""
 
 # Crash points that were given up are named, but not all of a million.
 MOST_UNCLOSED: Final = 12

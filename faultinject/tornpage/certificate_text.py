@@ -21,7 +21,7 @@ import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from tornpage.certificate import faults_with_zeros, log2_of
+from tornpage.certificate import SEVERAL_THREADS, faults_with_zeros, log2_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -101,9 +101,12 @@ def _numbers(certificate: Certificate) -> Iterable[tuple[str, str]]:
 def _not_proven(certificate: Certificate) -> str:
     scope = certificate.scope
     assumed = "; ".join((f"the model is {scope.model}", *scope.exclusions))
+    schedules = ""
+    if certificate.coverage.features.get(SEVERAL_THREADS):
+        schedules = ", about other schedules of its threads than the one that happened"
     return (
-        "anything about other programs, or about crashes outside what is assumed:"
-        f" {assumed}."
+        f"anything about other programs{schedules}, or about crashes outside what is"
+        f" assumed: {assumed}."
     )
 
 

@@ -105,6 +105,7 @@ class Disk:
             After a crash it is 0: recovery that reads more than it needs tells more
             images apart.
         refused: What this disk was asked for and does not have, see `uncovered`.
+        several_threads: Whether more than one thread used it, see `patch_threads`.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Disk:
         self.trace = Trace()
         self.read_ahead = 0
         self.refused: list[str] = []
+        self.several_threads = False
         self._life = life
         self._clock = Clock()
 

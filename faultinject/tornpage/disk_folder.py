@@ -50,13 +50,18 @@ class DiskFolder:
         self._path = path
         self.number = number
 
+    @property
+    def path(self) -> str | None:
+        """What it is called now; None when it was removed."""
+        return self._life.folder_path(self.number)
+
     def fsync(self) -> None:
         """Make the entries of the directory durable.
 
         Raises:
             OSError: `Disk.fail_sync` said so, or EROFS.
         """
-        path = self._life.folder_path(self.number)
+        path = self.path
         name = posixpath.join(self._path if path is None else path, ".")
         if self._life.read_only:
             raise failed(errno.EROFS, name)

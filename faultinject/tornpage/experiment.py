@@ -7,16 +7,14 @@
 An experiment is the unit that everything above repeats: a run makes one for each
 seed, shrinking makes one for each candidate, replaying makes exactly one.
 
-Exceptions are findings too. Code under test that raises on an honest disk, or out
-of `recover`, has broken a promise nobody needs to write down: that it returns. What
-tornpage itself raises is not caught here, or a bug in the explorer would pass for a
-bug in the code under test.
+Exceptions are findings too, SystemExit among them. Code under test that raises on an
+honest disk, or out of `recover`, has broken a promise nobody needs to write down: that
+it returns, and in time (`time_limit`). What tornpage itself raises is not caught here,
+or a bug in the explorer would pass for a bug in the code under test (`uncovered`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import traceback
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -24,16 +22,18 @@ from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from tornpage.beginnings import Beginnings
+from tornpage.call_site import raised_at
 from tornpage.cause import lost_by
 from tornpage.choices import format_label
 from tornpage.disk import Disk
 from tornpage.explain import explain
 from tornpage.explore import CrashPoint, Explorer, Reached
 from tornpage.memory import Memory
-from tornpage.subject import Violation
+from tornpage.subject import SubjectError, Violation
+from tornpage.time_limit import DEFAULT_SECONDS, Limit, OverdueError
 from tornpage.timeline import kind_of, line_of, where
 from tornpage.trace import Mark, Write
-from tornpage.uncovered import UncoveredError, UnsupportedCallError
+from tornpage.uncovered import UncoveredError, UnsupportedCallError, passes_through
 from tornpage.wording import fault_kinds
 
 if TYPE_CHECKING:
@@ -45,7 +45,14 @@ if TYPE_CHECKING:
     from tornpage.subject import Subject
     from tornpage.trace import Operation, Record
 
-__all__ = ["Experiment", "Finding", "Raised", "beginnings_of", "outcome_lines"]
+__all__ = [
+    "Experiment",
+    "Finding",
+    "Places",
+    "Raised",
+    "beginnings_of",
+    "outcome_lines",
+]
 
 # A crash point that took this many executions may be one that is never closed; from
 # here on it is worth knowing which reads branch. Correct stores take 1 to 40.
@@ -56,8 +63,13 @@ _READS_NAMED = 5
 _REASONED = 250
 _REASONED_BYTES = 64 << 20
 
+Places = frozenset[tuple[str, str]]
+"""Kinds of operation with the source lines that they come from."""
+
 RUN_RETURNS = "program returns"
 RECOVERY_RETURNS = "recovery returns"
+RUN_ENDS = "program ends"
+RECOVERY_ENDS = "recovery ends"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +80,36 @@ class Raised:
         kind: The exception's type.
         message: Its text.
         site: Source line that raised it.
+        overdue: Whether it was ended, because its time was up.
     """
 
     kind: str
     message: str
     site: str
+    overdue: bool = False
 
     @classmethod
-    def of(cls, error: Exception) -> Raised:
-        """The record of an exception that was caught."""
-        frames = traceback.extract_tb(error.__traceback__)
-        last = frames[-1] if frames else None
-        site = f"{last.filename.rpartition('/')[2]}:{last.lineno}" if last else "?"
-        return cls(type(error).__name__, str(error), site)
+    def of(cls, error: BaseException, plumbing: frozenset[str]) -> Raised:
+        """The record of an exception that was caught.
 
-    def violation(self, promise: str, what: str) -> Violation:
-        """The promise that this breaks."""
+        Args:
+            error: The exception.
+            plumbing: Names of source files that only pass calls on.
+        """
+        overdue = isinstance(error, OverdueError)
+        kind = type(error).__name__
+        return cls(kind, str(error), raised_at(error, plumbing), overdue)
+
+    def violation(self, *, recovery: bool) -> Violation:
+        """The promise that this breaks, of recovery or of the program."""
+        what = "Recovery" if recovery else "The program"
+        if self.overdue:
+            return Violation(
+                RECOVERY_ENDS if recovery else RUN_ENDS,
+                f"{what} has not returned after {self.message}; it was at {self.site}.",
+                (("ends with", "a return", "nothing"), ("was at", "-", self.site)),
+            )
+        promise = RECOVERY_RETURNS if recovery else RUN_RETURNS
         facts = (
             ("ends with", "a return", self.kind),
             ("message", "-", self.message or "(none)"),
@@ -105,6 +131,11 @@ class Finding:
     violation: Violation
     point: CrashPoint | None = None
     reached: Reached | None = None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether something does not return; to see it takes all of its time."""
+        return self.violation.property in {RUN_ENDS, RECOVERY_ENDS}
 
     @property
     def tape(self) -> Tape:
@@ -134,16 +165,25 @@ def outcome_lines(subject: Subject, outcome: Hashable) -> Sequence[str]:
     return subject.describe_outcome(outcome)
 
 
-def _recovered(subject: Subject, disk: Disk) -> Hashable:
+def _recovered(subject: Subject, chosen: _Chosen, disk: Disk) -> Hashable:
     """What recovery reports, or how it failed to."""
+    if chosen.overdue:
+        raise UncoveredError("recovery did not return in time, so no other was begun")
     try:
-        outcome = subject.recover(disk)
-    except UncoveredError:
-        raise
-    except Exception as error:  # noqa: BLE001 - see the module's head
-        outcome = Raised.of(error)
+        with _limit(subject):
+            outcome = subject.recover(disk)
+    except BaseException as error:
+        if passes_through(error):
+            raise
+        outcome = raised = Raised.of(error, disk.trace.plumbing)
+        chosen.overdue = raised.overdue
     _require_followed(disk)
+    chosen.several_threads |= disk.several_threads
     return outcome
+
+
+def _limit(subject: Subject) -> Limit:
+    return Limit(getattr(subject, "returns_within", DEFAULT_SECONDS))
 
 
 def _require_followed(disk: Disk) -> None:
@@ -162,12 +202,17 @@ class _Chosen:
         faults: Dishonest choices, by kind.
         executions: How many executions there were.
         branched: What the later ones of many branched on.
+        several_threads: Whether one of them had more than one thread.
+        overdue: Whether one of them did not return in time. There is no other then:
+            each may take as long.
     """
 
     def __init__(self) -> None:
         self.faults: Counter[str] = Counter()
         self.executions = 0
         self.branched: Counter[str] = Counter()
+        self.several_threads = False
+        self.overdue = False
 
     def note(self, choices: Sequence[Choice]) -> None:
         """Take one execution into account."""
@@ -226,12 +271,15 @@ class Experiment:
         self._chosen = _Chosen()
         self._judged: dict[tuple[Hashable, int], tuple[Violation, ...]] = {}
         try:
-            self.history = subject.run(program, self.disk)
-        except UncoveredError:
-            raise
-        except Exception as error:  # noqa: BLE001 - see the module's head
+            with _limit(subject):
+                self.history = subject.run(program, self.disk)
+        except BaseException as error:
+            if passes_through(error):
+                raise
             _require_followed(self.disk)
-            self.live = (Raised.of(error).violation(RUN_RETURNS, "The program"),)
+            raised = Raised.of(error, self.disk.trace.plumbing)
+            self._chosen.overdue = raised.overdue
+            self.live = (raised.violation(recovery=False),)
             return
         _require_followed(self.disk)
         self._operations = self.disk.trace.operations()
@@ -239,7 +287,7 @@ class Experiment:
         self.explorer = Explorer(
             files,
             self.disk.trace,
-            partial(_recovered, subject),
+            partial(_recovered, subject, self._chosen),
             model,
             cap=cap,
             notice=self._chosen.note,
@@ -259,6 +307,16 @@ class Experiment:
     def operations(self) -> Sequence[Operation]:
         """What the program did to the disk."""
         return self._operations
+
+    @property
+    def several_threads(self) -> bool:
+        """Whether several threads used a disk, in the run or in a recovery."""
+        return self.disk.several_threads or self._chosen.several_threads
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the program, or a recovery, did not return in time."""
+        return self._chosen.overdue
 
     def take_faults(self) -> Counter[str]:
         """The dishonest choices since this was asked last."""
@@ -291,6 +349,10 @@ class Experiment:
         """The kind of each operation of the trace, for counting."""
         return map(kind_of, self._operations)
 
+    def places(self) -> Places:
+        """The places in the code that the program came by, as its operations tell."""
+        return frozenset((kind_of(one), one.site) for one in self._operations)
+
     def where(self, point: CrashPoint) -> str:
         """Where a crash point lies, as a kind, for counting."""
         return where(self._operations, point)
@@ -305,8 +367,15 @@ class Experiment:
     def departure(self) -> str:
         """Run the program once more; how it first departs from what it did, or ""."""
         disk = self._new_disk(self.subject.prepare(self.program))
-        with contextlib.suppress(Exception):
-            self.subject.run(self.program, disk)
+        try:
+            with _limit(self.subject):
+                self.subject.run(self.program, disk)
+        except BaseException as error:
+            # What it raised is in the trace as far as it got.
+            if passes_through(error) and not isinstance(error, UncoveredError):
+                raise
+        if disk.refused:
+            return disk.refused[0]
         for number, (one, other) in enumerate(
             zip_longest(self.disk.trace, disk.trace), 1
         ):
@@ -338,8 +407,17 @@ class Experiment:
         self, marks: Sequence[Mark], outcome: Hashable
     ) -> tuple[Violation, ...]:
         if isinstance(outcome, Raised):
-            return (outcome.violation(RECOVERY_RETURNS, "Recovery"),)
-        return tuple(self.subject.judge(self.history, marks, outcome))
+            return (outcome.violation(recovery=True),)
+        try:
+            return tuple(self.subject.judge(self.history, marks, outcome))
+        except SubjectError:
+            raise
+        except Exception as error:
+            # Not a finding: it is the test that is wrong. Nor one of tornpage.
+            raise SubjectError(
+                f"judge: it raised {type(error).__name__} at {raised_at(error)}:"
+                f" {error}"
+            ) from error
 
     def sweep(
         self,
@@ -354,7 +432,8 @@ class Experiment:
             visit: Called with each crash point's closure before its findings.
             wanted: Only findings of this property count; None: all.
             stop: Leave a crash point at its first finding, which makes that point
-                not closed. Otherwise each is closed whatever is found.
+                not closed. Otherwise each is closed whatever is found. One at which
+                recovery does not return in time is left in any case, and the last.
         """
         for violation in self.live:
             if wanted in (None, violation.property):
@@ -363,11 +442,13 @@ class Experiment:
             return
         explorer = self.explorer
 
-        def broken(reached: Reached) -> bool:
-            return bool(self._wanted(explorer.point, reached, wanted))
+        def leave(reached: Reached) -> bool:
+            return self.overdue or (
+                stop and bool(self._wanted(explorer.point, reached, wanted))
+            )
 
         judged: tuple[object, int] | None = None
-        for closure in explorer.sweep(stop=broken if stop else None):
+        for closure in explorer.sweep(stop=leave):
             visit(closure)
             # Reused outcomes under the promises of last time: nothing to add.
             now = (closure.outcomes, explorer.marks_before(closure.point))
@@ -377,6 +458,8 @@ class Experiment:
             for reached in closure.outcomes:
                 for violation in self._wanted(closure.point, reached, wanted):
                     yield Finding(violation, closure.point, reached)
+            if self.overdue:
+                return
 
     def _wanted(
         self, point: CrashPoint, reached: Reached, wanted: str | None
@@ -403,7 +486,7 @@ class Experiment:
         thousand explained no more), still fewer where files are large, and none
         where they are very large: each is from files that were made in full.
         """
-        if finding.point is None or finding.reached is None:
+        if finding.point is None or finding.reached is None or finding.overdue:
             return ""
         dishonest = [one for one in finding.reached.choices if one.picked]
         promise = finding.violation.property
@@ -412,17 +495,22 @@ class Experiment:
             found = self._violations(marks, outcome)
             return [one for one in found if one.property == promise]
 
-        found = explain(
-            self._files,
-            self.disk.trace,
-            partial(_recovered, self.subject),
-            broken,
-            finding.point,
-            model=self._model,
-            locate=self.subject.locate,
-            suspects=chain.from_iterable(lost_by(one) or () for one in dishonest),
-            limit=min(_REASONED, _REASONED_BYTES // (1 + self._bytes())),
-        )
+        try:
+            found = explain(
+                self._files,
+                self.disk.trace,
+                partial(_recovered, self.subject, self._chosen),
+                broken,
+                finding.point,
+                model=self._model,
+                locate=self.subject.locate,
+                suspects=chain.from_iterable(lost_by(one) or () for one in dishonest),
+                limit=min(_REASONED, _REASONED_BYTES // (1 + self._bytes())),
+            )
+        except UncoveredError:
+            if not self.overdue:
+                raise
+            return ""
         return found.sentence if found is not None else ""
 
     def replay(self, point: CrashPoint, tape: Tape, wanted: str) -> Finding | None:

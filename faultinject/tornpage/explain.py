@@ -39,7 +39,7 @@ from tornpage.disk import Disk
 from tornpage.file_image import FileImage
 from tornpage.image import Image
 from tornpage.model import SECTOR, CrashModel
-from tornpage.timeline import kind_of
+from tornpage.timeline import directory_of, kind_of
 from tornpage.trace import (
     Create,
     Mark,
@@ -402,6 +402,8 @@ def _namer(
         if isinstance(operation, Write) and locate is not None:
             data = operation.data
             place = locate(operation.path, operation.offset, data) or place
+        elif isinstance(operation, SyncDir):
+            place = directory_of(place)
         return f"the {kind_of(operation)} at {operation.site} ({place})"
 
     return name

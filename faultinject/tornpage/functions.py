@@ -18,30 +18,36 @@ What a crash at some moment is judged against follows from the `ack` calls alone
 run acknowledges next, at most one thing. A store that works on several things at a
 time needs a `tornpage.subject.Subject` of its own.
 
+What makes no sense is a `SubjectError` that names the argument: a text where bytes
+belong, a `check` that returns True, something seen that cannot be compared. An `assert`
+that fails in `check` is no such thing: it says what is wrong.
+
 What it is not: it plants no bugs, and it does not know a page from a record. Those
 are reasons, too, to write a `Subject`.
 """
 
 from __future__ import annotations
 
+import copy
+import enum
+import json
+import posixpath
 import random
 import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
+from tornpage.call_site import raised_at
 from tornpage.patch import patched
-from tornpage.subject import Violation
+from tornpage.subject import SubjectError, Violation
+from tornpage.time_limit import DEFAULT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        Callable,
-        Hashable,
-        Iterable,
-        Iterator,
-        Mapping,
-        Sequence,
-    )
+    from collections.abc import Callable, Hashable, Iterable
     from contextlib import AbstractContextManager
 
     from tornpage.disk import Disk
@@ -64,8 +70,51 @@ def _key(value: Any) -> Hashable:
         return "set", frozenset(map(_key, value))
     if isinstance(value, bytearray):
         return "bytearray", bytes(value)
+    if isinstance(value, deque):
+        return "deque", tuple(map(_key, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        compared = (one.name for one in fields(value) if one.compare)
+        return _named(value), tuple(_key(getattr(value, name)) for name in compared)
+    _require_comparable(value)
     # 1, 1.0 and True are equal; as something seen they are three things.
     return type(value).__name__, value
+
+
+# What there is one of, so that it is equal to itself only and compares all the same.
+_SINGLE = (type(None), type(...), type, enum.Enum, FunctionType, BuiltinFunctionType)
+
+
+def _named(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _require_comparable(value: Any) -> None:
+    """Refuse what makes no two outcomes equal, or none that can be kept.
+
+    Raises:
+        SubjectError: It is an iterator, cannot be hashed or is equal to nothing else.
+    """
+    kind: Any = type(value)
+    if isinstance(value, Iterator):
+        why = "can be read once only"
+    elif not _hashable(value):
+        why = "cannot be hashed"
+    elif kind.__eq__ is object.__eq__ and not isinstance(value, _SINGLE):
+        why = "is equal to nothing but itself"
+    else:
+        return
+    raise SubjectError(
+        f"recover: it returned a {kind.__name__}, which {why}; return strings, numbers,"
+        " lists, dicts, sets, dataclasses, or what is made of these"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +137,7 @@ class FunctionSubject:
     default_model = "tear=sector"
     default_programs = 1
     packages: tuple[str, ...] = ()
+    returns_within: float | None = DEFAULT_SECONDS
 
     def __init__(
         self,
@@ -110,8 +160,8 @@ class FunctionSubject:
     def generate(self, seed: int) -> tuple[Any, ...]:
         """The work of this seed."""
         if callable(self._work):
-            return tuple(self._work(random.Random(seed)))
-        return tuple(self._work)
+            return _program(self._work(random.Random(seed)))
+        return _program(self._work)
 
     def encode(self, program: tuple[Any, ...]) -> Any:
         """The work as a JSON list."""
@@ -154,7 +204,8 @@ class FunctionSubject:
         acked: list[Any] = []
 
         def ack(thing: Any) -> None:
-            acked.append(thing)
+            # What is promised is what it is now, whatever becomes of it.
+            acked.append(copy.deepcopy(thing))
             disk.mark(_ACK, txid=len(acked))
 
         with self._entered(disk) as place:
@@ -173,7 +224,7 @@ class FunctionSubject:
         """What `check` says of this outcome."""
         done = sum(mark.label == _ACK for mark in marks)
         acked, in_flight = history[:done], history[done : done + 1]
-        wrong = self._check(acked, in_flight, outcome.value)
+        wrong = self._wrong(acked, in_flight, outcome.value)
         if wrong is None:
             return ()
         facts = (
@@ -182,6 +233,25 @@ class FunctionSubject:
             ("seen", "-", _short(outcome.value)),
         )
         return (Violation("check", wrong, facts),)
+
+    def _wrong(
+        self, acked: tuple[Any, ...], in_flight: tuple[Any, ...], seen: Any
+    ) -> str | None:
+        try:
+            wrong: object = self._check(acked, in_flight, seen)
+        except AssertionError as error:
+            return str(error) or f"the assertion at {raised_at(error)} fails"
+        except Exception as error:
+            raise SubjectError(
+                f"check: it raised {type(error).__name__} at {raised_at(error)}:"
+                f" {error}"
+            ) from error
+        if wrong is None or isinstance(wrong, str):
+            return wrong
+        raise SubjectError(
+            f"check: it returned {_short(wrong)}; return a text that says what is"
+            " wrong, or None"
+        )
 
     def live_violations(self, history: tuple[Any, ...]) -> Sequence[Violation]:
         """None: whatever `run` asserts raises there."""
@@ -211,6 +281,45 @@ def _short(value: Any) -> str:
     return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
 
 
+def _program(work: Any) -> tuple[Any, ...]:
+    """The work as a program.
+
+    Raises:
+        SubjectError: It cannot be written as JSON, so no failure could be replayed.
+    """
+    try:
+        program = tuple(work)
+        json.dumps(program)
+    except (TypeError, ValueError) as error:
+        raise SubjectError(
+            f"work: {_short(work)} cannot be written as JSON ({error}); give"
+            " strings, numbers, lists and dicts, and make what you need of them in run"
+        ) from error
+    return program
+
+
+def _files(given: Mapping[str, bytes] | None, root: str | None) -> dict[str, bytes]:
+    """The files that are there before the run.
+
+    Raises:
+        SubjectError: They are not bytes by name, or not below the root.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise SubjectError(f"files: give a dict of bytes by name, not {given!r}")
+    files = dict(given or {})
+    top = "" if root is None else posixpath.normpath(root)
+    for name, data in files.items():
+        if not isinstance(data, bytes | bytearray):
+            raise SubjectError(f"files: {name!r} has {type(data).__name__}; give bytes")
+        below = not top or posixpath.normpath(name).startswith(f"{top}/")
+        if not below and name != f"{top}/":
+            raise SubjectError(
+                f"files: {name!r} is not below the root, so nothing under test can see"
+                f" it; name it {posixpath.join(top, posixpath.basename(name))!r}"
+            )
+    return files
+
+
 def subject_from(
     name: str,
     *,
@@ -221,6 +330,7 @@ def subject_from(
     files: Mapping[str, bytes] | None = None,
     root: str | None = None,
     plumbing: Iterable[str] = (),
+    returns_within: float | None = DEFAULT_SECONDS,
 ) -> FunctionSubject:
     """A subject from functions.
 
@@ -228,25 +338,29 @@ def subject_from(
         name: The module's attribute that the subject is assigned to; replay commands
             name it.
         run: Called with the disk, the work and `ack`. Calls `ack(x)` where the store
-            promises that `x`, any value, survives.
+            promises that `x`, any value, survives; it is copied.
         recover: Called with a crashed disk; reopens the store and returns what can be
-            seen of it: strings, numbers, lists, dicts and so on.
+            seen of it: strings, numbers, lists, dicts, dataclasses and so on.
         check: Called with what had been acknowledged, what was in flight (a tuple of
-            one or none) and what recovery returned. Says what is wrong, or None.
-        work: What to do, as JSON values; or a function that draws it from a
+            one or none) and what recovery returned. Says what is wrong, or None; may
+            assert instead.
+        work: What to do, a list of JSON values; or a function that draws it from a
             `random.Random`, for many programs.
-        files: What is on the disk, durable, before `run`. A name that ends with "/"
-            is that of a directory.
+        files: What is on the disk, durable, before `run`: bytes by name. A name that
+            ends with "/" is that of a directory. With a root they are below it.
         root: When given, `run` and `recover` get this path instead of a disk and use
             it with `open` and `os`; see `tornpage.patch`.
         plumbing: Names of source files ("file.py") that only pass operations on:
             stories name the innermost line outside of these.
+        returns_within: Seconds of processor time in which one call of `run` or
+            `recover` must return, or the promise that it does is broken; None: no
+            limit. See `tornpage.time_limit`.
 
     Raises:
-        ValueError: `name` cannot be an attribute.
+        SubjectError: An argument makes no sense; it is a ValueError.
     """
     if not name.isidentifier():
-        raise ValueError(
+        raise SubjectError(
             f"{name!r}: give the name of the variable that the subject is assigned to"
         )
     module = str(run.__module__)
@@ -255,7 +369,8 @@ def subject_from(
     kind = type(name, (FunctionSubject,), {"__module__": module, "name": name})
     code = {str(one.__module__).partition(".")[0] for one in (run, recover, check)}
     made: FunctionSubject = kind(
-        run, recover, check, work, dict(files or {}), root, frozenset(plumbing)
+        run, recover, check, work, _files(files, root), root, frozenset(plumbing)
     )
+    made.returns_within = returns_within
     made.packages = tuple(sorted(code & set(sys.modules)))
     return made

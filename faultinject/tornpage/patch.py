@@ -11,27 +11,34 @@ they are given, and go to the disk when it is of the disk:
 
     builtins, io   open
     os             open fdopen close dup read write pread pwrite readv writev preadv
-                   pwritev lseek fsync fdatasync ftruncate truncate fstat isatty
+                   pwritev lseek fsync fdatasync sync ftruncate truncate fstat isatty
                    stat lstat access chmod fchmod utime rename replace link unlink
-                   remove mkdir makedirs rmdir listdir scandir walk listxattr
+                   remove mkdir makedirs rmdir listdir scandir walk fwalk listxattr
+                   sendfile copy_file_range posix_fadvise get_inheritable
+                   set_inheritable get_blocking device_encoding, and dir_fd=
     shutil         rmtree
     os.path        exists lexists isfile isdir getsize and what stands on os.stat
-    fcntl          flock lockf (of a whole file)
+    fcntl          flock lockf (of a whole file) fcntl (flags)
     mmap           mmap, for reading, of files that do not change meanwhile
 
-and with them what is made of them: pathlib, shutil's moves and copies, tempfile.
+and with them what is made of them: pathlib, shutil's moves and copies, tempfile, whose
+names are a fixed sequence meanwhile. Where code keeps a function from its import, as in
+`from os import fsync`, it gets the replacement, too (`patch_kept`).
+
 Given such a path or descriptor, others are not left to the machine: they raise
 `UnsupportedCallError`, and whoever judges says "unverifiable", even if the store
-catches that and goes on. What no patch can see the machine refuses: simulated
-descriptors are numbers that no process has, and the root must not exist. No call can
-touch a real file by mistake.
+catches that and goes on. What reaches the machine past the patch is refused in the
+same way (`patch_audit`): functions kept elsewhere, io.FileIO, sqlite3. So are other
+processes begun by code under test (os.fork, subprocess, os.system) and the end of this
+one (os._exit). And the machine itself refuses: simulated descriptors are numbers that
+no process has, and the root must not exist. No call can touch a real file by mistake.
 
 Limits
 ------
-* A module that did `from os import fsync` before the block began has the real one,
-  which fails with EBADF or ENOENT. A store that takes ENOENT for "nothing there" goes
-  on: no operation of it in the story is the sign. Extension modules, subprocesses,
-  os.sync and tempfile.NamedTemporaryFile without delete=False are not covered.
+* A function without an audit event that is kept in a closure, an instance or a list is
+  the real one, which fails with EBADF or ENOENT: read, write, close, fsync, stat,
+  access and their like. So does C code that opens files by itself. No operation of it
+  in the story is the sign.
 * A directory is synced by os.fsync of its descriptor, which makes its entries durable;
   itself it is an entry of the one above, and lost with all that is in it as long as
   that one is not synced. The root was there before.
@@ -39,11 +46,15 @@ Limits
   and 1 for the number of names.
 * A file that is still open when the block ends belongs to a process that is gone:
   what was in its buffers never reaches the disk.
-* One block at a time, in a process; threads may share it.
+* Threads share the block. All of them have to end with it (`patch_threads`), and of
+  their schedules only the one that happened is covered.
+* One block at a time, in a process.
 """
 
 from __future__ import annotations
 
+import _posixsubprocess
+import _thread
 import builtins
 import errno
 import fcntl
@@ -56,9 +67,14 @@ import shutil
 import tempfile
 import threading
 from contextlib import contextmanager
+from itertools import count
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
+from tornpage.patch_audit import watched
 from tornpage.patch_calls import Calls
+from tornpage.patch_kept import Kept
+from tornpage.subject import SubjectError
 from tornpage.uncovered import UnsupportedCallError
 
 if TYPE_CHECKING:
@@ -71,6 +87,9 @@ __all__ = ["PatchError", "UnsupportedCallError", "patched"]
 # The line that is blamed for an operation is the line that called these.
 _PLUMBING = frozenset(
     {
+        "<frozen genericpath>",
+        "<frozen os>",
+        "<frozen posixpath>",
         "_abc.py",
         "_local.py",
         "contextlib.py",
@@ -83,34 +102,67 @@ _PLUMBING = frozenset(
     }
 )
 
-# What takes a path or a descriptor and is not simulated. Not here are sendfile and
-# copy_file_range: EBADF from the machine is what makes shutil copy in the plain way.
+# What takes a path or a descriptor and is not simulated.
 _REFUSED = (
     "chown",
     "chroot",
+    "fchdir",
     "fchown",
     "fpathconf",
     "fstatvfs",
     "getxattr",
     "lchown",
+    "lockf",
     "mkfifo",
     "mknod",
     "pathconf",
-    "posix_fadvise",
     "posix_fallocate",
     "readlink",
     "removexattr",
+    "set_blocking",
     "setxattr",
     "statvfs",
     "symlink",
+    "tcgetpgrp",
+    "tcsetpgrp",
+    "ttyname",
 )
+
+# The same, with two descriptors.
+_REFUSED_PAIRS = ("dup2", "splice")
+
+# What ends this process, or begins another one without an audit event.
+_PROCESSES = (
+    (os, "_exit"),
+    (os, "abort"),
+    (_posixsubprocess, "fork_exec"),
+    # Threads that nobody could wait for.
+    (_thread, "start_new"),
+    (_thread, "start_new_thread"),
+    (_thread, "start_joinable_thread"),
+)
+
+# By the number of paths, the arguments that say what relative ones are relative to.
+_FOLDER_KEYS = {1: ("dir_fd",), 2: ("src_dir_fd", "dst_dir_fd")}
+_NO_ARGUMENTS = (
+    "path",
+    "src",
+    "dst",
+    "follow_symlinks",
+    "dir_fd",
+    "src_dir_fd",
+    "dst_dir_fd",
+)
+
+_DESCRIPTOR_KEYS = ("fd", "fd2", "src", "dst", "out_fd", "in_fd")
 
 _GLOBBERS = ("_Globber", "_GlobberBase", "_StringGlobber")
 
 _active = threading.Lock()
+_kept = Kept()
 
 
-class PatchError(RuntimeError):
+class PatchError(SubjectError, RuntimeError):
     """A disk cannot be patched in here; the message says why."""
 
 
@@ -129,10 +181,11 @@ def _named_as_given(
         raise
 
 
-def _refuse(patch: Calls, name: str) -> Callable[..., Any]:
+def _refuse(patch: Calls, name: str, module: str = "os") -> Callable[..., Any]:
     def refused(*given: Any, **named: Any) -> Any:
+        said = [*map(repr, given), *(f"{key}={one!r}" for key, one in named.items())]
         raise patch.disk.refuse(
-            f"os.{name}{given!r}{named or ''}: the simulated disk has no such call"
+            f"{module}.{name}({', '.join(said)}): the simulated disk has no such call"
         )
 
     return refused
@@ -150,16 +203,16 @@ def _by_path(
         for key in ("path", "src", "dst"):
             if len(first) < paths and key in named:
                 first.append(named[key])
-        names = [patch.mine(one) for one in first]
+        names = [
+            patch.named(one, named.get(key))
+            for one, key in zip(first, _FOLDER_KEYS[paths], strict=False)
+        ]
         if not any(name is not None for name in names):
             return real(*given, **named)
         if None in names:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), *map(str, first))
-        for key in ("path", "src", "dst", "follow_symlinks"):
+        for key in _NO_ARGUMENTS:
             named.pop(key, None)
-        for key in ("dir_fd", "src_dir_fd", "dst_dir_fd"):
-            if named.pop(key, None) is not None:
-                raise patch.disk.refuse(f"{key}= with a path of the disk")
         with patch.lock, _named_as_given(names, first):
             found = ours(*names, *given[paths:], **named)
         if isinstance(found, list) and isinstance(given[0] if given else "", bytes):
@@ -188,6 +241,35 @@ def _by_descriptor(
     return call
 
 
+def _by_descriptors(
+    patch: Calls, real: Callable[..., Any], ours: Callable[..., Any]
+) -> Callable[..., Any]:
+    """`real`, except where one of its first two arguments is a simulated descriptor."""
+
+    def call(*given: Any, **named: Any) -> Any:
+        two = (*given[:2], *(named.get(key) for key in _DESCRIPTOR_KEYS))
+        if not (patch.alive and any(map(patch.ours, two))):
+            return real(*given, **named)
+        with patch.lock:
+            return ours(*given, **named)
+
+    return call
+
+
+def _by_thread(
+    patch: Calls, real: Callable[..., Any], ours: Callable[..., Any]
+) -> Callable[..., Any]:
+    """`real`, except in the threads of the code under test."""
+
+    def call(*given: Any, **named: Any) -> Any:
+        if not (patch.alive and patch.threads.own()):
+            return real(*given, **named)
+        with patch.lock:
+            return ours(*given, **named)
+
+    return call
+
+
 def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
     """(module, name, what to put there)."""
     get = patch.file
@@ -210,6 +292,11 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
         "fstat": patch.fstat,
         "fchmod": lambda fd, _: get(fd) and None,
         "isatty": lambda fd: bool(get(fd)) and False,
+        "posix_fadvise": lambda fd, *_: get(fd) and None,
+        "get_inheritable": patch.get_inheritable,
+        "set_inheritable": patch.set_inheritable,
+        "get_blocking": lambda fd: bool(get(fd)),
+        "device_encoding": lambda fd: get(fd) and None,
     }
     by_path: dict[str, Callable[..., Any]] = {
         "open": patch.open,
@@ -218,8 +305,6 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
         "remove": patch.unlink,
         "mkdir": patch.mkdir,
         "rmdir": patch.rmdir,
-        "listdir": patch.listdir,
-        "scandir": patch.scandir,
     }
     either: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         "stat": (patch.stat, patch.fstat),
@@ -230,6 +315,8 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
             lambda path, *_, **__: patch.touch_only(path),
             by_descriptor["isatty"],
         ),
+        "listdir": (patch.listdir, patch.listdir_of),
+        "scandir": (patch.scandir, patch.scandir_of),
         "listxattr": (patch.no_attributes, patch.no_attributes),
         **{name: (_refuse(patch, name),) * 2 for name in _REFUSED},
     }
@@ -244,6 +331,23 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
     for name in ("rename", "replace"):
         yield os, name, _by_path(patch, getattr(os, name), patch.rename, 2)
     yield os, "link", _by_path(patch, os.link, patch.link, 2)
+    pairs: dict[str, Callable[..., Any]] = {
+        "copy_file_range": patch.copy_file_range,
+        "sendfile": patch.sendfile,
+        **{name: _refuse(patch, name) for name in _REFUSED_PAIRS},
+    }
+    for name, ours in pairs.items():
+        if hasattr(os, name):
+            yield os, name, _by_descriptors(patch, getattr(os, name), ours)
+    yield os, "sync", _by_thread(patch, os.sync, patch.sync_all)
+    for module, name in _PROCESSES:
+        if not hasattr(module, name):
+            continue
+        refused = _refuse(patch, name, module.__name__)
+        yield module, name, _by_thread(patch, getattr(module, name), refused)
+    yield threading.Thread, "start", patch.threads.starting(threading.Thread.start)
+    # One that is taken is passed over, as with the names that it draws at random.
+    yield tempfile, "_get_candidate_names", _candidate_names()
     # On os.stat they would read a size, which is one more thing undecided.
     for name in ("exists", "lexists"):
         real = getattr(posixpath, name)
@@ -254,6 +358,8 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
     yield shutil, "rmtree", _by_path(patch, shutil.rmtree, patch.rmtree)
     yield fcntl, "flock", _by_descriptor(patch, fcntl.flock, patch.flock)
     yield fcntl, "lockf", _by_descriptor(patch, fcntl.lockf, patch.lockf)
+    yield fcntl, "fcntl", _by_descriptor(patch, fcntl.fcntl, patch.fcntl)
+    yield fcntl, "ioctl", _by_descriptor(patch, fcntl.ioctl, patch.ioctl)
     opening = _open_function(patch, io.open)
     yield builtins, "open", opening
     yield io, "open", opening
@@ -263,8 +369,13 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
     for kept in filter(None, (getattr(glob, name, None) for name in _GLOBBERS)):
         for name in ("scandir", "lstat"):
             if name in vars(kept):
-                real, ours = getattr(os, name), {**by_path, "lstat": patch.stat}[name]
+                real, ours = getattr(os, name), either[name][0]
                 yield kept, name, staticmethod(_by_path(patch, real, ours))
+
+
+def _candidate_names() -> Callable[[], Iterator[str]]:
+    names = map("{:08}".format, count())
+    return lambda: names
 
 
 def _open_function(patch: Calls, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -294,14 +405,24 @@ def _mmap_class(patch: Calls) -> type[mmap.mmap]:
                     " use read and write"
                 )
             offset = named.pop("offset", 0)
-            with patch.lock, tempfile.TemporaryFile() as copy:
-                copy.write(patch.mapped(fileno, length, offset))
-                copy.flush()
-                made = super().__new__(cls, copy.fileno(), 0, **named)
+            with patch.lock:
+                # No file of a directory: its name would be one of tempfile's.
+                copy = os.memfd_create("tornpage")
+                try:
+                    _write_all(copy, patch.mapped(fileno, length, offset))
+                    made = super().__new__(cls, copy, 0, **named)
+                finally:
+                    os.close(copy)
                 patch.remember_mapping(fileno, made)
             return made
 
     return Mapping
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _only_reads(
@@ -340,16 +461,40 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
         )
     if not _active.acquire(blocking=False):
         raise PatchError("a disk is patched in already: leave that block first")
-    patch = Calls(disk, root)
-    disk.trace.plumbing |= _PLUMBING
-    saved: list[tuple[Any, str, Any]] = []
     try:
-        for module, name, ours in list(_replacements(patch)):
-            saved.append((module, name, vars(module)[name]))
-            setattr(module, name, ours)
-        yield root
+        disk.trace.plumbing |= _PLUMBING
+        with _put_in_place(Calls(disk, root)):
+            yield root
     finally:
-        patch.alive = False
-        for module, name, real in reversed(saved):
-            setattr(module, name, real)
         _active.release()
+
+
+@contextmanager
+def _put_in_place(patch: Calls) -> Iterator[None]:
+    """While entered, the replacements stand where the real functions stood."""
+    replaced = [
+        (owner, name, vars(owner)[name], ours)
+        for owner, name, ours in _replacements(patch)
+    ]
+    functions = [
+        (real, ours)
+        for owner, _, real, ours in replaced
+        # threading's own begins the threads that are followed.
+        if isinstance(owner, ModuleType) and owner is not _thread
+    ]
+    replaced += _kept.places(functions)
+    raised = True
+    try:
+        for owner, name, _, ours in replaced:
+            setattr(owner, name, ours)
+        with watched(patch):
+            yield
+            raised = False
+            patch.threads.end(raised=False)
+    finally:
+        if raised:
+            patch.threads.end(raised=True)
+        patch.alive = False
+        for owner, name, real, _ in reversed(replaced):
+            setattr(owner, name, real)
+        _kept.put_back(functions)

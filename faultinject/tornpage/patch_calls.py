@@ -6,6 +6,7 @@ The disk knows names and files; a program of the machine knows more:
 
     descriptors     numbers that no process has, each for an open file with a place
     errors          their numbers and names, as Linux gives them
+    threads         those of the program under test (`patch_threads`)
 
 What it is not: it does not take the place of anything (`patch`), and does not read or
 write (`patch_files`).
@@ -13,13 +14,13 @@ write (`patch_files`).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
 import os
 import posixpath
 import stat
-import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -33,6 +34,7 @@ from tornpage.patch_files import (
     wrap,
 )
 from tornpage.patch_folders import Entries, Entry
+from tornpage.patch_threads import Threads, Turnstile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +49,13 @@ __all__ = ["Calls"]
 _FIRST_DESCRIPTOR = 1 << 30
 _FIRST_FOLDER = 1 << 40
 
+_FLAGS_OF_OPENING = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_NOCTTY | os.O_CLOEXEC
+# include/uapi/linux/fs.h; fcntl has it from Python 3.14 on.
+_FICLONE = 0x40049409
+
+# What os.sendfile takes from a file of the machine; it may always take less.
+_MOST_AT_ONCE = 1 << 20
+
 
 class Calls:
     """One disk, as functions of `os` and `open` show it.
@@ -56,6 +65,7 @@ class Calls:
         root: The directory in which all of its names are.
 
     Attributes:
+        threads: The threads of the program.
         lock: Held while the disk is used.
         alive: Whether the disk is still patched in.
     """
@@ -63,10 +73,12 @@ class Calls:
     def __init__(self, disk: Disk, root: str) -> None:
         self.disk = disk
         self.root = root
-        self.lock = threading.RLock()
+        self.threads = Threads(disk)
+        self.lock = Turnstile(self.threads)
         self.alive = True
         self._open: dict[int, OpenFile] = {}
         self._next = _FIRST_DESCRIPTOR
+        self._inherited: set[int] = set()
         disk.assume_dir(root)
         # Mappings of files, by inode.
         self._mapped: dict[int, WeakSet[mmap.mmap]] = {}
@@ -85,6 +97,23 @@ class Calls:
             text = posixpath.join(os.getcwd(), text)
         text = posixpath.normpath(text)
         return text if text == self.root or text.startswith(self.root + "/") else None
+
+    def named(self, path: Any, folder: Any = None) -> str | None:
+        """The name on the disk of a path that may be relative to an open directory.
+
+        Raises:
+            OSError: The directory is not one, or was removed.
+        """
+        if folder is None or not self.ours(folder):
+            return self.mine(path)
+        text = os.fsdecode(path)
+        if text.startswith("/"):
+            return self.mine(text)
+        opened = self.file(folder)
+        below = opened.folder.path if opened.directory else None
+        if below is None:
+            raise error(errno.ENOENT if opened.directory else errno.ENOTDIR, text)
+        return posixpath.normpath(posixpath.join(below, text))
 
     def ours(self, descriptor: Any) -> bool:
         """Whether it is a number that this patch gave out."""
@@ -262,12 +291,31 @@ class Calls:
             for name, is_dir in self.names(path).items()
         )
 
+    def sync_all(self) -> None:
+        """os.sync, which reports no errors.
+
+        All that is unsynced may be durable or not while it goes on, as before it, so
+        the order in which things are synced shows in no crash.
+        """
+        folders = [self.root]
+        for folder in folders:
+            for name, is_dir in self.names(folder).items():
+                path = posixpath.join(folder, name)
+                if is_dir:
+                    folders.append(path)
+                    continue
+                with contextlib.suppress(OSError):
+                    self.disk.open(path, read_only=True).fsync()
+            with contextlib.suppress(OSError):
+                self.disk.open_dir(folder).fsync()
+
     # -- calls with a descriptor -------------------------------------------------
 
     def close(self, descriptor: int) -> None:
         """os.close."""
         opened = self.file(descriptor)
         del self._open[descriptor]
+        self._inherited.discard(descriptor)
         if opened not in self._open.values():
             opened.close()
 
@@ -290,6 +338,88 @@ class Calls:
             opened.folder.fsync()
         else:
             getattr(opened.file, kind)()
+
+    def listdir_of(self, descriptor: int) -> list[str]:
+        """os.listdir of an open directory."""
+        folder = self.file(descriptor).folder.path
+        return [] if folder is None else list(self.names(folder))
+
+    def scandir_of(self, descriptor: int) -> Entries:
+        """os.scandir of an open directory."""
+        folder = self.file(descriptor).folder.path
+        return Entries(
+            Entry(self.stat, folder or "", name, is_dir=is_dir, listed="")
+            for name, is_dir in (self.names(folder) if folder else {}).items()
+        )
+
+    def get_inheritable(self, descriptor: int) -> bool:
+        """os.get_inheritable; os.open makes none that is."""
+        self.file(descriptor)
+        return descriptor in self._inherited
+
+    def set_inheritable(self, descriptor: int, inheritable: bool) -> None:
+        """os.set_inheritable; nobody inherits, since no process can be begun."""
+        self.file(descriptor)
+        change = self._inherited.add if inheritable else self._inherited.discard
+        change(descriptor)
+
+    def fcntl(self, descriptor: int, command: int, argument: Any = 0) -> int:
+        """fcntl.fcntl: the flags of a descriptor, and reading those of a file."""
+        opened = self.file(descriptor)
+        if command == fcntl.F_GETFD:
+            return 0 if descriptor in self._inherited else fcntl.FD_CLOEXEC
+        if command == fcntl.F_SETFD:
+            self.set_inheritable(descriptor, not argument & fcntl.FD_CLOEXEC)
+            return 0
+        if command == fcntl.F_GETFL:
+            return opened.flags & ~_FLAGS_OF_OPENING
+        raise self.disk.refuse(f"fcntl.fcntl of {opened.path} with command {command}")
+
+    def ioctl(self, descriptor: int, request: int, *_: Any) -> int:
+        """fcntl.ioctl: no clones, as on ext4; shutil and pathlib try them first."""
+        opened = self.file(descriptor)
+        if request & 0xFFFFFFFF == _FICLONE:
+            raise error(errno.EOPNOTSUPP)
+        raise self.disk.refuse(f"fcntl.ioctl of {opened.path} with request {request}")
+
+    def copy_file_range(
+        self,
+        src: int,
+        dst: int,
+        count: int,
+        offset_src: int | None = None,
+        offset_dst: int | None = None,
+    ) -> int:
+        """os.copy_file_range; to and from other file systems it fails, as on Linux."""
+        if not (self.ours(src) and self.ours(dst)):
+            raise error(errno.EXDEV)
+        if self.file(dst).append:
+            raise error(errno.EBADF)
+        data = self._taken(src, count, offset_src)
+        if offset_dst is None:
+            return self.file(dst).write(data)
+        return self.file(dst).pwrite(data, offset_dst)
+
+    def sendfile(self, out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
+        """os.sendfile; one of the two may be the machine's."""
+        if not self.ours(out_fd):
+            data = self._taken(in_fd, count, offset)
+            done = os.write(out_fd, data)
+            if offset is None:
+                self.file(in_fd).position -= len(data) - done
+            return done
+        if self.file(out_fd).append:
+            raise error(errno.EINVAL)
+        if self.ours(in_fd):
+            return self.file(out_fd).write(self._taken(in_fd, count, offset))
+        count = min(count, _MOST_AT_ONCE)
+        if offset is None:
+            return self.file(out_fd).write(os.read(in_fd, count))
+        return self.file(out_fd).write(os.pread(in_fd, count, offset))
+
+    def _taken(self, source: int, count: int, offset: int | None) -> bytes:
+        opened = self.file(source)
+        return opened.read(count) if offset is None else opened.pread(count, offset)
 
     def write_vector(self, descriptor: int, buffers: Sequence[Any]) -> int:
         """os.writev."""

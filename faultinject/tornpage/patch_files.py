@@ -28,9 +28,9 @@ from tornpage.disk_folder import DiskFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from threading import RLock
 
     from tornpage.disk import DiskFile
+    from tornpage.patch_threads import Turnstile
 
 __all__ = ["DiskRaw", "OpenFile", "flags_of", "mode_of", "wrap"]
 
@@ -54,6 +54,10 @@ class OpenFile:
         path: Its name.
         flags: As given to os.open.
         before: Called before the file is changed.
+
+    Attributes:
+        flags: The same.
+        path: The same; a directory may have another one by now.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class OpenFile:
     ) -> None:
         self._file = file
         self._before = before
+        self.flags = flags
         self.path = path
         self.position = 0
         mode = flags & os.O_ACCMODE
@@ -184,7 +189,7 @@ class DiskRaw(io.RawIOBase):
         name: Any,
         mode: str,
         close: Callable[[int], None] | None,
-        lock: RLock,
+        lock: Turnstile,
         alive: Callable[[], bool],
     ) -> None:
         super().__init__()

@@ -28,6 +28,8 @@ class Entry:
         folder: The directory.
         name: The entry's name.
         is_dir: Whether it is a directory.
+        listed: What `path` begins with: the directory as it was given to os.scandir,
+            nothing for a descriptor.
     """
 
     def __init__(
@@ -37,9 +39,11 @@ class Entry:
         name: str,
         *,
         is_dir: bool,
+        listed: str | None = None,
     ) -> None:
         self.name = name
-        self.path = posixpath.join(folder, name)
+        self.path = posixpath.join(folder if listed is None else listed, name)
+        self._place = posixpath.join(folder, name)
         self._status = status
         self._is_dir = is_dir
 
@@ -60,7 +64,7 @@ class Entry:
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Its status."""
         del follow_symlinks
-        return self._status(self.path)
+        return self._status(self._place)
 
     def __fspath__(self) -> str:
         return self.path

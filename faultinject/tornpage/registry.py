@@ -21,7 +21,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from tornpage.subject import Subject
+from tornpage.subject import Subject, SubjectError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,10 +43,6 @@ __all__ = [
 GROUP = "tornpage.subjects"
 DEFAULT_PROGRAMS = 50
 _DIGEST_CHUNK = 1 << 20
-
-
-class SubjectError(ValueError):
-    """No subject can be had under this name; the message says what to do."""
 
 
 @runtime_checkable

@@ -97,6 +97,8 @@ def report(
     """
     subject = experiment.subject
     original = subject.describe(experiment.program)
+    # Each attempt would take all the time that there is.
+    shrink = shrink and not finding.overdue
     budget, tape_budget = Budget(PROGRAM_ATTEMPTS), Budget(TAPE_ATTEMPTS)
     smaller, small = experiment, finding
     if shrink:
@@ -143,6 +145,8 @@ def _smallest_program(
         try:
             candidate = Experiment(subject, program, origin.model, cap=origin.cap)
             found = candidate.first(promise)
+            if candidate.overdue:
+                budget.stop("a smaller program does not return")
         except UncoveredError:
             # Not deterministic: whatever it shows cannot be shown again.
             return None

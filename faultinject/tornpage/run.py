@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tornpage.beginnings import Beginnings
+    from tornpage.experiment import Places
     from tornpage.explore import Closure
     from tornpage.progress import Watch
     from tornpage.subject import Subject
@@ -211,8 +212,10 @@ class _Runner:
         self.begun = clock()
         self.tally = Tally()
         self.started = 0
-        # One program shows whether the code repeats itself; others take it as given.
+        # Whether the code repeats itself is looked at with the first program of each
+        # set of places that programs come by; others take it as given.
         self.repeats = True
+        self.repeated: set[Places] = set()
         self.reported: list[ReportedViolation] = []
         self.cut: list[str] = []
         self.records: list[ProgramRecord] = []
@@ -265,13 +268,16 @@ class _Runner:
         self.tally.program(experiment)
         # Before the program is run again: a subject may remember its last run only.
         fingerprint, behaviour = Fingerprint(experiment), Behaviour(experiment)
-        if self.repeats and (departure := experiment.departure()):
+        places = experiment.places()
+        again = self.repeats and places not in self.repeated and not experiment.overdue
+        if again and (departure := experiment.departure()):
             self.cut.append(
                 f"the program of {_named(seed)} did other things when it was run"
                 f" again ({departure}): what one run shows of its crashes does not"
                 " hold for the next"
             )
             return
+        self.repeated.add(places)
 
         def visit(closure: Closure) -> None:
             faults = experiment.take_faults()
@@ -293,10 +299,15 @@ class _Runner:
                 self._report(seed, experiment, finding)
             if not plan.keep_going:
                 return
+        if experiment.overdue:
+            self.cut.append(
+                f"the program of {_named(seed)} was left when something did not"
+                " return, its later crash points are not covered"
+            )
+            return
         self.tally.programs += 1
         self.tally.features.update(behaviour.features())
         self.records.append(fingerprint.record(seed))
-        self.repeats = False
 
     def _given_up(
         self, experiment: Experiment, closure: Closure, seed: int | None
@@ -406,6 +417,7 @@ def cover(
     clock: Callable[[], int] = time.monotonic_ns,
     beginnings: Beginnings | None = None,
     repeats: bool = True,
+    repeated: set[Places] | None = None,
 ) -> Certificate:
     """Run one given program and visit all its crash points.
 
@@ -419,8 +431,9 @@ def cover(
         clock: Nanoseconds; tests put their own here.
         beginnings: What is known of programs that began alike, covered by the same
             plan.
-        repeats: Run the program twice, to see whether it does the same. `run` does so
-            with its first program; whoever covers many may do likewise.
+        repeats: Whether to run the program twice, to see whether it does the same.
+        repeated: `Experiment.places` of programs that were run twice; one of the same
+            is not, others are added. `run` does likewise with its programs.
 
     Raises:
         KeyError: The subject has no planted bug of the plan's name.
@@ -432,6 +445,8 @@ def cover(
         runner = _Runner(subject, plan, silent, clock, beginnings)
         runner.started = 1
         runner.repeats = repeats
+        if repeated is not None:
+            runner.repeated = repeated
         try:
             runner.cover(program, seed)
         except UncoveredError as error:

@@ -71,6 +71,10 @@ class Budget:
         self.interrupted = True
         self.ended = f"interrupted after {_times(self.spent)}"
 
+    def stop(self, reason: str) -> None:
+        """Refuse every further attempt: it would take too long."""
+        self.ended = f"stopped after {_times(self.spent)}: {reason}"
+
     def describe(self) -> str:
         """How shrinking ended, in words."""
         return self.ended or f"to a local minimum in {_times(self.spent)}"

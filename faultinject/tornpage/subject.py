@@ -20,6 +20,9 @@ Rules a subject keeps, because the exploration is only sound under them:
   everything it saw as a hashable value. It never raises for a damaged store:
   a failure to open is an outcome too.
 * `judge` is a pure function; it is called far more often than `recover`.
+
+One call of `run` or `recover` may take a minute of processor time. A subject that needs
+more says so with `returns_within`, in seconds; None means that it may take for ever.
 """
 
 from __future__ import annotations
@@ -34,7 +37,11 @@ if TYPE_CHECKING:
     from tornpage.disk import Disk
     from tornpage.trace import Mark
 
-__all__ = ["Subject", "Violation"]
+__all__ = ["Subject", "SubjectError", "Violation"]
+
+
+class SubjectError(ValueError):
+    """A subject cannot be had, or is not made as it has to be; the message helps."""
 
 
 @dataclass(frozen=True, slots=True)

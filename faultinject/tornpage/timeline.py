@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tornpage.subject import Subject
     from tornpage.trace import Operation, Record, Trace
 
-__all__ = ["kind_of", "line_of", "timeline", "where"]
+__all__ = ["directory_of", "kind_of", "line_of", "timeline", "where"]
 
 _WIDTH = 80
 _LEFT = 18
@@ -59,6 +59,14 @@ def kind_of(operation: Operation) -> str:
     if isinstance(operation, SyncDir):
         return "fsync dir"
     return operation.op
+
+
+def directory_of(path: str) -> str:
+    """What the sync of a directory is of, for people.
+
+    It is known by a path in the directory; the one that says which is `d/.`.
+    """
+    return (path.removesuffix("/.") or "/") if path.endswith("/.") else path
 
 
 def where(operations: Sequence[Operation], point: CrashPoint) -> str:
@@ -89,7 +97,7 @@ def line_of(subject: Subject, record: Record) -> str:
         case Link(path=path, target=target):
             return f"{path} as {target}"
         case SyncDir(path=path):
-            return f"of {path}"
+            return f"of {directory_of(path)}"
         case _:
             return record.path
 

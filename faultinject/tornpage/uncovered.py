@@ -11,11 +11,23 @@ says "unverifiable" then:
 
 Code under test may swallow the second of these and go on, so the disk remembers it
 (`Disk.refused`), and an execution with one counts as not followed whatever came of it.
+
+Everything else that leaves `run` or `recover` is the code's own, SystemExit too: a
+store that ends the process has not returned. These pass through:
+
+    KeyboardInterrupt, ControlError         Ctrl-C; a time limit of the driver's
+    exceptions of pytest and Hypothesis     pytest.fail of a timeout, the end of data
+    SubjectError                            the subject is not made as it has to be
 """
 
 from __future__ import annotations
 
-__all__ = ["UncoveredError", "UnsupportedCallError"]
+from tornpage.subject import SubjectError
+
+__all__ = ["ControlError", "UncoveredError", "UnsupportedCallError", "passes_through"]
+
+# Where the test runners that tornpage works under define their own.
+_RUNNERS = ("_pytest.", "hypothesis.")
 
 
 class UncoveredError(Exception):
@@ -27,3 +39,18 @@ class UnsupportedCallError(UncoveredError, RuntimeError):
 
     Not an OSError: a store that goes on after those would hide it.
     """
+
+
+class ControlError(BaseException):
+    """A driver of tornpage ends what it is doing; code under test raises none."""
+
+
+_NO_OUTCOMES = (UncoveredError, ControlError, KeyboardInterrupt, SubjectError)
+
+
+def passes_through(error: BaseException) -> bool:
+    """Whether it is no outcome of the code under test; see the module's head."""
+    # pytest's outcomes say that they are builtins; their base class does not.
+    return isinstance(error, _NO_OUTCOMES) or any(
+        kind.__module__.startswith(_RUNNERS) for kind in type(error).__mro__
+    )

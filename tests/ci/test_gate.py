@@ -28,6 +28,8 @@ from gating.outcome import render_terminal, write_outcome  # noqa: E402
 from gating.policy import Policy, PolicyError, read_policy  # noqa: E402
 from toy_store import MUTANTS, Toy  # noqa: E402
 
+from tornpage.experiment import Experiment  # noqa: E402
+
 SMALL = {"workers": 1, "programs": 3, "planted_programs": 3, "seconds": 60.0}
 
 
@@ -208,17 +210,19 @@ def test_a_unit_without_end_is_ended_and_not_covered(monkeypatch):
     assert "longer than" in done.reason
 
 
-def test_one_program_of_a_stage_is_run_twice_in_each_worker(monkeypatch):
-    repeated = []
+def test_programs_of_a_stage_that_do_the_same_are_run_twice_once_in_each_worker(
+    monkeypatch,
+):
+    again = []
     monkeypatch.setattr(
-        units, "cover", lambda *_, repeats, **__: repeated.append(repeats)
+        Experiment, "departure", lambda self: again.append(self.places()) or ""
     )
-    monkeypatch.setattr(units, "_covered", set())
+    monkeypatch.setattr(units, "_repeated", {})
     for model in ("", "xfs"):
         stage = units.Stage("toy_store:Toy", model, 10)
         for seed in range(3):
             units.do(units.Cover("programs", stage, f"seed {seed}", seed, None, 5.0))
-    assert repeated == [True, False, False] * 2
+    assert again == [again[0]] * 2
 
 
 def test_a_unit_that_stands_still_is_ended_too(monkeypatch):
@@ -501,3 +505,32 @@ def test_a_lower_cap_in_the_hunt_invents_no_bug(here, monkeypatch):
     monkeypatch.setattr("toy_store.MUTANTS", {"nothing": "changes nothing"})
     (one,) = Gate(a_policy()).run().planted
     assert (one.fate, one.reason) == ("survived", "3 programs broke no promise with it")
+
+
+def test_a_worker_that_exits_is_no_pass(tmp_path, monkeypatch):
+    (tmp_path / "leaving.py").write_text(
+        "import sys\n"
+        "from toy_store import Toy\n"
+        "class Leaving(Toy):\n"
+        "    def describe(self, program):\n"
+        "        sys.exit(0)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stage = units.Stage("leaving:Leaving", "", 10)
+    unit = units.Cover("programs", stage, "seed 0", 0, None, 5.0)
+    with workers.Crew(1, time.monotonic() + 60) as crew:
+        [(_, found)] = crew.results([unit])
+    assert isinstance(found, units.Lost)
+    assert "SystemExit" in found.reason
+
+
+def test_a_gate_that_is_ended_from_within_does_not_pass(tmp_path, monkeypatch, capsys):
+    gate = __import__("gate")
+    monkeypatch.setattr(gate.Gate, "run", lambda self: sys.exit(0))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.tornpage.gate]\nsubject = "toy_store:Toy"\n'
+    )
+    assert gate.main([]) == 3
+    assert "without a verdict" in capsys.readouterr().err

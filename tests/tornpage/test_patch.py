@@ -27,6 +27,7 @@ from tornpage.explore import Explorer
 from tornpage.life import Life
 from tornpage.patch import Calls, PatchError, UnsupportedCallError, patched
 from tornpage.patch_files import DiskRaw, OpenFile
+from tornpage.patch_kept import Kept
 from tornpage.trace import Sync, SyncDir, Write
 
 # -- the same as the machine -------------------------------------------------------
@@ -244,6 +245,80 @@ def _mapped(number, length, **more):
         return [*seen, mapping[:2]]
 
 
+def relative_to_folders(root):
+    os.makedirs(f"{root}/d/e")
+    folder = os.open(f"{root}/d", os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open("x", os.O_RDWR | os.O_CREAT, dir_fd=folder)
+    yield os.write(fd, b"12"), os.close(fd), os.stat("x", dir_fd=folder).st_size
+    os.link("x", "y", src_dir_fd=folder, dst_dir_fd=folder)
+    os.rename("y", "e/z", src_dir_fd=folder, dst_dir_fd=folder)
+    yield os.listdir(f"{root}/d/e"), sorted(os.listdir(folder))
+    os.rename(f"{root}/d/x", "w", dst_dir_fd=folder)
+    with os.scandir(folder) as entries:
+        yield sorted(
+            (e.name, e.path, e.is_dir(), e.stat().st_size > 0) for e in entries
+        )
+    # A directory stays the same one wherever it goes.
+    os.rename(f"{root}/d", f"{root}/f")
+    os.mkdir("g", dir_fd=folder)
+    os.unlink("w", dir_fd=folder)
+    yield sorted(os.listdir(f"{root}/f")), os.rmdir("g", dir_fd=folder)
+    yield _tried(root, lambda: os.stat("none", dir_fd=folder))[:2]
+    yield _tried(root, lambda: os.open(f"{root}/none", os.O_RDONLY, dir_fd=folder))
+    yield [
+        (os.path.relpath(at, root), sorted(d), sorted(f))
+        for at, d, f, _ in os.fwalk(root)
+    ]
+    file = os.open(f"{root}/f/e/z", os.O_RDONLY)
+    yield (
+        _tried(root, lambda: os.listdir(file)),
+        _tried(root, lambda: os.open("x", os.O_RDONLY, dir_fd=file))[:2],
+    )
+    shutil.rmtree(f"{root}/f")
+    yield os.listdir(folder), _tried(root, lambda: os.mkdir("x", dir_fd=folder))[:2]
+    os.close(folder)
+    yield _tried(root, lambda: os.listdir(folder))
+
+
+def copies(root):
+    source = os.open(f"{root}/x", os.O_RDWR | os.O_CREAT)
+    os.write(source, b"0123456789")
+    target = os.open(f"{root}/y", os.O_RDWR | os.O_CREAT)
+    yield os.sendfile(target, source, 2, 3), os.sendfile(target, source, 0, 99)
+    yield os.lseek(source, 1, os.SEEK_SET), os.sendfile(target, source, None, 2)
+    yield (
+        os.copy_file_range(source, target, 2),
+        os.copy_file_range(source, target, 4, 0),
+    )
+    yield os.copy_file_range(source, target, 2, 4, 0), os.lseek(target, 0, os.SEEK_CUR)
+    yield os.sendfile(target, source, 99, 3), pathlib.Path(root, "y").read_bytes()
+    added = os.open(f"{root}/y", os.O_WRONLY | os.O_APPEND)
+    yield _tried(root, lambda: os.sendfile(added, source, 0, 1))
+    yield _tried(root, lambda: os.copy_file_range(source, added, 1))
+    with tempfile.TemporaryFile() as machine:
+        number = machine.fileno()
+        yield os.sendfile(number, source, 0, 4), os.sendfile(number, source, None, 99)
+        yield os.sendfile(target, number, 1, 2), os.lseek(source, 0, os.SEEK_CUR)
+        os.lseek(number, 0, os.SEEK_SET)
+        yield os.sendfile(target, number, None, 2), os.lseek(number, 0, os.SEEK_CUR)
+    yield pathlib.Path(root, "y").read_bytes()
+
+
+def flags(root):
+    fd = os.open(f"{root}/x", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    known = os.O_ACCMODE | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+    yield fcntl.fcntl(fd, fcntl.F_GETFL) & known
+    for inherited in (True, False):
+        os.set_inheritable(fd, inherited)
+        yield os.get_inheritable(fd), fcntl.fcntl(fd, fcntl.F_GETFD)
+        fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.FD_CLOEXEC * inherited)
+        yield os.get_inheritable(fd), os.get_inheritable(os.dup(fd))
+    yield os.get_blocking(fd), os.device_encoding(fd)
+    yield os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED), os.close(fd)
+    for call in (os.get_inheritable, os.get_blocking):
+        yield _tried(root, lambda call=call: call(fd))
+
+
 SCRIPTS = (
     text_modes,
     encodings_and_newlines,
@@ -254,6 +329,9 @@ SCRIPTS = (
     library,
     locks,
     mappings,
+    relative_to_folders,
+    copies,
+    flags,
 )
 
 
@@ -333,6 +411,51 @@ def test_syncs_are_those_that_were_asked_for():
     assert os.path.dirname(synced.path) == "/db/d"
 
 
+def test_a_sync_of_everything_syncs_files_and_directories_of_the_disk(monkeypatch):
+    monkeypatch.setattr(os, "sync", lambda: pytest.fail("the machine was synced"))
+    disk = Disk()
+    with patched(disk) as root:
+        os.mkdir(f"{root}/d")
+        for name in ("d/x", "y"):
+            pathlib.Path(root, name).write_bytes(b"1")
+        os.rename(f"{root}/y", f"{root}/d/z")
+        os.sync()
+    # Whatever a crash leaves, nothing of it is lost.
+    explorer = Explorer({}, disk.trace, _all_files)
+    [reached] = explorer.close(list(explorer.points())[-1]).outcomes
+    assert reached.outcome == (("/db/d/x", b"1"), ("/db/d/z", b"1"))
+
+
+def _all_files(disk):
+    with patched(disk) as root:
+        return tuple(
+            (str(path), path.read_bytes())
+            for path in sorted(pathlib.Path(root).rglob("*"))
+            if path.is_file()
+        )
+
+
+def test_names_of_temporary_files_are_those_of_last_time():
+    """Random ones would make every store differ from run to run."""
+
+    def made(disk):
+        with patched(disk) as root:
+            with tempfile.NamedTemporaryFile(dir=root, delete=False) as file:
+                named = file.name
+            return named, tempfile.mkdtemp(dir=root), tempfile.mkstemp(dir=root)[1]
+
+    disk = Disk()
+    first = made(disk)
+    assert made(Disk()) == first
+    with patched(disk) as root:
+        # It removes itself with a function that it kept.
+        with tempfile.NamedTemporaryFile(dir=root) as file:
+            assert os.path.exists(file.name)
+        assert not os.path.exists(file.name)
+    # What is left from before has its name still.
+    assert not set(made(disk)) & set(first)
+
+
 def test_the_line_that_is_blamed_is_the_users():
     disk = Disk()
     with patched(disk) as root:
@@ -341,6 +464,7 @@ def test_the_line_that_is_blamed_is_the_users():
         pathlib.Path(root, "x").write_text("2", encoding="ascii")
         shutil.copyfile(f"{root}/x", f"{root}/y")
         shutil.move(f"{root}/y", f"{root}/z")
+        os.makedirs(f"{root}/d/e")
     sites = {one.site.partition(":")[0] for one in disk.trace}
     assert sites == {"test_patch.py"}
 
@@ -410,6 +534,15 @@ def test_a_second_disk_is_refused_and_the_first_one_stays():
         pass
 
 
+def test_a_block_that_could_not_begin_is_not_taken_for_one(monkeypatch):
+    monkeypatch.setattr(Kept, "places", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError), patched(Disk()):
+        pass
+    monkeypatch.undo()
+    with patched(Disk()):
+        pass
+
+
 @pytest.mark.parametrize("root", ["/", "db", "/tmp", "/usr/.."])
 def test_a_root_that_could_touch_real_files_is_refused(root):
     with pytest.raises(PatchError), patched(Disk(), root):
@@ -441,7 +574,13 @@ def test_calls_the_disk_does_not_have_are_refused_loudly():
                 lambda: os.posix_fallocate(file.fileno(), 0, 1),
                 lambda: os.rename(root, f"{root}/y"),
                 lambda: fcntl.lockf(file, fcntl.LOCK_EX, 1),
-                lambda: os.open("x", os.O_RDONLY, dir_fd=os.open(root, os.O_RDONLY)),
+                lambda: os.dup2(file.fileno(), 900),
+                lambda: os.dup2(900, file.fileno()),
+                lambda: os.fchdir(os.open(root, os.O_RDONLY)),
+                lambda: os.chdir(root),
+                lambda: os.lockf(file.fileno(), os.F_LOCK, 0),
+                lambda: fcntl.ioctl(file, 0x5401),
+                lambda: fcntl.fcntl(file, fcntl.F_SETFL, 0),
             ):
                 with pytest.raises((UnsupportedCallError, OSError)):
                     call()
@@ -478,11 +617,11 @@ def test_a_lock_that_would_be_waited_for_for_ever_is_an_error():
 
 
 def test_what_no_patch_reaches_fails_instead_of_touching_the_machine():
-    kept_open, kept_write = open, os.write
+    kept_stat, kept_write = os.stat, os.write
     with patched(Disk()) as root:
-        with pytest.raises(FileNotFoundError):
-            kept_open(f"{root}/x", "w", encoding="ascii")
         fd = os.open(f"{root}/x", os.O_WRONLY | os.O_CREAT)
+        with pytest.raises(FileNotFoundError):
+            kept_stat(f"{root}/x")
         with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
             kept_write(fd, b"1")
 

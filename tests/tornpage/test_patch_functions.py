@@ -1,19 +1,24 @@
 """A subject from three functions is a subject like any other."""
 
+import dataclasses
 import json
 import os
 import pathlib
 import random
+import sys
+from collections import deque
+from types import ModuleType
 
 import pytest
 
 from tornpage.command import main
 from tornpage.disk import Disk
 from tornpage.experiment import Experiment
-from tornpage.functions import Seen, _key, subject_from
+from tornpage.functions import FunctionSubject, Seen, _key, subject_from
 from tornpage.model import CrashModel
 from tornpage.registry import load, spec_of
 from tornpage.run import Plan, run
+from tornpage.subject import SubjectError
 
 PATH = "/notes"
 
@@ -196,3 +201,167 @@ def test_with_a_root_the_functions_get_a_path_and_real_functions():
     subject.run(("a",), disk)
     assert disk.exists("/store/x")
     assert subject.recover(disk).value == "a"
+
+
+# -- what makes no sense -----------------------------------------------------------
+
+
+class Plain:
+    """Equal to itself only."""
+
+
+@pytest.mark.parametrize(
+    ("named", "more"),
+    [
+        ("files: '/else/x' is not below the root", {"files": {"/else/x": b""}}),
+        ("files: 'x' is not below the root", {"files": {"x": b""}}),
+        ("files: '/db/x' has str", {"files": {"/db/x": "text"}}),
+        ("files: give a dict", {"files": [b""]}),
+        ("work: ", {"work": lambda draw: [b"1"]}),
+        ("work: ", {"work": 7}),
+        ("check: it returned True", {"check": lambda *_: True}),
+        ("check: it raised ZeroDivisionError at test_", {"check": lambda *_: 1 / 0}),
+        ("recover: it returned a Plain", {"recover": lambda _: Plain()}),
+        ("recover: it returned a list_iterator", {"recover": lambda _: iter([])}),
+        ("recover: it returned a Plain", {"recover": lambda _: [{"a": Plain()}]}),
+        ("recover: it returned a memoryview", {"recover": lambda _: memoryview(ARRAY)}),
+        ("/usr exists on this machine", {"root": "/usr"}),
+    ],
+)
+def test_what_makes_no_sense_is_an_error_that_names_the_argument(
+    named, more, capsys, monkeypatch
+):
+    def wrong():
+        options = {
+            "run": lambda root, work, ack: open(f"{root}/x", "w").close(),
+            "recover": lambda root: 1,
+            "check": lambda *_: None,
+            "work": ["a"],
+            "root": "/db",
+        }
+        return subject_from("S", **options | more)
+
+    monkeypatch.setitem(sys.modules, "wrong", ModuleType("wrong"))
+    sys.modules["wrong"].S = wrong
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "wrong:S"])
+    assert ended.value.code == 2
+    assert named in " ".join(capsys.readouterr().err.split())
+
+
+ARRAY = bytearray(b"1")
+
+
+class OtherJudge(FunctionSubject):
+    """Has a `judge` of its own."""
+
+    def judge(self, history, marks, outcome):
+        raise KeyError(1)
+
+
+def test_a_judge_that_raises_is_an_error_of_the_subject():
+    subject = OtherJudge(add, read, whole, ["a"], {}, None, frozenset())
+    with pytest.raises(SubjectError, match=r"judge: it raised KeyError at test_\w+.py"):
+        _run(subject)
+
+
+def test_files_below_the_root_are_there_before():
+    subject = subject_from(
+        "S",
+        run=lambda root, work, ack: None,
+        recover=lambda root: sorted(os.listdir(root)),
+        check=whole,
+        work=[],
+        root="/db/",
+        files={"/db/x": b"1", "/db/d/": b""},
+    )
+    assert subject.recover(Disk(subject.prepare(()))).value == ["d", "x"]
+
+
+def _asserting(acked, in_flight, seen):
+    assert tuple(seen) in {acked, acked + in_flight}, "not what was acknowledged"
+
+
+def _asserting_plainly(acked, in_flight, seen):
+    if tuple(seen) not in {acked, acked + in_flight}:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        (_asserting, "not what was acknowledged"),
+        (_asserting_plainly, "the assertion at test_patch_functions.py:"),
+    ],
+)
+def test_an_assertion_that_fails_in_check_says_what_is_wrong(check, said):
+    def made(*, sync):
+        return subject_from(
+            "S",
+            run=lambda disk, work, ack: add(disk, work, ack, sync=sync),
+            recover=read,
+            check=check,
+            work=["a"],
+        )
+
+    assert _run(made(sync=True)).verdict == "consistent"
+    certificate = _run(made(sync=False))
+    assert certificate.verdict == "violated"
+    assert said in certificate.violations[0].message
+
+
+def test_what_is_promised_is_what_it_was_when_it_was_promised():
+    def growing(disk, work, ack):
+        file = disk.open(PATH, create=True)
+        disk.fsync_dir(PATH)
+        done = []
+        for at, one in enumerate(work):
+            file.pwritev([one.encode()], at)
+            file.fdatasync()
+            done.append(one)
+            ack(done)
+
+    def newest(acked, in_flight, seen):
+        allowed = [*(acked[-1:] or [[]]), *in_flight]
+        return None if seen in allowed else f"{seen} is none of {allowed}"
+
+    subject = subject_from(
+        "S", run=growing, recover=read, check=newest, work=["a", "b"]
+    )
+    assert _run(subject).verdict == "consistent"
+
+
+@dataclasses.dataclass
+class Record:
+    """What a store may hand out."""
+
+    names: list
+    cached: object = dataclasses.field(default=None, compare=False)
+
+
+def test_dataclasses_and_deques_can_be_seen():
+    one, other = Record(["a"], object()), Record(["a"], object())
+    assert _key(one) == _key(other) != _key(Record(["b"]))
+    assert _key(deque([1])) == _key(deque([1])) != _key([1])
+    assert hash(_key([one, deque([Record([])])]))
+    for single in (None, ..., Record, len, whole):
+        assert _key(single) == _key(single)
+
+
+def test_an_exception_is_told_with_the_line_of_the_store():
+    """Not with the line of the simulated disk that fails as the machine would."""
+
+    def opening(root):
+        return pathlib.Path(root, "x").read_bytes()
+
+    subject = subject_from(
+        "S",
+        run=lambda root, work, ack: pathlib.Path(root, "x").write_bytes(b"1"),
+        recover=opening,
+        check=lambda *_: None,
+        work=["a"],
+        root="/db",
+    )
+    [found] = _run(subject).violations
+    line = opening.__code__.co_firstlineno + 1
+    assert f"FileNotFoundError at test_patch_functions.py:{line}." in found.message

@@ -2,12 +2,15 @@
 
 import dataclasses
 import itertools
+import os
 import re
 
 import pytest
 from toy_store import MUTANTS, Blind, Idle, Toy, Unread
 
 from tornpage.certificate import merge
+from tornpage.experiment import Experiment
+from tornpage.functions import subject_from
 from tornpage.killrate import check_mutants, row
 from tornpage.model import CrashModel
 from tornpage.run import Plan, run
@@ -238,6 +241,48 @@ def test_a_program_that_does_not_repeat_itself_is_unverifiable():
     assert re.search(
         r"line \d+ of its trace was write .* at toy_store.py:\d+, then", doubt
     )
+
+
+def late_mood(root, work, ack):
+    for one in work:
+        with open(f"{root}/{one}", "w", encoding="ascii"):
+            pass
+        if one == 2:
+            with open(f"{root}/{next(MOODS)}", "w", encoding="ascii"):
+                pass
+
+
+MOODS = itertools.count(10)
+
+
+def test_a_later_program_that_does_not_repeat_itself_is_unverifiable():
+    """What is not deterministic may be in code that the first program never came by."""
+    subject = subject_from(
+        "S",
+        run=late_mood,
+        recover=lambda root: os.listdir(root) and None,
+        check=lambda acked, in_flight, seen: None,
+        work=lambda rng: [rng.randrange(3)],
+        root="/db",
+    )
+    kinds = [subject.generate(seed)[0] for seed in range(9)]
+    assert kinds.index(2) > 1
+    certificate = run(subject, Plan(spec="S", programs=9))
+    assert certificate.verdict == "unverifiable"
+    assert f"seed {kinds.index(2)} did other things" in certificate.doubts()[0]
+
+
+def test_programs_that_come_by_the_same_places_are_run_twice_once(monkeypatch):
+    again = []
+    right = Experiment.departure
+    monkeypatch.setattr(
+        Experiment,
+        "departure",
+        lambda self: again.append(self.places()) or right(self),
+    )
+    certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=20))
+    assert certificate.verdict == "consistent"
+    assert len(again) == len(set(again)) < 5
 
 
 class Forgetting(Toy):

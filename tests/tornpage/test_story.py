@@ -8,7 +8,8 @@ import re
 import pytest
 from toy_store import MUTANTS, Toy
 
-from tornpage import timeline
+from tornpage import explain, timeline
+from tornpage.disk import Disk
 from tornpage.failure import Failure
 from tornpage.faults import under_script
 from tornpage.functions import subject_from
@@ -227,3 +228,16 @@ def test_an_injected_fault_stands_where_it_happened():
     assert "mark      fault met=pwrite script=pwrite#1=short:1" in story_of(
         add, "tear=page"
     )
+
+
+@pytest.mark.parametrize(("opened", "shown"), [("/db", "/db"), ("/", "/")])
+def test_the_sync_of_an_open_directory_is_told_with_the_directorys_name(opened, shown):
+    disk = Disk()
+    disk.assume_dir("/db")
+    disk.open_dir(opened).fsync()
+    disk.fsync_dir("/db/x")
+    told = [timeline.line_of(Toy(), one) for one in disk.trace]
+    assert told == [f"of {shown}", "of /db/x"]
+    named = [explain._namer(None)(one) for one in disk.trace]
+    assert named[0].startswith("the fsync dir at test_story.py:")
+    assert named[0].endswith(f" ({shown})")

@@ -1,0 +1,359 @@
+"""What gets past the patch is never a pass: other names, processes and threads."""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from tornpage.certificate_text import render
+from tornpage.disk import Disk
+from tornpage.functions import subject_from
+from tornpage.patch import UnsupportedCallError, patched
+from tornpage.registry import spec_of
+from tornpage.run import Plan, run
+
+# -- a right store with something in it that the patch does not reach --------------
+
+
+def save(root, text):
+    with open(f"{root}/new", "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{root}/new", f"{root}/x")
+    folder = os.open(root, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def load(root):
+    try:
+        with open(f"{root}/x", encoding="ascii") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _certificate(*, running=lambda root: None, recovering=lambda root: None):
+    def running_(root, work, ack):
+        save(root, "1")
+        ack("1")
+        running(root)
+
+    def recovering_(root):
+        seen = load(root)
+        recovering(root)
+        return seen
+
+    subject = subject_from(
+        "S",
+        run=running_,
+        recover=recovering_,
+        check=lambda acked, in_flight, seen: (
+            None if seen in {*acked[-1:], *in_flight} or not acked else "lost"
+        ),
+        work=["1"],
+        root="/db",
+    )
+    return run(subject, Plan(spec=spec_of(subject), programs=1))
+
+
+# Kept where nobody looks.
+Kept = SimpleNamespace(
+    unlink=os.unlink,
+    rename=os.rename,
+    open_=os.open,
+    mkdir=os.mkdir,
+    truncate=os.truncate,
+    listdir=os.listdir,
+    io_open=open,
+)
+
+
+def _forked():
+    if os.fork() == 0:
+        os._exit(0)
+
+
+def _beneath(call):
+    return lambda root: call(f"{root}/x")
+
+
+PAST = {
+    "os.remove('/db/x'": _beneath(Kept.unlink),
+    "os.rename('/db/x'": _beneath(lambda path: Kept.rename(path, f"{path}2")),
+    "open('/db/x'": _beneath(lambda path: Kept.open_(path, os.O_RDONLY)),
+    "open('/db/x', 'w'": _beneath(lambda path: Kept.io_open(path, "w")),
+    "open(1": lambda root: io.FileIO(os.open(f"{root}/x", os.O_RDONLY)),
+    "open('/db/x', 'r'": _beneath(io.FileIO),
+    "os.mkdir('/db/x'": _beneath(Kept.mkdir),
+    "os.truncate('/db/x'": _beneath(lambda path: Kept.truncate(path, 0)),
+    "os.listdir('/db'": Kept.listdir,
+    "os.chdir('/db'": os.chdir,
+    "sqlite3.connect('/db/x'": _beneath(sqlite3.connect),
+    "sqlite3.connect('file:/db/x": lambda root: sqlite3.connect(
+        f"file:{root}/x?mode=ro", uri=True
+    ),
+    "os.system(": lambda root: os.system(f"rm -f {root}/x 2>/dev/null"),
+    "subprocess.Popen('true'": lambda root: subprocess.run(["true"], check=True),
+    "os.fork()": lambda root: _forked(),
+    "os.posix_spawn(": lambda root: os.posix_spawn("/bin/true", ["true"], {}),
+    "fork_exec(": lambda root: (
+        multiprocessing.get_context("spawn").Process(target=print).start()
+    ),
+    "os._exit(0)": lambda root: os._exit(0),
+    "_thread.start_new_thread(": lambda root: __import__("_thread").start_new_thread(
+        print, ()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAST)
+@pytest.mark.parametrize("where", ["running", "recovering"])
+def test_what_gets_past_the_patch_and_is_swallowed_is_unverifiable(where, name):
+    def swallowing(root):
+        with contextlib.suppress(Exception):
+            PAST[name](root)
+
+    certificate = _certificate(**{where: swallowing})
+    assert certificate.verdict == "unverifiable"
+    assert name in certificate.doubts()[0]
+
+
+def test_the_store_of_these_tests_is_right():
+    assert _certificate().verdict == "consistent"
+
+
+def test_code_outside_the_root_and_outside_the_block_is_left_alone(tmp_path):
+    began, done = threading.Event(), threading.Event()
+    seen = []
+
+    def somebody_else():
+        began.wait()
+        seen.append(subprocess.run(["true"], check=True).returncode)
+        seen.append(threading.Thread(target=done.wait))
+        seen[-1].start()
+
+    other = threading.Thread(target=somebody_else)
+    other.start()
+    disk = Disk()
+    with patched(disk) as root:
+        began.set()
+        other.join()
+        Kept.open_(tmp_path / "x", os.O_RDONLY | os.O_CREAT)
+        with open(f"{root}/x", "w", encoding="ascii"):
+            pass
+    assert disk.refused == []
+    assert not disk.several_threads
+    done.set()
+    seen[1].join()
+    assert seen[0] == subprocess.run(["true"], check=True).returncode == 0
+
+
+# -- names of modules ---------------------------------------------------------------
+
+
+KEEPING = """
+import os
+
+class Proxy:
+    def __getattribute__(self, name):
+        raise RuntimeError("nobody may ask for anything")
+
+proxy = Proxy()
+from os import fsync, open, path, write
+show = open
+builtin = len
+
+class Writer:
+    opened = os.open
+    counted = len
+
+    def write(self, fd, *, write=os.write, other=len):
+        return write(fd, b"2"), self.opened, self.counted
+
+def sync(fd, other=1, fsync=os.fdatasync):
+    fsync(fd)
+"""
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """A module that took functions of os at its import."""
+    module = ModuleType("kept_names")
+    exec(KEEPING, vars(module))
+    monkeypatch.setitem(sys.modules, "kept_names", module)
+    return module
+
+
+def test_functions_that_a_module_took_before_the_block_go_to_the_disk(kept):
+    before = dict(vars(kept)), dict(vars(kept.Writer))
+    for number in range(2):
+        disk = Disk()
+        with patched(disk, f"/db{number}") as root:
+            fd = kept.show(f"{root}/x", os.O_WRONLY | os.O_CREAT)
+            kept.write(fd, b"1")
+            kept.fsync(fd)
+            kept.Writer().write(
+                kept.Writer().opened(f"{root}/y", os.O_RDWR | os.O_CREAT)
+            )
+            kept.sync(fd)
+        names = ["create", "write", "sync", "create", "write", "sync"]
+        assert [one.op for one in disk.trace] == names
+        assert (dict(vars(kept)), dict(vars(kept.Writer))) == before
+        assert kept.Writer.write.__kwdefaults__ == {"write": os.write, "other": len}
+        assert kept.sync.__defaults__ == (1, os.fdatasync)
+
+
+def test_descriptors_are_told_from_offsets():
+    """An offset may be as large as a simulated descriptor."""
+    disk = Disk()
+    with tempfile.TemporaryFile() as one, tempfile.TemporaryFile() as other:
+        one.write(b"12")
+        one.flush()
+        with patched(disk) as root:
+            copied = os.copy_file_range(
+                one.fileno(), dst=other.fileno(), count=2, offset_src=1 << 40
+            )
+            fd = os.open(f"{root}/x", os.O_RDWR | os.O_CREAT)
+            assert os.copy_file_range(src=fd, dst=fd, count=1, offset_dst=9) == 0
+        assert copied == 0
+
+
+def test_a_second_run_that_is_refused_is_a_departure():
+    """It did the same to the disk, and one thing that cannot be followed."""
+    runs = []
+
+    def running(root):
+        runs.append(1)
+        if len(runs) == 2:
+            with contextlib.suppress(Exception):
+                os.fork()
+
+    certificate = _certificate(running=running)
+    assert certificate.verdict == "unverifiable"
+    assert "os.fork()" in certificate.doubts()[0]
+
+
+def test_functions_that_a_module_took_inside_a_block_are_given_back(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "imported_late.py").write_text(
+        "import os\nfrom os import open, fsync\ndef sync(fd, how=os.fsync): how(fd)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    disk = Disk()
+    with patched(disk) as root:
+        import imported_late
+
+        imported_late.open(f"{root}/x", os.O_WRONLY | os.O_CREAT)
+    assert (imported_late.open, imported_late.fsync) == (os.open, os.fsync)
+    with patched(disk) as root:
+        imported_late.fsync(imported_late.open(f"{root}/y", os.O_CREAT))
+        imported_late.sync(imported_late.open(f"{root}/y", os.O_CREAT))
+    names = ["create", "create", "sync", "sync"]
+    assert [one.op for one in disk.trace] == names
+    assert imported_late.sync.__defaults__ == (os.fsync,)
+    del sys.modules["imported_late"]
+
+
+# -- threads ------------------------------------------------------------------------
+
+
+class Background:
+    """A thread that does something now and then until it is told to end."""
+
+    def __init__(self, call=lambda: None):
+        self.ending = threading.Event()
+        self.failed = []
+        self.thread = threading.Thread(target=self._go, args=(call,), name="flusher")
+        self.thread.daemon = True
+        self.thread.start()
+
+    def _go(self, call):
+        while not self.ending.wait(0.001):
+            try:
+                call()
+            except (OSError, UnsupportedCallError) as error:
+                self.failed.append(error)
+
+    def end(self):
+        self.ending.set()
+        self.thread.join()
+
+
+@pytest.fixture
+def background():
+    begun = []
+
+    def begin(call=lambda: None):
+        begun.append(Background(call))
+        return begun[-1]
+
+    yield begin
+    for one in begun:
+        one.end()
+
+
+@pytest.mark.parametrize("where", ["running", "recovering"])
+def test_a_thread_that_outlives_its_execution_is_unverifiable(where, background):
+    certificate = _certificate(**{where: lambda root: background()})
+    assert certificate.verdict == "unverifiable"
+    assert "thread 'flusher' was still running" in certificate.doubts()[0]
+
+
+def test_a_thread_that_is_ended_and_not_waited_for_is_fine(background):
+    certificate = _certificate(running=lambda root: background().ending.set())
+    assert certificate.verdict == "consistent"
+
+
+def test_a_thread_that_is_left_touches_no_later_disk(background):
+    with patched(Disk()) as root:
+        left = background(lambda: save(root, "2"))
+        fd = os.open(f"{root}/y", os.O_RDWR | os.O_CREAT)
+        number = background(lambda: os.write(fd, b"2"))
+    later = Disk()
+    with patched(later) as root:
+        assert os.open(f"{root}/y", os.O_RDWR | os.O_CREAT) == fd
+        before = [len(one.failed) for one in (left, number)]
+        time.sleep(0.05)
+        assert load(root) == ""
+    for one, count in zip((left, number), before, strict=True):
+        assert isinstance(one.failed[-1], UnsupportedCallError)
+        assert len(one.failed) > count
+    assert [one.op for one in later.trace] == ["create"]
+    assert later.refused == []
+
+
+def test_an_exception_is_an_outcome_whoever_is_still_running(background):
+    def failing(root):
+        background()
+        raise KeyError(1)
+
+    assert _certificate(running=failing).verdict == "violated"
+
+
+def _in_a_thread(root):
+    one = threading.Thread(target=save, args=(root, "1"))
+    one.start()
+    one.join()
+
+
+@pytest.mark.parametrize("where", ["running", "recovering"])
+def test_of_several_threads_only_the_schedule_that_happened_is_said_to_be_covered(
+    where,
+):
+    said = "than the one that happened"
+    assert said not in render(_certificate())
+    certificate = _certificate(**{where: _in_a_thread})
+    assert certificate.verdict == "consistent"
+    assert said in " ".join(render(certificate).split())
