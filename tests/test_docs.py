@@ -31,6 +31,53 @@ def test_an_example_prints_what_the_document_says(code, printed, tmp_path):
     assert (done.stdout, done.stderr) == (printed, "")
 
 
+def _readme_blocks():
+    text = (ROOT / "README.md").read_text("utf-8")
+    return re.findall(r"```(\w*)\n(.*?)```", text, re.DOTALL)
+
+
+def _tornpage(folder, *words):
+    done = subprocess.run(
+        [sys.executable, "-m", "tornpage", "run", "shearbolt", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return done.stdout.splitlines()
+
+
+def test_the_certificate_of_the_readme_is_the_one_that_is_printed(tmp_path):
+    [shown] = [body for _, body in _readme_blocks() if body.startswith("CONSISTENT")]
+    # Seconds and versions are those of one machine.
+    ours = re.compile(r"  (time|versions) ")
+    printed = [one for one in _tornpage(tmp_path) if not ours.match(one)]
+    assert [one for one in shown.splitlines() if not ours.match(one)] == printed
+
+
+def test_the_story_of_the_readme_is_the_one_that_is_told(tmp_path):
+    [shown] = [body for _, body in _readme_blocks() if body.startswith("BROKEN")]
+    *story, replay = shown.splitlines()
+    printed = _tornpage(tmp_path, "--mutant", "no-data-sync")
+    begin = printed.index(story[0])
+    assert printed[begin : begin + len(story)] == story
+    assert printed[begin + len(story)].startswith(replay.removesuffix("..."))
+
+
+def test_the_example_of_the_readme_runs(tmp_path):
+    [code] = [body for _, body in _readme_blocks() if "import shearbolt" in body]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("b'robin' b'18 g'\n", "")
+
+
 def test_there_are_examples_to_run():
     assert len(list(_examples())) >= 2
 

@@ -193,7 +193,7 @@ def interrupted(seed):
     return happened
 
 
-@pytest.mark.seeds(2)
+@pytest.mark.seeds(1)
 def test_an_interrupt_anywhere_leaves_one_version_and_a_handle_that_writes(
     seed, monkeypatch
 ):

@@ -1,9 +1,11 @@
 """Code that never returns ends as a broken promise, and nothing else is disturbed."""
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 
@@ -248,3 +250,31 @@ def test_a_library_function_that_is_all_there_is_is_ended_too():
     )
     subject._recover = lambda root: shutil.rmtree(root) or loop()
     assert _run(subject).verdict == "violated"
+
+
+def busy(seconds):
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+def test_a_limit_that_is_over_in_a_callback_of_the_collector_is_not_forgotten(
+    monkeypatch,
+):
+    def slow(_phase, _info):
+        busy(0.04)
+
+    def collecting():
+        while True:
+            gc.collect()
+            busy(0.02)
+
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    gc.callbacks.append(slow)
+    try:
+        with pytest.raises(OverdueError), Limit(0.03):
+            collecting()
+    finally:
+        gc.callbacks.remove(slow)
+    assert not told
