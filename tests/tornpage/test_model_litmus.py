@@ -71,7 +71,7 @@ WEAKER = [
     ["size=with-data", "size=free"],
     ["entries=prefix", "entries=free"],
     ["sync=honest", "sync=lying:1", "sync=lying:2"],
-    ["unit=none", "unit=4096", "unit=8192", "unit=16384", "unit=65536"],
+    ["unit=none", "unit=4096", "unit=8192", "unit=65536"],
     ["extend=zero", "extend=garbage"],
     ["rename=atomic", "rename=split"],
     ["names=fsync", "names=dirsync"],
