@@ -335,7 +335,8 @@ class DB:
                     raise DatabaseNotOpenError
                 if self._write_tx is not None:
                     return None
-                self._remove_doubts()
+                if self.pager.in_doubt or self.freelist.in_doubt:
+                    self._remove_doubts()
                 txid = self._meta.txid + 1
                 tx = Tx(self, self._meta, txid, writable=True)
                 self.freelist.release(self._readers.values())
@@ -365,9 +366,12 @@ class DB:
                 self._writer_thread = None
         # Whether it is held is not known: an interrupt may have come between taking
         # it and beginning, or another thread may not have waited for it.
-        self._writer.acquire(blocking=False)
-        with suppress(RuntimeError):
+        self._writer.acquire(False)
+        try:
             self._writer.release()
+        except RuntimeError:
+            # Two rang it at once. (`suppress` takes as long as all the rest.)
+            return
 
     def _require_no_writer_here(self, thread: int) -> None:
         gc.collect()
