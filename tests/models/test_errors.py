@@ -73,7 +73,8 @@ def test_the_sweep_meets_every_call_with_every_kind_of_error():
     assert not any("ENOSPC" in one and one.startswith("any") for one in scripts)
 
 
-def test_the_command_says_what_it_did_and_ends_with_a_verdict(capsys):
+def test_the_command_says_what_it_did_and_ends_with_a_verdict(capsys, monkeypatch):
+    monkeypatch.setattr(errors_sweep, "generate", lambda _: SMALL)
     arguments = ["--programs", "1", "--points", "1"]
     # Nothing is broken, and nobody may say so: crash points were left out.
     assert errors_sweep.main(arguments) == 3
