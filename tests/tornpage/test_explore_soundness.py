@@ -146,7 +146,7 @@ def test_what_a_write_left_beside_its_bytes_is_remembered_with_it(seed):
 def test_any_model_has_the_outcomes_of_brute_force_with_syncs_that_fail(failing, seed):
     agreed = 0
     results = set()
-    # Every third model, with syncs that fail every other one; with the next seed in turn.
+    # Every third model, or every second with syncs that fail; in turn by seed.
     every = range(seed * len(DRAWN), (seed + 1) * len(DRAWN))
     seeds = [one for one in every if (one + seed) % (2 if failing else 3) == 0]
     for explorer in random_cases(seeds, 8, DRAWN, failing):
