@@ -374,6 +374,8 @@ class DB:
             return
 
     def _require_no_writer_here(self, thread: int) -> None:
+        if self._writer_thread != thread:
+            return
         gc.collect()
         self._collect_lost()
         if self._writer_thread == thread and self._write_tx is not None:

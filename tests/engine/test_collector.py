@@ -27,3 +27,16 @@ def test_the_collector_does_not_look_into_cached_leaves(path, fresh):
         assert len(leaves) > 50
         assert not any(map(gc.is_tracked, (page.keys for page in leaves)))
         assert not any(map(gc.is_tracked, (page.values for page in leaves)))
+
+
+def test_transactions_in_turn_never_ask_for_a_collection(db, monkeypatch):
+    asked = []
+    monkeypatch.setattr(gc, "collect", lambda *_: asked.append(True))
+    db.max_batch_size = 1
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+    for i in range(3):
+        db.batch(lambda tx, i=i: tx.bucket(b"b").put(b"%d" % i, b"v"))
+        with db.update() as tx:
+            tx.bucket(b"b").put(b"k", b"v")
+    assert not asked
