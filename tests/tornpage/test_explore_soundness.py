@@ -165,7 +165,7 @@ def test_any_model_has_the_outcomes_of_brute_force_with_syncs_that_fail(failing,
 def test_four_ways_to_explore_agree_under_every_preset(preset):
     model = CrashModel.parse(preset)
     several = 0
-    for seed in range(6):
+    for seed in range(4):
         explorer = next(random_cases([seed], 7, [model], 0.2))
         plain = Explorer(
             explorer._files,
@@ -190,7 +190,7 @@ def test_four_ways_to_explore_agree_under_every_preset(preset):
                 assert seen <= outcomes
             assert seen == outcomes
             several += len(outcomes) > 1
-    assert several > 5
+    assert several > 3
 
 
 def test_stores_have_the_outcomes_of_brute_force_under_every_model():
