@@ -80,6 +80,12 @@ _STEP: Final = 512
 """Bytes looked at at once for whether they are part of a new database."""
 
 _MACHINE: Final = OSStorage()
+
+# What a storage is asked for, see `Storage`.
+_CALLED: Final = (
+    *("open", "exists", "rename", "unlink", "fsync_dir", "monotonic", "sleep"),
+    *("pid", "thread_id", "mutex", "condition"),
+)
 _log: Final = logging.getLogger("shearbolt")
 
 
@@ -232,7 +238,8 @@ def _check_options(
     if open_file is not None and not callable(open_file):
         raise OptionError(f"open_file is something to call, not {open_file!r}")
     if storage is not None:
-        if not isinstance(storage, Storage):
+        # From 3.12 on isinstance does not see what `__getattr__` hands on.
+        if not all(callable(getattr(storage, name, None)) for name in _CALLED):
             raise OptionError(
                 f"storage is a shearbolt.storage.Storage, not {storage!r}"
             )

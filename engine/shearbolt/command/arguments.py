@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from shearbolt.command.session import DEFAULT_TIMEOUT
@@ -36,7 +38,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is; exit with status 2."""
-        self.exit(2, f"Error: {message} (see '{self.prog} --help')\n")
+        # A stream that is closed or full has no reader. argparse minds until 3.11.2.
+        with suppress(AttributeError, OSError):
+            sys.stderr.write(f"Error: {message} (see '{self.prog} --help')\n")
+        self.exit(2)
 
 
 def _number(text: str, what: str) -> int:
