@@ -26,7 +26,6 @@ out or not closed. 0: nothing was broken anywhere, which takes `--points 0`.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from typing import TYPE_CHECKING, Final
 from boltmodel.contract import Outcome
 from boltmodel.error_contract import judge_errors
 from boltmodel.generate import generate
+from boltmodel.quiet import quiet
 from boltmodel.recovery import recover
 from boltmodel.under_errors import ENDINGS, run_under_errors
 from tornpage.beginnings import Beginnings
@@ -260,13 +260,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--model", type=CrashModel.parse, default=CrashModel(), help="crash model"
     )
     given = parser.parse_args(arguments)
-    # The engine warns of every slot that it could not heal: thousands here.
-    logging.getLogger("shearbolt").setLevel(logging.ERROR)
-    sweep = Sweep()
-    for seed in range(given.seed, given.seed + given.programs):
-        sweep_program(
-            seed, generate(seed), sweep, model=given.model, points=given.points or None
-        )
+    sweep, points = Sweep(), given.points or None
+    with quiet():
+        for seed in range(given.seed, given.seed + given.programs):
+            sweep_program(seed, generate(seed), sweep, model=given.model, points=points)
     sys.stdout.writelines(f"{line}\n" for line in sweep.lines())
     sys.stdout.writelines(f"{one}\n" for one in sweep.broken[:20])
     if sweep.broken:

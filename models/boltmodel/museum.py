@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import multiprocessing
 import sys
 import time
@@ -47,6 +46,7 @@ from typing import TYPE_CHECKING, Final
 from boltmodel.corpus import BY_NAME, CORPUS
 from boltmodel.mutants import MUTANTS, mutant
 from boltmodel.programs import ReaderOpen, describe, encode
+from boltmodel.quiet import quiet
 from boltmodel.subject import ShearboltSubject
 from tornpage.experiment import Experiment, Finding
 from tornpage.model import CrashModel
@@ -297,8 +297,8 @@ def exhibit(
 
 
 def _told(name: str) -> Exhibit:
-    logging.getLogger("shearbolt").setLevel(logging.ERROR)
-    return exhibit(name, told=True)
+    with quiet():
+        return exhibit(name, told=True)
 
 
 def survey(names: Iterable[str], workers: int = 1) -> Iterator[Exhibit]:

@@ -1,5 +1,6 @@
 """Property E: injected errors are typed, and nothing acknowledged is lost by them."""
 
+import logging
 import os
 from contextlib import contextmanager, nullcontext
 
@@ -293,3 +294,10 @@ def test_marks_become_promises(text, promise):
 def test_what_a_crash_may_show_after_a_failed_commit(text, outcome, letters):
     found = judge_errors(HISTORY, marks(text), outcome)
     assert "".join(one.property[0] for one in found) == letters
+
+
+def test_a_search_leaves_the_log_of_others_alone(monkeypatch):
+    monkeypatch.setattr(errors_sweep, "generate", lambda _: Program((Commit(),)))
+    before = logging.getLogger("shearbolt").level
+    errors_sweep.main(["--programs", "1", "--points", "1"])
+    assert logging.getLogger("shearbolt").level == before
