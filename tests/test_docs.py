@@ -18,17 +18,21 @@ def _examples():
             yield pytest.param(*match.groups(), id=f"{path.stem}-{number}")
 
 
-@pytest.mark.parametrize(("code", "printed"), list(_examples()))
-def test_an_example_prints_what_the_document_says(code, printed, tmp_path):
+def _printed(code, folder):
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert (done.stdout, done.stderr) == (printed, "")
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("code", "printed"), list(_examples()))
+def test_an_example_prints_what_the_document_says(code, printed, tmp_path):
+    assert _printed(code, tmp_path) == (printed, "")
 
 
 def _readme_blocks():
@@ -67,15 +71,7 @@ def test_the_story_of_the_readme_is_the_one_that_is_told(tmp_path):
 
 def test_the_example_of_the_readme_runs(tmp_path):
     [code] = [body for _, body in _readme_blocks() if "import shearbolt" in body]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert (done.stdout, done.stderr) == ("b'robin' b'18 g'\n", "")
+    assert _printed(code, tmp_path) == ("b'robin' b'18 g'\n", "")
 
 
 def test_there_are_examples_to_run():

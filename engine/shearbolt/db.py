@@ -54,7 +54,8 @@ from shearbolt.format import (
     empty_database,
 )
 from shearbolt.freelist import FREELIST_TYPES, make_freelist
-from shearbolt.handle import DB, DEFAULT_ALLOC_SIZE
+from shearbolt.growth import DEFAULT_ALLOC_SIZE
+from shearbolt.handle import DB
 from shearbolt.options import check_permissions, check_seconds, check_size, file_name
 from shearbolt.pager import DEFAULT_CACHE_SIZE, Pager
 from shearbolt.storage import OSStorage, Storage

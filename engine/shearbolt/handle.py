@@ -80,13 +80,13 @@ from shearbolt.errors import (
     DatabaseReadOnlyError,
     ForkedError,
     InvalidDatabaseError,
-    MaxSizeReachedError,
     StorageError,
-    TxManagedError,
     WouldDeadlockError,
 )
 from shearbolt.format import MAX_TXID
 from shearbolt.freelist import ArrayFreelist
+from shearbolt.growth import Growth
+from shearbolt.managed import Managed
 from shearbolt.pager import Pager
 from shearbolt.stats import Info, Stats, Work
 from shearbolt.storage.forks import tell_in_child
@@ -103,14 +103,8 @@ __all__ = ["DB"]
 
 T = TypeVar("T")
 
-DEFAULT_ALLOC_SIZE: Final = 16 * 1024 * 1024
-"""How much a large file grows at once, in bytes (bbolt AllocSize)."""
-
 DEFAULT_MAX_BATCH_SIZE: Final = 1000
 DEFAULT_MAX_BATCH_DELAY: Final = 0.01
-
-_MIN_MAP: Final = 1 << 15
-_MAX_MAP_STEP: Final = 1 << 30
 
 _PATIENCE: Final = 1.0
 """Seconds a writer waits before it looks for a lost write transaction. Collecting
@@ -202,9 +196,7 @@ class DB:
         # Commits wait for a sync that was not asked for, and why it is too late.
         self._unsynced = False
         self._failed = ""
-        self._file_size = pager.file_size()
-        # What bbolt would have mapped: its file sizes follow from it.
-        self._map_size = _map_size(max(self._file_size, initial_size), self.page_size)
+        self._growth: Final = Growth(pager.file_size(), initial_size, self.page_size)
         # Of the freelist page that transaction [0] has written: pages behind it.
         self._freelist_of = (-1, 0)
         self._readers_begun = 0
@@ -488,7 +480,7 @@ class DB:
 
     def has_room(self, size: int) -> bool:
         """Whether a database of so many bytes needs no growth to be planned."""
-        return size < self._map_size
+        return self._growth.has_room(size)
 
     def plan_growth(self, size: int) -> None:
         """Note that the database will need so many bytes.
@@ -496,19 +488,7 @@ class DB:
         Raises:
             MaxSizeReachedError: The file would exceed `max_size`.
         """
-        if size < self._map_size:
-            return
-        planned = _map_size(max(self._file_size, size), self.page_size)
-        if self.max_size and self._grown(size, planned) > self.max_size:
-            raise MaxSizeReachedError(size, self.max_size)
-        self._map_size = planned
-
-    def _grown(self, size: int, map_size: int) -> int:
-        """The file size bbolt would choose (db.go grow); never less than `size`."""
-        if map_size <= self.alloc_size:
-            return max(map_size, size)
-        # The attribute may be set to anything, and a file that is cut loses pages.
-        return size + max(self.alloc_size, 0)
+        self._growth.plan(size, self.max_size, self.alloc_size)
 
     def grow(self, size: int) -> None:
         """Make the file large enough for so many bytes, durably.
@@ -517,17 +497,12 @@ class DB:
             MaxSizeReachedError: That is more than `max_size`.
             StorageError: The system refused.
         """
-        if size <= self._file_size:
+        growth = self._growth
+        if size <= growth.file_size:
             return
-        grown = self._grown(size, self._map_size)
-        if self.max_size and grown > self.max_size:
-            # bbolt compares only when its map grows, and so can exceed the
-            # limit by `alloc_size`. What is needed counts here.
-            if size > self.max_size:
-                raise MaxSizeReachedError(size, self.max_size)
-            grown = self.max_size
+        grown = growth.target(size, self.max_size, self.alloc_size)
         self.pager.grow(grown, sync=not (self.no_grow_sync or self.no_sync))
-        self._file_size = grown
+        growth.file_size = grown
 
     def settle(self) -> None:
         """Before the first page is written: make what is live durable.
@@ -744,48 +719,6 @@ class DB:
         return self.storage.pid() != self._pid
 
 
-class Managed:
-    """The context manager behind `update` and `view`.
-
-    It may be used again when its block is over, for another transaction.
-    """
-
-    __slots__ = ("_db", "_tx", "_writable")
-
-    def __init__(self, db: DB, *, writable: bool) -> None:
-        self._db = db
-        self._writable = writable
-        self._tx: Tx | None = None
-
-    def __enter__(self) -> Tx:
-        if self._tx is not None:
-            # Nobody would know which of two transactions a block has ended.
-            raise TxManagedError(
-                "this update() or view() has an open transaction: call it again for "
-                "another one"
-            )
-        tx = self._tx = self._db.begin(self._writable)
-        tx.managed = True
-        return tx
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        tx, self._tx = self._tx, None
-        if tx is None:
-            return
-        tx.managed = False
-        try:
-            if kind is None and self._writable:
-                tx.commit()
-        finally:
-            if not tx.closed:
-                tx.rollback()
-
-
 class _ClosedFile:
     """Stands in for the file of a closed database."""
 
@@ -797,11 +730,3 @@ class _ClosedFile:
 
     def close(self) -> None:
         """Closed already."""
-
-
-def _map_size(size: int, page_size: int) -> int:
-    """How much bbolt would map for so many bytes (db.go mmapSize)."""
-    if size <= _MAX_MAP_STEP:
-        return max(_MIN_MAP, 1 << (size - 1).bit_length())
-    size = -(-size // _MAX_MAP_STEP) * _MAX_MAP_STEP
-    return -(-size // page_size) * page_size

@@ -8,7 +8,8 @@ import pytest
 import shearbolt
 from shearbolt.encoding import encode_branch, encode_leaf
 from shearbolt.format import MAX_TXID, FormatError, fnv1a
-from shearbolt.handle import _ClosedFile, _map_size
+from shearbolt.growth import map_size
+from shearbolt.handle import _ClosedFile
 from shearbolt.pagefile import RawMeta, UnreadablePageError
 from shearbolt.salvage.repair import _sound_page_size
 
@@ -47,7 +48,7 @@ def test_the_file_of_a_closed_database_refuses_everything_but_close(name):
     ],
 )
 def test_a_map_doubles_up_to_a_gigabyte_and_then_grows_by_one(size, mapped):
-    assert _map_size(size, 4096) == mapped
+    assert map_size(size, 4096) == mapped
 
 
 def test_more_elements_than_the_count_holds_are_refused():
