@@ -4,7 +4,7 @@ For fuzzing: an input becomes a file without a system call, a file can be
 written to and thrown away, and time stands still. Locks are real and always
 free, since every input has a machine of its own.
 
-What it is not: it knows no crashes; `tornpage.disk` does.
+What it is not: it knows no crashes; `tornpage.disk.simulated` does.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from gating.lanes import Gate
 from gating.outcome import render_terminal, write_outcome
 from gating.policy import PolicyError, read_policy
 
-from tornpage.certificate import EXIT_STATUS
+from tornpage.certificate.record import EXIT_STATUS
 from tornpage.registry import SubjectError
 
 if TYPE_CHECKING:

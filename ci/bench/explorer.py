@@ -34,13 +34,14 @@ from boltmodel.interpret import DATABASE
 from boltmodel.programs import Commit, Program, Put, Value
 from boltmodel.recovery import recover
 from boltmodel.subject import ShearboltSubject
-from tornpage.beginnings import Beginnings
 from tornpage.disk import Disk
-from tornpage.experiment import Experiment, beginnings_of
 from tornpage.explore import Explorer
-from tornpage.memory import Memory
+from tornpage.explore.beginnings import Beginnings
+from tornpage.explore.memory import Memory
 from tornpage.model import CrashModel
-from tornpage.run import DEFAULT_CAP, Plan, few_collections, run
+from tornpage.run import Experiment, Plan, run
+from tornpage.run.experiment import beginnings_of
+from tornpage.run.programs import DEFAULT_CAP, few_collections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -14,13 +14,12 @@ from unittest import mock
 
 from notelog import PATH, NoteLog
 
-from tornpage.subject import Violation
+from tornpage import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tornpage.disk import Disk
-    from tornpage.trace import Mark
+    from tornpage import Disk, Mark
 
 Program = tuple[str, ...]
 

@@ -30,11 +30,12 @@ from typing import TYPE_CHECKING, Any
 from gating.policy import PolicyError
 from gating.units import Catch, Cover, Lost, Stage, Tell, Told
 from gating.workers import Crew
-from tornpage.certificate import Certificate, MergeError, merge_all
-from tornpage.gate_result import Exhibit, GateResult, Lane, Planted
+from tornpage.certificate import Certificate, MergeError
+from tornpage.certificate.record import merge_all
 from tornpage.model import CrashModel
 from tornpage.registry import default_model, load
-from tornpage.regression import regression_file_name, regression_test
+from tornpage.reports import Exhibit, GateResult, Lane, Planted
+from tornpage.run.regression import regression_file_name, regression_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -21,14 +21,12 @@ import re
 import textwrap
 from typing import TYPE_CHECKING
 
-from tornpage.html_report import render_html
-from tornpage.junit import render_junit
-from tornpage.markdown_report import render_markdown
+from tornpage.reports import render_html, render_junit, render_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tornpage.gate_result import GateResult
+    from tornpage.reports import GateResult
 
 __all__ = ["render_terminal", "write_outcome"]
 

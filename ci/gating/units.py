@@ -24,24 +24,25 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from tornpage.experiment import Experiment, Finding, beginnings_of
-from tornpage.gate_result import Planted
 from tornpage.model import CrashModel
 from tornpage.registry import file_digest, load, with_database
-from tornpage.report import report
-from tornpage.run import Plan, cover
-from tornpage.scene import SceneError, scene_of
+from tornpage.reports import Planted, scene_of
+from tornpage.reports.scene import SceneError
+from tornpage.run import Experiment, Finding, Plan
+from tornpage.run.experiment import beginnings_of
+from tornpage.run.programs import cover
+from tornpage.run.report import report
 from tornpage.uncovered import ControlError, UncoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from tornpage.beginnings import Beginnings
-    from tornpage.certificate import Certificate, ReportedViolation
-    from tornpage.experiment import Places
-    from tornpage.failure import Failure
-    from tornpage.scene import Scene
+    from tornpage.certificate import Certificate, Failure
+    from tornpage.certificate.record import ReportedViolation
+    from tornpage.explore.beginnings import Beginnings
+    from tornpage.reports import Scene
+    from tornpage.run.experiment import Places
     from tornpage.subject import Subject
 
 __all__ = [

@@ -7,7 +7,7 @@ order. When the deadline has passed no further unit is begun, those in progress 
 finished: each has a limit of its own. A worker that dies takes the pool with it, and
 every unit without a result is reported as lost: the verdict is then unverifiable.
 
-The pool is `concurrent.futures` with spawned processes. `tornpage.pool`, which
+The pool is `concurrent.futures` with spawned processes. `tornpage.run.pool`, which
 watches memory and replaces workers, was not taken: it serves one plan for hours; the
 gate has a hundred plans for seconds each, and a start costs half a second.
 """

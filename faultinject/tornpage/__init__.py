@@ -1,8 +1,16 @@
 """A simulated disk and a crash explorer for storage code.
 
-Point it at code that does its I/O through an object (`tornpage.disk.Disk` has
-the methods), record a run, and every image that losing power could leave is
-covered:
+What most users need is here, and is imported when it is first used:
+
+    subject_from   storage code under test, from three functions
+    Subject        the same as a class: what it has to say of itself
+    patched        code that uses `open` and `os`, on a simulated disk
+    Disk           the disk, for code that does its I/O through an object
+    CrashModel     what a crash may do, as parameters
+    Explorer       every outcome of every crash of a recorded run
+    Script         calls that fail, as one line of text; `under_script` a disk with it
+
+Without a subject, it takes three lines:
 
     disk        = Disk()
     run(disk)                                     # records disk.trace
@@ -10,26 +18,113 @@ covered:
     for closure in explorer.sweep():
         ...                                       # closure.outcomes
 
-Modules, each importing only from those above it:
+Packages, each importing only from those above it and from the modules below:
 
-    choices     one tape of decisions: enumerate, sample, replay
-    trace       what was done to a disk, as data
-    model       what a crash may do, as parameters
-    cell        the legal contents of one atom, decided as far as it was read
-    file_image  one file on the platter: everything it may hold
-    image       the platter: files and names, moved on by operations
-    clock       time and threads of the simulated machine
-    life        what a running program sees and thereby decides
-    disk        the machine that storage code talks to
-    schedule    names for crash points and for single crashes
-    brute       every image built in full, the check on the explorer
-    explore     every outcome of every crash of a run
+    platter      everything that a device may hold when the power goes
+    disk         the machine that storage code talks to
+    faults       calls that fail, data that goes bad
+    patch        the same machine for code that uses `open` and `os`
+    explore      every outcome of every crash of a run
+    story        a broken promise, told
+    certificate  what was proved; a failure as a token
+    run          programs, their crashes, their promises: one, many, shrunk, verified
+    reports      HTML, Markdown, JUnit
+    fuzz         as many programs as fit into the time
+    command      `tornpage`
 
-Around the explorer: `subject` (what storage code under test has to say of itself),
-`functions` and `patch` (the same for code that uses `open` and `os`), `script`,
-`faults` and `corruption` (calls that fail, disks that change data without a word),
-`detector` (unsafe writes, found without a crash), `run`, `story`, `shrink`,
-`certificate`, `fuzz` and `verify` (what the command does).
+Modules that all of them share:
+
+    model        what a crash may do
+    trace        what was done to a disk, as data
+    choices      one tape of decisions: enumerate, sample, replay
+    subject      what storage code under test has to say of itself
+    functions    subjects from functions
+    registry     subjects by name
+    uncovered    what cannot be explored: neither a broken promise nor a kept one
+    time_limit   recovery ends
+    call_site    source lines
+    litmus       the crash model in one line a parameter
+    progress     for somebody who watches
 
 See docs/design.md and docs/crash-model.md.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tornpage.choices import Enumerator, Replay, Sampler
+    from tornpage.disk import Disk, observed
+    from tornpage.explore import Explorer
+    from tornpage.faults import Script, under_script
+    from tornpage.functions import subject_from
+    from tornpage.hypothesis_driver import Drawn
+    from tornpage.model import PRESETS, CrashModel
+    from tornpage.patch import patched
+    from tornpage.run.regression import check_token
+    from tornpage.subject import Subject, SubjectError, Violation
+    from tornpage.trace import Mark, Trace
+    from tornpage.uncovered import UncoveredError, UnsupportedCallError
+
+_HOMES = {
+    "CrashModel": "model",
+    "Disk": "disk",
+    "Drawn": "hypothesis_driver",
+    "Enumerator": "choices",
+    "Explorer": "explore",
+    "Mark": "trace",
+    "PRESETS": "model",
+    "Replay": "choices",
+    "Sampler": "choices",
+    "Script": "faults",
+    "Subject": "subject",
+    "SubjectError": "subject",
+    "Trace": "trace",
+    "UncoveredError": "uncovered",
+    "UnsupportedCallError": "uncovered",
+    "Violation": "subject",
+    "check_token": "run.regression",
+    "observed": "disk",
+    "patched": "patch",
+    "subject_from": "functions",
+    "under_script": "faults",
+}
+
+__all__ = [
+    "PRESETS",
+    "CrashModel",
+    "Disk",
+    "Drawn",
+    "Enumerator",
+    "Explorer",
+    "Mark",
+    "Replay",
+    "Sampler",
+    "Script",
+    "Subject",
+    "SubjectError",
+    "Trace",
+    "UncoveredError",
+    "UnsupportedCallError",
+    "Violation",
+    "check_token",
+    "observed",
+    "patched",
+    "subject_from",
+    "under_script",
+]
+
+
+# pytest imports this package at every start, for its plugin, whatever is tested:
+# the parts are imported when they are asked for.
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

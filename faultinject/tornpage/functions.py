@@ -42,7 +42,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from tornpage.call_site import raised_at
-from tornpage.patch import patched
+from tornpage.patch.block import patched
 from tornpage.subject import SubjectError, Violation
 from tornpage.time_limit import DEFAULT_SECONDS
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
     from contextlib import AbstractContextManager
 
-    from tornpage.disk import Disk
+    from tornpage.disk.simulated import Disk
     from tornpage.trace import Mark
 
 __all__ = ["FunctionSubject", "Seen", "subject_from"]
@@ -349,7 +349,7 @@ def subject_from(
         files: What is on the disk, durable, before `run`: bytes by name. A name that
             ends with "/" is that of a directory. With a root they are below it.
         root: When given, `run` and `recover` get this path instead of a disk and use
-            it with `open` and `os`; see `tornpage.patch`.
+            it with `open` and `os`; see `tornpage.patch.block`.
         plumbing: Names of source files ("file.py") that only pass operations on:
             stories name the innermost line outside of these.
         returns_within: Seconds of processor time in which one call of `run` or

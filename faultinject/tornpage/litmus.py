@@ -38,7 +38,7 @@ from tornpage.model import CrashModel
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tornpage.disk import Disk
+    from tornpage.disk.simulated import Disk
 
 __all__ = ["LITMUS", "Litmus", "Machine", "OnDisk", "letter", "look", "perform"]
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tornpage.certificate import Certificate
+    from tornpage.certificate.record import Certificate
     from tornpage.subject import Subject
 
 __all__ = ["SHARD_STRIDE", "TornpageFixture"]
@@ -142,14 +142,14 @@ class TornpageFixture:
             KeyError: There is no such planted bug.
         """
         # Not at the top: see the module's head.
-        from tornpage.certificate_text import render  # noqa: PLC0415
+        from tornpage.certificate.as_text import render  # noqa: PLC0415
         from tornpage.model import CrashModel  # noqa: PLC0415
         from tornpage.registry import (  # noqa: PLC0415
             default_model,
             default_programs,
             spec_of,
         )
-        from tornpage.run import Plan, run  # noqa: PLC0415
+        from tornpage.run.programs import Plan, run  # noqa: PLC0415
 
         __tracebackhide__ = True
         seconds = self._setting("seconds", seconds)

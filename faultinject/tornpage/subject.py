@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from tornpage.disk import Disk
+    from tornpage.disk.simulated import Disk
     from tornpage.trace import Mark
 
 __all__ = ["Subject", "SubjectError", "Violation"]

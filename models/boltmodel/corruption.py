@@ -28,10 +28,8 @@ from boltmodel.fields import field_at, spans
 from boltmodel.interpret import DATABASE, Session
 from boltmodel.programs import Commit, CreateBucket, Delete, Fill, Program, Put, Value
 from boltmodel.recovery import look
-from tornpage.corruption import Survey, flip, rot
 from tornpage.disk import Disk
-from tornpage.faults import FaultyDisk, under_script
-from tornpage.script import Fault, Script
+from tornpage.faults import Fault, FaultyDisk, Script, Survey, flip, rot, under_script
 from tornpage.trace import Write
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Final
 
 from boltmodel.interpret import DATABASE, History, LiveFailure, Session
 from shearbolt import format as layout
-from tornpage.detector import Detector
-from tornpage.observed import observed
+from tornpage.disk import observed
+from tornpage.run.detector import Detector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

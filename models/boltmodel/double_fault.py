@@ -42,7 +42,7 @@ from shearbolt import db as opening
 from shearbolt.format import Meta
 from shearbolt.handle import DB
 from tornpage.disk import Disk
-from tornpage.script import Fault, Script
+from tornpage.faults import Fault, Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

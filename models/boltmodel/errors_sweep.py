@@ -37,12 +37,12 @@ from boltmodel.generate import generate
 from boltmodel.quiet import quiet
 from boltmodel.recovery import recover
 from boltmodel.under_errors import ENDINGS, run_under_errors
-from tornpage.beginnings import Beginnings
 from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer
-from tornpage.memory import Memory
+from tornpage.explore.beginnings import Beginnings
+from tornpage.explore.memory import Memory
+from tornpage.faults import Fault, Script
 from tornpage.model import CrashModel
-from tornpage.script import Fault, Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

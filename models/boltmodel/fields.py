@@ -22,7 +22,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from shearbolt import format as layout
-from tornpage.corruption import Span
+from tornpage.faults import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

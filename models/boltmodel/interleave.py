@@ -30,15 +30,14 @@ from typing import TYPE_CHECKING
 
 from boltmodel.interpret import LiveFailure, Session
 from shearbolt import DatabaseNotOpenError
-from tornpage.observed import observed
+from tornpage.disk import observed
 
 if TYPE_CHECKING:
     from boltmodel.interpret import History
     from boltmodel.model import Bucket
     from boltmodel.programs import Program
     from shearbolt import DB, Tx
-    from tornpage.disk import Disk
-    from tornpage.observed import Change
+    from tornpage.disk import Change, Disk
     from tornpage.subject import Violation
 
 __all__ = ["Interleaved", "run_interleaved"]

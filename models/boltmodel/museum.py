@@ -48,9 +48,9 @@ from boltmodel.mutants import MUTANTS, mutant
 from boltmodel.programs import ReaderOpen, describe, encode
 from boltmodel.quiet import quiet
 from boltmodel.subject import ShearboltSubject
-from tornpage.experiment import Experiment, Finding
 from tornpage.model import CrashModel
-from tornpage.shrink import Budget, shrink_program, shrink_tape
+from tornpage.run import Experiment, Finding
+from tornpage.run.shrink import Budget, shrink_program, shrink_tape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

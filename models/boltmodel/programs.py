@@ -23,8 +23,8 @@ In JSON an operation is a list, its name first:
     ["put", ["a"], ["k", 991], [7, 1]]         a key padded with dots to 991
     ["commit"]
 
-A program may also say which calls to the system fail while it runs (`faults`, in
-the words of `tornpage.script`) and what is done afterwards (`ending`). It is then
+A program may also say which calls to the system fail while it runs (`faults`, in the
+words of `tornpage.faults.script`) and what is done afterwards (`ending`). It is then
 run by `under_errors`, which excuses just the errors that were injected.
 
 What it is not: it does not run anything (`interpret`) and draws nothing
@@ -38,7 +38,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from boltmodel.model import Path, path_text
-from tornpage.script import Script
+from tornpage.faults import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -262,7 +262,7 @@ class Program:
         small_cache: The engine keeps next to no page in memory.
         reads_ahead: The disk has the engine read many pages at once, as a real file
             does; what recovery runs on never does.
-        faults: Which calls fail, as `tornpage.script.Script` reads it.
+        faults: Which calls fail, as `tornpage.faults.script.Script` reads it.
         ending: What is done after a program with faults, one of `ENDINGS`.
     """
 

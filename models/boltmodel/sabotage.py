@@ -30,10 +30,10 @@ from boltmodel import interpret, model, recovery, subject
 from boltmodel.mutants.plant import Planter
 from boltmodel.under_errors import ErrorHistory, ErrorSession
 from shearbolt import Tx
-from tornpage.cell import Cell
 from tornpage.explore import Explorer
-from tornpage.image import Image
 from tornpage.model import CrashModel
+from tornpage.platter.cell import Cell
+from tornpage.platter.image import Image
 from tornpage.trace import Sync, Write
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from boltmodel.interpret import Session
     from boltmodel.mutants.plant import Call
     from tornpage.explore import CrashPoint
-    from tornpage.pieces import Changes
+    from tornpage.platter.pieces import Changes
     from tornpage.subject import Violation
     from tornpage.trace import Mark, Operation
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from boltmodel.programs import Fill, Operation, Program, Put, SetSequence, Thin, Value
-from tornpage.script import Fault, Letters, Script
+from tornpage.faults import Fault, Letters, Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -40,7 +40,7 @@ from boltmodel.simplify import simplify
 from boltmodel.under_errors import ErrorHistory, run_under_errors
 from shearbolt import format as layout
 from tornpage.disk import Disk
-from tornpage.script import Script
+from tornpage.faults import Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -66,7 +66,7 @@ class ShearboltSubject:
         sometimes: Features that a long run must have seen.
         packages: Code under test outside this package, for certificates.
         recovers_alike: Recovery is the same for all programs: it keeps nothing of a
-            run (`tornpage.beginnings`).
+            run (`tornpage.explore.beginnings`).
         default_model: Crash model of a run that names none. Bolt tears its
             meta page by checksum, which only a byte-granular tear exercises.
     """

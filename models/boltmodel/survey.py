@@ -4,8 +4,8 @@ Theory
 ======
 Recovery has to see everything: every pair, and that every page is exactly one thing.
 Bolt never changes a page that anybody can reach, so nearly all of it is what it was
-one commit ago. Here a look is one question (`tornpage.question`) that consists of one
-part a page, and the disk answers the parts of which it knows that no byte has changed:
+one commit ago. Here a look is one question (`tornpage.disk.question`) that consists of
+one part a page, and the disk answers the parts whose bytes it knows to be unchanged:
 
     Whole --part--> Subtree(root) --part--> Subtree(child) --part--> ...
           --part--> FreePages(freelist)
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from shearbolt.format import Branch, Meta
     from shearbolt.storage import Storage
-    from tornpage.question import View
+    from tornpage.disk.question import View
 
 __all__ = [
     "SURVEYED",

@@ -52,8 +52,7 @@ from shearbolt import (
     StorageError,
     doubt,
 )
-from tornpage.faults import FaultyDisk
-from tornpage.script import Script
+from tornpage.faults import FaultyDisk, Script
 from tornpage.subject import Violation
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from gating.outcome import render_terminal, write_outcome  # noqa: E402
 from gating.policy import Policy, PolicyError, read_policy  # noqa: E402
 from toy_store import MUTANTS, Toy  # noqa: E402
 
-from tornpage.experiment import Experiment  # noqa: E402
+from tornpage.run import Experiment  # noqa: E402
 
 SMALL = {"workers": 1, "programs": 3, "planted_programs": 3, "seconds": 60.0}
 
@@ -493,7 +493,9 @@ def test_what_a_subject_tells_of_its_bugs_is_shown(here, monkeypatch):
 
 def test_code_that_is_edited_meanwhile_makes_it_unverifiable(here, monkeypatch):
     digests = iter(range(100))
-    monkeypatch.setattr("tornpage.run.code_digest", lambda _: f"{next(digests):064}")
+    monkeypatch.setattr(
+        "tornpage.run.programs.code_digest", lambda _: f"{next(digests):064}"
+    )
     result = Gate(a_policy(planted=False)).run()
     assert result.verdict == "unverifiable"
     assert "do not merge: they differ in code" in result.doubts()[0]

@@ -90,7 +90,7 @@ def test_a_planted_import_or_call_is_seen(planted):
 WORKLOAD = """
 import sys
 import shearbolt
-from tornpage.disk import Disk
+from tornpage.disk.simulated import Disk
 
 events = []
 WATCHED = ("open", "os.", "fcntl.", "socket.", "subprocess.", "shutil.", "tempfile.",

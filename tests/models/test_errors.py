@@ -27,8 +27,8 @@ from shearbolt import doubt
 from shearbolt.handle import DB
 from shearbolt.pager import Pager
 from tornpage.disk import Disk
+from tornpage.faults import Script
 from tornpage.model import CrashModel
-from tornpage.script import Script
 from tornpage.trace import Mark
 
 SMALL = Program(

@@ -29,9 +29,9 @@ from boltmodel.subject import ShearboltSubject
 from shearbolt import newpages
 from shearbolt.freelist import ArrayFreelist
 from shearbolt.pager import Pager
-from tornpage.experiment import Experiment
 from tornpage.model import CrashModel
-from tornpage.run import Plan, cover
+from tornpage.run import Experiment, Plan
+from tornpage.run.programs import cover
 
 # Two pairs a page of 1 KiB.
 PAIRS = 2_600

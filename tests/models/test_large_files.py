@@ -40,9 +40,10 @@ from shearbolt.cursor import Cursor
 from shearbolt.freelist import ArrayFreelist
 from shearbolt.storage import OSStorage
 from tornpage.disk import Disk
-from tornpage.experiment import Experiment, beginnings_of
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel
+from tornpage.run import Experiment
+from tornpage.run.experiment import beginnings_of
 
 PAGE = 1024
 BYTES = CrashModel(tear="byte")

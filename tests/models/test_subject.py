@@ -13,9 +13,9 @@ from boltmodel.recovery import FORWARD_BUCKET, recover
 from boltmodel.subject import ShearboltSubject
 from shearbolt.pager import Pager
 from tornpage.disk import Disk
-from tornpage.experiment import Experiment
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel
+from tornpage.run import Experiment
 from tornpage.trace import Write
 
 MODEL = CrashModel(tear="byte")

@@ -14,10 +14,10 @@ import random
 import zlib
 from typing import NamedTuple
 
-from tornpage.brute import TooManyImages
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import PRESETS, CrashModel, ModelError
+from tornpage.platter.brute import TooManyImages
 
 MODELS = [
     CrashModel(*values)

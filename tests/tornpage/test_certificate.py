@@ -10,14 +10,12 @@ import pytest
 from tornpage.certificate import (
     Certificate,
     Coverage,
+    Failure,
     MergeError,
-    ReportedViolation,
-    Scope,
-    images_from_log2,
     merge,
+    render,
 )
-from tornpage.certificate_text import render
-from tornpage.failure import Failure
+from tornpage.certificate.record import ReportedViolation, Scope, images_from_log2
 
 SCOPE = Scope(subject="toy", model="tear=sector", cap=100)
 FAILURE = Failure("toy", [], "tear=sector", "live", "P")

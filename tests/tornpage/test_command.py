@@ -11,8 +11,7 @@ import time
 import pytest
 from toy_store import MUTANTS
 
-from tornpage import command
-from tornpage.command import main
+from tornpage.command import arguments, main
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -336,7 +335,7 @@ def test_ctrl_c_before_anything_ran_is_no_traceback(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "load", interrupted)
+    monkeypatch.setattr(arguments, "load", interrupted)
     assert main(["run", TOY]) == 3
     assert "interrupted" in capsys.readouterr().err
 

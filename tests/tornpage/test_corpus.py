@@ -6,10 +6,12 @@ import random
 
 import pytest
 
-from tornpage.certificate import Certificate, Scope
-from tornpage.corpus import BLOCK, Corpus, CorpusError
-from tornpage.fingerprint import program_id
+from tornpage.certificate import Certificate
+from tornpage.certificate.record import Scope
+from tornpage.fuzz import Corpus, CorpusError
+from tornpage.fuzz.corpus import BLOCK
 from tornpage.run import Plan
+from tornpage.run.fingerprint import program_id
 
 PLAN = Plan(spec="toy_store:Toy", programs=1)
 

@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from tornpage.corruption import Span, Survey, flip, rot
+from tornpage.faults import Span, Survey, flip, rot
 
 
 def test_a_flipped_bit_is_one_bit():

@@ -1,9 +1,9 @@
 """What a certificate counts is counted once: contents of an atom, faults of a point."""
 
 from boltmodel.subject import ShearboltSubject
-from tornpage.cell import Cell
-from tornpage.experiment import Experiment
 from tornpage.model import CrashModel
+from tornpage.platter.cell import Cell
+from tornpage.run import Experiment
 
 BYTES = CrashModel.parse("tear=byte")
 

@@ -1,8 +1,7 @@
 """The online detector: reports unsafe writes when they are made, and only those."""
 
-from tornpage.detector import Detector
-from tornpage.disk import Disk
-from tornpage.observed import Change, observed
+from tornpage.disk import Change, Disk, observed
+from tornpage.run.detector import Detector
 
 NEEDED = range(512, 1024)
 

@@ -12,13 +12,13 @@ import pytest
 from explorer_cases import differences, drawn_models
 from test_several_crashes import compare, crash_after_crash
 
-from tornpage.brute import TooManyImages
 from tornpage.disk import Disk
-from tornpage.entries import Entries, is_directory
+from tornpage.disk.life import Life
+from tornpage.disk.names import Names
 from tornpage.explore import Explorer
-from tornpage.life import Life
 from tornpage.model import CrashModel
-from tornpage.names import Names
+from tornpage.platter.brute import TooManyImages
+from tornpage.platter.entries import Entries, is_directory
 
 FOLDERS = ("d", "d/e", "f")
 FILES = ("c", "d/a", "d/e/b", "d/b", "f/a")

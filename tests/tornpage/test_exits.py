@@ -5,11 +5,10 @@ import sys
 import pytest
 
 from tornpage.command import main
-from tornpage.experiment import Experiment
 from tornpage.functions import subject_from
 from tornpage.model import CrashModel
 from tornpage.registry import spec_of
-from tornpage.run import Plan, run
+from tornpage.run import Experiment, Plan, run
 from tornpage.uncovered import ControlError
 
 PATH = "/x"

@@ -3,12 +3,13 @@
 import pytest
 from toy_store import Toy
 
-from tornpage.corruption import Span
 from tornpage.disk import Disk
-from tornpage.experiment import Experiment
-from tornpage.explain import changes, explain, strip
 from tornpage.explore import CrashPoint, Explorer
+from tornpage.faults import Span
 from tornpage.model import CrashModel
+from tornpage.run import Experiment
+from tornpage.story import explain
+from tornpage.story.reason import changes, strip
 from tornpage.subject import Violation
 
 START = {"/db": b"old." * 256 + b"A" * 512}
@@ -257,7 +258,7 @@ def test_no_reason_is_looked_for_where_the_files_are_very_large(monkeypatch):
         experiment = Experiment(subject, subject.generate(0), model, cap=100)
         finding = next(one for one in experiment.sweep() if one.point is not None)
         assert "must be durable before" in experiment.reason(finding)
-        monkeypatch.setattr("tornpage.experiment._REASONED_BYTES", 1 << 20)
+        monkeypatch.setattr("tornpage.run.experiment._REASONED_BYTES", 1 << 20)
         assert experiment.reason(finding) == ""
 
 

@@ -8,12 +8,17 @@ import zlib
 
 import pytest
 
-from tornpage.brute import TooManyImages
 from tornpage.choices import Replay, ReplayError
 from tornpage.disk import Disk
-from tornpage.explore import CrashPoint, Explorer
+from tornpage.explore import (
+    CrashPoint,
+    Explorer,
+    ScheduleError,
+    format_schedule,
+    parse_schedule,
+)
 from tornpage.model import CrashModel
-from tornpage.schedule import ScheduleError, format_schedule, parse_schedule
+from tornpage.platter.brute import TooManyImages
 
 PAGE = 4096
 MODELS = ["tear=page", "tear=sector", "tear=byte", "order=ordered", "size=with-data"]

@@ -28,13 +28,13 @@ from explorer_cases import (
     weight,
 )
 
-from tornpage.beginnings import Beginnings
-from tornpage.brute import TooManyImages
 from tornpage.disk import Disk
+from tornpage.disk.life import Life
 from tornpage.explore import Explorer
-from tornpage.life import Life
-from tornpage.memory import Memory
+from tornpage.explore.beginnings import Beginnings
+from tornpage.explore.memory import Memory
 from tornpage.model import PRESETS, CrashModel
+from tornpage.platter.brute import TooManyImages
 
 
 @pytest.mark.seeds(1)

@@ -16,18 +16,19 @@ from explorer_cases import (
     random_repair,
 )
 
-import tornpage.image
-from tornpage import memory, parts, question
-from tornpage.bounds import Bounds
-from tornpage.cell import Cell, Group
+import tornpage.platter.image
 from tornpage.choices import Enumerator, ReplayError
-from tornpage.explore import Explorer
-from tornpage.image import Image
-from tornpage.life import Life
+from tornpage.disk import question
+from tornpage.disk.life import Life
+from tornpage.explore import Explorer, memory
+from tornpage.explore.turns import Stretch
 from tornpage.model import CrashModel
-from tornpage.parts import Parts
-from tornpage.pieces import Changes, Watch
-from tornpage.turns import Stretch
+from tornpage.platter import parts
+from tornpage.platter.bounds import Bounds
+from tornpage.platter.cell import Cell, Group
+from tornpage.platter.image import Image
+from tornpage.platter.parts import Parts
+from tornpage.platter.pieces import Changes, Watch
 
 
 def forgets_to_narrow(patch):
@@ -307,12 +308,12 @@ def knows_no_garbage(patch):
 
 
 def spares_the_neighbours(patch):
-    right = tornpage.image.flights
+    right = tornpage.platter.image.flights
 
     def flights(file, atom, model):
         return right(file, atom, dataclasses.replace(model, unit="none"))
 
-    patch.setattr(tornpage.image, "flights", flights)
+    patch.setattr(tornpage.platter.image, "flights", flights)
 
 
 def takes_a_write_of_the_same_bytes_for_none(patch):

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from tornpage.failure import Failure, TokenError, read_token, write_failure
+from tornpage.certificate import Failure, TokenError, read_token
+from tornpage.certificate.token import write_failure
 
 FAILURE = Failure(
     subject="toy",

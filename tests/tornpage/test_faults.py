@@ -5,8 +5,8 @@ import errno
 import pytest
 
 from tornpage.disk import Disk
-from tornpage.faults import FaultyDisk, under_script
-from tornpage.script import CALLS, Script
+from tornpage.faults import FaultyDisk, Script, under_script
+from tornpage.faults.script import CALLS
 
 
 def faulty(text, files=None):

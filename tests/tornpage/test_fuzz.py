@@ -12,12 +12,11 @@ import pytest
 
 from tornpage.certificate import Certificate
 from tornpage.command import main
-from tornpage.corpus import Corpus
-from tornpage.fuzz import Fuzzer
+from tornpage.fuzz import Corpus, Fuzzer
 from tornpage.model import CrashModel
-from tornpage.pool import Limits
 from tornpage.registry import load
 from tornpage.run import Plan, run
+from tornpage.run.pool import Limits
 
 pytestmark = [
     pytest.mark.usefixtures("elsewhere"),

@@ -9,16 +9,23 @@ from xml.etree import ElementTree as ET
 import pytest
 from toy_store import MUTANTS, Blind, Idle, Seeded, Toy
 
-from tornpage.certificate import Certificate, Scope
-from tornpage.gate_result import Exhibit, GateResult, Lane, Planted
-from tornpage.html_report import render_html
-from tornpage.html_style import STYLE
-from tornpage.junit import render_junit
-from tornpage.markdown_report import render_markdown
-from tornpage.regression import check_token, regression_file_name, regression_test
+from tornpage.certificate import Certificate
+from tornpage.certificate.record import Scope
+from tornpage.reports import (
+    Exhibit,
+    GateResult,
+    Lane,
+    Planted,
+    render_html,
+    render_junit,
+    render_markdown,
+    scene_of,
+)
+from tornpage.reports.html_style import STYLE
+from tornpage.reports.scene import SceneError
+from tornpage.reports.timeline_svg import LEGEND, draw
 from tornpage.run import Plan, run
-from tornpage.scene import SceneError, scene_of
-from tornpage.timeline_svg import LEGEND, draw
+from tornpage.run.regression import check_token, regression_file_name, regression_test
 
 EVIL = "</pre><script>alert('x')</script>&\"'`|\x00\x1b"
 CAUGHT = Planted("no-sync", "no sync", "caught", property="P", size=1, shrunk=True)

@@ -11,16 +11,16 @@ from boltmodel.mutants import durability, recovery
 from boltmodel.subject import ShearboltSubject
 from tornpage.choices import Replay, ReplayError
 from tornpage.disk import Disk
-from tornpage.experiment import beginnings_of
 from tornpage.explore import Explorer
-from tornpage.memory import Memory
+from tornpage.explore.memory import Memory
 from tornpage.model import CrashModel
-from tornpage.pieces import Watch
+from tornpage.platter.pieces import Watch
+from tornpage.run.experiment import beginnings_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from tornpage.beginnings import Beginnings
+    from tornpage.explore.beginnings import Beginnings
 
 SUBJECT = ShearboltSubject()
 MODELS = [CrashModel.parse(text) for text in ("tear=byte", "xfs", "ext3-j")]
@@ -144,7 +144,7 @@ def test_forgetting_changes_nothing() -> None:
 def test_a_full_memory_is_forgotten_between_programs_and_counts_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tornpage.beginnings._FULL", 1)
+    monkeypatch.setattr("tornpage.explore.beginnings._FULL", 1)
     beginnings = beginnings_of(SUBJECT, MODELS[0])
     assert beginnings is not None
     for seed in (0, 3, 50):

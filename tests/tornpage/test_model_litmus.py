@@ -11,11 +11,11 @@ import itertools
 
 import pytest
 
-from tornpage.brute import TooManyImages
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.litmus import LITMUS, Litmus, OnDisk, look, perform
 from tornpage.model import PRESETS, CrashModel, ModelError
+from tornpage.platter.brute import TooManyImages
 
 
 def outcomes(litmus, text):

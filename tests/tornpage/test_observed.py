@@ -1,7 +1,6 @@
 """A disk that is watched tells of every change, before and after it is made."""
 
-from tornpage.disk import Disk
-from tornpage.observed import observed
+from tornpage.disk import Disk, observed
 
 
 class Listener:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from tornpage.beginnings import Beginnings
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
-from tornpage.memory import Memory
+from tornpage.explore.beginnings import Beginnings
+from tornpage.explore.memory import Memory
 from tornpage.model import CrashModel
-from tornpage.parts import Part, Parts
-from tornpage.pieces import Changes
+from tornpage.platter.parts import Part, Parts
+from tornpage.platter.pieces import Changes
 
 if TYPE_CHECKING:
     import pytest
 
-    from tornpage.question import View
+    from tornpage.disk.question import View
 
 BLOCK = 4096
 BLOCKS = 50

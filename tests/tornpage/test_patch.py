@@ -23,11 +23,12 @@ import threading
 import pytest
 
 from tornpage.disk import Disk
+from tornpage.disk.life import Life
 from tornpage.explore import Explorer
-from tornpage.life import Life
-from tornpage.patch import Calls, PatchError, UnsupportedCallError, patched
-from tornpage.patch_files import DiskRaw, OpenFile
-from tornpage.patch_kept import Kept
+from tornpage.patch import PatchError, UnsupportedCallError, patched
+from tornpage.patch.block import Calls
+from tornpage.patch.files import DiskRaw, OpenFile
+from tornpage.patch.kept import Kept
 from tornpage.trace import Sync, SyncDir, Write
 
 # -- the same as the machine -------------------------------------------------------

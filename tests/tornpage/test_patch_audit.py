@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from tornpage.certificate_text import render
+from tornpage.certificate import render
 from tornpage.disk import Disk
 from tornpage.functions import subject_from
 from tornpage.patch import UnsupportedCallError, patched

@@ -13,11 +13,10 @@ import pytest
 
 from tornpage.command import main
 from tornpage.disk import Disk
-from tornpage.experiment import Experiment
 from tornpage.functions import FunctionSubject, Seen, _key, subject_from
 from tornpage.model import CrashModel
 from tornpage.registry import load, spec_of
-from tornpage.run import Plan, run
+from tornpage.run import Experiment, Plan, run
 from tornpage.subject import SubjectError
 
 PATH = "/notes"

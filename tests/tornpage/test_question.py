@@ -108,7 +108,7 @@ def test_an_answer_that_cannot_be_compared_is_refused_with_what_to_do() -> None:
 
 
 def test_the_faults_of_all_contents_with_an_answer_are_counted() -> None:
-    from tornpage.wording import fault_kinds
+    from tornpage.story.wording import fault_kinds
 
     files, disk = torn()
     kinds: list[str] = []

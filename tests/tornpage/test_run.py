@@ -9,11 +9,10 @@ import pytest
 from toy_store import MUTANTS, Blind, Idle, Toy, Unread
 
 from tornpage.certificate import merge
-from tornpage.experiment import Experiment
 from tornpage.functions import subject_from
-from tornpage.killrate import check_mutants, row
 from tornpage.model import CrashModel
-from tornpage.run import Plan, run
+from tornpage.run import Experiment, Plan, check_mutants, run
+from tornpage.run.killrate import row
 
 PLAN = Plan(spec="toy_store:Toy", programs=3)
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tornpage.script import CALLS, Fault, Letters, Script, ScriptError
+from tornpage.faults import Fault, Letters, Script, ScriptError
+from tornpage.faults.script import CALLS
 
 ERRORS = ("EIO", "ENOSPC", "EINTR", "EDQUOT", "EROFS", "ENOLCK", "EMFILE")
 

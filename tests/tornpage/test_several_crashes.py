@@ -21,12 +21,12 @@ from explorer_cases import (
     random_step,
 )
 
-from tornpage.brute import Device, TooManyImages, platters
 from tornpage.choices import Enumerator
 from tornpage.disk import Disk
+from tornpage.disk.life import Life
 from tornpage.explore import Explorer
-from tornpage.image import Image
-from tornpage.life import Life
+from tornpage.platter.brute import Device, TooManyImages, platters
+from tornpage.platter.image import Image
 
 # Images of one crash that brute force builds, of the first one and of later ones, and
 # executions of the explorer. Cases of more are not compared.

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tornpage.shrink import Budget, shrink_program, shrink_tape, strip
+from tornpage.run.shrink import Budget, shrink_program, shrink_tape, strip
 
 
 def halves_and_ones(program):

@@ -8,15 +8,15 @@ import re
 import pytest
 from toy_store import MUTANTS, Toy
 
-from tornpage import explain, timeline
+from tornpage.certificate import Failure
 from tornpage.disk import Disk
-from tornpage.failure import Failure
-from tornpage.faults import under_script
+from tornpage.faults import Script, under_script
 from tornpage.functions import subject_from
 from tornpage.model import CrashModel
-from tornpage.report import Gone, replay
 from tornpage.run import Plan, run
-from tornpage.script import Script
+from tornpage.run.report import Gone, replay
+from tornpage.story import reason as explain
+from tornpage.story import timeline
 
 PLAN = Plan(spec="toy_store:Toy", programs=6)
 
@@ -143,7 +143,7 @@ def test_a_failure_that_means_nothing_is_a_value_error(wrong):
 
 
 def test_a_long_token_is_left_in_its_file(elsewhere, monkeypatch):
-    monkeypatch.setattr("tornpage.report._LONGEST_TOKEN", 20)
+    monkeypatch.setattr("tornpage.run.report._LONGEST_TOKEN", 20)
     found = violation("no-sync")
     path = found.replay.split()[-1]
     assert path == f".tornpage/failures/{found.failure.identity()}.json"

@@ -2,7 +2,7 @@
 
 import random
 
-from tornpage.turns import End, Straight, Turn
+from tornpage.explore.turns import End, Straight, Turn
 
 QUESTIONS = [
     ("size", 1),

@@ -10,11 +10,10 @@ import sys
 import pytest
 from toy_store import Toy
 
-from tornpage.certificate import Certificate
-from tornpage.certificate_json import CertificateError
+from tornpage.certificate import Certificate, CertificateError
 from tornpage.command import main
-from tornpage.run import Plan, run
-from tornpage.verify import VerifyError, verify_file
+from tornpage.run import Plan, run, verify_file
+from tornpage.run.verify import VerifyError
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -168,7 +167,7 @@ RUN = """
 import sys
 from tornpage.model import CrashModel
 from tornpage.registry import load
-from tornpage.run import Plan, run
+from tornpage.run.programs import Plan, run
 
 spec, programs = sys.argv[1:]
 model = CrashModel.parse("tear=byte")

@@ -103,7 +103,7 @@ class Broken(Toy):
 
     def __init__(self):
         spec = sys.modules["__main__"].__spec__
-        if spec is not None and spec.name == "tornpage.worker":
+        if spec is not None and spec.name == "tornpage.run.worker":
             raise RuntimeError("no luck")
         super().__init__()
 

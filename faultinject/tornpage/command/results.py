@@ -1,0 +1,81 @@
+"""What a subcommand says in the end: the certificate, the failures, the exit status.
+
+Results go to standard output; a failure is also kept in a file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+from tornpage.certificate.as_text import headline, render
+from tornpage.certificate.token import write_failure
+from tornpage.command.arguments import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from tornpage.certificate.record import Certificate, ReportedViolation
+
+__all__ = ["conclude", "say"]
+
+
+def say(text: str = "") -> None:
+    """One line on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def conclude(certificate: Certificate, options: argparse.Namespace) -> int:
+    """Keep the failures, write and print the certificate; the exit status."""
+    kept = [_keep(violation) for violation in certificate.violations]
+    _write_json(options.json, certificate)
+    if options.json == "-":
+        return certificate.exit_status
+    if options.quiet:
+        say(headline(certificate))
+        for violation in certificate.violations:
+            say(violation.replay)
+    else:
+        _show(certificate, kept)
+    return certificate.exit_status
+
+
+def _show(certificate: Certificate, kept: Sequence[str]) -> None:
+    say(render(certificate))
+    for violation, place in zip(certificate.violations, kept, strict=True):
+        say()
+        say(f"{'-' * 80}\n")
+        origin = "the corpus" if violation.seed is None else f"seed {violation.seed}"
+        found = (
+            f"Found with {origin}, {violation.found_size} operations;"
+            f" shrunk to {violation.shrunk_size} ({violation.shrinking})."
+        )
+        say(textwrap.fill(found, 80, break_on_hyphens=False))
+        say(place)
+        say()
+        sys.stdout.write(violation.story)
+
+
+def _keep(violation: ReportedViolation) -> str:
+    """Keep a failure in its file; a full disk must not hide the story."""
+    try:
+        return f"Kept in {write_failure(violation.failure, violation.story)}."
+    except OSError as error:
+        return f"Not kept in a file: {error}."
+
+
+def _write_json(path: str | None, certificate: Certificate) -> None:
+    if path is None:
+        return
+    text = json.dumps(certificate.to_json(), indent=2) + "\n"
+    if path == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(f"--json: cannot write {path}: {error.strerror}.") from error

@@ -1,0 +1,132 @@
+"""What reaches the machine past the patch, seen by the interpreter's audit events.
+
+Theory
+======
+A patch replaces names. Whoever got hold of a function before has the real one, and
+classes like io.FileIO have no name that could be replaced. The real function fails,
+because nothing is there, and a store may take that for an empty disk and go on. Before
+it fails, the interpreter tells its audit hooks:
+
+    real os.unlink("/db/x")  --"os.remove"-->  hook  --under the root?-->  refused
+    os.fork(), os.system()   --"os.fork"---->  hook  --code under test?->  refused
+
+A path under the root is nobody else's, whatever thread gives it. Another process is the
+business of a thread of the code under test only (`threads`): a test runner in the
+same process may begin some meanwhile.
+
+An audit hook cannot be taken away again. It is added when the first disk is patched in,
+and looks at nothing while none is.
+
+What it is not: complete. os.read, os.write, os.fsync, os.stat and os.access have no
+audit event (`kept` finds most of those), and C code that opens files by itself
+has none.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tornpage.patch.calls import Calls
+
+__all__ = ["watched"]
+
+# Where the arguments of an event are paths or descriptors. Others are numbers, too.
+_PLACES: Final[Mapping[str, tuple[int, ...]]] = {
+    "fcntl.fcntl": (0,),
+    "fcntl.flock": (0,),
+    "fcntl.ioctl": (0,),
+    "fcntl.lockf": (0,),
+    "mmap.__new__": (0,),
+    "open": (0,),
+    "os.chdir": (0,),
+    "os.chmod": (0, 2),
+    "os.chown": (0, 3),
+    "os.getxattr": (0,),
+    "os.link": (0, 1, 2, 3),
+    "os.listdir": (0,),
+    "os.listxattr": (0,),
+    "os.lockf": (0,),
+    "os.mkdir": (0, 2),
+    "os.remove": (0, 1),
+    "os.removexattr": (0,),
+    "os.rename": (0, 1, 2, 3),
+    "os.rmdir": (0, 1),
+    "os.scandir": (0,),
+    "os.setxattr": (0,),
+    "os.symlink": (0, 1, 2),
+    "os.truncate": (0,),
+    "os.utime": (0, 3),
+    "socket.bind": (1,),
+    "socket.connect": (1,),
+    "sqlite3.connect": (0,),
+}
+
+_PROCESSES: Final = frozenset(
+    {
+        "os.exec",
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.system",
+        "subprocess.Popen",
+    }
+)
+
+_LONGEST = 120
+
+_patch: Calls | None = None
+_added = False
+
+
+def _hook(event: str, given: tuple[Any, ...]) -> None:
+    patch = _patch
+    if patch is None:
+        return
+    places = _PLACES.get(event)
+    if places is not None:
+        for at in places:
+            if at < len(given) and _of_the_disk(patch, given[at]):
+                raise patch.disk.refuse(
+                    f"{_said(event, given)} went to the machine past the patch: only"
+                    " open, os and what is made of them are simulated"
+                )
+    elif event in _PROCESSES and patch.threads.own():
+        raise patch.disk.refuse(
+            f"{_said(event, given)}: what another process does is not simulated"
+        )
+
+
+def _of_the_disk(patch: Calls, place: Any) -> bool:
+    if isinstance(place, str) and place.startswith("file:"):
+        place = place.removeprefix("file:")
+    try:
+        return patch.ours(place) or patch.mine(place) is not None
+    except OSError:
+        # A path that is relative to a directory that was removed.
+        return False
+
+
+def _said(event: str, given: tuple[Any, ...]) -> str:
+    text = ", ".join(map(repr, given))
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - 3]}..."
+    return f"{event}({text})"
+
+
+@contextmanager
+def watched(patch: Calls) -> Iterator[None]:
+    """While entered, what goes to the machine and is of this disk is refused."""
+    global _patch, _added  # noqa: PLW0603 - a hook is the process's, and stays.
+    if not _added:
+        sys.addaudithook(_hook)
+        _added = True
+    _patch = patch
+    try:
+        yield
+    finally:
+        _patch = None

@@ -1,0 +1,83 @@
+"""Garbage: what nobody wrote and a crash may leave all the same.
+
+Theory
+======
+Three parameters of the crash model let an atom hold something else than one
+of its contents. Each says when:
+
+    tear=garbage      while one of its own contents replaces another
+    unit=n            while that happens to another atom of its aligned unit
+    extend=garbage    while a write that made the file longer has not arrived
+
+"While" is a *flight*: a stretch of crash positions and the syncs that must
+have lied (see `cell`). Outside of all flights an atom is never garbage.
+
+What garbage looks like
+-----------------------
+An arbitrary content is represented by one: bytes that follow from the number
+of the atom alone. They are the same in every file, run and process, so that a
+tape replays; they are as random as a hash, so that no checksum, magic number or
+page number fits them by design. One is enough for code that either detects
+damage or does not look at it. It is not enough to find code that only certain
+bytes can fool, a checksum of eight bits, say, or a reader that takes zero for
+"empty": for these the model stands for the one garbage, not for all.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import TYPE_CHECKING
+
+from tornpage.platter.cell import ALWAYS, NEVER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tornpage.model import CrashModel
+    from tornpage.platter.cell import Flight
+    from tornpage.platter.file_image import FileImage
+
+__all__ = ["endangered", "flights", "garbage"]
+
+
+@functools.lru_cache(maxsize=4096)
+def garbage(atom: int, size: int) -> bytes:
+    """The garbage of atom number `atom`, `size` bytes."""
+    return hashlib.shake_128(b"garbage %d" % atom).digest(size)
+
+
+def flights(file: FileImage, atom: int, model: CrashModel) -> list[Flight]:
+    """When this atom may be garbage, each time once."""
+    found: list[Flight] = []
+    cell = file.dirty.get(atom)
+    if model.tear == "garbage" and cell is not None:
+        found += cell.flights()
+    unit = model.unit_atoms
+    if unit > 1:
+        begin = atom - atom % unit
+        for other in range(begin, begin + unit):
+            if other != atom and other in file.dirty:
+                found += file.dirty[other].flights()
+    stale = file.fresh.get(atom)
+    if stale is not None and not _has_its_data(file, atom, model):
+        stamp, need = stale
+        whole = stamp < 0 or model.order != "ordered"
+        found.append((ALWAYS, NEVER, need) if whole else (stamp, stamp, need))
+    return list(dict.fromkeys(found))
+
+
+def endangered(file: FileImage, model: CrashModel) -> Iterator[int]:
+    """The atoms that may be garbage, and perhaps some more."""
+    unit = model.unit_atoms
+    begins = {atom - atom % unit for atom in file.dirty}
+    near = {begin + at for begin in begins for at in range(unit)}
+    sectors = -(-max(one.size for one in file.sizes) // model.atom)
+    return (atom for atom in sorted(near | file.fresh.keys()) if atom < sectors)
+
+
+def _has_its_data(file: FileImage, atom: int, model: CrashModel) -> bool:
+    """Whether a size that shows this atom comes with the atom's data."""
+    if model.size == "free" or model.order == "ordered":
+        return False
+    return any(first <= atom < behind for _, first, behind, _ in file.extensions)

@@ -1,0 +1,345 @@
+"""The names on the platter, of files and of directories: durable, then pending.
+
+Theory
+======
+An entry stands in a directory and says what a name in it stands for: a file, a
+directory or nothing. Files and directories are numbers, so an entry goes wherever
+its directory goes:
+
+    number    -1 is ".", -2 is "/", other directories are -3 and less, files 1 and more
+    place     (directory, name)        "d/a" is (-3, "a") when "d" is -3
+    settled   (-1, d) -> -3            (-3, a) -> 1
+    pending   #1 (-3, b) -> 2          #2 (-3, a) -> none       #3 (-1, e) -> -3
+                                                                   (-1, d) -> none
+
+Changes of entries are pending until a sync of the directory that they are in; a crash
+keeps some of them. #3 gives `d` another name: with it the file is `e/b` or nowhere,
+depending on #1. What is in a directory that has no name is lost, however durable;
+what is in a new one was put there since, as its number is new.
+
+A file may have several names (hard links). A directory has one: a change that names
+it takes it from where it was, even if the changes that brought it there are lost.
+
+A directory that nobody made and that something is put into has been there before:
+it is durable. A program that makes no directories need not think of them. (In one
+that was made there is nothing but what was put there.)
+
+What it is not: it chooses nothing (`names`), and it knows no files (`image`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from tornpage.platter.pieces import NameChange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from tornpage.model import CrashModel
+    from tornpage.platter.pieces import Place
+
+__all__ = ["HERE", "ROOT", "Entries", "is_directory", "names_of"]
+
+HERE: Final = -1
+"""The directory that relative names are in."""
+
+ROOT: Final = -2
+"""The directory that absolute names are in."""
+
+
+def is_directory(number: int | None) -> bool:
+    """Whether that is what a name stands for."""
+    return number is not None and number < 0
+
+
+def names_of(path: str) -> tuple[int, list[str]]:
+    """The directory that a normalised path begins in, and the names on it."""
+    if path.startswith("/"):
+        return ROOT, [name for name in path.split("/") if name]
+    return HERE, [] if path in {"", "."} else path.split("/")
+
+
+class Entries:
+    """All names of a device.
+
+    Args:
+        model: What a crash may do.
+
+    Attributes:
+        settled: Durable entries.
+        pending: Changes of entries that are not durable, in order.
+        kept: Whether a pending change is on the platter, where that is known, by
+            key.
+        known: Places that have an entry or had one. Of others nobody has said
+            anything yet.
+        made: Directories that somebody has made.
+        last: The number of the newest directory.
+    """
+
+    __slots__ = (
+        "_keys",
+        "_model",
+        "kept",
+        "known",
+        "last",
+        "made",
+        "pending",
+        "settled",
+    )
+
+    def __init__(self, model: CrashModel) -> None:
+        self._model = model
+        self.settled: dict[Place, int] = {}
+        self.pending: list[NameChange] = []
+        self.kept: dict[int, bool] = {}
+        self.known: set[Place] = set()
+        self.made: set[int] = set()
+        self.last = ROOT
+        self._keys = 0
+
+    def fork(self) -> Entries:
+        """A copy to advance independently."""
+        made = Entries(self._model)
+        made.settled = dict(self.settled)
+        made.pending = list(self.pending)
+        made.kept = dict(self.kept)
+        made.known = set(self.known)
+        made.made = set(self.made)
+        made.last = self.last
+        made._keys = self._keys
+        return made
+
+    # -- what there is -----------------------------------------------------------
+
+    def present(self, place: Place) -> int | None:
+        """What the running program sees there."""
+        for at, one in reversed(list(enumerate(self.pending))):
+            if self.kept.get(one.key, True):
+                for other, number in one.changes:
+                    if other == place:
+                        return self._unmoved(number, place, at + 1)
+        return self._unmoved(self.settled.get(place), place, 0)
+
+    def _unmoved(self, number: int | None, place: Place, since: int) -> int | None:
+        """The same; None for a directory that went elsewhere since."""
+        if number is None or not is_directory(number):
+            return number
+        later = self.moves(number, place, since)
+        gone = any(self.kept.get(one.key, True) for one in later)
+        return None if gone else number
+
+    def moves(self, folder: int, place: Place, since: int) -> Iterator[NameChange]:
+        """The pending changes that name a directory elsewhere, newest first."""
+        for one in reversed(self.pending[since:]):
+            if any(number == folder and at != place for at, number in one.changes):
+                yield one
+
+    def below(self, folder: int) -> set[str]:
+        """Every name that there may be in a directory."""
+        names = {name for inside, name in self.settled if inside == folder}
+        names.update(
+            name
+            for one in self.pending
+            for (inside, name), _ in one.changes
+            if inside == folder
+        )
+        return names
+
+    def place_of(self, folder: int) -> Place | None:
+        """Where the running program sees a directory."""
+        changes = [
+            (place, number)
+            for one in reversed(self.pending)
+            if self.kept.get(one.key, True)
+            for place, number in one.changes
+        ]
+        for place, number in (*changes, *self.settled.items()):
+            if number == folder:
+                return place
+        return None
+
+    def folder(self, path: str) -> int | None:
+        """The directory of this path; None: there is none, or none that is known."""
+        number: int | None
+        number, names = names_of(path)
+        for name in names:
+            number = self.present((number, name))
+            if number is None or not is_directory(number):
+                return None
+        return number
+
+    # -- what has been there -----------------------------------------------------
+
+    def find(self, path: str) -> tuple[Place, set[Place]]:
+        """Where something is put: directories nobody made have been there before.
+
+        Returns:
+            The place, and those of directories that were not known of.
+        """
+        folder, names = names_of(path)
+        new = set()
+        for name in names[:-1]:
+            place = folder, name
+            if place not in self.known:
+                new.add(place)
+            folder = self.find_folder(place)
+        return (folder, names[-1]), new
+
+    def find_folder(self, place: Place) -> int:
+        """The directory in a place, which has been there when nobody spoke of it."""
+        number = self.present(place)
+        if number is None:
+            number = self._new_number()
+            self.put(place, number)
+        return number
+
+    def put(self, place: Place, number: int) -> None:
+        """Make an entry that has always been there."""
+        self.known.add(place)
+        self.settled[place] = number
+
+    def spoken_of(self, names: Iterable[str]) -> None:
+        """There have been these names; "/" stands behind a directory that was made."""
+        for name in names:
+            bare = name.rstrip("/")
+            outer, _, last = bare.rpartition("/")
+            folder = self.folder(outer or "/" * name.startswith("/"))
+            # In a directory that is not there any more nothing can be looked for.
+            if folder is None:
+                continue
+            self.known.add((folder, last))
+            number = self.present((folder, last))
+            if number is not None and bare != name:
+                self.made.add(number)
+
+    def _new_number(self) -> int:
+        self.last -= 1
+        return self.last
+
+    # -- changes -----------------------------------------------------------------
+
+    def change(
+        self, stamp: int, life: int, *changes: tuple[Place, int | None]
+    ) -> set[Place]:
+        """Change entries, all of them or none.
+
+        Returns:
+            The places of which it changed what they may stand for.
+        """
+        directories = frozenset(folder for (folder, _), _ in changes)
+        self._keys += 1
+        self.known.update(place for place, _ in changes)
+        touched = self._places(changes)
+        self.pending.append(NameChange(self._keys, stamp, life, changes, directories))
+        return touched
+
+    def make_folder(self, stamp: int, life: int, place: Place) -> set[Place]:
+        """Make a directory; returns as `change`."""
+        number = self._new_number()
+        self.made.add(number)
+        return self.change(stamp, life, (place, number))
+
+    def _places(self, changes: Iterable[tuple[Place, int | None]]) -> set[Place]:
+        """Where these change something: a directory that is moved goes from there."""
+        places = {place for place, _ in changes}
+        moved = {number for _, number in changes if is_directory(number)}
+        if moved:
+            places.update(at for at, number in self.settled.items() if number in moved)
+            places.update(
+                at
+                for one in self.pending
+                for at, number in one.changes
+                if number in moved
+            )
+        return places
+
+    # -- what a sync is about ----------------------------------------------------
+
+    def of_directory(self, directory: int, life: int) -> list[NameChange]:
+        """What a sync of a directory makes durable."""
+        mine = [
+            one
+            for one in self.pending
+            if one.life == life and directory in one.directories
+        ]
+        if self._model.names == "fsync":
+            mine = self._with_the_way(mine, [directory], life)
+        return mine
+
+    def of_file(self, inode: int, life: int) -> list[NameChange]:
+        """What a sync of a file makes durable (`names=fsync`)."""
+        mine = [
+            one
+            for one in self.pending
+            if one.life == life and any(file == inode for _, file in one.changes)
+        ]
+        folders = [
+            folder for one in mine for (folder, _), file in one.changes if file == inode
+        ]
+        return self._with_the_way(mine, folders, life)
+
+    def _with_the_way(
+        self, mine: list[NameChange], folders: Iterable[int], life: int
+    ) -> list[NameChange]:
+        """The same with the changes that named these directories and those above."""
+        way: set[int] = set()
+        todo = set(folders)
+        while todo:
+            folder = todo.pop()
+            if folder in {HERE, ROOT} or folder in way:
+                continue
+            way.add(folder)
+            place = self.place_of(folder)
+            if place is not None:
+                todo.add(place[0])
+        if not way:
+            return mine
+        keys = {one.key for one in mine}
+        return [
+            one
+            for one in self.pending
+            if one.key in keys
+            or (one.life == life and any(number in way for _, number in one.changes))
+        ]
+
+    def upto(self, newest: NameChange) -> list[NameChange]:
+        """The pending changes up to this one."""
+        return [one for one in self.pending if one.key <= newest.key]
+
+    def settle(self, settled: Iterable[NameChange], sync: int, life: int) -> set[Place]:
+        """A sync has made changes durable, unless it is one that lied.
+
+        Returns:
+            The places of which it changed what they may stand for.
+        """
+        lies = self._model.lies
+        at = {one.key: number for number, one in enumerate(self.pending)}
+        places: set[Place] = set()
+        for one in settled:
+            if one.life != life or one.key in self.kept:
+                continue
+            places |= self._places(one.changes)
+            need = one.need | {sync}
+            if len(need) <= lies:
+                self.pending[at[one.key]] = replace(one, need=need)
+            else:
+                self.kept[one.key] = True
+        # A durable change goes under the pending ones only when none of these
+        # is older: they would otherwise cover it.
+        while self.pending and self.pending[0].key in self.kept:
+            one = self.pending.pop(0)
+            if self.kept.pop(one.key):
+                self._settle(one.changes)
+        return places
+
+    def _settle(self, changes: Sequence[tuple[Place, int | None]]) -> None:
+        for place, number in changes:
+            if number is None:
+                self.settled.pop(place, None)
+                continue
+            if is_directory(number):
+                for old in [at for at, one in self.settled.items() if one == number]:
+                    del self.settled[old]
+            self.settled[place] = number

@@ -1,0 +1,423 @@
+"""Why a crash breaks a promise: the one order that the code fails to enforce.
+
+Theory
+======
+A violated crash point says which sectors were lost in one execution, often many.
+The reason is nearly always one sentence:
+
+    the write at tx.py:212 (leaf page 5) must be durable before
+    the write at tx.py:240 (meta 0, txid 4)
+
+It is found by asking for the simplest disk that shows the violation: everything
+that was issued has arrived, except one operation A.
+
+    ops     a  b  A  c  d  B  e |crash        A has no sync of its file behind it
+    disk    a  b  -  c  d  B                  breaks the promise
+            a  b  -  c  d                     does not
+
+Then A lost and B kept is the reason. When it takes no later operation but a
+promise ("acknowledged"), B is that. Two other reasons are asked for, in this order:
+
+    nothing is lost at all        with A, and all before it, on the disk the promise
+                                  is broken already
+    no single A can be lost       A arrives in part, and is taken to be atomic
+
+Each answer is a disk that the crash model has: where the model keeps an order, what
+comes after A in it is lost with A. It is rebuilt and recovered, so it is a fact and
+not a guess. There may be others: the
+first A in the order of issue is reported, suspects before all. What it is not: a
+search for violations; it explains one that was found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tornpage.choices import Replay
+from tornpage.disk.simulated import Disk
+from tornpage.model import SECTOR, CrashModel
+from tornpage.platter.file_image import FileImage
+from tornpage.platter.image import Image
+from tornpage.story.timeline import directory_of, kind_of
+from tornpage.trace import (
+    Create,
+    Mark,
+    NamesOnly,
+    Sync,
+    SyncDir,
+    Truncate,
+    Write,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Sequence as Seq
+
+    from tornpage.explore.schedule import CrashPoint
+    from tornpage.faults.corruption import Span
+    from tornpage.subject import Violation
+    from tornpage.trace import Operation, Record
+
+__all__ = ["Cause", "Change", "changes", "explain", "strip"]
+
+_MOST_CUTS: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The order that is missing.
+
+    Attributes:
+        lost: The operation that may be lost, or arrive in part.
+        kept: What makes that a violation: an operation or a mark; None when
+            the crash alone does.
+        lost_index: Which operation of the trace `lost` is.
+        kept_index: The same for `kept`; -1 for a mark.
+        torn: Which bytes of `lost` arrived, [first, behind the last); None: none.
+        early: Whether it is the other way round: `lost` did arrive, too early.
+        violation: What it breaks.
+        sentence: All of it in words.
+    """
+
+    lost: Operation
+    kept: Operation | Mark | None
+    lost_index: int
+    kept_index: int
+    torn: tuple[int, int] | None
+    early: bool
+    violation: Violation
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A named part of a file that is not what it should be.
+
+    Attributes:
+        place: What it is ("live meta: txid").
+        offset: Its first byte.
+        promised: Its bytes as they should be.
+        found: As they are.
+    """
+
+    place: str
+    offset: int
+    promised: bytes
+    found: bytes
+
+    def __str__(self) -> str:
+        return f"{self.place} at {self.offset}: {_short(self.promised)} -> " + _short(
+            self.found
+        )
+
+
+def explain(
+    files: Mapping[str, bytes],
+    trace: Iterable[Record],
+    recover: Callable[[Disk], Hashable],
+    judge: Callable[[tuple[Mark, ...], Hashable], Seq[Violation]],
+    point: CrashPoint,
+    *,
+    model: CrashModel | None = None,
+    locate: Callable[[str, int, bytes], str] | None = None,
+    suspects: Iterable[int] = (),
+    limit: int = 1_000,
+) -> Cause | None:
+    """The simplest reason why a crash at this point breaks a promise.
+
+    Args:
+        files: What was durable before the run.
+        trace: The run.
+        recover: Reopens what a crash left.
+        judge: The promises that an outcome breaks, given the marks before.
+        point: A crash point that was found to be violated.
+        model: What may be lost at that point, and what the rebuilt disks are of.
+        locate: What bytes of a file are, for the sentence; see `Subject.locate`.
+        suspects: Operations to try before all others, by their place in the run.
+        limit: Most disks to rebuild and recover.
+
+    Returns:
+        None when no single lost or torn operation explains it, or none was found on
+        so many disks.
+    """
+    first = frozenset(suspects)
+    search = _Search(files, list(trace), recover, judge, model, first, limit)
+    upto = point.index
+    if point.inside and not isinstance(search.operations[upto], Sync | SyncDir):
+        upto += 1
+    try:
+        early = search.early_one(upto)
+        found = early or search.lost_one(upto) or search.torn_one(upto)
+    except _EnoughError:
+        return None
+    if found is None:
+        return None
+    lost, kept, kept_index, torn, violation = found
+    name = _namer(locate)
+    operation = search.operations[lost]
+    if early is not None:
+        sentence = (
+            "nothing has to be lost; it is broken as soon as"
+            f" {name(operation)} has arrived"
+        )
+    elif torn is not None:
+        arrived = f"bytes {torn[0]} to {torn[1]}"
+        sentence = f"{name(operation)} is not atomic: only {arrived} of it may arrive"
+        if kept is not None:
+            when = "after" if isinstance(kept, Mark) else "when it has come to"
+            sentence += f", {when} {_arrived(kept, name)}"
+    elif kept is None:
+        sentence = f"{name(operation)} must be durable"
+    else:
+        sentence = f"{name(operation)} must be durable before {_arrived(kept, name)}"
+    return Cause(
+        operation, kept, lost, kept_index, torn, early is not None, violation, sentence
+    )
+
+
+def strip(points: Iterable[tuple[bool, bool]], width: int = 72) -> list[str]:
+    """Crash points as lines of characters, one a point, in order.
+
+    Args:
+        points: (violated, closed) of each crash point.
+        width: Most characters a line.
+
+    Returns:
+        "." nothing can go wrong, "X" a promise breaks, "?" not closed.
+    """
+    line = "".join(
+        "X" if violated else "." if closed else "?" for violated, closed in points
+    )
+    return [line[at : at + width] for at in range(0, len(line), width)]
+
+
+def changes(promised: bytes, found: bytes, spans: Iterable[Span]) -> Iterator[Change]:
+    """What differs between two contents, by the names of its parts.
+
+    Args:
+        promised: The content as it should be.
+        found: As it is; shorter is cut off, which reads as zero here.
+        spans: What the parts of `promised` are.
+    """
+    for one in sorted(spans, key=lambda span: span.start):
+        want = promised[one.start : one.stop]
+        have = found[one.start : one.stop].ljust(len(want), b"\0")
+        if want != have:
+            yield Change(one.place, one.start, want, have)
+
+
+_Torn = tuple[int, int]
+_Found = tuple[int, "Operation | Mark | None", int, "_Torn | None", "Violation"]
+
+
+class _EnoughError(Exception):
+    """As many disks were tried as was allowed."""
+
+
+class _Search:
+    """Rebuilds disks without one operation and judges what recovery shows."""
+
+    def __init__(
+        self,
+        files: Mapping[str, bytes],
+        records: list[Record],
+        recover: Callable[[Disk], Hashable],
+        judge: Callable[[tuple[Mark, ...], Hashable], Seq[Violation]],
+        model: CrashModel | None,
+        suspects: frozenset[int],
+        limit: int,
+    ) -> None:
+        self._suspects = suspects
+        self._left = limit
+        self._files = files
+        self._recover = recover
+        self._judge = judge
+        self._model = model if model is not None else CrashModel()
+        self.operations: list[Operation] = []
+        self._marks: list[Mark] = []
+        # How many marks come before each operation, and before the end.
+        self._before: list[int] = []
+        for record in records:
+            if isinstance(record, Mark):
+                self._marks.append(record)
+            else:
+                self._before.append(len(self._marks))
+                self.operations.append(record)
+        self._before.append(len(self._marks))
+
+    def early_one(self, upto: int) -> _Found | None:
+        """The first operation that breaks a promise by having arrived."""
+        for end in range(1, upto + 1):
+            broken = self._broken(end, None, None, self._before[end])
+            if broken is not None:
+                return end - 1, None, -1, None, broken
+        return None
+
+    def lost_one(self, upto: int) -> _Found | None:
+        """An operation that is lost, and the first thing that makes it matter."""
+        for lost in self._pending(upto):
+            for end in range(lost + 1, upto + 1):
+                broken = self._broken(end, lost, None, self._before[end])
+                if broken is None:
+                    continue
+                kept, index = self._kept(end, lost, None)
+                return lost, kept, index, None, broken
+        return None
+
+    def torn_one(self, upto: int) -> _Found | None:
+        """A write that arrives in part."""
+        for lost in self._pending(upto):
+            record = self.operations[lost]
+            if not isinstance(record, Write):
+                continue
+            for torn in _cuts(record):
+                broken = self._broken(upto, lost, torn, self._before[upto])
+                if broken is not None:
+                    kept, index = self._kept(upto, lost, torn)
+                    return lost, kept, index, torn, broken
+        return None
+
+    def _kept(
+        self, end: int, lost: int, torn: _Torn | None
+    ) -> tuple[Operation | Mark | None, int]:
+        """What the violation needs besides the loss: the last thing before `end`."""
+        marks = self._before[end]
+        if end - 1 > lost:
+            without = self._broken(end - 1, lost, torn, marks)
+            if without is None:
+                return self.operations[end - 1], end - 1
+        while marks and self._broken(end, lost, torn, marks - 1) is not None:
+            marks -= 1
+        return (self._marks[marks - 1], -1) if marks else (None, -1)
+
+    def _broken(
+        self, end: int, lost: int | None, torn: _Torn | None, marks: int
+    ) -> Violation | None:
+        """What breaks when the first `end` operations arrived, but not `lost`."""
+        if not self._left:
+            raise _EnoughError
+        self._left -= 1
+        outcome = self._recover(self._disk(self.operations[:end], lost, torn))
+        found = self._judge(tuple(self._marks[:marks]), outcome)
+        return found[0] if found else None
+
+    def _disk(self, done: Seq[Operation], lost: int | None, torn: _Torn | None) -> Disk:
+        gone = frozenset() if lost is None else frozenset(self._with(lost, len(done)))
+        part = None if lost is None or torn is None else (lost, torn)
+        return Disk.on_image(
+            _arrived_but(self._files, self._model, done, gone, part), Replay(())
+        )
+
+    def _with(self, lost: int, end: int) -> Iterator[int]:
+        """An operation that is lost, and those that the model then loses, too."""
+        model, first = self._model, self.operations[lost]
+        # Which writes made a file longer is not looked at: to lose too much makes
+        # fewer explanations, and no wrong one.
+        appends = model.order == "append" or model.size == "with-data"
+        yield lost
+        for at in range(lost + 1, end):
+            one = self.operations[at]
+            names = isinstance(first, NamesOnly) and isinstance(one, NamesOnly)
+            file = (
+                isinstance(first, Write | Truncate)
+                and isinstance(one, Write | Truncate)
+                and one.inode == first.inode
+            )
+            if (
+                model.order == "ordered"
+                or (names and model.entries == "prefix")
+                or (file and appends)
+            ):
+                yield at
+
+    def _pending(self, upto: int) -> list[int]:
+        """The operations before `upto` that may be lost, whole or in part."""
+        image = Image(self._files, self._model)
+        for record in self.operations[:upto]:
+            image.apply(record)
+        # An image's stamps count operations, as we do.
+        return sorted(image.pending(), key=lambda one: (one not in self._suspects, one))
+
+
+def _arrived_but(
+    files: Mapping[str, bytes],
+    model: CrashModel,
+    operations: Seq[Operation],
+    lost: frozenset[int],
+    torn: tuple[int, _Torn] | None,
+) -> Image:
+    """The platter when all operations have arrived but some, and of one a part."""
+    image = Image(files, model)
+    contents = {inode: bytearray(file.base) for inode, file in image.files.items()}
+    for index, record in enumerate(operations):
+        gone = index in lost
+        match record:
+            case Write():
+                start, stop = (0, 0) if gone else (0, len(record.data))
+                if torn is not None and torn[0] == index:
+                    start, stop = torn[1]
+                if start == stop:
+                    continue
+                content = contents[record.inode]
+                low, high = record.offset + start, record.offset + stop
+                content.extend(bytes(max(high - len(content), 0)))
+                content[low:high] = record.data[start:stop]
+            case Truncate() if not gone:
+                content = contents[record.inode]
+                del content[record.size :]
+                content.extend(bytes(record.size - len(content)))
+            case _ if isinstance(record, NamesOnly):
+                if isinstance(record, Create):
+                    contents[record.inode] = bytearray()
+                image.clock = index
+                image.apply(record)
+    for one in image.entries.pending:
+        image.entries.kept[one.key] = one.stamp not in lost
+    for inode, content in contents.items():
+        image.files[inode] = FileImage(inode, bytes(content), model.atom)
+    return image
+
+
+def _cuts(record: Write) -> Iterator[_Torn]:
+    """Which bytes of a torn write arrive: cut at sectors, then inside the first.
+
+    Both ways round: a drive may write the sectors of a page in any order.
+    """
+    size = len(record.data)
+    first = SECTOR - record.offset % SECTOR
+    step = max(1, min(size, SECTOR) // _MOST_CUTS)
+    inside = range(step, min(size, SECTOR), step)
+    for at in (*range(first, size, SECTOR)[:_MOST_CUTS], *inside):
+        yield 0, at
+        yield at, size
+
+
+def _namer(
+    locate: Callable[[str, int, bytes], str] | None,
+) -> Callable[[Operation], str]:
+    def name(operation: Operation) -> str:
+        # One line of a store may write to many files, and give them their names.
+        place: str = getattr(operation, "target", operation.path)
+        if isinstance(operation, Write) and locate is not None:
+            data = operation.data
+            place = locate(operation.path, operation.offset, data) or place
+        elif isinstance(operation, SyncDir):
+            place = directory_of(place)
+        return f"the {kind_of(operation)} at {operation.site} ({place})"
+
+    return name
+
+
+def _arrived(kept: Operation | Mark, name: Callable[[Operation], str]) -> str:
+    if isinstance(kept, Mark):
+        facts = " ".join(f"{key}={value}" for key, value in kept.data)
+        return f"the promise {kept.label}{' ' + facts if facts else ''}"
+    return name(kept)
+
+
+def _short(data: bytes) -> str:
+    if len(data) <= 8:
+        return str(int.from_bytes(data, "little"))
+    text = data[:24].hex()
+    return text if len(data) <= 24 else f"{text}... ({len(data)} bytes)"
