@@ -56,8 +56,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tornpage.choices import Enumerator, Replay, Sampler
-    from tornpage.disk import Disk, observed
-    from tornpage.explore import Explorer
+    from tornpage.disk import Disk, DiskFile, DiskFolder, observed
+    from tornpage.explore import Closure, CrashPoint, Explorer
     from tornpage.faults import Script, under_script
     from tornpage.functions import subject_from
     from tornpage.hypothesis_driver import Drawn
@@ -69,8 +69,12 @@ if TYPE_CHECKING:
     from tornpage.uncovered import UncoveredError, UnsupportedCallError
 
 _HOMES = {
+    "Closure": "explore",
     "CrashModel": "model",
+    "CrashPoint": "explore",
     "Disk": "disk",
+    "DiskFile": "disk",
+    "DiskFolder": "disk",
     "Drawn": "hypothesis_driver",
     "Enumerator": "choices",
     "Explorer": "explore",
@@ -94,8 +98,12 @@ _HOMES = {
 
 __all__ = [
     "PRESETS",
+    "Closure",
     "CrashModel",
+    "CrashPoint",
     "Disk",
+    "DiskFile",
+    "DiskFolder",
     "Drawn",
     "Enumerator",
     "Explorer",
