@@ -299,13 +299,13 @@ def test_the_first_commit_syncs_what_is_live_before_it_writes_a_page():
 
 def test_an_interrupt_behind_the_meta_sync_does_not_undo_the_commit(monkeypatch):
     machine, db = opened()
-    real = type(db).publish
+    real = type(db.durable).publish
 
-    def publish(self, meta):
-        real(self, meta)
+    def publish(self, meta, sync):
+        real(self, meta, sync)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(db), "publish", publish)
+    monkeypatch.setattr(type(db.durable), "publish", publish)
     known = content(db)
     with pytest.raises(KeyboardInterrupt), db.update() as tx:
         known |= change(tx, 1)

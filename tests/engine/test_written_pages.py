@@ -38,7 +38,7 @@ def test_a_commit_reads_nothing_that_this_handle_has_written(tmp_path, monkeypat
                 tx.bucket(b"b").put(b"%d" % number, b"")
             assert not reads
         # Planted: a handle that forgets how long its freelist is.
-        db.note_freelist(-1, 0)
+        db.durable.note_freelist(-1, 0)
         with db.update() as tx:
             tx.bucket(b"b").put(b"k", b"")
         assert len(reads) == 1

@@ -18,6 +18,7 @@ from shearbolt import db as database
 from shearbolt import doubt
 from shearbolt.check import free_ids
 from shearbolt.db import DB
+from shearbolt.durable import DurableFile
 from shearbolt.errors import StorageError
 from shearbolt.format import Meta
 from shearbolt.newpages import NewPages
@@ -26,6 +27,7 @@ from shearbolt.tx import Tx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from weakref import ref
 
     from boltmodel.mutants.plant import Call, Planter
 
@@ -42,14 +44,14 @@ _bugs = Gallery()
     needs="errors, crash",
 )
 def _meta_error_swallowed(planter: Planter) -> None:
-    def write_meta(original: Call, self: DB, meta: Meta) -> bool:
+    def write_meta(original: Call, self: DurableFile, meta: Meta, sync: bool) -> bool:
         try:
-            original(self, meta)
+            original(self, meta, sync)
         except StorageError:
             return False
         return True
 
-    planter.instead(DB, "_write_meta", write_meta)
+    planter.instead(DurableFile, "_write_meta", write_meta)
 
 
 @_bugs.add(
@@ -110,19 +112,29 @@ def _heal_skipped(planter: Planter) -> None:
     needs="errors",
 )
 def _reloaded_after_error(planter: Planter) -> None:
-    def store(_: Call, self: DB, meta: Meta) -> None:
+    reloaded: list[DurableFile] = []
+
+    def publish(_: Call, self: DurableFile, meta: Meta, sync: bool) -> None:
         try:
-            self._write_meta(meta)
-            self._meta = meta
+            self._write_meta(meta, sync)
+            self.live = meta
         except StorageError:
             metas = database._read_metas(self.pager.view, self.pager.file_size())
             live = database._live_meta(metas)
             assert isinstance(live, Meta)
-            self._meta = live
-            self.freelist = type(self.freelist)(free_ids(self.pager, self._meta))
+            self.live = live
+            reloaded.append(self)
             raise
 
-    planter.instead(DB, "_store", store)
+    def end_write(original: Call, self: DB, handle: ref[Tx]) -> None:
+        if self.durable in reloaded:
+            reloaded.remove(self.durable)
+            ids = free_ids(self.pager, self.durable.live)
+            self.freelist = type(self.freelist)(ids)
+        original(self, handle)
+
+    planter.instead(DurableFile, "publish", publish)
+    planter.instead(DB, "_end_write", end_write)
 
 
 @_bugs.add(
@@ -133,14 +145,14 @@ def _reloaded_after_error(planter: Planter) -> None:
     needs="errors",
 )
 def _failed_commit_shown(planter: Planter) -> None:
-    def store(original: Call, self: DB, meta: Meta) -> None:
+    def publish(original: Call, self: DurableFile, meta: Meta, sync: bool) -> None:
         try:
-            original(self, meta)
+            original(self, meta, sync)
         except StorageError:
-            self._meta = meta
+            self.live = meta
             raise
 
-    planter.instead(DB, "_store", store)
+    planter.instead(DurableFile, "publish", publish)
 
 
 @_bugs.add(
@@ -152,8 +164,8 @@ def _failed_commit_shown(planter: Planter) -> None:
 )
 def _failed_commit_kept(planter: Planter) -> None:
     def close(original: Call, self: Tx) -> None:
-        freelist = self.db.freelist
-        if self.writable and self.pages.encoded and not self.db.is_live(self.txid):
+        freelist, durable = self.db.freelist, self.db.durable
+        if self.writable and self.pages.encoded and not durable.is_live(self.txid):
             vars(freelist)["rollback"] = lambda _txid: freelist.commit()
         original(self)
         vars(freelist).pop("rollback", None)
