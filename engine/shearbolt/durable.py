@@ -96,8 +96,8 @@ class DurableFile:
         settled: bool,
     ) -> None:
         self.pager = pager
-        self.identity: Final = pager.identity()
-        self.growth: Final = Growth(pager.file_size(), initial_size, pager.page_size)
+        self.identity: Final = pager.file.identity()
+        self.growth: Final = Growth(pager.file.size(), initial_size, pager.page_size)
         self.live = live
         self.failed = ""
         self._swapping: Final = swapping
@@ -158,7 +158,7 @@ class DurableFile:
         if size <= growth.file_size:
             return
         grown = growth.target(size, max_size, alloc_size)
-        self.pager.grow(grown, sync=sync)
+        self.pager.file.grow(grown, sync=sync)
         growth.file_size = grown
 
     def flush(self, sync: bool) -> None:
@@ -172,7 +172,7 @@ class DurableFile:
             self._unsynced = True
             return
         try:
-            self.pager.fdatasync()
+            self.pager.file.fdatasync()
         except StorageError:
             if self._unsynced:
                 self.failed = (
@@ -194,7 +194,7 @@ class DurableFile:
                 was made certain again or is in doubt.
         """
         old = self.live
-        unknown = doubt.Doubt(old, meta.slot, self.pager.file)
+        unknown = doubt.Doubt(old, meta.slot, self.pager.file.raw)
         doubts, identity = self._doubts, self.identity
         doubt.begin(doubts, identity, unknown)
         try:

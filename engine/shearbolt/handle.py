@@ -73,6 +73,7 @@ from shearbolt.format import MAX_TXID
 from shearbolt.freelist import ArrayFreelist
 from shearbolt.managed import Managed
 from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from shearbolt.stats import Info, Stats, Work
 from shearbolt.storage.forks import tell_in_child
 from shearbolt.tx import Tx
@@ -469,7 +470,7 @@ class DB:
         return Info(
             self.path,
             self.page_size,
-            self.pager.file_size(),
+            self.pager.file.size(),
             meta.high_water_mark,
             meta.txid,
         )
@@ -509,7 +510,7 @@ class DB:
         if self._forked():
             # The parent owns the lock: let go of this copy of the file only.
             self._open = False
-            self.pager.file.close()
+            self.pager.file.raw.close()
             return
         with self.committing:
             with self._state:
@@ -526,13 +527,13 @@ class DB:
         _log.debug("%s: closed", self.path)
 
     def _close_file(self, *, in_use: bool) -> None:
-        file = self.pager.file
+        file = self.pager.file.raw
         # Another thread may be inside a read of a transaction just ended.
         # Closing the descriptor under it could make it read another file, so
         # then it is closed when the last such read lets go of it. The same
         # holds for a file that is in doubt.
         in_use = in_use or self.durable.in_doubt()
-        closed = Pager(_ClosedFile(), self.path, self.page_size)
+        closed = Pager(RobustFile(_ClosedFile(), self.path), self.page_size)
         self.pager = self.durable.pager = closed
         try:
             try:

@@ -309,7 +309,7 @@ class Tx:
             # Of this version, not of the newest: the same answer for as long
             # as the transaction lives, and no race with the writer.
             self._free_pages = frozenset(free_ids(db.pager, meta))
-        data = db.pager.read(pgid * self.page_size, PAGE_HEADER_SIZE)
+        data = db.pager.file.read(pgid * self.page_size, PAGE_HEADER_SIZE)
         try:
             header = Header.decode(data)
         except FormatError as error:
@@ -369,7 +369,7 @@ class Tx:
         yield meta.with_txid(max(meta.txid - 1, 0)).encode_page(1)
         at, end = 2 * self.page_size, meta.high_water_mark * self.page_size
         while at < end:
-            chunk = pager.read(at, min(_COPY_CHUNK, end - at))
+            chunk = pager.file.read(at, min(_COPY_CHUNK, end - at))
             if not chunk:
                 pgid = at // self.page_size
                 raise pager.corrupt(pgid, "the file ends before it")

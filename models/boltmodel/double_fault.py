@@ -127,7 +127,7 @@ def bbolt_rollback() -> Iterator[None]:
         try:
             self._write_meta(meta, sync)
         except StorageError:
-            metas = opening._read_metas(self.pager.view, self.pager.file_size())
+            metas = opening._read_metas(self.pager.file.view, self.pager.file.size())
             live = opening._live_meta(metas)
             assert isinstance(live, Meta)
             self.live = live

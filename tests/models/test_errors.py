@@ -26,7 +26,7 @@ from boltmodel.under_errors import ENDINGS, Attempt, ErrorHistory, run_under_err
 from shearbolt import doubt
 from shearbolt.durable import DurableFile
 from shearbolt.handle import DB
-from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from tornpage.disk import Disk
 from tornpage.model import CrashModel
 from tornpage.script import Script
@@ -164,7 +164,7 @@ def planted(put):
 
 def untyped(planter):
     planter.replace(
-        Pager, "write", lambda self, at, parts: self.file.pwritev(parts, at)
+        RobustFile, "write", lambda self, at, parts: self.raw.pwritev(parts, at)
     )
 
 
@@ -205,7 +205,7 @@ def acknowledges_failures(planter):
 
         return fdatasync
 
-    planter.wrap(Pager, "fdatasync", around)
+    planter.wrap(RobustFile, "fdatasync", around)
 
 
 @pytest.mark.parametrize(

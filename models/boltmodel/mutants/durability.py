@@ -18,6 +18,7 @@ from shearbolt.durable import DurableFile
 from shearbolt.format import Meta
 from shearbolt.newpages import NewPages
 from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from shearbolt.tx import Tx
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ _bugs = Gallery()
 
 
 def _without_sync_in(planter: Planter, owner: type, name: str) -> None:
-    """`Pager.fdatasync` does nothing while this method runs."""
+    """`RobustFile.fdatasync` does nothing while this method runs."""
     depth = 0
 
-    def fdatasync(original: Call, self: Pager) -> None:
+    def fdatasync(original: Call, self: RobustFile) -> None:
         if not depth:
             original(self)
 
@@ -46,7 +47,7 @@ def _without_sync_in(planter: Planter, owner: type, name: str) -> None:
         finally:
             depth -= 1
 
-    planter.instead(Pager, "fdatasync", fdatasync)
+    planter.instead(RobustFile, "fdatasync", fdatasync)
     planter.instead(owner, name, method)
 
 
@@ -157,7 +158,7 @@ def _meta_first(planter: Planter) -> None:
     """Pages are held back until the meta is durable."""
     held: list[tuple[int, tuple[bytes, ...]]] = []
     holding = False
-    really_write, really_sync = Pager.write, Pager.fdatasync
+    really_write, really_sync = Pager.write, RobustFile.fdatasync
 
     def write(original: Call, self: Pager, offset: int, data: Sequence[bytes]) -> None:
         if holding:
@@ -165,7 +166,7 @@ def _meta_first(planter: Planter) -> None:
         else:
             original(self, offset, data)
 
-    def sync(original: Call, self: Pager) -> None:
+    def sync(original: Call, self: RobustFile) -> None:
         if not holding:
             original(self)
 
@@ -182,10 +183,10 @@ def _meta_first(planter: Planter) -> None:
         original(self, meta, sync)
         for offset, buffers in held:
             really_write(self.pager, offset, buffers)
-        really_sync(self.pager)
+        really_sync(self.pager.file)
 
     planter.instead(Pager, "write", write)
-    planter.instead(Pager, "fdatasync", sync)
+    planter.instead(RobustFile, "fdatasync", sync)
     planter.instead(Tx, "_write_pages", write_pages)
     planter.instead(DurableFile, "publish", publish)
 

@@ -22,7 +22,7 @@ from shearbolt.durable import DurableFile
 from shearbolt.errors import StorageError
 from shearbolt.format import Meta
 from shearbolt.newpages import NewPages
-from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from shearbolt.tx import Tx
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from weakref import ref
 
     from boltmodel.mutants.plant import Call, Planter
+    from shearbolt.pager import Pager
 
 __all__ = ["MUTANTS"]
 
@@ -80,13 +81,13 @@ def _data_error_swallowed(planter: Planter) -> None:
     needs="errors, crash",
 )
 def _sync_retried(planter: Planter) -> None:
-    def fdatasync(original: Call, self: Pager) -> None:
+    def fdatasync(original: Call, self: RobustFile) -> None:
         try:
             original(self)
         except StorageError:
             original(self)
 
-    planter.instead(Pager, "fdatasync", fdatasync)
+    planter.instead(RobustFile, "fdatasync", fdatasync)
 
 
 @_bugs.add(
@@ -119,7 +120,7 @@ def _reloaded_after_error(planter: Planter) -> None:
             self._write_meta(meta, sync)
             self.live = meta
         except StorageError:
-            metas = database._read_metas(self.pager.view, self.pager.file_size())
+            metas = database._read_metas(self.pager.file.view, self.pager.file.size())
             live = database._live_meta(metas)
             assert isinstance(live, Meta)
             self.live = live
@@ -206,16 +207,13 @@ def _doubt_dies_with_handle(planter: Planter) -> None:
     needs="errors",
 )
 def _short_write_ignored(planter: Planter) -> None:
-    def write(_: Call, self: Pager, offset: int, buffers: Sequence[bytes]) -> None:
+    def write(_: Call, self: RobustFile, offset: int, buffers: Sequence[bytes]) -> None:
         try:
-            self.file.pwritev(buffers, offset)
+            self.raw.pwritev(buffers, offset)
         except OSError as error:
             raise StorageError.of(error, "pwrite", self.path, offset) from error
-        finally:
-            if self._window is not None:
-                self._window.written()
 
-    planter.instead(Pager, "write", write)
+    planter.instead(RobustFile, "write", write)
 
 
 @_bugs.add(
@@ -226,10 +224,10 @@ def _short_write_ignored(planter: Planter) -> None:
     needs="errors",
 )
 def _short_read_believed(planter: Planter) -> None:
-    def read(_: Call, self: Pager, offset: int, length: int) -> bytes:
+    def read(_: Call, self: RobustFile, offset: int, length: int) -> bytes:
         return self._pread(length, offset)
 
-    planter.instead(Pager, "read", read)
+    planter.instead(RobustFile, "read", read)
 
 
 @_bugs.add(
@@ -240,14 +238,14 @@ def _short_read_believed(planter: Planter) -> None:
     needs="errors",
 )
 def _read_error_is_end(planter: Planter) -> None:
-    def read(original: Call, self: Pager, offset: int, length: int) -> bytes:
+    def read(original: Call, self: RobustFile, offset: int, length: int) -> bytes:
         try:
             data: bytes = original(self, offset, length)
         except StorageError:
             return b""
         return data
 
-    planter.instead(Pager, "read", read)
+    planter.instead(RobustFile, "read", read)
 
 
 @_bugs.add(
@@ -259,7 +257,7 @@ def _read_error_is_end(planter: Planter) -> None:
 )
 def _interrupted_is_done(planter: Planter) -> None:
     def retry(
-        original: Call, self: Pager, operation: str, call: Callable[[], Any]
+        original: Call, self: RobustFile, operation: str, call: Callable[[], Any]
     ) -> Any:
         if operation != "fdatasync":
             return original(self, operation, call)
@@ -270,7 +268,7 @@ def _interrupted_is_done(planter: Planter) -> None:
         except OSError as error:
             raise StorageError.of(error, operation, self.path) from error
 
-    planter.instead(Pager, "_retry", retry)
+    planter.instead(RobustFile, "_retry", retry)
 
 
 @_bugs.add(
@@ -281,12 +279,12 @@ def _interrupted_is_done(planter: Planter) -> None:
     needs="errors",
 )
 def _untyped_error(planter: Planter) -> None:
-    def grow(_: Call, self: Pager, size: int, *, sync: bool) -> None:
-        self.file.ftruncate(size)
+    def grow(_: Call, self: RobustFile, size: int, *, sync: bool) -> None:
+        self.raw.ftruncate(size)
         if sync:
             self.fsync()
 
-    planter.instead(Pager, "grow", grow)
+    planter.instead(RobustFile, "grow", grow)
 
 
 MUTANTS = tuple(_bugs)
