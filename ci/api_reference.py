@@ -56,10 +56,9 @@ test fails when it is out of date. [The guide](guide.md) shows the parts togethe
     first=("open", "DB", "Tx", "Bucket", "Cursor"),
     own={
         "DB": {
-            *("committing", "end", "flush", "freelist", "freelist_loaded"),
-            *("freelist_overflow", "grow", "has_room", "heal", "identity", "in_child"),
-            *("is_live", "load_freelist", "note_freelist", "pager", "plan_growth"),
-            *("publish", "require_open", "settle", "storage"),
+            *("committing", "durable", "end", "freelist", "freelist_loaded"),
+            *("identity", "in_child", "load_freelist", "pager", "require_open"),
+            "storage",
         },
         "Tx": {
             *("abandon", "corrupt", "disown", "free_page", "free_pages", "handle"),

@@ -53,6 +53,7 @@ import shearbolt
 from shearbolt import decoding, salvage
 from shearbolt import format as fmt
 from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from shearbolt.salvage.pages import read_tolerant
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _compare(
 
 
 def _tolerate(data: bytes) -> None:
-    pager = Pager(MemoryFile(bytearray(data), 0), "page", len(data), 0)
+    pager = Pager(RobustFile(MemoryFile(bytearray(data), 0), "page"), len(data), 0)
     try:
         found = read_tolerant(pager, 0, 1)
     except fmt.FormatError:

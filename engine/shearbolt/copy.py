@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shearbolt.errors import OptionError, StorageError
-from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -147,11 +147,11 @@ def _part(storage: Storage, path: str, perm: int) -> tuple[str, File]:
             raise StorageError.of(error, "open", part) from error
 
 
-def _fill(file: File, path: str, chunks: Iterable[bytes]) -> int:
-    pager = Pager(file, path, 1)
+def _fill(raw: File, path: str, chunks: Iterable[bytes]) -> int:
+    file = RobustFile(raw, path)
     total = 0
     for chunk in chunks:
-        pager.write(total, [chunk])
+        file.write(total, [chunk])
         total += len(chunk)
-    pager.fsync()
+    file.fsync()
     return total

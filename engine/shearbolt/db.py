@@ -58,13 +58,14 @@ from shearbolt.growth import DEFAULT_ALLOC_SIZE
 from shearbolt.handle import DB
 from shearbolt.options import check_permissions, check_seconds, check_size, file_name
 from shearbolt.pager import DEFAULT_CACHE_SIZE, Pager
+from shearbolt.robust import RobustFile
 from shearbolt.storage import OSStorage, Storage
 from shearbolt.storage.twice import SyncedTwice
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from shearbolt.pager import View
+    from shearbolt.robust import View
     from shearbolt.storage import File
 
 __all__ = ["DB", "OpenFile", "open_database"]
@@ -295,17 +296,17 @@ def _load(
         Pager, live meta, and whether the database was made just now.
     """
     is_new = False
-    probe = Pager(file, path, page_size)
-    size = probe.file_size()
-    found = probe.ask(partial(_what_stands, size=size, wanted=page_size))
+    robust = RobustFile(file, path)
+    size = robust.size()
+    found = robust.ask(partial(_what_stands, size=size, wanted=page_size))
     if found.new:
-        is_new = _create(storage, probe, path, size, found.new, read_only=read_only)
-        found = probe.ask(partial(_what_stands, size=2 * found.new, wanted=0))
+        is_new = _create(storage, robust, size, found.new, read_only=read_only)
+        found = robust.ask(partial(_what_stands, size=2 * found.new, wanted=0))
     live = found.live
     if live is None:
         raise _refusal(found.fault, path)
-    pager = Pager(file, path, live.page_size, cache_size)
-    identity = pager.identity()
+    pager = Pager(robust, live.page_size, cache_size)
+    identity = robust.identity()
     doubts = doubt.known(storage)
     unknown = doubt.doubt_about(doubts, identity)
     if unknown is not None:
@@ -313,7 +314,7 @@ def _load(
         if not read_only:
             doubt.heal(doubts, pager, identity)
     needed = live.high_water_mark * live.page_size
-    size = probe.file_size()
+    size = robust.size()
     if size < needed:
         raise InvalidDatabaseError(
             f"the file is cut short: {size} bytes, the database has {needed}",
@@ -342,7 +343,7 @@ def _what_stands(view: View, *, size: int, wanted: int) -> _Standing:
     """Which version is live, or what is to be made.
 
     Nothing else of the metas reaches the engine: two files of which this is the
-    same are the same to it (see `Pager.ask`).
+    same are the same to it (see `RobustFile.ask`).
 
     Args:
         view: Reads.
@@ -453,8 +454,7 @@ def _is_part(right: bytes, data: bytes) -> bool:
 
 def _create(
     storage: Storage,
-    pager: Pager,
-    path: str,
+    file: RobustFile,
     size: int,
     page_size: int,
     *,
@@ -470,18 +470,18 @@ def _create(
     """
     new = empty_database(page_size)
     if read_only:
-        if size == len(new) and pager.read(0, size) == new:
+        if size == len(new) and file.read(0, size) == new:
             return False
         raise InvalidDatabaseError(
             "the file is empty, or the creation of the database was cut short; "
             "open it once for writing",
-            path=path,
+            path=file.path,
         )
     for first, end in ((2, 4), (1, 2), (0, 1)):
-        pager.write(first * page_size, [new[first * page_size : end * page_size]])
-        pager.fdatasync()
+        file.write(first * page_size, [new[first * page_size : end * page_size]])
+        file.fdatasync()
     try:
-        storage.fsync_dir(path)
+        storage.fsync_dir(file.path)
     except OSError as error:
-        raise StorageError.of(error, "fsync of the directory", path) from error
+        raise StorageError.of(error, "fsync of the directory", file.path) from error
     return True

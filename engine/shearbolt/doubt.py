@@ -100,7 +100,7 @@ def heal(doubts: Doubts, pager: Pager, identity: tuple[int, int]) -> None:
         meta = meta.with_txid(max(meta.txid - 1, 0))
     try:
         pager.write(slot * pager.page_size, [meta.encode_page(slot)])
-        pager.fdatasync()
+        pager.file.fdatasync()
     except StorageError as error:
         raise DatabaseFailedError(
             f"{pager.path}: an earlier write or sync of meta page {slot} failed and "

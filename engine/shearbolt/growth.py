@@ -9,7 +9,7 @@ it would have been mapped. Ours are the same:
 A size is *planned* when pages are taken from beyond the high-water mark, where it may
 still be refused, and carried out when the commit writes.
 
-What it is not: it touches no file (`DB.grow`), and it never makes one smaller.
+What it is not: it touches no file (`DurableFile.grow`), and it never makes one smaller.
 
 Source: bbolt db.go grow, mmapSize.
 """

@@ -1,6 +1,7 @@
-"""The open database: its lock, its live meta, its freelist, its transactions.
+"""The open database: which transactions are open, who reads and who writes.
 
-    many readers, one writer  -->  DB  -->  Pager  -->  File
+    many readers, one writer  -->  DB  -->  Pager        -->  File
+                                       -->  DurableFile  -->  File
 
 Who may do what:
 
@@ -15,22 +16,8 @@ Who may do what:
   `committing` is held while the file is written, and by `close`.
 * Growing the file concerns nobody: there is no memory map.
 
-Taking over
-===========
-The live meta of a file may be in the page cache only: the process that wrote it
-may have been killed before its fdatasync. So the first commit of a handle syncs
-before it writes over any page (`settle`). It does not write the live meta again:
-on a disk whose torn sectors become garbage that would risk the only copy, at every
-opening, for the sake of a rare failure. When this process knows of such a failure,
-of a meta's write or sync, the slot is rewritten (`heal`, see `shearbolt.doubt`);
-nothing acknowledged depends on that slot. What is left is a sync that failed in
-another process which could not heal it and was restarted without a reboot.
-
-Without syncs
-=============
-With `no_sync` nothing is promised until `sync` returns. When a sync fails while
-such commits are waiting for it, the pages they wrote may be gone, and nobody
-knows which: the handle then refuses to write for good.
+What it is not: it writes nothing. How a version becomes durable and the live one is
+`durable`'s affair, what is in it `tx`'s.
 
 Lost transactions
 =================
@@ -70,12 +57,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from weakref import ref
 
-from shearbolt import doubt
 from shearbolt.batch import Batcher
 from shearbolt.check import free_ids
+from shearbolt.durable import DurableFile
 from shearbolt.encoding import freelist_size
 from shearbolt.errors import (
-    DatabaseFailedError,
     DatabaseNotOpenError,
     DatabaseReadOnlyError,
     ForkedError,
@@ -85,9 +71,9 @@ from shearbolt.errors import (
 )
 from shearbolt.format import MAX_TXID
 from shearbolt.freelist import ArrayFreelist
-from shearbolt.growth import Growth
 from shearbolt.managed import Managed
 from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from shearbolt.stats import Info, Stats, Work
 from shearbolt.storage.forks import tell_in_child
 from shearbolt.tx import Tx
@@ -135,6 +121,7 @@ class DB:
         max_batch_size: Calls in one `batch`; 1 or less: every call by itself.
         max_batch_delay: Seconds a `batch` waits for more calls.
         pager: Its pages.
+        durable: The file as commits need it, with the live meta.
         freelist: Its free pages; empty when read-only and not preloaded.
         freelist_loaded: Whether `freelist` is that of the file.
         committing: Held while the file is written; `close` waits for it.
@@ -176,11 +163,17 @@ class DB:
         self.freelist = ArrayFreelist()
         self.freelist_loaded = False
         self.storage: Final = storage
-        self.identity: Final = pager.identity()
         self._pid: Final = storage.pid()
-        self._doubts: Final = doubt.known(storage)
-        self._meta = meta
         self._state: Final = storage.mutex()
+        self.durable: Final = DurableFile(
+            storage,
+            pager,
+            meta,
+            self._state,
+            initial_size=initial_size,
+            settled=settled,
+        )
+        self.identity: Final = self.durable.identity
         self._writer: Final = storage.mutex()
         self._ending: Final = storage.mutex()
         self.committing: Final = storage.mutex()
@@ -192,13 +185,6 @@ class DB:
         self._readers: dict[ref[Tx], int] = {}
         self._lost: list[ref[Tx]] = []
         self._open = True
-        self._settled = settled
-        # Commits wait for a sync that was not asked for, and why it is too late.
-        self._unsynced = False
-        self._failed = ""
-        self._growth: Final = Growth(pager.file_size(), initial_size, self.page_size)
-        # Of the freelist page that transaction [0] has written: pages behind it.
-        self._freelist_of = (-1, 0)
         self._readers_begun = 0
         self._work: Final = Work()
         self._free_pages = (0, 0)
@@ -287,7 +273,7 @@ class DB:
         with self._state:
             if not self._open:
                 raise DatabaseNotOpenError
-            meta = self._meta
+            meta = self.durable.live
             tx = Tx(self, meta, meta.txid, writable=False)
             # The collector drops it from the list by way of `_lost`.
             handle = tx.handle = ref(tx, self._lost.append)
@@ -316,7 +302,7 @@ class DB:
             if not self._open:
                 raise DatabaseNotOpenError
             self._require_healthy()
-            if self._meta.txid >= MAX_TXID:
+            if self.durable.live.txid >= MAX_TXID:
                 raise InvalidDatabaseError(
                     "the last transaction id is used up, so the meta page is "
                     "damaged: 'shearbolt repair' makes a new file",
@@ -329,8 +315,9 @@ class DB:
                     return None
                 if self.pager.in_doubt or self.freelist.in_doubt:
                     self._remove_doubts()
-                txid = self._meta.txid + 1
-                tx = Tx(self, self._meta, txid, writable=True)
+                live = self.durable.live
+                txid = live.txid + 1
+                tx = Tx(self, live, txid, writable=True)
                 self.freelist.release(self._readers.values())
                 handle = tx.handle = ref(tx, self._lost.append)
                 # Once it is dead it can be looked up only if it was hashed before.
@@ -347,8 +334,9 @@ class DB:
         if self.pager.in_doubt:
             self.pager.clear()
         if self.freelist.in_doubt:
-            ids = free_ids(self.pager, self._meta)
-            self.freelist = self.freelist.held(ids, self._meta.txid)
+            live = self.durable.live
+            ids = free_ids(self.pager, live)
+            self.freelist = self.freelist.held(ids, live.txid)
 
     def _end_turn(self, handle: ref[Tx] | None) -> None:
         """Let the next writer begin; nothing happens but that the bell is rung."""
@@ -408,17 +396,15 @@ class DB:
 
     def _require_healthy(self) -> None:
         """Raise when writing would be unsound; heal a meta slot in doubt."""
-        if self._failed:
-            raise DatabaseFailedError(self._failed)
-        doubted = doubt.doubt_about(self._doubts, self.identity)
-        if doubted is not None:
+        durable = self.durable
+        if durable.failed:
+            durable.require_sound()
+        # It may be a commit that is being written by another thread, see
+        # `_wait_for_writer`: only behind it is the doubt one of a failure.
+        if durable.in_doubt():
             with self.committing:
                 self.require_open()
-                self.heal()
-                if doubted.live.txid < self._meta.txid:
-                    # An interrupt came while a commit was taken back for another one.
-                    with self._state:
-                        self._meta = doubted.live
+                if durable.heal():
                     self.freelist.in_doubt = self.pager.in_doubt = True
 
     def end(self, tx: Tx) -> None:
@@ -446,7 +432,7 @@ class DB:
             if running is None or running[0] is not handle:
                 return
             try:
-                if self.is_live(running[1]):
+                if self.durable.is_live(running[1]):
                     self.freelist.commit()
                 else:
                     self.freelist.rollback(running[1])
@@ -457,135 +443,7 @@ class DB:
             finally:
                 self._end_turn(handle)
 
-    # -- what a commit needs --
-
-    def is_live(self, txid: int) -> bool:
-        """Whether this transaction's commit is the last one that took effect."""
-        return self._meta.txid == txid
-
-    def freelist_overflow(self, meta: Meta) -> int:
-        """How many pages stand behind this version's freelist page.
-
-        Raises:
-            CorruptPageError: It is no page that says so.
-        """
-        txid, overflow = self._freelist_of
-        if txid == meta.txid:
-            return overflow
-        return self.pager.header(meta.freelist, meta.high_water_mark).overflow
-
-    def note_freelist(self, txid: int, overflow: int) -> None:
-        """Remember it of the version being made, to spare the next commit a read."""
-        self._freelist_of = (txid, overflow)
-
-    def has_room(self, size: int) -> bool:
-        """Whether a database of so many bytes needs no growth to be planned."""
-        return self._growth.has_room(size)
-
-    def plan_growth(self, size: int) -> None:
-        """Note that the database will need so many bytes.
-
-        Raises:
-            MaxSizeReachedError: The file would exceed `max_size`.
-        """
-        self._growth.plan(size, self.max_size, self.alloc_size)
-
-    def grow(self, size: int) -> None:
-        """Make the file large enough for so many bytes, durably.
-
-        Raises:
-            MaxSizeReachedError: That is more than `max_size`.
-            StorageError: The system refused.
-        """
-        growth = self._growth
-        if size <= growth.file_size:
-            return
-        grown = growth.target(size, self.max_size, self.alloc_size)
-        self.pager.grow(grown, sync=not (self.no_grow_sync or self.no_sync))
-        growth.file_size = grown
-
-    def settle(self) -> None:
-        """Before the first page is written: make what is live durable.
-
-        Raises:
-            StorageError: It failed, and so did writing the live meta again.
-        """
-        if self._settled or self.no_sync:
-            return
-        try:
-            self.flush()
-        except StorageError:
-            # Whose pages were lost is unknown. Everything the live meta leads
-            # to was synced before it was written; the meta itself may not be.
-            self._store(self._meta)
-        self._settled = True
-
-    def flush(self) -> None:
-        """Sync the pages of a commit, unless syncs are off.
-
-        Raises:
-            StorageError: It failed. With earlier commits that were never
-                synced, the handle refuses to write from now on.
-        """
-        if self.no_sync:
-            self._unsynced = True
-            return
-        try:
-            self.pager.fdatasync()
-        except StorageError:
-            if self._unsynced:
-                self._failed = (
-                    f"{self.path}: a sync failed while commits made with no_sync "
-                    "waited for it; what they wrote may be lost. Reopen the "
-                    "database, run a check, and repeat what was not synced"
-                )
-            raise
-        self._unsynced = False
-
-    def publish(self, meta: Meta) -> None:
-        """Write a meta and make it the live one.
-
-        Raises:
-            StorageError: It is not durable; the old one stays live.
-        """
-        self._store(meta)
-
-    def _store(self, meta: Meta) -> None:
-        """Write a meta into its slot; on failure make the slot certain again.
-
-        The live meta is swapped inside: an interrupt at any place, and it is
-        either swapped and the slot certain, or neither.
-        """
-        old = self._meta
-        unknown = doubt.Doubt(old, meta.slot, self.pager.file)
-        doubts, identity = self._doubts, self.identity
-        doubt.begin(doubts, identity, unknown)
-        try:
-            self._write_meta(meta)
-            with self._state:
-                self._meta = meta
-            doubt.end(doubts, identity)
-        except BaseException:
-            self._meta = old
-            doubt.begin(doubts, identity, unknown)
-            try:
-                self.heal()
-            except DatabaseFailedError as error:
-                _log.warning("%s", error)
-            raise
-
-    def _write_meta(self, meta: Meta) -> None:
-        slot = meta.slot
-        self.pager.write(slot * self.page_size, [meta.encode_page(slot)])
-        self.flush()
-
-    def heal(self) -> None:
-        """Make a meta slot certain again after its write or sync has failed.
-
-        Raises:
-            DatabaseFailedError: That failed too; a later call may succeed.
-        """
-        doubt.heal(self._doubts, self.pager, self.identity)
+    # -- about the database --
 
     def sync(self) -> None:
         """Make all commits durable; needed only after commits with `no_sync`.
@@ -598,15 +456,7 @@ class DB:
         self.require_open()
         with self.committing:
             self.require_open()
-            if self._failed:
-                raise DatabaseFailedError(self._failed)
-            no_sync, self.no_sync = self.no_sync, False
-            try:
-                self.flush()
-            finally:
-                self.no_sync = no_sync
-
-    # -- about the database --
+            self.durable.sync()
 
     def info(self) -> Info:
         """What the open file is.
@@ -616,11 +466,11 @@ class DB:
             StorageError: Its size could not be had.
         """
         self.require_open()
-        meta = self._meta
+        meta = self.durable.live
         return Info(
             self.path,
             self.page_size,
-            self.pager.file_size(),
+            self.pager.file.size(),
             meta.high_water_mark,
             meta.txid,
         )
@@ -660,7 +510,7 @@ class DB:
         if self._forked():
             # The parent owns the lock: let go of this copy of the file only.
             self._open = False
-            self.pager.file.close()
+            self.pager.file.raw.close()
             return
         with self.committing:
             with self._state:
@@ -677,13 +527,14 @@ class DB:
         _log.debug("%s: closed", self.path)
 
     def _close_file(self, *, in_use: bool) -> None:
-        file = self.pager.file
+        file = self.pager.file.raw
         # Another thread may be inside a read of a transaction just ended.
         # Closing the descriptor under it could make it read another file, so
         # then it is closed when the last such read lets go of it. The same
         # holds for a file that is in doubt.
-        in_use = in_use or (doubt.doubt_about(self._doubts, self.identity) is not None)
-        self.pager = Pager(_ClosedFile(), self.path, self.page_size)
+        in_use = in_use or self.durable.in_doubt()
+        closed = Pager(RobustFile(_ClosedFile(), self.path), self.page_size)
+        self.pager = self.durable.pager = closed
         try:
             try:
                 file.unlock()

@@ -259,7 +259,7 @@ class NewPages:
         pgid = self._db.freelist.allocate(self._txid, count)
         if not pgid:
             pgid = self.high_water_mark
-            self._db.plan_growth((pgid + count + 1) * self.page_size)
+            self._plan(pgid + count)
             self.high_water_mark += count
         work = self._work
         work.page_count += count
@@ -276,14 +276,24 @@ class NewPages:
         if more := count - len(pgids):
             first = self.high_water_mark
             behind = range(first, first + more)
-            if not db.has_room((behind[-1] + 2) * self.page_size):
+            if not db.durable.growth.has_room((behind[-1] + 2) * self.page_size):
                 for pgid in behind:
-                    db.plan_growth((pgid + 2) * self.page_size)
+                    self._plan(pgid + 1)
             pgids += behind
             self.high_water_mark += more
         self._work.page_count += count
         self._work.page_alloc += count * self.page_size
         return pgids
+
+    def _plan(self, end: int) -> None:
+        """Note that the file will end behind page `end`.
+
+        Raises:
+            MaxSizeReachedError: It would exceed `max_size`.
+        """
+        db = self._db
+        size = (end + 1) * self.page_size
+        db.durable.growth.plan(size, db.max_size, db.alloc_size)
 
     def write_freelist(self) -> tuple[int, int]:
         """Put the list of free and pending pages into new pages.
@@ -311,10 +321,11 @@ class NewPages:
         Raises:
             StorageError: The system refused a write or the sync.
         """
+        db = self._db
         for pgid, run in self._contiguous():
-            self._db.pager.write(pgid * self.page_size, run)
+            db.pager.write(pgid * self.page_size, run)
             self._work.write += 1
-        self._db.flush()
+        db.durable.flush(not db.no_sync)
 
     def _contiguous(self) -> Iterator[tuple[int, list[bytes]]]:
         """New pages by address, neighbours together: one system call each.

@@ -47,6 +47,7 @@ from shearbolt.format import (
 )
 from shearbolt.options import file_name
 from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from shearbolt.storage import OSStorage
 
 if TYPE_CHECKING:
@@ -234,17 +235,17 @@ class PageFile:
     ) -> None:
         name = file_name(path)
         try:
-            self._file = (storage or OSStorage()).open(name, read_only=not writable)
+            raw = (storage or OSStorage()).open(name, read_only=not writable)
         except OSError as error:
             raise StorageError.of(error, "open", name) from error
-        self.pager = Pager(self._file, name, MIN_PAGE_SIZE)
+        self._file = RobustFile(raw, name)
         try:
-            self.size = self.pager.file_size()
+            self.size = self._file.size()
             self.page_size = self._find_page_size()
-            self.pager.page_size = self.page_size
+            self.pager = Pager(self._file, self.page_size)
             self.high_water_mark = self._find_high_water_mark()
         except BaseException:
-            self._file.close()
+            self._file.raw.close()
             raise
 
     def __enter__(self) -> Self:
@@ -256,10 +257,10 @@ class PageFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self._file.raw.close()
 
     def _find_page_size(self) -> int:
-        first = self.pager.read(PAGE_HEADER_SIZE, META_SIZE)
+        first = self._file.read(PAGE_HEADER_SIZE, META_SIZE)
         if len(first) == META_SIZE:
             meta = RawMeta.decode(first)
             smallest = PAGE_HEADER_SIZE + META_SIZE
@@ -271,7 +272,7 @@ class PageFile:
         while place <= MAX_FOREIGN_PAGE_SIZE and place < self.size:
             try:
                 second = Meta.decode(
-                    self.pager.read(place + PAGE_HEADER_SIZE, META_SIZE)
+                    self._file.read(place + PAGE_HEADER_SIZE, META_SIZE)
                 )
             except MetaError:
                 place *= 2
@@ -287,7 +288,7 @@ class PageFile:
     def _find_high_water_mark(self) -> int:
         metas = []
         for slot in range(_META_PAGES):
-            data = self.pager.read(slot * self.page_size + PAGE_HEADER_SIZE, META_SIZE)
+            data = self._file.read(slot * self.page_size + PAGE_HEADER_SIZE, META_SIZE)
             if len(data) == META_SIZE:
                 metas.append(RawMeta.decode(data))
         valid = [meta for meta in metas if meta.problem() is None]
@@ -302,7 +303,7 @@ class PageFile:
         Raises:
             UnreadablePageError: The file ends before it.
         """
-        data = self.pager.read(slot * self.page_size + PAGE_HEADER_SIZE, META_SIZE)
+        data = self._file.read(slot * self.page_size + PAGE_HEADER_SIZE, META_SIZE)
         return RawMeta.decode(data)
 
     def block(self, pgid: int) -> bytes:
@@ -342,7 +343,7 @@ class PageFile:
                 f"page {pgid} (offset {offset}, {length} bytes) does not lie in the "
                 f"file: EOF at {self.size}"
             )
-        return self.pager.read(offset, length)
+        return self._file.read(offset, length)
 
     def write(self, pgid: int, data: bytes) -> None:
         """Write bytes from the start of a page on; not durable before `sync`.
@@ -357,11 +358,11 @@ class PageFile:
                 f"page {pgid} with {len(data)} bytes does not lie in the file: "
                 f"EOF at {self.size}"
             )
-        self.pager.write(offset, [data])
+        self._file.write(offset, [data])
 
     def write_meta(self, slot: int, meta: RawMeta) -> None:
         """Replace the 64 bytes of a meta; its page header stays."""
-        self.pager.write(slot * self.page_size + PAGE_HEADER_SIZE, [meta.encode()])
+        self._file.write(slot * self.page_size + PAGE_HEADER_SIZE, [meta.encode()])
 
     def sync(self) -> None:
         """Make what was written durable.
@@ -369,4 +370,4 @@ class PageFile:
         Raises:
             StorageError: The system refused.
         """
-        self.pager.fdatasync()
+        self._file.fdatasync()

@@ -33,13 +33,15 @@ any page is: what is in them is in the pages too.
 Reads ask for exactly the bytes that are used: a header, the element table, the
 content behind it. Only where the file is a real one and the handle has its lock,
 more is read at once (see `window`). See `shearbolt.storage` for the reasons.
+
+What it is not: it moves no bytes. `robust` does, and whoever wants bytes of the file
+and no page asks `Pager.file`. Only writes come by here, because of the window.
 """
 
 from __future__ import annotations
 
-import errno
 from operator import lt
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from shearbolt.decoding import (
     decode_branch,
@@ -49,7 +51,7 @@ from shearbolt.decoding import (
     decode_usual_leaves,
     names_buckets,
 )
-from shearbolt.errors import CorruptPageError, StorageError
+from shearbolt.errors import CorruptPageError
 from shearbolt.format import (
     BRANCH,
     ELEMENT_SIZE,
@@ -72,21 +74,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from shearbolt.format import Branch
-    from shearbolt.storage import File
+    from shearbolt.robust import RobustFile
 
-__all__ = ["DEFAULT_CACHE_SIZE", "EIGHTHS", "MAX_DEPTH", "Pager", "View"]
-
-T = TypeVar("T")
-V = TypeVar("V")
-
-
-class View(Protocol):
-    """Reads bytes of a file and gives what a pure function makes of them."""
-
-    def __call__(self, decode: Callable[[bytes], V], offset: int, length: int, /) -> V:
-        """`decode` of `length` bytes from `offset` on, fewer where the file ends."""
-        ...
-
+__all__ = ["DEFAULT_CACHE_SIZE", "EIGHTHS", "MAX_DEPTH", "Pager"]
 
 DEFAULT_CACHE_SIZE: Final = 256 * 1024 * 1024
 """Bytes of decoded pages kept, as `format.leaf_cost` counts them."""
@@ -103,21 +93,18 @@ EIGHTHS: Final = 8
 
 _MOST_PATIENCE: Final = 64 * EIGHTHS
 
-_MAX_TRANSFER: Final = 0x4000_0000
-"""Bytes in one system call; Linux moves at most 2 GiB - 4 KiB."""
-
 
 class Pager:
-    """Reads and writes the pages of one open file.
+    """The pages of one open file.
 
     Args:
         file: The open file.
-        path: For messages.
         page_size: Bytes a page.
         cache_size: Bytes of decoded pages to keep.
 
     Attributes:
-        file: The file.
+        file: The file: its bytes, around the cache. What is written goes through
+            `write`.
         path: Its path.
         page_size: Bytes a page.
         young: The cache's young generation: the only place worth looking into
@@ -145,13 +132,12 @@ class Pager:
 
     def __init__(
         self,
-        file: File,
-        path: str,
+        file: RobustFile,
         page_size: int,
         cache_size: int = DEFAULT_CACHE_SIZE,
     ) -> None:
         self.file = file
-        self.path = path
+        self.path = file.path
         self.page_size = page_size
         self._budget = max(cache_size, 1)
         self._spent = 0
@@ -173,9 +159,10 @@ class Pager:
 
         From here on nobody else may write the file.
         """
-        piece = getattr(self.file, "read_ahead", 0)
+        raw = self.file.raw
+        piece = getattr(raw, "read_ahead", 0)
         if self.page_size <= _MAX_WIDE_PAGE and piece >= self.page_size:
-            self._window = Window(self.file, self.page_size, piece)
+            self._window = Window(raw, self.page_size, piece)
 
     def page(self, pgid: int, high_water_mark: int) -> Page:
         """A leaf or branch page.
@@ -382,7 +369,7 @@ class Pager:
         if not 2 <= pgid < high_water_mark:
             raise self.corrupt(pgid, f"pages in use are [2, {high_water_mark})")
         if at + PAGE_HEADER_SIZE > len(known):
-            known, at = self.read(pgid * self.page_size, PAGE_HEADER_SIZE), 0
+            known, at = self.file.read(pgid * self.page_size, PAGE_HEADER_SIZE), 0
             if len(known) < PAGE_HEADER_SIZE:
                 raise self.corrupt(pgid, "the file ends inside the page header")
         stamp, flags, count, overflow = HEADER.unpack_from(known, at)
@@ -403,7 +390,7 @@ class Pager:
         """Reads bytes of a page run, given the `known` bytes from place `at` on."""
         base = pgid * self.page_size
         end = len(known) - at
-        read_at = self.read
+        read_at = self.file.read
 
         def read(start: int, length: int) -> bytes:
             if start + length <= end:
@@ -420,6 +407,17 @@ class Pager:
         return CorruptPageError(
             reason, path=self.path, pgid=pgid, offset=pgid * self.page_size + at
         )
+
+    def write(self, offset: int, buffers: Sequence[bytes]) -> None:
+        """Write the buffers one behind the other, as `RobustFile.write`.
+
+        The cache does not see it: see `keep` and `forget`.
+        """
+        try:
+            self.file.write(offset, buffers)
+        finally:
+            if self._window is not None:
+                self._window.written()
 
     # -- the cache --
 
@@ -539,151 +537,3 @@ class Pager:
             self.patience = EIGHTHS
         else:
             self.patience = min(max(2 * self.patience, EIGHTHS), _MOST_PATIENCE)
-
-    # -- bytes --
-
-    def ask(self, question: Callable[[View], T]) -> T:
-        """What a question about the file's bytes has as its answer.
-
-        A storage may offer `File.ask` for this; any other is read.
-
-        Args:
-            question: A pure function of what it reads through its argument. Its
-                result, a value that can be hashed, is all that gets out.
-
-        Raises:
-            StorageError: The system reports an error (EIO, ...).
-        """
-        ask = getattr(self.file, "ask", None)
-        if ask is None:
-            return question(self.view)
-        try:
-            answer: T = ask(question)
-        except OSError as error:
-            raise StorageError.of(error, "pread", self.path) from error
-        return answer
-
-    def view(self, decode: Callable[[bytes], V], offset: int, length: int) -> V:
-        """What `decode` makes of these bytes of the file; fewer where it ends."""
-        return decode(self.read(offset, length))
-
-    def read(self, offset: int, length: int) -> bytes:
-        """These bytes of the file; fewer only where the file ends.
-
-        Raises:
-            StorageError: The system reports an error (EIO, ...).
-        """
-        if length > _MAX_TRANSFER:
-            return self._read_on(b"", offset, length)
-        # One page takes three reads, so the usual case is written out here.
-        try:
-            data = self.file.pread(length, offset)
-        except InterruptedError:
-            data = self._pread(length, offset)
-        except OSError as error:
-            raise StorageError.of(error, "pread", self.path, offset) from error
-        if len(data) >= length or not data:
-            return data
-        return self._read_on(data, offset, length)
-
-    def _read_on(self, data: bytes, offset: int, length: int) -> bytes:
-        """Read what is missing behind `data`."""
-        parts = [data]
-        missing = length - len(data)
-        while missing:
-            data = self._pread(missing, offset + length - missing)
-            if not data:
-                break
-            parts.append(data)
-            missing -= len(data)
-        return b"".join(parts)
-
-    def _pread(self, length: int, offset: int) -> bytes:
-        while True:
-            try:
-                return self.file.pread(min(length, _MAX_TRANSFER), offset)
-            except InterruptedError:
-                continue
-            except OSError as error:
-                raise StorageError.of(error, "pread", self.path, offset) from error
-
-    def write(self, offset: int, buffers: Sequence[bytes]) -> None:
-        """Write the buffers one behind the other, all of them.
-
-        Raises:
-            StorageError: The system reports an error (ENOSPC, EIO, ...); any
-                part may have been written.
-        """
-        rest = buffers
-        while rest:
-            try:
-                done = self.file.pwritev(rest, offset)
-            except InterruptedError:
-                continue
-            except OSError as error:
-                raise StorageError.of(error, "pwrite", self.path, offset) from error
-            finally:
-                if self._window is not None:
-                    self._window.written()
-            if done <= 0:
-                nothing = OSError(errno.EIO, "the system wrote nothing")
-                raise StorageError.of(nothing, "pwrite", self.path, offset)
-            if done == sum(map(len, rest)):
-                return
-            offset += done
-            rest = list(rest)
-            whole = 0
-            while whole < len(rest) and done >= len(rest[whole]):
-                done -= len(rest[whole])
-                whole += 1
-            del rest[:whole]
-            if done:
-                rest[0] = rest[0][done:]
-
-    def fdatasync(self) -> None:
-        """Make written data durable.
-
-        Raises:
-            StorageError: It failed; what was written may be lost, and another
-                sync may report success without writing it.
-        """
-        self._retry("fdatasync", self.file.fdatasync)
-
-    def fsync(self) -> None:
-        """Make written data and the file's metadata durable; errors as above."""
-        self._retry("fsync", self.file.fsync)
-
-    def grow(self, size: int, *, sync: bool) -> None:
-        """Enlarge the file and make its new size durable.
-
-        Raises:
-            StorageError: The system reports an error.
-        """
-        self._retry("ftruncate", lambda: self.file.ftruncate(size))
-        if sync:
-            self.fsync()
-
-    def file_size(self) -> int:
-        """The file's size in bytes.
-
-        Raises:
-            StorageError: The system reports an error.
-        """
-        return self._retry("fstat", self.file.size)
-
-    def identity(self) -> tuple[int, int]:
-        """(device, inode) of the file.
-
-        Raises:
-            StorageError: The system reports an error.
-        """
-        return self._retry("fstat", self.file.identity)
-
-    def _retry(self, operation: str, call: Callable[[], T]) -> T:
-        while True:
-            try:
-                return call()
-            except InterruptedError:
-                continue
-            except OSError as error:
-                raise StorageError.of(error, operation, self.path) from error

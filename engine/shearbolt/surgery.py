@@ -51,7 +51,7 @@ from shearbolt.format import (
 )
 from shearbolt.options import check_seconds, file_name
 from shearbolt.pagefile import PageFile
-from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from shearbolt.storage import OSStorage
 
 if TYPE_CHECKING:
@@ -167,17 +167,17 @@ def _copy_file(
         except OSError as error:
             raise StorageError.of(error, "open", target) from error
         try:
-            _copy_bytes(
-                Pager(patient, source, _CHUNK), Pager(copy, target, _CHUNK), progress
-            )
+            _copy_bytes(RobustFile(patient, source), RobustFile(copy, target), progress)
         finally:
             copy.close()
     finally:
         patient.close()
 
 
-def _copy_bytes(source: Pager, target: Pager, progress: Progress | None) -> None:
-    size, done = source.file_size(), 0
+def _copy_bytes(
+    source: RobustFile, target: RobustFile, progress: Progress | None
+) -> None:
+    size, done = source.size(), 0
     while done < size:
         chunk = source.read(done, _CHUNK)
         if not chunk:

@@ -25,8 +25,8 @@ cannot be found out: Linux marks the page clean, so that reading it gives the ne
 content and syncing again reports success without writing (Rebello et al., "Can
 Applications Recover from fsync Failures?", ATC 2020). bbolt goes on from what it
 reads there and destroys the durable version. Here the handle does not believe
-the slot: it writes the old version into it (`DB.heal`) and syncs. Until this has
-succeeded the handle refuses to write.
+the slot: it writes the old version into it (`DurableFile.heal`) and syncs. Until
+this has succeeded the handle refuses to write.
 
 Source: bbolt tx.go.
 """
@@ -309,7 +309,7 @@ class Tx:
             # Of this version, not of the newest: the same answer for as long
             # as the transaction lives, and no race with the writer.
             self._free_pages = frozenset(free_ids(db.pager, meta))
-        data = db.pager.read(pgid * self.page_size, PAGE_HEADER_SIZE)
+        data = db.pager.file.read(pgid * self.page_size, PAGE_HEADER_SIZE)
         try:
             header = Header.decode(data)
         except FormatError as error:
@@ -369,7 +369,7 @@ class Tx:
         yield meta.with_txid(max(meta.txid - 1, 0)).encode_page(1)
         at, end = 2 * self.page_size, meta.high_water_mark * self.page_size
         while at < end:
-            chunk = pager.read(at, min(_COPY_CHUNK, end - at))
+            chunk = pager.file.read(at, min(_COPY_CHUNK, end - at))
             if not chunk:
                 pgid = at // self.page_size
                 raise pager.corrupt(pgid, "the file ends before it")
@@ -492,7 +492,7 @@ class Tx:
                 pager.in_doubt = True
                 self.pages.into_cache(pager)
                 began = clock()
-                db.publish(meta)
+                db.durable.publish(meta, not db.no_sync)
                 pager.drop_indexes(db.freelist.__contains__)
                 work.write += 1
                 work.write_time += clock() - began
@@ -521,7 +521,8 @@ class Tx:
         """Steps 1 to 4; the meta to publish."""
         db, work, pages = self.db, self.work, self.pages
         clock = db.storage.monotonic
-        db.settle()
+        durable, sync = db.durable, not db.no_sync
+        durable.settle(sync)
         began = clock()
         top = self.root_bucket
         top.rebalance()
@@ -530,7 +531,8 @@ class Tx:
         spilled = clock()
         freelist = self._write_freelist()
         if pages.high_water_mark > self._meta.high_water_mark:
-            db.grow((pages.high_water_mark + 1) * self.page_size)
+            size = (pages.high_water_mark + 1) * self.page_size
+            durable.grow(size, db.max_size, db.alloc_size, sync and not db.no_grow_sync)
         writing = clock()
         pages.write_out()
         work.rebalance_time += rebalanced - began
@@ -558,11 +560,11 @@ class Tx:
         db = self.db
         old = self._meta.freelist
         if old != NO_FREELIST:
-            self.free_page(old, db.freelist_overflow(self._meta))
+            self.free_page(old, db.durable.freelist_overflow(self._meta))
         if db.no_freelist_sync:
             return NO_FREELIST
         pgid, overflow = self.pages.write_freelist()
-        db.note_freelist(self.txid, overflow)
+        db.durable.note_freelist(self.txid, overflow)
         return pgid
 
     def _close(self) -> None:
@@ -582,7 +584,7 @@ class Tx:
 
     def _forget_pages(self) -> None:
         pager = self.db.pager
-        self.committed = self.db.is_live(self.txid)
+        self.committed = self.db.durable.is_live(self.txid)
         if not self.committed:
             for pgid in self.pages.encoded:
                 pager.forget(pgid)

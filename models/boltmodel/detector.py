@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PLUMBING", "BoltGuard", "run_watched"]
 
-PLUMBING: Final = frozenset({"pager.py"})
+PLUMBING: Final = frozenset({"pager.py", "robust.py"})
 """Files of the engine that pass writes on and decide nothing."""
 
 _HEADER: Final = struct.Struct("<QHHI")

@@ -39,8 +39,8 @@ from boltmodel.programs import Commit, Fill, Program, Put, Value
 from boltmodel.under_errors import run_under_errors
 from shearbolt import StorageError
 from shearbolt import db as opening
+from shearbolt.durable import DurableFile
 from shearbolt.format import Meta
-from shearbolt.handle import DB
 from tornpage.disk import Disk
 from tornpage.faults import Fault, Script
 
@@ -123,19 +123,19 @@ def broken_by(
 def bbolt_rollback() -> Iterator[None]:
     """While entered, a failed meta sync is handled as bbolt does."""
 
-    def store(self: DB, meta: Meta) -> None:
+    def publish(self: DurableFile, meta: Meta, sync: bool) -> None:
         try:
-            self._write_meta(meta)
+            self._write_meta(meta, sync)
         except StorageError:
-            metas = opening._read_metas(self.pager.view, self.pager.file_size())
+            metas = opening._read_metas(self.pager.file.view, self.pager.file.size())
             live = opening._live_meta(metas)
             assert isinstance(live, Meta)
-            self._meta = live
+            self.live = live
             raise
-        self._meta = meta
+        self.live = meta
 
     with _planting() as planter:
-        planter.replace(DB, "_store", store)
+        planter.replace(DurableFile, "publish", publish)
         yield
 
 

@@ -44,6 +44,7 @@ from shearbolt.decoding import decode_bucket
 from shearbolt.errors import CorruptPageError
 from shearbolt.format import NO_FREELIST, BucketValue, FormatError, Leaf
 from shearbolt.pager import MAX_DEPTH, Pager
+from shearbolt.robust import RobustFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -311,7 +312,7 @@ def _same(data: bytes) -> bytes:
 
 
 def _pager(view: View, page_size: int) -> Pager:
-    return Pager(_Viewed(view), _NAME, page_size)  # type: ignore[arg-type]
+    return Pager(RobustFile(_Viewed(view), _NAME), page_size)  # type: ignore[arg-type]
 
 
 def _ascending(keys: Sequence[bytes]) -> bool:

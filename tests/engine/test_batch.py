@@ -191,15 +191,15 @@ def test_an_interrupt_of_the_leader_behind_the_commit_repeats_nothing(
 ):
     db, commits = counting
     db.max_batch_size, db.max_batch_delay = 3, 5
-    real, interrupted = type(db).publish, []
+    real, interrupted = type(db.durable).publish, []
 
-    def publish(self, meta):
-        real(self, meta)
+    def publish(self, meta, sync):
+        real(self, meta, sync)
         if not interrupted:
             interrupted.append(True)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(db), "publish", publish)
+    monkeypatch.setattr(type(db.durable), "publish", publish)
     results = together([putting(db, name) for name in (b"a", b"b", b"c")])
     assert sum(isinstance(one, KeyboardInterrupt) for one in results) == 1
     assert keys(db) == {b"a", b"b", b"c"}

@@ -299,13 +299,13 @@ def test_the_first_commit_syncs_what_is_live_before_it_writes_a_page():
 
 def test_an_interrupt_behind_the_meta_sync_does_not_undo_the_commit(monkeypatch):
     machine, db = opened()
-    real = type(db).publish
+    real = type(db.durable).publish
 
-    def publish(self, meta):
-        real(self, meta)
+    def publish(self, meta, sync):
+        real(self, meta, sync)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(db), "publish", publish)
+    monkeypatch.setattr(type(db.durable), "publish", publish)
     known = content(db)
     with pytest.raises(KeyboardInterrupt), db.update() as tx:
         known |= change(tx, 1)
@@ -314,6 +314,43 @@ def test_an_interrupt_behind_the_meta_sync_does_not_undo_the_commit(monkeypatch)
     for number in (2, 3, 4):
         with db.update() as tx:
             known |= change(tx, number)
+    assert content(db) == known
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
+
+
+def test_a_commit_under_way_is_no_failure_to_whoever_overtakes_the_bell():
+    machine, db = opened()
+    known = content(db)
+    first = machine.log.count("fdatasync")
+    inside, go_on, begun = threading.Event(), threading.Event(), threading.Event()
+
+    def plan(operation, _):
+        if operation == "fdatasync" and machine.log.count("fdatasync") == first + 2:
+            inside.set()
+            assert go_on.wait(10)
+
+    def commit(number):
+        with db.update() as tx:
+            known.update(change(tx, number))
+
+    def overtake():
+        begun.set()
+        commit(4)
+
+    machine.plan = plan
+    writer = threading.Thread(target=commit, args=(1,))
+    other = threading.Thread(target=overtake)
+    writer.start()
+    assert inside.wait(10)
+    # As by the end of a writer whose turn was over for one that had waited too long.
+    db._writer.release()
+    other.start()
+    assert begun.wait(10)
+    # Until it waits for the commit, or is far beyond that.
+    other.join(0.2)
+    go_on.set()
+    for thread in (writer, other):
+        thread.join(10)
     assert content(db) == known
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
 

@@ -17,13 +17,13 @@ from shearbolt.salvage.repair import _sound_page_size
 def test_the_last_transaction_id_is_not_used(db, monkeypatch):
     with db.update() as tx:
         tx.create_bucket(b"b")
-    whole = db._meta
-    db._meta = whole.with_txid(MAX_TXID)
+    whole = db.durable.live
+    db.durable.live = whole.with_txid(MAX_TXID)
     try:
         with pytest.raises(shearbolt.InvalidDatabaseError, match="last transaction id"):
             db.begin(writable=True)
     finally:
-        db._meta = whole
+        db.durable.live = whole
     # The writer's lock was given back.
     with db.update() as tx:
         tx.create_bucket(b"c")

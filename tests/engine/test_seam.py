@@ -120,12 +120,12 @@ def work(disk):
 work(Disk())
 del events[:]
 if len(sys.argv) > 1:
-    import shearbolt.pager
-    real = shearbolt.pager.Pager.fdatasync
+    import shearbolt.robust
+    real = shearbolt.robust.RobustFile.fdatasync
     def sync(self):
         open("/dev/null").close()
         real(self)
-    shearbolt.pager.Pager.fdatasync = sync
+    shearbolt.robust.RobustFile.fdatasync = sync
 work(Disk())
 print(sorted({event for event, _ in events}))
 """

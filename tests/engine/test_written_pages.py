@@ -32,13 +32,13 @@ def test_a_commit_reads_nothing_that_this_handle_has_written(tmp_path, monkeypat
         with db.update() as tx:
             tx.create_bucket(b"b").put(b"k", b"")
         reads = []
-        monkeypatch.setattr(db.pager, "file", Counting(db.pager.file, reads))
+        monkeypatch.setattr(db.pager.file, "raw", Counting(db.pager.file.raw, reads))
         for number in range(5):
             with db.update() as tx:
                 tx.bucket(b"b").put(b"%d" % number, b"")
             assert not reads
         # Planted: a handle that forgets how long its freelist is.
-        db.note_freelist(-1, 0)
+        db.durable.note_freelist(-1, 0)
         with db.update() as tx:
             tx.bucket(b"b").put(b"k", b"")
         assert len(reads) == 1
@@ -92,7 +92,7 @@ def test_cached_pages_are_those_of_the_file_after_any_commits(
                     assert getattr(kept, name) == getattr(read, name)
                 if isinstance(kept, Branch):
                     branches += 1
-                    data = db.pager.read(pgid * 1024, len(kept.data))
+                    data = db.pager.file.read(pgid * 1024, len(kept.data))
                     assert kept.data in (b"", data)
                 else:
                     assert kept.cost == read.cost

@@ -12,7 +12,7 @@ from boltmodel.fields import field_at, live_meta, spans
 from boltmodel.generate import generate
 from boltmodel.interpret import DATABASE, run
 from boltmodel.mutants import mutant
-from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from tornpage.disk import Disk
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "injected-errors.md"
@@ -64,16 +64,16 @@ def test_page_numbers_are_what_notices_misdirected_writes(monkeypatch):
     honest = corruption.Survey()
     corruption._reads(honest)
 
-    original = Pager.read
+    original, page_size = RobustFile.read, corruption.SAMPLE.page_size
 
     def believing(self, offset, length):
         data = original(self, offset, length)
-        if length == 16 and offset % self.page_size == 0 and len(data) == 16:
-            pgid = offset // self.page_size
+        if length == 16 and offset % page_size == 0 and len(data) == 16:
+            pgid = offset // page_size
             return pgid.to_bytes(8, "little") + data[8:]
         return data
 
-    monkeypatch.setattr(Pager, "read", believing)
+    monkeypatch.setattr(RobustFile, "read", believing)
     gullible = corruption.Survey()
     corruption._reads(gullible)
     assert gullible.total("undetected") > honest.total("undetected")

@@ -24,8 +24,9 @@ from boltmodel.mutants.plant import Planter
 from boltmodel.programs import Commit, Program, Put, ReaderOpen, Value
 from boltmodel.under_errors import ENDINGS, Attempt, ErrorHistory, run_under_errors
 from shearbolt import doubt
+from shearbolt.durable import DurableFile
 from shearbolt.handle import DB
-from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from tornpage.disk import Disk
 from tornpage.faults import Script
 from tornpage.model import CrashModel
@@ -163,7 +164,7 @@ def planted(put):
 
 def untyped(planter):
     planter.replace(
-        Pager, "write", lambda self, at, parts: self.file.pwritev(parts, at)
+        RobustFile, "write", lambda self, at, parts: self.raw.pwritev(parts, at)
     )
 
 
@@ -175,15 +176,15 @@ def refuses_for_ever(planter):
     def require(original):
         def healthy(self):
             original(self)
-            if self._unsynced:
+            if self.durable._unsynced:
                 raise doubt.DatabaseFailedError("for ever")
 
         return healthy
 
     def flush(original):
-        def failing(self):
+        def failing(self, sync):
             try:
-                original(self)
+                original(self, sync)
             except OSError:
                 self._unsynced = True
                 raise
@@ -191,7 +192,7 @@ def refuses_for_ever(planter):
         return failing
 
     planter.wrap(DB, "_require_healthy", require)
-    planter.wrap(DB, "flush", flush)
+    planter.wrap(DurableFile, "flush", flush)
 
 
 def acknowledges_failures(planter):
@@ -204,7 +205,7 @@ def acknowledges_failures(planter):
 
         return fdatasync
 
-    planter.wrap(Pager, "fdatasync", around)
+    planter.wrap(RobustFile, "fdatasync", around)
 
 
 @pytest.mark.parametrize(

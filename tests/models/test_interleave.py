@@ -62,17 +62,17 @@ def test_pages_given_out_under_a_reader_are_seen(name):
 
 
 def test_a_commit_shown_before_its_meta_is_synced_is_seen(monkeypatch):
-    from shearbolt.handle import DB
+    from shearbolt.durable import DurableFile
 
-    store = DB._write_meta
+    store = DurableFile._write_meta
 
-    def too_early(self, meta):
-        before, self._meta = self._meta, meta
+    def too_early(self, meta, sync):
+        before, self.live = self.live, meta
         try:
-            store(self, meta)
+            store(self, meta, sync)
         finally:
-            self._meta = before
+            self.live = before
 
-    monkeypatch.setattr(DB, "_write_meta", too_early)
+    monkeypatch.setattr(DurableFile, "_write_meta", too_early)
     _, readers = run_interleaved(REWRITTEN, Disk())
     assert any("begins" in one.message for one in readers.violations)

@@ -11,7 +11,7 @@ from boltmodel.mutants import mutant
 from boltmodel.programs import Commit, Fill, Program, Put, Value
 from boltmodel.recovery import FORWARD_BUCKET, recover
 from boltmodel.subject import ShearboltSubject
-from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel
@@ -132,7 +132,7 @@ def test_recovery_notices_a_second_opening_that_differs(monkeypatch):
 def test_recovery_notices_a_commit_that_does_not_stay(monkeypatch):
     """Planted: commits reach the handle's own pages but not the file."""
     disk = _small_disk()
-    monkeypatch.setattr(Pager, "write", lambda *_: None)
+    monkeypatch.setattr(RobustFile, "write", lambda *_: None)
     assert "promised a bucket of 1, found nothing" in recover(disk).progress
 
 

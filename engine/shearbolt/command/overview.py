@@ -51,7 +51,7 @@ def _info(session: Session, options: Namespace) -> int:
         session.json(
             {
                 "page_size": db.page_size,
-                "file_size": db.pager.file_size(),
+                "file_size": db.pager.file.size(),
                 "high_water_mark": meta.high_water_mark,
                 "txid": meta.txid,
                 "root": meta.root,

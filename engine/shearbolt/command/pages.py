@@ -72,7 +72,9 @@ def _pages(session: Session, options: Namespace) -> int:
             session.line("======== ========== ====== ======")
         pgid = 0
         while pgid < tx.high_water_mark:
-            header = Header.decode(db.pager.read(pgid * db.page_size, PAGE_HEADER_SIZE))
+            header = Header.decode(
+                db.pager.file.read(pgid * db.page_size, PAGE_HEADER_SIZE)
+            )
             kind = "free" if pgid in free else page_kind(header.flags)
             used = pgid not in free
             if options.json:

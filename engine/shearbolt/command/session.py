@@ -325,7 +325,7 @@ class Session:
             ) as db:
                 yield db
                 if not no_sync:
-                    db.pager.fdatasync()
+                    db.sync()
             self._move(partial, output, no_sync=no_sync)
         except BaseException:
             if storage.exists(partial):

@@ -64,7 +64,7 @@ def _compact(session: Session, options: Namespace) -> int:
         session.reading(options.path, options.timeout) as source,
         session.progress("compact", "records") as progress,
     ):
-        before = source.pager.file_size()
+        before = source.pager.file.size()
         with session.new_database(
             options.output,
             page_size=None,

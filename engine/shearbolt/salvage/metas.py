@@ -29,7 +29,7 @@ from shearbolt.salvage.pages import guess_page_size
 from shearbolt.salvage.records import MetaState
 
 if TYPE_CHECKING:
-    from shearbolt.pager import Pager
+    from shearbolt.robust import RobustFile
 
 __all__ = ["FoundMetas", "find_metas"]
 
@@ -55,7 +55,7 @@ class FoundMetas:
 
 
 def find_metas(
-    probe: Pager, size: int, *, txid: int | None, page_size: int | None
+    probe: RobustFile, size: int, *, txid: int | None, page_size: int | None
 ) -> FoundMetas:
     """Read both metas, or what is left of them.
 
@@ -130,7 +130,7 @@ class _Slot:
         return MetaState(slot, self.place, -1, str(self.meta))
 
 
-def _read(probe: Pager, place: int) -> _Slot:
+def _read(probe: RobustFile, place: int) -> _Slot:
     data = probe.read(place + PAGE_HEADER_SIZE, META_SIZE)
     try:
         meta = Meta.decode(data)

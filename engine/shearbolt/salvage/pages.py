@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from shearbolt.pager import Pager
+    from shearbolt.robust import RobustFile
 
 __all__ = [
     "Flaw",
@@ -115,10 +116,10 @@ def read_tolerant(pager: Pager, pgid: int, pages: int) -> TolerantPage:
         StorageError: The file could not be read.
     """
     base, page_size = pgid * pager.page_size, pager.page_size
-    header = Header.decode(pager.read(base, PAGE_HEADER_SIZE))
+    header = Header.decode(pager.file.read(base, PAGE_HEADER_SIZE))
 
     def read(start: int, length: int) -> bytes:
-        data = pager.read(base + start, length)
+        data = pager.file.read(base + start, length)
         if len(data) < length:
             raise FormatError("the file ends inside the page", start + len(data))
         return data
@@ -326,11 +327,11 @@ def _goes_on(
     return index + 1 < len(starts) and start + sizes[index] == starts[index + 1]
 
 
-def guess_page_size(pager: Pager, size: int) -> int | None:
+def guess_page_size(file: RobustFile, size: int) -> int | None:
     """The page size that makes most pages say their own number.
 
     Args:
-        pager: The file; its page size is not used.
+        file: The file.
         size: Bytes of the file.
 
     Returns:
@@ -341,7 +342,7 @@ def guess_page_size(pager: Pager, size: int) -> int | None:
     while page_size <= MAX_FOREIGN_PAGE_SIZE and page_size < size:
         matches = 0
         for pgid in range(2, min(-(-size // page_size), _PAGES_SAMPLED)):
-            data = pager.read(pgid * page_size, PAGE_HEADER_SIZE)
+            data = file.read(pgid * page_size, PAGE_HEADER_SIZE)
             if len(data) < PAGE_HEADER_SIZE:
                 break
             header = Header.decode(data)

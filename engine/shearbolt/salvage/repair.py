@@ -114,7 +114,7 @@ def repair(
                 writer = _Writer(db, report, progress)
                 writer.run()
                 _verify(db)
-                db.pager.fdatasync()
+                db.sync()
             _rename(storage, partial, target)
         except BaseException:
             if storage.exists(partial):

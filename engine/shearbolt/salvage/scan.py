@@ -37,7 +37,6 @@ from shearbolt.errors import (
 from shearbolt.format import (
     MAX_FOREIGN_PAGE_SIZE,
     META_SIZE,
-    MIN_PAGE_SIZE,
     NO_FREELIST,
     PAGE_HEADER_SIZE,
     BucketValue,
@@ -46,6 +45,7 @@ from shearbolt.format import (
 )
 from shearbolt.options import file_name
 from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from shearbolt.salvage.metas import find_metas
 from shearbolt.salvage.pages import read_tolerant
 from shearbolt.salvage.records import Damage, FoundBucket
@@ -92,16 +92,16 @@ class Report:
     """
 
     def __init__(
-        self, pager: Pager, size: int, *, txid: int | None, page_size: int | None
+        self, file: RobustFile, size: int, *, txid: int | None, page_size: int | None
     ) -> None:
-        found = find_metas(pager, size, txid=txid, page_size=page_size)
-        self.path: Final = pager.path
+        found = find_metas(file, size, txid=txid, page_size=page_size)
+        self.path: Final = file.path
         self.size: Final = size
         self.page_size: Final = found.page_size
         self.meta: Final = found.meta
         self.metas: Final = found.states
         self._hints: Final = found.hints
-        self._pager: Final = Pager(pager.file, pager.path, found.page_size, 0)
+        self._pager: Final = Pager(file, found.page_size, 0)
         in_file = -(-size // found.page_size)
         self.pages: Final = (
             in_file if found.meta is None else min(found.meta.high_water_mark, in_file)
@@ -121,7 +121,7 @@ class Report:
 
     def close(self) -> None:
         """Close the file. Closing twice is allowed."""
-        self._pager.file.close()
+        self._pager.file.raw.close()
 
     @property
     def entered(self) -> int:
@@ -323,12 +323,12 @@ def scan(
         storage = OSStorage()
     name = file_name(path)
     try:
-        file = storage.open(name, read_only=True)
+        raw = storage.open(name, read_only=True)
     except OSError as error:
         raise StorageError.of(error, "open", name) from error
     try:
         try:
-            free = file.lock(False)
+            free = raw.lock(False)
         except OSError as error:
             raise StorageError.of(error, "flock", name) from error
         if not free:
@@ -336,8 +336,8 @@ def scan(
                 f"{name}: another process or handle has the database open for "
                 "writing; close it first"
             )
-        pager = Pager(file, name, MIN_PAGE_SIZE, 0)
-        return Report(pager, pager.file_size(), txid=txid, page_size=page_size)
+        file = RobustFile(raw, name)
+        return Report(file, file.size(), txid=txid, page_size=page_size)
     except BaseException:
-        file.close()
+        raw.close()
         raise

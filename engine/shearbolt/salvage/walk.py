@@ -235,7 +235,7 @@ class Walk:
         """A page's flags, 0 when it has none."""
         if not 2 <= pgid < self.limit:
             return 0
-        data = self.pager.read(pgid * self.pager.page_size, PAGE_HEADER_SIZE)
+        data = self.pager.file.read(pgid * self.pager.page_size, PAGE_HEADER_SIZE)
         return Header.decode(data).flags if len(data) == PAGE_HEADER_SIZE else 0
 
     def _flaws(self, frame: _Frame, found: TolerantPage) -> Iterator[Damage]:

@@ -29,7 +29,7 @@ decide on any others. A real file has `read_ahead`, the bytes worth reading at o
 where pages are read one behind the other, and more than it uses is asked of it
 (see `shearbolt.window`). It is no part of the protocol: a file without it is read
 exactly. A simulated file may have `ask`, which answers a question about the file's
-bytes without showing them; a file without it is read (see `Pager.ask`).
+bytes without showing them; a file without it is read (see `RobustFile.ask`).
 
 What it is not: it is not a file system abstraction for general use. It has the
 operations that the engine needs and no others.

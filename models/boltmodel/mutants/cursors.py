@@ -160,7 +160,7 @@ def _reader_follows(planter: Planter) -> None:
     def newest(self: Tx) -> Bucket:
         if self.writable:
             return self.root_bucket
-        meta = self.db._meta
+        meta = self.db.durable.live
         self._meta = meta
         return Bucket(self, None, b"", meta.root, meta.sequence)
 
@@ -180,7 +180,7 @@ def _reader_follows(planter: Planter) -> None:
 def _writer_lock_kept(planter: Planter) -> None:
     def end_write(original: Call, self: DB, handle: ref[Tx]) -> None:
         running = self._write_tx
-        rolled_back = running is not None and not self.is_live(running[1])
+        rolled_back = running is not None and not self.durable.is_live(running[1])
         if not rolled_back or not self._open:
             original(self, handle)
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from boltmodel.mutants.plant import Gallery
 from shearbolt.db import DB
+from shearbolt.durable import DurableFile
 from shearbolt.format import Meta
 from shearbolt.newpages import NewPages
 from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from shearbolt.tx import Tx
 
 if TYPE_CHECKING:
@@ -30,10 +32,10 @@ _bugs = Gallery()
 
 
 def _without_sync_in(planter: Planter, owner: type, name: str) -> None:
-    """`Pager.fdatasync` does nothing while this method runs."""
+    """`RobustFile.fdatasync` does nothing while this method runs."""
     depth = 0
 
-    def fdatasync(original: Call, self: Pager) -> None:
+    def fdatasync(original: Call, self: RobustFile) -> None:
         if not depth:
             original(self)
 
@@ -45,7 +47,7 @@ def _without_sync_in(planter: Planter, owner: type, name: str) -> None:
         finally:
             depth -= 1
 
-    planter.instead(Pager, "fdatasync", fdatasync)
+    planter.instead(RobustFile, "fdatasync", fdatasync)
     planter.instead(owner, name, method)
 
 
@@ -68,7 +70,7 @@ def _no_data_sync(planter: Planter) -> None:
     needs="crash",
 )
 def _no_meta_sync(planter: Planter) -> None:
-    _without_sync_in(planter, DB, "publish")
+    _without_sync_in(planter, DurableFile, "publish")
 
 
 @_bugs.add(
@@ -80,7 +82,7 @@ def _no_meta_sync(planter: Planter) -> None:
 )
 def _early_sync(planter: Planter) -> None:
     def write_out(_: Call, self: NewPages) -> None:
-        self._db.flush()
+        self._db.durable.flush(sync=not self._db.no_sync)
         for pgid, run in self._contiguous():
             self._db.pager.write(pgid * self.page_size, run)
 
@@ -102,7 +104,7 @@ def _last_page_after_sync(planter: Planter) -> None:
         # A page may have a buffer of zeros behind it, which is no page.
         last = len(run) - (1 if run[-1].strip(b"\0") else 2)
         self._db.pager.write(pgid * self.page_size, run[:last])
-        self._db.flush()
+        self._db.durable.flush(sync=not self._db.no_sync)
         late = pgid * self.page_size + sum(map(len, run[:last]))
         self._db.pager.write(late, run[last:])
 
@@ -118,7 +120,7 @@ def _last_page_after_sync(planter: Planter) -> None:
 )
 def _sync_only_when_growing(planter: Planter) -> None:
     def write_out(original: Call, self: NewPages) -> None:
-        if self.high_water_mark > self._db._meta.high_water_mark:
+        if self.high_water_mark > self._db.durable.live.high_water_mark:
             original(self)
             return
         for pgid, run in self._contiguous():
@@ -135,14 +137,14 @@ def _sync_only_when_growing(planter: Planter) -> None:
     needs="crash",
 )
 def _every_second_sync(planter: Planter) -> None:
-    def write_meta(original: Call, self: DB, meta: Meta) -> None:
-        if meta.txid % 2 or meta.txid <= self._meta.txid:
-            original(self, meta)
+    def write_meta(original: Call, self: DurableFile, meta: Meta, sync: bool) -> None:
+        if meta.txid % 2 or meta.txid <= self.live.txid:
+            original(self, meta, sync)
             return
         slot = meta.slot
-        self.pager.write(slot * self.page_size, [meta.encode_page(slot)])
+        self.pager.write(slot * self.pager.page_size, [meta.encode_page(slot)])
 
-    planter.instead(DB, "_write_meta", write_meta)
+    planter.instead(DurableFile, "_write_meta", write_meta)
 
 
 @_bugs.add(
@@ -156,7 +158,7 @@ def _meta_first(planter: Planter) -> None:
     """Pages are held back until the meta is durable."""
     held: list[tuple[int, tuple[bytes, ...]]] = []
     holding = False
-    really_write, really_sync = Pager.write, Pager.fdatasync
+    really_write, really_sync = Pager.write, RobustFile.fdatasync
 
     def write(original: Call, self: Pager, offset: int, data: Sequence[bytes]) -> None:
         if holding:
@@ -164,7 +166,7 @@ def _meta_first(planter: Planter) -> None:
         else:
             original(self, offset, data)
 
-    def sync(original: Call, self: Pager) -> None:
+    def sync(original: Call, self: RobustFile) -> None:
         if not holding:
             original(self)
 
@@ -177,16 +179,16 @@ def _meta_first(planter: Planter) -> None:
         finally:
             holding = False
 
-    def publish(original: Call, self: DB, meta: Meta) -> None:
-        original(self, meta)
+    def publish(original: Call, self: DurableFile, meta: Meta, sync: bool) -> None:
+        original(self, meta, sync)
         for offset, buffers in held:
             really_write(self.pager, offset, buffers)
-        really_sync(self.pager)
+        really_sync(self.pager.file)
 
     planter.instead(Pager, "write", write)
-    planter.instead(Pager, "fdatasync", sync)
+    planter.instead(RobustFile, "fdatasync", sync)
     planter.instead(Tx, "_write_pages", write_pages)
-    planter.instead(DB, "publish", publish)
+    planter.instead(DurableFile, "publish", publish)
 
 
 @_bugs.add(
@@ -206,14 +208,14 @@ def _freelist_after_meta(planter: Planter) -> None:
             late.append((pgid * self.page_size, self.pages.encoded.pop(pgid)))
         return pgid
 
-    def publish(original: Call, self: DB, meta: Meta) -> None:
-        original(self, meta)
+    def publish(original: Call, self: DurableFile, meta: Meta, sync: bool) -> None:
+        original(self, meta, sync)
         for offset, data in late:
             self.pager.write(offset, [data])
-        self.flush()
+        self.flush(sync)
 
     planter.instead(Tx, "_write_freelist", write_freelist)
-    planter.instead(DB, "publish", publish)
+    planter.instead(DurableFile, "publish", publish)
 
 
 @_bugs.add(
@@ -225,19 +227,23 @@ def _freelist_after_meta(planter: Planter) -> None:
 )
 def _write_behind(planter: Planter) -> None:
     # The commit before has to be complete when the next one writes pages.
-    def publish(_: Call, self: DB, meta: Meta) -> None:
-        self._meta = meta
+    really_publish = DurableFile.publish
+
+    def publish(_: Call, self: DurableFile, meta: Meta, sync: bool) -> None:
+        del sync
+        self.live = meta
 
     def write_pages(original: Call, self: Tx) -> Any:
-        self.db._store(self.db._meta)
+        durable = self.db.durable
+        really_publish(durable, durable.live, sync=not self.db.no_sync)
         return original(self)
 
     def close(original: Call, self: DB) -> None:
         if self._open and not self.read_only:
-            self._store(self._meta)
+            really_publish(self.durable, self.durable.live, sync=not self.no_sync)
         original(self)
 
-    planter.instead(DB, "publish", publish)
+    planter.instead(DurableFile, "publish", publish)
     planter.instead(Tx, "_write_pages", write_pages)
     planter.instead(DB, "close", close)
 
@@ -263,12 +269,12 @@ def _wrong_slot(planter: Planter) -> None:
     needs="errors, crash",
 )
 def _both_slots(planter: Planter) -> None:
-    def write_meta(_: Call, self: DB, meta: Meta) -> None:
+    def write_meta(_: Call, self: DurableFile, meta: Meta, sync: bool) -> None:
         for slot in (0, 1):
-            self.pager.write(slot * self.page_size, [meta.encode_page(slot)])
-        self.flush()
+            self.pager.write(slot * self.pager.page_size, [meta.encode_page(slot)])
+        self.flush(sync)
 
-    planter.instead(DB, "_write_meta", write_meta)
+    planter.instead(DurableFile, "_write_meta", write_meta)
 
 
 MUTANTS = tuple(_bugs)

@@ -18,16 +18,19 @@ from shearbolt import db as database
 from shearbolt import doubt
 from shearbolt.check import free_ids
 from shearbolt.db import DB
+from shearbolt.durable import DurableFile
 from shearbolt.errors import StorageError
 from shearbolt.format import Meta
 from shearbolt.newpages import NewPages
-from shearbolt.pager import Pager
+from shearbolt.robust import RobustFile
 from shearbolt.tx import Tx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from weakref import ref
 
     from boltmodel.mutants.plant import Call, Planter
+    from shearbolt.pager import Pager
 
 __all__ = ["MUTANTS"]
 
@@ -42,14 +45,14 @@ _bugs = Gallery()
     needs="errors, crash",
 )
 def _meta_error_swallowed(planter: Planter) -> None:
-    def write_meta(original: Call, self: DB, meta: Meta) -> bool:
+    def write_meta(original: Call, self: DurableFile, meta: Meta, sync: bool) -> bool:
         try:
-            original(self, meta)
+            original(self, meta, sync)
         except StorageError:
             return False
         return True
 
-    planter.instead(DB, "_write_meta", write_meta)
+    planter.instead(DurableFile, "_write_meta", write_meta)
 
 
 @_bugs.add(
@@ -78,13 +81,13 @@ def _data_error_swallowed(planter: Planter) -> None:
     needs="errors, crash",
 )
 def _sync_retried(planter: Planter) -> None:
-    def fdatasync(original: Call, self: Pager) -> None:
+    def fdatasync(original: Call, self: RobustFile) -> None:
         try:
             original(self)
         except StorageError:
             original(self)
 
-    planter.instead(Pager, "fdatasync", fdatasync)
+    planter.instead(RobustFile, "fdatasync", fdatasync)
 
 
 @_bugs.add(
@@ -110,19 +113,29 @@ def _heal_skipped(planter: Planter) -> None:
     needs="errors",
 )
 def _reloaded_after_error(planter: Planter) -> None:
-    def store(_: Call, self: DB, meta: Meta) -> None:
+    reloaded: list[DurableFile] = []
+
+    def publish(_: Call, self: DurableFile, meta: Meta, sync: bool) -> None:
         try:
-            self._write_meta(meta)
-            self._meta = meta
+            self._write_meta(meta, sync)
+            self.live = meta
         except StorageError:
-            metas = database._read_metas(self.pager.view, self.pager.file_size())
+            metas = database._read_metas(self.pager.file.view, self.pager.file.size())
             live = database._live_meta(metas)
             assert isinstance(live, Meta)
-            self._meta = live
-            self.freelist = type(self.freelist)(free_ids(self.pager, self._meta))
+            self.live = live
+            reloaded.append(self)
             raise
 
-    planter.instead(DB, "_store", store)
+    def end_write(original: Call, self: DB, handle: ref[Tx]) -> None:
+        if self.durable in reloaded:
+            reloaded.remove(self.durable)
+            ids = free_ids(self.pager, self.durable.live)
+            self.freelist = type(self.freelist)(ids)
+        original(self, handle)
+
+    planter.instead(DurableFile, "publish", publish)
+    planter.instead(DB, "_end_write", end_write)
 
 
 @_bugs.add(
@@ -133,14 +146,14 @@ def _reloaded_after_error(planter: Planter) -> None:
     needs="errors",
 )
 def _failed_commit_shown(planter: Planter) -> None:
-    def store(original: Call, self: DB, meta: Meta) -> None:
+    def publish(original: Call, self: DurableFile, meta: Meta, sync: bool) -> None:
         try:
-            original(self, meta)
+            original(self, meta, sync)
         except StorageError:
-            self._meta = meta
+            self.live = meta
             raise
 
-    planter.instead(DB, "_store", store)
+    planter.instead(DurableFile, "publish", publish)
 
 
 @_bugs.add(
@@ -152,8 +165,8 @@ def _failed_commit_shown(planter: Planter) -> None:
 )
 def _failed_commit_kept(planter: Planter) -> None:
     def close(original: Call, self: Tx) -> None:
-        freelist = self.db.freelist
-        if self.writable and self.pages.encoded and not self.db.is_live(self.txid):
+        freelist, durable = self.db.freelist, self.db.durable
+        if self.writable and self.pages.encoded and not durable.is_live(self.txid):
             vars(freelist)["rollback"] = lambda _txid: freelist.commit()
         original(self)
         vars(freelist).pop("rollback", None)
@@ -194,16 +207,13 @@ def _doubt_dies_with_handle(planter: Planter) -> None:
     needs="errors",
 )
 def _short_write_ignored(planter: Planter) -> None:
-    def write(_: Call, self: Pager, offset: int, buffers: Sequence[bytes]) -> None:
+    def write(_: Call, self: RobustFile, offset: int, buffers: Sequence[bytes]) -> None:
         try:
-            self.file.pwritev(buffers, offset)
+            self.raw.pwritev(buffers, offset)
         except OSError as error:
             raise StorageError.of(error, "pwrite", self.path, offset) from error
-        finally:
-            if self._window is not None:
-                self._window.written()
 
-    planter.instead(Pager, "write", write)
+    planter.instead(RobustFile, "write", write)
 
 
 @_bugs.add(
@@ -214,10 +224,10 @@ def _short_write_ignored(planter: Planter) -> None:
     needs="errors",
 )
 def _short_read_believed(planter: Planter) -> None:
-    def read(_: Call, self: Pager, offset: int, length: int) -> bytes:
+    def read(_: Call, self: RobustFile, offset: int, length: int) -> bytes:
         return self._pread(length, offset)
 
-    planter.instead(Pager, "read", read)
+    planter.instead(RobustFile, "read", read)
 
 
 @_bugs.add(
@@ -228,14 +238,14 @@ def _short_read_believed(planter: Planter) -> None:
     needs="errors",
 )
 def _read_error_is_end(planter: Planter) -> None:
-    def read(original: Call, self: Pager, offset: int, length: int) -> bytes:
+    def read(original: Call, self: RobustFile, offset: int, length: int) -> bytes:
         try:
             data: bytes = original(self, offset, length)
         except StorageError:
             return b""
         return data
 
-    planter.instead(Pager, "read", read)
+    planter.instead(RobustFile, "read", read)
 
 
 @_bugs.add(
@@ -247,7 +257,7 @@ def _read_error_is_end(planter: Planter) -> None:
 )
 def _interrupted_is_done(planter: Planter) -> None:
     def retry(
-        original: Call, self: Pager, operation: str, call: Callable[[], Any]
+        original: Call, self: RobustFile, operation: str, call: Callable[[], Any]
     ) -> Any:
         if operation != "fdatasync":
             return original(self, operation, call)
@@ -258,7 +268,7 @@ def _interrupted_is_done(planter: Planter) -> None:
         except OSError as error:
             raise StorageError.of(error, operation, self.path) from error
 
-    planter.instead(Pager, "_retry", retry)
+    planter.instead(RobustFile, "_retry", retry)
 
 
 @_bugs.add(
@@ -269,12 +279,12 @@ def _interrupted_is_done(planter: Planter) -> None:
     needs="errors",
 )
 def _untyped_error(planter: Planter) -> None:
-    def grow(_: Call, self: Pager, size: int, *, sync: bool) -> None:
-        self.file.ftruncate(size)
+    def grow(_: Call, self: RobustFile, size: int, *, sync: bool) -> None:
+        self.raw.ftruncate(size)
         if sync:
             self.fsync()
 
-    planter.instead(Pager, "grow", grow)
+    planter.instead(RobustFile, "grow", grow)
 
 
 MUTANTS = tuple(_bugs)

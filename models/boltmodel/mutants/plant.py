@@ -7,7 +7,7 @@ which promise it breaks, and the least that shows it. A `Gallery` collects them:
 
     @_bugs.add("no-meta-sync", "...", origin="...", breaks="P", needs="crash")
     def _no_meta_sync(planter: Planter) -> None:
-        planter.replace(DB, "flush", ...)
+        planter.replace(DurableFile, "flush", ...)
 
 `replace`, `wrap` and `instead` remember what stood there; leaving the block
 restores it in reverse order, also when the block or the planting itself raised.

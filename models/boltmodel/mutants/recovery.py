@@ -15,7 +15,7 @@ from shearbolt.format import META_SIZE, PAGE_HEADER_SIZE, Meta, MetaError, fnv1a
 
 if TYPE_CHECKING:
     from boltmodel.mutants.plant import Call, Planter
-    from shearbolt.pager import View
+    from shearbolt.robust import View
     from shearbolt.storage import Storage
 
 __all__ = ["MUTANTS"]

@@ -1,0 +1,260 @@
+"""The file side of a commit: which version of an open file is live, and durable.
+
+    settle       what is live is durable       before the first page is written over
+    grow         the file is large enough
+    flush        the new pages are durable     barrier: the new version is complete
+    publish      its meta is durable, live     barrier: the commit point
+
+A commit calls them in this order (see `tx`). Until `publish` nothing it wrote matters
+to anybody; `publish` either returns, or raises with the old version live and the slot
+certain again, or in doubt.
+
+What it is not: it knows no transactions. Who may write, and when, is settled by `DB`,
+and one thread at a time calls what writes. Nor does it know the options: they may be
+changed between transactions, so each call is told what they say now. `sync` is False
+under `no_sync`.
+
+Taking over
+===========
+The live meta of a file may be in the page cache only: the process that wrote it
+may have been killed before its fdatasync. So the first commit of a handle syncs
+before it writes over any page (`settle`). It does not write the live meta again:
+on a disk whose torn sectors become garbage that would risk the only copy, at every
+opening, for the sake of a rare failure. When this process knows of such a failure,
+of a meta's write or sync, the slot is rewritten (`heal`, see `shearbolt.doubt`);
+nothing acknowledged depends on that slot. What is left is a sync that failed in
+another process which could not heal it and was restarted without a reboot.
+
+Without syncs
+=============
+With `no_sync` nothing is promised until `sync` returns. When a sync fails while
+such commits are waiting for it, the pages they wrote may be gone, and nobody
+knows which: the handle then refuses to write for good.
+
+Source: bbolt db.go, tx.go (writeMeta).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from shearbolt import doubt
+from shearbolt.errors import DatabaseFailedError, StorageError
+from shearbolt.growth import Growth
+
+if TYPE_CHECKING:
+    from shearbolt.format import Meta
+    from shearbolt.pager import Pager
+    from shearbolt.storage import Mutex, Storage
+
+__all__ = ["DurableFile"]
+
+_log: Final = logging.getLogger("shearbolt")
+
+
+class DurableFile:
+    """One open file, as commits need it.
+
+    Args:
+        storage: The machine it is on.
+        pager: Its pages.
+        live: The version that was committed last.
+        swapping: Held while another version becomes the live one.
+        initial_size: Bytes it has at least when it grows.
+        settled: Whether it is known that the live version is durable.
+
+    Attributes:
+        pager: Its pages.
+        identity: (device, inode) of the file.
+        growth: How large it is, and will be.
+        live: The version that was committed last.
+        failed: Why it is never written again; "" while it may be.
+    """
+
+    __slots__ = (
+        "_doubts",
+        "_freelist_of",
+        "_settled",
+        "_swapping",
+        "_unsynced",
+        "failed",
+        "growth",
+        "identity",
+        "live",
+        "pager",
+    )
+
+    def __init__(
+        self,
+        storage: Storage,
+        pager: Pager,
+        live: Meta,
+        swapping: Mutex,
+        *,
+        initial_size: int,
+        settled: bool,
+    ) -> None:
+        self.pager = pager
+        self.identity: Final = pager.file.identity()
+        self.growth: Final = Growth(pager.file.size(), initial_size, pager.page_size)
+        self.live = live
+        self.failed = ""
+        self._swapping: Final = swapping
+        self._doubts: Final = doubt.known(storage)
+        self._settled = settled
+        # Commits wait for a sync that was not asked for.
+        self._unsynced = False
+        # Of the freelist page that transaction [0] has written: pages behind it.
+        self._freelist_of = (-1, 0)
+
+    def is_live(self, txid: int) -> bool:
+        """Whether this transaction's commit is the last one that took effect."""
+        return self.live.txid == txid
+
+    # -- the freelist page --
+
+    def freelist_overflow(self, meta: Meta) -> int:
+        """How many pages stand behind this version's freelist page.
+
+        Raises:
+            CorruptPageError: It is no page that says so.
+        """
+        txid, overflow = self._freelist_of
+        if txid == meta.txid:
+            return overflow
+        return self.pager.header(meta.freelist, meta.high_water_mark).overflow
+
+    def note_freelist(self, txid: int, overflow: int) -> None:
+        """Remember it of the version being made, to spare the next commit a read."""
+        self._freelist_of = (txid, overflow)
+
+    # -- the steps of a commit --
+
+    def settle(self, sync: bool) -> None:
+        """Before the first page is written: make what is live durable.
+
+        Raises:
+            StorageError: It failed, and so did writing the live meta again.
+        """
+        if self._settled or not sync:
+            return
+        try:
+            self.flush(sync)
+        except StorageError:
+            # Whose pages were lost is unknown. Everything the live meta leads
+            # to was synced before it was written; the meta itself may not be.
+            self.publish(self.live, sync)
+        self._settled = True
+
+    def grow(self, size: int, max_size: int, alloc_size: int, sync: bool) -> None:
+        """Make the file large enough for so many bytes, durably.
+
+        Raises:
+            MaxSizeReachedError: That is more than `max_size`.
+            StorageError: The system refused.
+        """
+        growth = self.growth
+        if size <= growth.file_size:
+            return
+        grown = growth.target(size, max_size, alloc_size)
+        self.pager.file.grow(grown, sync=sync)
+        growth.file_size = grown
+
+    def flush(self, sync: bool) -> None:
+        """Sync the pages of a commit, unless syncs are off.
+
+        Raises:
+            StorageError: It failed. With earlier commits that were never
+                synced, the handle refuses to write from now on.
+        """
+        if not sync:
+            self._unsynced = True
+            return
+        try:
+            self.pager.file.fdatasync()
+        except StorageError:
+            if self._unsynced:
+                self.failed = (
+                    f"{self.pager.path}: a sync failed while commits made with no_sync "
+                    "waited for it; what they wrote may be lost. Reopen the "
+                    "database, run a check, and repeat what was not synced"
+                )
+            raise
+        self._unsynced = False
+
+    def publish(self, meta: Meta, sync: bool) -> None:
+        """Write a meta into its slot and make it the live one.
+
+        An interrupt at any place, and it is either live and the slot certain, or
+        neither.
+
+        Raises:
+            StorageError: It is not durable; the old one stays live, and the slot
+                was made certain again or is in doubt.
+        """
+        old = self.live
+        unknown = doubt.Doubt(old, meta.slot, self.pager.file.raw)
+        doubts, identity = self._doubts, self.identity
+        doubt.begin(doubts, identity, unknown)
+        try:
+            self._write_meta(meta, sync)
+            with self._swapping:
+                self.live = meta
+            doubt.end(doubts, identity)
+        except BaseException:
+            self.live = old
+            doubt.begin(doubts, identity, unknown)
+            try:
+                doubt.heal(doubts, self.pager, identity)
+            except DatabaseFailedError as error:
+                _log.warning("%s", error)
+            raise
+
+    def _write_meta(self, meta: Meta, sync: bool) -> None:
+        slot, pager = meta.slot, self.pager
+        pager.write(slot * pager.page_size, [meta.encode_page(slot)])
+        self.flush(sync)
+
+    # -- when it failed --
+
+    def require_sound(self) -> None:
+        """Raise when no write can be trusted any more.
+
+        Raises:
+            DatabaseFailedError: A sync failed for which commits waited.
+        """
+        if self.failed:
+            raise DatabaseFailedError(self.failed)
+
+    def in_doubt(self) -> bool:
+        """Whether the content of a meta slot is unknown, or is being written."""
+        return doubt.doubt_about(self._doubts, self.identity) is not None
+
+    def heal(self) -> bool:
+        """Make a meta slot certain again after its write or sync has failed.
+
+        Returns:
+            Whether an older version is live than was before.
+
+        Raises:
+            DatabaseFailedError: That failed too; a later call may succeed.
+        """
+        doubted = doubt.doubt_about(self._doubts, self.identity)
+        doubt.heal(self._doubts, self.pager, self.identity)
+        if doubted is None or doubted.live.txid >= self.live.txid:
+            return False
+        # An interrupt came while a commit was taken back for another one.
+        with self._swapping:
+            self.live = doubted.live
+        return True
+
+    def sync(self) -> None:
+        """Make all commits durable.
+
+        Raises:
+            DatabaseFailedError: An earlier sync failed.
+            StorageError: The system refused.
+        """
+        self.require_sound()
+        self.flush(True)

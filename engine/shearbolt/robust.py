@@ -1,0 +1,204 @@
+"""Robust reads and writes: all of it, or a typed error.
+
+    caller --read, write--> RobustFile --pread, pwritev--> File (see `storage`)
+
+A system call may move fewer bytes than it was given, may be interrupted by a signal
+before it moves any, and reports errors as `OSError`. Here a read gives what was asked
+for up to the end of the file, a write is complete, an interrupted call is made again,
+and errors are `StorageError` with the operation, the file and the place.
+
+What it is not: a buffer. Nothing is kept, nothing is read that was not asked for, and a
+call that fails is not made again: after a failed sync that would report a success that
+means nothing (see `doubt`). What is not of moving bytes (locks, closing) is the raw
+file's.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from shearbolt.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from shearbolt.storage import File
+
+__all__ = ["RobustFile", "View"]
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+_MAX_TRANSFER: Final = 0x4000_0000
+"""Bytes in one system call; Linux moves at most 2 GiB - 4 KiB."""
+
+
+class View(Protocol):
+    """Reads bytes of a file and gives what a pure function makes of them."""
+
+    def __call__(self, decode: Callable[[bytes], V], offset: int, length: int, /) -> V:
+        """`decode` of `length` bytes from `offset` on, fewer where the file ends."""
+        ...
+
+
+class RobustFile:
+    """One open file, for reading and writing whole ranges of bytes.
+
+    Args:
+        raw: The open file.
+        path: For messages.
+
+    Attributes:
+        raw: The open file.
+        path: Its path.
+    """
+
+    __slots__ = ("path", "raw")
+
+    def __init__(self, raw: File, path: str) -> None:
+        self.raw = raw
+        self.path = path
+
+    def ask(self, question: Callable[[View], T]) -> T:
+        """What a question about the file's bytes has as its answer.
+
+        A storage may offer `File.ask` for this; any other is read.
+
+        Args:
+            question: A pure function of what it reads through its argument. Its
+                result, a value that can be hashed, is all that gets out.
+
+        Raises:
+            StorageError: The system reports an error (EIO, ...).
+        """
+        ask = getattr(self.raw, "ask", None)
+        if ask is None:
+            return question(self.view)
+        try:
+            answer: T = ask(question)
+        except OSError as error:
+            raise StorageError.of(error, "pread", self.path) from error
+        return answer
+
+    def view(self, decode: Callable[[bytes], V], offset: int, length: int) -> V:
+        """What `decode` makes of these bytes of the file; fewer where it ends."""
+        return decode(self.read(offset, length))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """These bytes of the file; fewer only where the file ends.
+
+        Raises:
+            StorageError: The system reports an error (EIO, ...).
+        """
+        if length > _MAX_TRANSFER:
+            return self._read_on(b"", offset, length)
+        # One page takes three reads, so the usual case is written out here.
+        try:
+            data = self.raw.pread(length, offset)
+        except InterruptedError:
+            data = self._pread(length, offset)
+        except OSError as error:
+            raise StorageError.of(error, "pread", self.path, offset) from error
+        if len(data) >= length or not data:
+            return data
+        return self._read_on(data, offset, length)
+
+    def _read_on(self, data: bytes, offset: int, length: int) -> bytes:
+        """Read what is missing behind `data`."""
+        parts = [data]
+        missing = length - len(data)
+        while missing:
+            data = self._pread(missing, offset + length - missing)
+            if not data:
+                break
+            parts.append(data)
+            missing -= len(data)
+        return b"".join(parts)
+
+    def _pread(self, length: int, offset: int) -> bytes:
+        while True:
+            try:
+                return self.raw.pread(min(length, _MAX_TRANSFER), offset)
+            except InterruptedError:
+                continue
+            except OSError as error:
+                raise StorageError.of(error, "pread", self.path, offset) from error
+
+    def write(self, offset: int, buffers: Sequence[bytes]) -> None:
+        """Write the buffers one behind the other, all of them.
+
+        Raises:
+            StorageError: The system reports an error (ENOSPC, EIO, ...); any
+                part may have been written.
+        """
+        rest = buffers
+        while rest:
+            try:
+                done = self.raw.pwritev(rest, offset)
+            except InterruptedError:
+                continue
+            except OSError as error:
+                raise StorageError.of(error, "pwrite", self.path, offset) from error
+            if done <= 0:
+                nothing = OSError(errno.EIO, "the system wrote nothing")
+                raise StorageError.of(nothing, "pwrite", self.path, offset)
+            if done == sum(map(len, rest)):
+                return
+            offset += done
+            rest = list(rest)
+            whole = 0
+            while whole < len(rest) and done >= len(rest[whole]):
+                done -= len(rest[whole])
+                whole += 1
+            del rest[:whole]
+            if done:
+                rest[0] = rest[0][done:]
+
+    def fdatasync(self) -> None:
+        """Make written data durable.
+
+        Raises:
+            StorageError: It failed; what was written may be lost, and another
+                sync may report success without writing it.
+        """
+        self._retry("fdatasync", self.raw.fdatasync)
+
+    def fsync(self) -> None:
+        """Make written data and the file's metadata durable; errors as above."""
+        self._retry("fsync", self.raw.fsync)
+
+    def grow(self, size: int, *, sync: bool) -> None:
+        """Enlarge the file and make its new size durable.
+
+        Raises:
+            StorageError: The system reports an error.
+        """
+        self._retry("ftruncate", lambda: self.raw.ftruncate(size))
+        if sync:
+            self.fsync()
+
+    def size(self) -> int:
+        """The file's size in bytes.
+
+        Raises:
+            StorageError: The system reports an error.
+        """
+        return self._retry("fstat", self.raw.size)
+
+    def identity(self) -> tuple[int, int]:
+        """(device, inode) of the file.
+
+        Raises:
+            StorageError: The system reports an error.
+        """
+        return self._retry("fstat", self.raw.identity)
+
+    def _retry(self, operation: str, call: Callable[[], T]) -> T:
+        while True:
+            try:
+                return call()
+            except InterruptedError:
+                continue
+            except OSError as error:
+                raise StorageError.of(error, operation, self.path) from error
