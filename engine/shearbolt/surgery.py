@@ -163,10 +163,13 @@ def _copy_file(
         _lock_shared(storage, patient, source, timeout)
         try:
             copy = storage.open(target, create=True)
-            copy.ftruncate(0)
         except OSError as error:
             raise StorageError.of(error, "open", target) from error
         try:
+            try:
+                copy.ftruncate(0)
+            except OSError as error:
+                raise StorageError.of(error, "ftruncate", target) from error
             _copy_bytes(RobustFile(patient, source), RobustFile(copy, target), progress)
         finally:
             copy.close()

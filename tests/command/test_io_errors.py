@@ -43,9 +43,13 @@ class Broken:
     def __init__(self, inner, counter: list[int]) -> None:
         self._inner = inner
         self._counter = counter
+        self.left_open: list[Broken] = []
+        self._closing: list[Broken] = []
 
     def __getattr__(self, name: str):
         method = getattr(self._inner, name)
+        if name == "close" and self in self._closing:
+            self._closing.remove(self)
         if name not in FAILING:
             return method
 
@@ -54,7 +58,12 @@ class Broken:
             if self._counter[0] == 0:
                 raise OSError(errno.EIO, "Input/output error")
             result = method(*arguments, **options)
-            return Broken(result, self._counter) if name == "open" else result
+            if name != "open":
+                return result
+            file = Broken(result, self._counter)
+            file._closing = self.left_open
+            self.left_open.append(file)
+            return file
 
         return operation
 
@@ -87,7 +96,9 @@ def test_an_error_at_any_operation_is_one_line_and_harms_nothing(words, files) -
     failed = 0
     for at in range(1, operations + 1):
         disk = Disk(files)
-        answer = call(*words, storage=Broken(disk, [at]), stdin=LINES)
+        broken = Broken(disk, [at])
+        answer = call(*words, storage=broken, stdin=LINES)
+        assert not broken.left_open, at
         if answer.status == 0 and words[0] == "page":
             # A page that could not be read is said in its place.
             assert b"Input/output error" in answer.stdout
