@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fuzz_memory import MemoryStorage
 
 import shearbolt
-from shearbolt import format as fmt
+from shearbolt.pages import format as fmt
 
 if TYPE_CHECKING:
     import random

@@ -50,11 +50,12 @@ from fuzz_inputs import make_seeds, mutate_file, mutate_page, page_runs, read_co
 from fuzz_memory import MemoryFile, MemoryStorage
 
 import shearbolt
-from shearbolt import decoding, salvage
-from shearbolt import format as fmt
-from shearbolt.pager import Pager
-from shearbolt.robust import RobustFile
+from shearbolt import salvage
+from shearbolt.pages import decoding
+from shearbolt.pages import format as fmt
+from shearbolt.pages.pager import Pager
 from shearbolt.salvage.pages import read_tolerant
+from shearbolt.storage.robust import RobustFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,8 +25,8 @@ from statistics import median
 from typing import Final
 
 import shearbolt
-from shearbolt.encoding import encode_freelist, freelist_size
-from shearbolt.format import LEAF, Header, Meta
+from shearbolt.pages.encoding import encode_freelist, freelist_size
+from shearbolt.pages.format import LEAF, Header, Meta
 
 __all__ = ["Cost", "make_database", "measure", "table"]
 

@@ -19,10 +19,10 @@ database that was current when it began. A commit returns when it is durable.
 
 from __future__ import annotations
 
-from shearbolt.bucket import DEFAULT_FILL_PERCENT, Bucket
 from shearbolt.check import Problem
-from shearbolt.cursor import Cursor
-from shearbolt.db import open_database as open  # noqa: A004
+from shearbolt.database.handle import DB
+from shearbolt.database.opening import open_database as open  # noqa: A004
+from shearbolt.database.tx import Tx
 from shearbolt.errors import (
     BoltError,
     BucketExistsError,
@@ -55,8 +55,7 @@ from shearbolt.errors import (
     VersionMismatchError,
     WouldDeadlockError,
 )
-from shearbolt.format import MAX_KEY_SIZE, MAX_VALUE_SIZE
-from shearbolt.handle import DB
+from shearbolt.pages.format import MAX_KEY_SIZE, MAX_VALUE_SIZE
 from shearbolt.stats import (
     BucketStats,
     BucketStructure,
@@ -65,7 +64,8 @@ from shearbolt.stats import (
     Stats,
     TxStats,
 )
-from shearbolt.tx import Tx
+from shearbolt.tree.bucket import DEFAULT_FILL_PERCENT, Bucket
+from shearbolt.tree.cursor import Cursor
 
 __version__ = "0.1.0"
 

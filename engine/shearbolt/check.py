@@ -24,15 +24,15 @@ from itertools import islice
 from operator import lt
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.decoding import decode_bucket
 from shearbolt.errors import CorruptPageError
-from shearbolt.format import NO_FREELIST, BucketValue, FormatError, Leaf
+from shearbolt.pages.decoding import decode_bucket
+from shearbolt.pages.format import NO_FREELIST, BucketValue, FormatError, Leaf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from shearbolt.format import Meta, Page
-    from shearbolt.pager import Pager
+    from shearbolt.pages.format import Meta, Page
+    from shearbolt.pages.pager import Pager
 
 __all__ = ["Problem", "check", "free_ids"]
 

@@ -23,7 +23,7 @@ from shearbolt.options import check_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shearbolt.db import DB
+    from shearbolt.database.opening import DB
 
 __all__ = ["DEFAULT_TX_MAX_SIZE", "compact"]
 

@@ -49,17 +49,17 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from shearbolt.bucket import DEFAULT_FILL_PERCENT
 from shearbolt.errors import BoltError
 from shearbolt.options import check_size
+from shearbolt.tree.bucket import DEFAULT_FILL_PERCENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from shearbolt.bucket import Bucket
-    from shearbolt.cursor import Cursor
-    from shearbolt.db import DB
-    from shearbolt.tx import Tx
+    from shearbolt.database.opening import DB
+    from shearbolt.database.tx import Tx
+    from shearbolt.tree.bucket import Bucket
+    from shearbolt.tree.cursor import Cursor
 
 __all__ = [
     "ENCODINGS",

@@ -25,9 +25,10 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
-from shearbolt.decoding import decode_branch, decode_freelist, decode_leaf
 from shearbolt.errors import BoltError, StorageError
-from shearbolt.format import (
+from shearbolt.options import file_name
+from shearbolt.pages.decoding import decode_branch, decode_freelist, decode_leaf
+from shearbolt.pages.format import (
     BRANCH,
     LEAF,
     MAGIC,
@@ -45,10 +46,9 @@ from shearbolt.format import (
     fnv1a,
     page_kind,
 )
-from shearbolt.options import file_name
-from shearbolt.pager import Pager
-from shearbolt.robust import RobustFile
+from shearbolt.pages.pager import Pager
 from shearbolt.storage import OSStorage
+from shearbolt.storage.robust import RobustFile
 
 if TYPE_CHECKING:
     from os import PathLike

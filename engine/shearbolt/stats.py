@@ -18,8 +18,8 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
-from shearbolt.decoding import decode_bucket
-from shearbolt.format import (
+from shearbolt.pages.decoding import decode_bucket
+from shearbolt.pages.format import (
     ELEMENT_SIZE,
     PAGE_HEADER_SIZE,
     BucketValue,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shearbolt.errors import CorruptPageError
-    from shearbolt.format import Page
+    from shearbolt.pages.format import Page
 
 __all__ = [
     "BucketStats",

@@ -33,11 +33,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.db import open_database
-from shearbolt.decoding import decode_bucket
-from shearbolt.encoding import encode_branch, encode_leaf
+from shearbolt.database.opening import open_database
 from shearbolt.errors import BoltError, LockTimeoutError, StorageError
-from shearbolt.format import (
+from shearbolt.options import check_seconds, file_name
+from shearbolt.pagefile import PageFile
+from shearbolt.pages.decoding import decode_bucket
+from shearbolt.pages.encoding import encode_branch, encode_leaf
+from shearbolt.pages.format import (
     BRANCH,
     LEAF,
     MAGIC,
@@ -49,10 +51,8 @@ from shearbolt.format import (
     FormatError,
     Header,
 )
-from shearbolt.options import check_seconds, file_name
-from shearbolt.pagefile import PageFile
-from shearbolt.robust import RobustFile
 from shearbolt.storage import OSStorage
+from shearbolt.storage.robust import RobustFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -29,7 +29,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from boltmodel.interpret import DATABASE, History, LiveFailure, Session
-from shearbolt import format as layout
+from shearbolt.pages import format as layout
 from tornpage.disk import observed
 from tornpage.run.detector import Detector
 

@@ -38,9 +38,9 @@ from boltmodel.mutants.plant import Planter
 from boltmodel.programs import Commit, Fill, Program, Put, Value
 from boltmodel.under_errors import run_under_errors
 from shearbolt import StorageError
-from shearbolt import db as opening
-from shearbolt.durable import DurableFile
-from shearbolt.format import Meta
+from shearbolt.database import opening
+from shearbolt.database.durable import DurableFile
+from shearbolt.pages.format import Meta
 from tornpage.disk import Disk
 from tornpage.faults import Fault, Script
 

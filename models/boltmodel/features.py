@@ -25,8 +25,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.decoding import decode_branch, decode_bucket, decode_leaf
-from shearbolt.format import (
+from shearbolt.pages.decoding import decode_branch, decode_bucket, decode_leaf
+from shearbolt.pages.format import (
     BRANCH,
     FREELIST,
     META,

@@ -21,7 +21,7 @@ import struct
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from shearbolt import format as layout
+from shearbolt.pages import format as layout
 from tornpage.faults import Span
 
 if TYPE_CHECKING:

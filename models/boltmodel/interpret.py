@@ -75,7 +75,7 @@ from boltmodel.programs import (
 )
 from boltmodel.survey import survey
 from shearbolt import BoltError
-from shearbolt.pager import DEFAULT_CACHE_SIZE
+from shearbolt.pages.pager import DEFAULT_CACHE_SIZE
 from tornpage.disk import Disk
 from tornpage.subject import Violation
 

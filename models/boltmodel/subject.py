@@ -38,7 +38,7 @@ from boltmodel.mutants import MUTANTS, mutant
 from boltmodel.recovery import look, recover
 from boltmodel.simplify import simplify
 from boltmodel.under_errors import ErrorHistory, run_under_errors
-from shearbolt import format as layout
+from shearbolt.pages import format as layout
 from tornpage.disk import Disk
 from tornpage.faults import Script
 

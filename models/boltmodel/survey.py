@@ -40,16 +40,16 @@ from operator import lt
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from boltmodel.model import bucket_digest, entry_sum, named_sum
-from shearbolt.decoding import decode_bucket
 from shearbolt.errors import CorruptPageError
-from shearbolt.format import NO_FREELIST, BucketValue, FormatError, Leaf
-from shearbolt.pager import MAX_DEPTH, Pager
-from shearbolt.robust import RobustFile
+from shearbolt.pages.decoding import decode_bucket
+from shearbolt.pages.format import NO_FREELIST, BucketValue, FormatError, Leaf
+from shearbolt.pages.pager import MAX_DEPTH, Pager
+from shearbolt.storage.robust import RobustFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from shearbolt.format import Branch, Meta
+    from shearbolt.pages.format import Branch, Meta
     from shearbolt.storage import Storage
     from tornpage.disk.question import View
 

@@ -50,8 +50,8 @@ from shearbolt import (
     DatabaseFailedError,
     LockTimeoutError,
     StorageError,
-    doubt,
 )
+from shearbolt.database import doubt
 from tornpage.faults import FaultyDisk, Script
 from tornpage.subject import Violation
 

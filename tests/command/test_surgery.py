@@ -9,8 +9,8 @@ from tests.command.databases import content, make
 
 import shearbolt
 from shearbolt import surgery
-from shearbolt.format import NO_FREELIST
 from shearbolt.pagefile import PageFile, RawMeta, UnreadablePageError
+from shearbolt.pages.format import NO_FREELIST
 
 
 def problems(path) -> list[str]:

@@ -223,7 +223,7 @@ def test_put_of_a_key_that_is_one_byte_too_long(bucket):
 
 
 def test_put_of_a_value_that_is_too_long(bucket, monkeypatch):
-    monkeypatch.setattr("shearbolt.bucket.MAX_VALUE_SIZE", 10)
+    monkeypatch.setattr("shearbolt.tree.bucket.MAX_VALUE_SIZE", 10)
     bucket.put(b"k", b"v" * 10)
     with pytest.raises(ValueTooLargeError, match="value too large"):
         bucket.put(b"k", b"v" * 11)
@@ -234,7 +234,7 @@ def test_the_largest_value_is_that_of_bbolt():
 
 
 def test_the_key_is_judged_before_the_value(bucket, monkeypatch):
-    monkeypatch.setattr("shearbolt.bucket.MAX_VALUE_SIZE", 10)
+    monkeypatch.setattr("shearbolt.tree.bucket.MAX_VALUE_SIZE", 10)
     with pytest.raises(KeyTooLargeError):
         bucket.put(b"k" * (MAX_KEY_SIZE + 1), b"v" * 11)
 

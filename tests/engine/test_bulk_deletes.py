@@ -11,11 +11,11 @@ from shearbolt import (
     IncompatibleValueError,
     TxClosedError,
     TxNotWritableError,
-    deletions,
 )
-from shearbolt import tree as trees
-from shearbolt.chunks import CHUNK
-from shearbolt.format import BucketValue
+from shearbolt.pages.format import BucketValue
+from shearbolt.tree import deletions
+from shearbolt.tree import tree as trees
+from shearbolt.tree.chunks import CHUNK
 
 PAGE = 1024
 

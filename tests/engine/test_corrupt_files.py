@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 import shearbolt
-from shearbolt import encoding, salvage
-from shearbolt import format as fmt
+from shearbolt import salvage
+from shearbolt.pages import encoding
+from shearbolt.pages import format as fmt
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "ci"))
 

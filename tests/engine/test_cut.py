@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from shearbolt import cut
-from shearbolt.cut import is_one_piece, pieces
+from shearbolt.tree import cut
+from shearbolt.tree.cut import is_one_piece, pieces
 
 HEADER = ELEMENT = 16
 

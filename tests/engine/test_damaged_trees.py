@@ -11,8 +11,8 @@ import pytest
 
 import shearbolt
 from shearbolt import CorruptPageError
-from shearbolt.encoding import encode_branch, encode_leaf
-from shearbolt.format import BucketValue, Header, Leaf, Meta
+from shearbolt.pages.encoding import encode_branch, encode_leaf
+from shearbolt.pages.format import BucketValue, Header, Leaf, Meta
 
 PAGE = 1024
 KEYS = [b"%06d" % i for i in range(0, 4000, 2)]

@@ -9,11 +9,12 @@ import random
 import pytest
 
 import shearbolt
-from shearbolt import CorruptPageError, IncompatibleValueError, deletions
-from shearbolt import bucket as buckets
-from shearbolt import tree as trees
-from shearbolt.deletions import NEVER
-from shearbolt.encoding import encode_branch, encode_leaf
+from shearbolt import CorruptPageError, IncompatibleValueError
+from shearbolt.pages.encoding import encode_branch, encode_leaf
+from shearbolt.tree import bucket as buckets
+from shearbolt.tree import deletions
+from shearbolt.tree import tree as trees
+from shearbolt.tree.deletions import NEVER
 
 PAGE = 1024
 

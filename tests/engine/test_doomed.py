@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from shearbolt import doomed
-from shearbolt.doomed import Doomed
+from shearbolt.tree import doomed
+from shearbolt.tree.doomed import Doomed
 
 
 def key(number):

@@ -377,7 +377,7 @@ def test_an_interrupt_inside_the_meta_sync_undoes_the_commit():
 def test_an_interrupt_between_the_swap_and_the_end_undoes_both(monkeypatch):
     machine, db = opened()
     known = content(db)
-    real, interrupted = shearbolt.doubt.end, []
+    real, interrupted = shearbolt.database.doubt.end, []
 
     def end(*arguments):
         if not interrupted:
@@ -387,7 +387,7 @@ def test_an_interrupt_between_the_swap_and_the_end_undoes_both(monkeypatch):
 
     tx = db.begin(writable=True)
     change(tx, 1)
-    monkeypatch.setattr(shearbolt.doubt, "end", end)
+    monkeypatch.setattr(shearbolt.database.doubt, "end", end)
     with pytest.raises(KeyboardInterrupt):
         tx.commit()
     assert content(db) == known

@@ -3,9 +3,9 @@
 import pytest
 
 import shearbolt
-from shearbolt.decoding import decode_leaf
-from shearbolt.encoding import encode_leaf
-from shearbolt.format import FormatError
+from shearbolt.pages.decoding import decode_leaf
+from shearbolt.pages.encoding import encode_leaf
+from shearbolt.pages.format import FormatError
 
 
 def _page(count_written, count_stated):

@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import pytest
 
-from shearbolt.decoding import decode_freelist
-from shearbolt.encoding import encode_freelist
 from shearbolt.errors import CorruptPageError
-from shearbolt.format import COUNT_OVERFLOW
-from shearbolt.freelist import (
+from shearbolt.pages.decoding import decode_freelist
+from shearbolt.pages.encoding import encode_freelist
+from shearbolt.pages.format import COUNT_OVERFLOW
+from shearbolt.pages.freelist import (
     ArrayFreelist,
     FreelistError,
     HashmapFreelist,

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 import shearbolt
-from shearbolt import decoding, pager, ranges
-from shearbolt import format as fmt
+from shearbolt.pages import decoding, pager
+from shearbolt.pages import format as fmt
 from shearbolt.salvage import walk
+from shearbolt.tree import ranges
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "ci"))
 

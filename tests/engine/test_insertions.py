@@ -12,11 +12,10 @@ from shearbolt import (
     KeyTooLargeError,
     TxClosedError,
     TxNotWritableError,
-    insertions,
-    records,
 )
-from shearbolt.leafpairs import LeafPairs
-from shearbolt.records import Records
+from shearbolt.tree import insertions, records
+from shearbolt.tree.leafpairs import LeafPairs
+from shearbolt.tree.records import Records
 
 PAGE = 1024
 

@@ -18,7 +18,7 @@ import pytest
 from machine import PATH, Machine
 
 import shearbolt
-from shearbolt import handle
+from shearbolt.database import handle
 
 ENGINE = os.path.dirname(shearbolt.__file__)
 SEEN_BEHIND = {

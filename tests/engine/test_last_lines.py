@@ -6,11 +6,11 @@ import random
 import pytest
 
 import shearbolt
-from shearbolt.encoding import encode_branch, encode_leaf
-from shearbolt.format import MAX_TXID, FormatError, fnv1a
-from shearbolt.growth import map_size
-from shearbolt.handle import _ClosedFile
+from shearbolt.database.growth import map_size
+from shearbolt.database.handle import _ClosedFile
 from shearbolt.pagefile import RawMeta, UnreadablePageError
+from shearbolt.pages.encoding import encode_branch, encode_leaf
+from shearbolt.pages.format import MAX_TXID, FormatError, fnv1a
 from shearbolt.salvage.repair import _sound_page_size
 
 

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from shearbolt.errors import IncompatibleValueError
-from shearbolt.format import BucketValue
-from shearbolt.leafpairs import LeafPairs
+from shearbolt.pages.format import BucketValue
+from shearbolt.tree.leafpairs import LeafPairs
 
 
 def made(plain):

@@ -6,11 +6,12 @@ import struct
 import pytest
 
 import shearbolt
-from shearbolt import CorruptPageError, deletions, leafrun
-from shearbolt import tree as trees
-from shearbolt.deletions import NEVER
-from shearbolt.encoding import encode_branch, encode_leaf
-from shearbolt.leafrun import LeafRun
+from shearbolt import CorruptPageError
+from shearbolt.pages.encoding import encode_branch, encode_leaf
+from shearbolt.tree import deletions, leafrun
+from shearbolt.tree import tree as trees
+from shearbolt.tree.deletions import NEVER
+from shearbolt.tree.leafrun import LeafRun
 
 PAGE = 1024
 USUAL = deletions.patience

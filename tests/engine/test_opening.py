@@ -18,7 +18,7 @@ from shearbolt import (
     StorageError,
     VersionMismatchError,
 )
-from shearbolt.format import META_SIZE, PAGE_HEADER_SIZE, Meta, empty_database
+from shearbolt.pages.format import META_SIZE, PAGE_HEADER_SIZE, Meta, empty_database
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_any_bit_of_a_meta_is_covered(path):
         with open(path, "rb") as file:
             page = bytearray(file.read(4096))
         page[at] ^= 1
-        with pytest.raises(shearbolt.format.MetaError):
+        with pytest.raises(shearbolt.pages.format.MetaError):
             Meta.decode(bytes(page[PAGE_HEADER_SIZE : PAGE_HEADER_SIZE + META_SIZE]))
 
 
@@ -359,12 +359,12 @@ def test_without_a_freelist_free_pages_are_found_again(path):
             with db.update() as tx:
                 tx.create_bucket_if_not_exists(b"b")[b"%d" % (i % 3)] = b"v" * 9000
         with db.view() as tx:
-            assert tx.meta.freelist == shearbolt.format.NO_FREELIST
+            assert tx.meta.freelist == shearbolt.pages.format.NO_FREELIST
         pages = db.stats().free_page_n + db.stats().pending_page_n
     with shearbolt.open(path, no_freelist_sync=True) as db:
         assert db.stats().free_page_n == pages
     with shearbolt.open(path) as db, db.view() as tx:
-        assert tx.meta.freelist != shearbolt.format.NO_FREELIST
+        assert tx.meta.freelist != shearbolt.pages.format.NO_FREELIST
         assert tx.check() == []
 
 

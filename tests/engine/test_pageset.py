@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from shearbolt.pageset import PageSet
+from shearbolt.pages.pageset import PageSet
 
 
 def listed(pages):

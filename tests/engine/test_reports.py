@@ -20,7 +20,7 @@ from shearbolt import (
     TxClosedError,
     TxStats,
 )
-from shearbolt.encoding import encode_branch, encode_leaf
+from shearbolt.pages.encoding import encode_branch, encode_leaf
 
 
 def fill(db, count=1000, name=b"b", size=50):
@@ -392,7 +392,9 @@ def test_both_metas_of_a_copy_describe_its_version(db):
     fill(db)
     with db.view() as tx:
         copy = copied(tx)
-        metas = [shearbolt.format.Meta.decode(copy[at : at + 64]) for at in (16, 4112)]
+        metas = [
+            shearbolt.pages.format.Meta.decode(copy[at : at + 64]) for at in (16, 4112)
+        ]
         assert [meta.txid for meta in metas] == [tx.id, tx.id - 1]
         assert metas[0].with_txid(0) == metas[1].with_txid(0) == tx.meta.with_txid(0)
 

@@ -223,7 +223,7 @@ def pages():
     note()
     with db.view() as tx:
         yield from tx._copy()
-from shearbolt.copy import replace_file
+from shearbolt.database.copy import replace_file
 with shearbolt.open(path) as db:
     note()
     with db.update() as tx:

@@ -293,7 +293,7 @@ def test_a_lost_write_transaction_does_not_block_its_own_thread(db, caplog):
 
 
 def test_a_lost_write_transaction_does_not_block_other_threads(db, monkeypatch):
-    monkeypatch.setattr("shearbolt.handle._PATIENCE", 0.05)
+    monkeypatch.setattr("shearbolt.database.handle._PATIENCE", 0.05)
     tx = db.begin(writable=True)
     tx.create_bucket(b"lost")
     done = threading.Event()
@@ -559,7 +559,7 @@ def test_the_file_grows_to_initial_mmap_size_at_once(path):
 
 
 def test_strict_mode_stops_a_commit_of_a_broken_tree(path, monkeypatch):
-    from shearbolt.freelist import ArrayFreelist
+    from shearbolt.pages.freelist import ArrayFreelist
 
     with shearbolt.open(path, strict_mode=True) as db:
         put(db, b"a", b"v" * 3000)

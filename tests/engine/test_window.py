@@ -7,9 +7,9 @@ import pytest
 
 import shearbolt
 from shearbolt.errors import CorruptPageError, StorageError
-from shearbolt.pager import Pager
+from shearbolt.pages.pager import Pager
+from shearbolt.pages.window import Window
 from shearbolt.storage import OSStorage
-from shearbolt.window import Window
 
 PAGE = 1024
 PIECE = 8 * PAGE
@@ -351,7 +351,7 @@ def test_a_full_cache_takes_in_nothing(filled, monkeypatch):
         def decode(*_):
             raise AssertionError("the cache is full")
 
-        monkeypatch.setattr("shearbolt.pager.decode_usual_leaves", decode)
+        monkeypatch.setattr("shearbolt.pages.pager.decode_usual_leaves", decode)
         assert len(list(bucket.items())) == 2000
         kept = [*db.pager.young.values(), *db.pager._old.values()]
         assert sum(page.cost for page in kept) <= 8 * PAGE

@@ -6,13 +6,13 @@ from itertools import pairwise
 import pytest
 
 import shearbolt
-from shearbolt import newpages
-from shearbolt.contents import LeafContent
-from shearbolt.decoding import decode_leaf
-from shearbolt.encoding import encode_branch, encode_leaf, encode_moved
-from shearbolt.format import Branch, Leaf
-from shearbolt.newpages import EncodedLeaf
+from shearbolt.pages import newpages
+from shearbolt.pages.decoding import decode_leaf
+from shearbolt.pages.encoding import encode_branch, encode_leaf, encode_moved
+from shearbolt.pages.format import Branch, Leaf
+from shearbolt.pages.newpages import EncodedLeaf
 from shearbolt.storage import OSStorage
+from shearbolt.tree.contents import LeafContent
 
 
 def test_a_moved_branch_is_the_branch_encoded_anew():

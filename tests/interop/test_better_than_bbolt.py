@@ -14,7 +14,7 @@ from tests.interop import engine
 from tests.interop.oracle import Operation, OracleDiedError, OracleError, Transaction
 
 import shearbolt
-from shearbolt.format import empty_database
+from shearbolt.pages.format import empty_database
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ from boltmodel.interpret import DATABASE, run
 from boltmodel.model import Bucket
 from boltmodel.programs import PAGE_SIZES
 from boltmodel.recovery import look, recover
-from shearbolt.format import Meta
+from shearbolt.pages.format import Meta
 from tornpage.choices import Sampler
 from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer

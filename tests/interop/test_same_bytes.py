@@ -16,11 +16,11 @@ from tests.interop import engine
 from tests.interop.oracle import Operation, Oracle, Transaction
 from tests.interop.programs import Session, single
 
-from shearbolt import deletions, node, tree
-from shearbolt.deletions import NEVER, AtCommit
-from shearbolt.freelist import ArrayFreelist
-from shearbolt.leafrun import LeafRun
-from shearbolt.node import Node
+from shearbolt.pages.freelist import ArrayFreelist
+from shearbolt.tree import deletions, node, tree
+from shearbolt.tree.deletions import NEVER, AtCommit
+from shearbolt.tree.leafrun import LeafRun
+from shearbolt.tree.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable

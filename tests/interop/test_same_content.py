@@ -13,7 +13,7 @@ import pytest
 from tests.interop import engine
 from tests.interop.programs import nested
 
-from shearbolt.freelist import ArrayFreelist
+from shearbolt.pages.freelist import ArrayFreelist
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import shearbolt
-from shearbolt.batch import Batcher
+from shearbolt.database.batch import Batcher
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel
@@ -149,7 +149,7 @@ def lets_go_before_the_commit(patch):
 
 
 def _call(function):
-    return shearbolt.batch._Call(function)
+    return shearbolt.database.batch._Call(function)
 
 
 def keeps_what_the_guilty_did(patch):

@@ -12,7 +12,7 @@ from boltmodel.fields import field_at, live_meta, spans
 from boltmodel.generate import generate
 from boltmodel.interpret import DATABASE, run
 from boltmodel.mutants import mutant
-from shearbolt.robust import RobustFile
+from shearbolt.storage.robust import RobustFile
 from tornpage.disk import Disk
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "injected-errors.md"

@@ -10,7 +10,7 @@ from boltmodel.detector import BoltGuard, run_watched
 from boltmodel.generate import generate
 from boltmodel.interpret import run
 from boltmodel.mutants import mutant
-from shearbolt import newpages
+from shearbolt.pages import newpages
 from tornpage.disk import Disk
 
 SEEDS = range(40)

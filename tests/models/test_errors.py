@@ -23,10 +23,10 @@ from boltmodel.model import EMPTY, ModelTx
 from boltmodel.mutants.plant import Planter
 from boltmodel.programs import Commit, Program, Put, ReaderOpen, Value
 from boltmodel.under_errors import ENDINGS, Attempt, ErrorHistory, run_under_errors
-from shearbolt import doubt
-from shearbolt.durable import DurableFile
-from shearbolt.handle import DB
-from shearbolt.robust import RobustFile
+from shearbolt.database import doubt
+from shearbolt.database.durable import DurableFile
+from shearbolt.database.handle import DB
+from shearbolt.storage.robust import RobustFile
 from tornpage.disk import Disk
 from tornpage.faults import Script
 from tornpage.model import CrashModel

@@ -9,8 +9,8 @@ import pytest
 import shearbolt
 from boltmodel.interpret import DATABASE, READ_AHEAD
 from boltmodel.recovery import look, recover
-from shearbolt import leafrun
-from shearbolt.leafrun import LeafRun
+from shearbolt.tree import leafrun
+from shearbolt.tree.leafrun import LeafRun
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel

@@ -62,7 +62,7 @@ def test_pages_given_out_under_a_reader_are_seen(name):
 
 
 def test_a_commit_shown_before_its_meta_is_synced_is_seen(monkeypatch):
-    from shearbolt.durable import DurableFile
+    from shearbolt.database.durable import DurableFile
 
     store = DurableFile._write_meta
 

@@ -1,7 +1,7 @@
 """Commits of more leaves than memory keeps: compared, and every crash of them closed.
 
-Such a commit leaves its leaves to the file (`shearbolt.newpages`), so the next one
-reads what it changes, and what the cache had under their numbers has to go. Drawn
+Such a commit leaves its leaves to the file (`shearbolt.pages.newpages`), so the next
+one reads what it changes, and what the cache had under their numbers has to go. Drawn
 programs are too small to come there.
 """
 
@@ -26,9 +26,9 @@ from boltmodel.programs import (
     fill_key,
 )
 from boltmodel.subject import ShearboltSubject
-from shearbolt import newpages
-from shearbolt.freelist import ArrayFreelist
-from shearbolt.pager import Pager
+from shearbolt.pages import newpages
+from shearbolt.pages.freelist import ArrayFreelist
+from shearbolt.pages.pager import Pager
 from tornpage.model import CrashModel
 from tornpage.run import Experiment, Plan
 from tornpage.run.programs import cover

@@ -36,9 +36,9 @@ from boltmodel.programs import (
 from boltmodel.recovery import look
 from boltmodel.subject import ShearboltSubject
 from boltmodel.survey import survey
-from shearbolt.cursor import Cursor
-from shearbolt.freelist import ArrayFreelist
+from shearbolt.pages.freelist import ArrayFreelist
 from shearbolt.storage import OSStorage
+from shearbolt.tree.cursor import Cursor
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel

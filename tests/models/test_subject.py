@@ -11,7 +11,7 @@ from boltmodel.mutants import mutant
 from boltmodel.programs import Commit, Fill, Program, Put, Value
 from boltmodel.recovery import FORWARD_BUCKET, recover
 from boltmodel.subject import ShearboltSubject
-from shearbolt.robust import RobustFile
+from shearbolt.storage.robust import RobustFile
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel

@@ -19,7 +19,7 @@ from boltmodel.mutants import mutant
 from boltmodel.recovery import look, recover
 from boltmodel.subject import ShearboltSubject
 from boltmodel.survey import Subtree, Whole, page_sum
-from shearbolt.format import BRANCH, Header, Meta
+from shearbolt.pages.format import BRANCH, Header, Meta
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel

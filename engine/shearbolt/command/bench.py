@@ -24,18 +24,18 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from shearbolt.bucket import DEFAULT_FILL_PERCENT
 from shearbolt.command.arguments import add_json, size
 from shearbolt.command.session import Command, CommandError, UsageError, opener
 from shearbolt.command.text import duration
-from shearbolt.db import open_database
+from shearbolt.database.opening import open_database
+from shearbolt.tree.bucket import DEFAULT_FILL_PERCENT
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterator
 
     from shearbolt.command.session import Session
-    from shearbolt.db import DB
+    from shearbolt.database.opening import DB
 
 __all__ = ["COMMANDS"]
 

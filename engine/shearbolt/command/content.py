@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
 
-    from shearbolt.bucket import Bucket
     from shearbolt.command.session import Session
-    from shearbolt.tx import Tx
+    from shearbolt.database.tx import Tx
+    from shearbolt.tree.bucket import Bucket
 
 __all__ = ["COMMANDS"]
 

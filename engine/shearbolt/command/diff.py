@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shearbolt.command.session import Session
-    from shearbolt.tx import Tx
+    from shearbolt.database.tx import Tx
 
 __all__ = ["COMMANDS", "TROUBLE", "differences"]
 

@@ -20,7 +20,7 @@ from shearbolt.command.arguments import (
 from shearbolt.command.session import Command, CommandError
 from shearbolt.command.text import lossy, printable_or_hex
 from shearbolt.export import json_bytes
-from shearbolt.format import NO_FREELIST
+from shearbolt.pages.format import NO_FREELIST
 from shearbolt.stats import BucketStats
 
 if TYPE_CHECKING:

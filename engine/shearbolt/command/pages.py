@@ -22,10 +22,11 @@ from shearbolt.command.arguments import (
 )
 from shearbolt.command.session import Command, CommandError, UsageError
 from shearbolt.command.text import format_bytes, quote_if_printable
-from shearbolt.decoding import decode_bucket
 from shearbolt.errors import BoltError
 from shearbolt.export import json_bytes
-from shearbolt.format import (
+from shearbolt.pagefile import PageFile, UnreadablePageError
+from shearbolt.pages.decoding import decode_bucket
+from shearbolt.pages.format import (
     BRANCH,
     COUNT_OVERFLOW,
     FREELIST,
@@ -38,16 +39,15 @@ from shearbolt.format import (
     Header,
     page_kind,
 )
-from shearbolt.pagefile import PageFile, UnreadablePageError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Iterable
 
     from shearbolt.command.session import Session
-    from shearbolt.format import Page
+    from shearbolt.database.tx import Tx
     from shearbolt.pagefile import RawPage
-    from shearbolt.tx import Tx
+    from shearbolt.pages.format import Page
 
 __all__ = ["COMMANDS"]
 

@@ -27,8 +27,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 
-from shearbolt.copy import write_to
-from shearbolt.db import open_database
+from shearbolt.database.copy import write_to
+from shearbolt.database.opening import open_database
 from shearbolt.errors import BoltError, StorageError
 from shearbolt.storage import OSStorage
 from shearbolt.storage._common import above_standard
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterator
 
-    from shearbolt.db import DB
+    from shearbolt.database.opening import DB
     from shearbolt.storage import Storage
 
 __all__ = ["Command", "CommandError", "Progress", "Session", "UsageError", "opener"]

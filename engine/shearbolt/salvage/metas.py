@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.errors import InvalidDatabaseError, OptionError
-from shearbolt.format import (
+from shearbolt.pages.format import (
     MAGIC,
     MAX_FOREIGN_PAGE_SIZE,
     META_SIZE,
@@ -29,7 +29,7 @@ from shearbolt.salvage.pages import guess_page_size
 from shearbolt.salvage.records import MetaState
 
 if TYPE_CHECKING:
-    from shearbolt.robust import RobustFile
+    from shearbolt.storage.robust import RobustFile
 
 __all__ = ["FoundMetas", "find_metas"]
 

@@ -29,8 +29,8 @@ from dataclasses import dataclass, replace
 from operator import lt
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.decoding import decode_branch, decode_leaf
-from shearbolt.format import (
+from shearbolt.pages.decoding import decode_branch, decode_leaf
+from shearbolt.pages.format import (
     BRANCH,
     BUCKET_HEADER_SIZE,
     BUCKET_LEAF,
@@ -55,8 +55,8 @@ from shearbolt.format import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from shearbolt.pager import Pager
-    from shearbolt.robust import RobustFile
+    from shearbolt.pages.pager import Pager
+    from shearbolt.storage.robust import RobustFile
 
 __all__ = [
     "Flaw",

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.db import open_database
+from shearbolt.database.opening import open_database
 from shearbolt.errors import (
     BucketExistsError,
     CorruptPageError,
@@ -27,12 +27,12 @@ from shearbolt.errors import (
     OptionError,
     StorageError,
 )
-from shearbolt.format import (
+from shearbolt.options import file_name
+from shearbolt.pages.format import (
     MAX_KEY_SIZE,
     MAX_PAGE_SIZE,
     MIN_PAGE_SIZE,
 )
-from shearbolt.options import file_name
 from shearbolt.salvage.records import Damage, DamagedBucket, FoundBucket, Repaired
 from shearbolt.salvage.scan import scan
 from shearbolt.storage import OSStorage
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from os import PathLike
 
-    from shearbolt.bucket import Bucket
-    from shearbolt.db import DB
+    from shearbolt.database.opening import DB
+    from shearbolt.database.tx import Tx
     from shearbolt.salvage.records import FoundPair
     from shearbolt.salvage.scan import Report
     from shearbolt.storage import Storage
-    from shearbolt.tx import Tx
+    from shearbolt.tree.bucket import Bucket
 
 __all__ = ["MAX_LISTED", "repair"]
 

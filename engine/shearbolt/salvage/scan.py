@@ -27,14 +27,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Self
 
-from shearbolt.encoding import freelist_size
 from shearbolt.errors import (
     CorruptPageError,
     LockTimeoutError,
     OptionError,
     StorageError,
 )
-from shearbolt.format import (
+from shearbolt.options import file_name
+from shearbolt.pages.encoding import freelist_size
+from shearbolt.pages.format import (
     MAX_FOREIGN_PAGE_SIZE,
     META_SIZE,
     NO_FREELIST,
@@ -43,21 +44,20 @@ from shearbolt.format import (
     FormatError,
     Leaf,
 )
-from shearbolt.options import file_name
-from shearbolt.pager import Pager
-from shearbolt.robust import RobustFile
+from shearbolt.pages.pager import Pager
 from shearbolt.salvage.metas import find_metas
 from shearbolt.salvage.pages import read_tolerant
 from shearbolt.salvage.records import Damage, FoundBucket
 from shearbolt.salvage.walk import FREE, REFERENCED, USED, Walk
 from shearbolt.storage import OSStorage
+from shearbolt.storage.robust import RobustFile
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from os import PathLike
     from types import TracebackType
 
-    from shearbolt.format import Branch
+    from shearbolt.pages.format import Branch
     from shearbolt.salvage.pages import TolerantPage
     from shearbolt.salvage.records import Entry
     from shearbolt.storage import Storage

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from operator import lt
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.format import (
+from shearbolt.pages.format import (
     BRANCH,
     BUCKET_HEADER_SIZE,
     PAGE_HEADER_SIZE,
@@ -31,14 +31,14 @@ from shearbolt.format import (
     Header,
     Leaf,
 )
-from shearbolt.pager import MAX_DEPTH
+from shearbolt.pages.pager import MAX_DEPTH
 from shearbolt.salvage.pages import read_tolerant, read_tolerant_inline
 from shearbolt.salvage.records import Damage, FoundBucket, FoundPair, key_range
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
 
-    from shearbolt.pager import Pager
+    from shearbolt.pages.pager import Pager
     from shearbolt.salvage.pages import TolerantPage
     from shearbolt.salvage.records import Entry
 

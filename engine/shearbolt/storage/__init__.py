@@ -27,7 +27,7 @@ readers, and a reader's bytes cannot be attributed to a byte range.
 The engine asks for exactly the bytes it uses, so that a crash tester need not
 decide on any others. A real file has `read_ahead`, the bytes worth reading at once
 where pages are read one behind the other, and more than it uses is asked of it
-(see `shearbolt.window`). It is no part of the protocol: a file without it is read
+(see `shearbolt.pages.window`). It is no part of the protocol: a file without it is read
 exactly. A simulated file may have `ask`, which answers a question about the file's
 bytes without showing them; a file without it is read (see `RobustFile.ask`).
 

@@ -12,19 +12,19 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from boltmodel.mutants.plant import Gallery
-from shearbolt import bucket as buckets
-from shearbolt import tree
-from shearbolt.bucket import Bucket
-from shearbolt.encoding import encode_inline_bucket
 from shearbolt.errors import IncompatibleValueError, SameBucketsError
-from shearbolt.tree import Tree
+from shearbolt.pages.encoding import encode_inline_bucket
+from shearbolt.tree import bucket as buckets
+from shearbolt.tree import tree
+from shearbolt.tree.bucket import Bucket
+from shearbolt.tree.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boltmodel.mutants.plant import Call, Planter
-    from shearbolt.format import BucketValue, Page
-    from shearbolt.node import Node
+    from shearbolt.pages.format import BucketValue, Page
+    from shearbolt.tree.node import Node
 
 __all__ = ["MUTANTS"]
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from boltmodel.mutants.plant import Gallery
-from shearbolt.bucket import Bucket
-from shearbolt.deletions import AtCommit
-from shearbolt.leafpairs import LeafPairs
-from shearbolt.window import Window
+from shearbolt.pages.window import Window
+from shearbolt.tree.bucket import Bucket
+from shearbolt.tree.deletions import AtCommit
+from shearbolt.tree.leafpairs import LeafPairs
 
 if TYPE_CHECKING:
     from boltmodel.mutants.plant import Call, Planter

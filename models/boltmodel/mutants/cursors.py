@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boltmodel.mutants.plant import Gallery
-from shearbolt import ranges
-from shearbolt.bucket import Bucket
-from shearbolt.cursor import Cursor
-from shearbolt.db import DB
-from shearbolt.ranges import Range
-from shearbolt.tx import Tx
+from shearbolt.database.opening import DB
+from shearbolt.database.tx import Tx
+from shearbolt.tree import ranges
+from shearbolt.tree.bucket import Bucket
+from shearbolt.tree.cursor import Cursor
+from shearbolt.tree.ranges import Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,13 +13,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from boltmodel.mutants.plant import Gallery
-from shearbolt.db import DB
-from shearbolt.durable import DurableFile
-from shearbolt.format import Meta
-from shearbolt.newpages import NewPages
-from shearbolt.pager import Pager
-from shearbolt.robust import RobustFile
-from shearbolt.tx import Tx
+from shearbolt.database.durable import DurableFile
+from shearbolt.database.opening import DB
+from shearbolt.database.tx import Tx
+from shearbolt.pages.format import Meta
+from shearbolt.pages.newpages import NewPages
+from shearbolt.pages.pager import Pager
+from shearbolt.storage.robust import RobustFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,23 +14,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from boltmodel.mutants.plant import Gallery
-from shearbolt import db as database
-from shearbolt import doubt
 from shearbolt.check import free_ids
-from shearbolt.db import DB
-from shearbolt.durable import DurableFile
+from shearbolt.database import doubt
+from shearbolt.database import opening as database
+from shearbolt.database.durable import DurableFile
+from shearbolt.database.opening import DB
+from shearbolt.database.tx import Tx
 from shearbolt.errors import StorageError
-from shearbolt.format import Meta
-from shearbolt.newpages import NewPages
-from shearbolt.robust import RobustFile
-from shearbolt.tx import Tx
+from shearbolt.pages.format import Meta
+from shearbolt.pages.newpages import NewPages
+from shearbolt.storage.robust import RobustFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from weakref import ref
 
     from boltmodel.mutants.plant import Call, Planter
-    from shearbolt.pager import Pager
+    from shearbolt.pages.pager import Pager
 
 __all__ = ["MUTANTS"]
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from boltmodel.mutants.plant import Gallery
-from shearbolt import db as database
-from shearbolt.format import META_SIZE, PAGE_HEADER_SIZE, Meta, MetaError, fnv1a
+from shearbolt.database import opening as database
+from shearbolt.pages.format import META_SIZE, PAGE_HEADER_SIZE, Meta, MetaError, fnv1a
 
 if TYPE_CHECKING:
     from boltmodel.mutants.plant import Call, Planter
-    from shearbolt.robust import View
     from shearbolt.storage import Storage
+    from shearbolt.storage.robust import View
 
 __all__ = ["MUTANTS"]
 

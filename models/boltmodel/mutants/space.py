@@ -11,14 +11,14 @@ import struct
 from typing import TYPE_CHECKING
 
 from boltmodel.mutants.plant import Gallery
-from shearbolt import db as database
-from shearbolt import newpages
-from shearbolt.db import DB
-from shearbolt.format import NO_FREELIST, Meta
-from shearbolt.freelist import ArrayFreelist
-from shearbolt.newpages import NewPages
-from shearbolt.node import Node
-from shearbolt.tx import Tx
+from shearbolt.database import opening as database
+from shearbolt.database.opening import DB
+from shearbolt.database.tx import Tx
+from shearbolt.pages import newpages
+from shearbolt.pages.format import NO_FREELIST, Meta
+from shearbolt.pages.freelist import ArrayFreelist
+from shearbolt.pages.newpages import NewPages
+from shearbolt.tree.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

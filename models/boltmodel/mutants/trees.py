@@ -11,20 +11,21 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 from boltmodel.mutants.plant import Gallery
-from shearbolt import leafpairs, newpages
-from shearbolt.bucket import Bucket
-from shearbolt.contents import LeafContent
-from shearbolt.leafpairs import LeafPairs
-from shearbolt.newpages import NewPages
-from shearbolt.node import Node
-from shearbolt.pager import Pager
+from shearbolt.pages import newpages
+from shearbolt.pages.newpages import NewPages
+from shearbolt.pages.pager import Pager
+from shearbolt.tree import leafpairs
+from shearbolt.tree.bucket import Bucket
+from shearbolt.tree.contents import LeafContent
+from shearbolt.tree.leafpairs import LeafPairs
+from shearbolt.tree.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boltmodel.mutants.plant import Call, Planter
-    from shearbolt.cut import Piece
-    from shearbolt.format import Page
+    from shearbolt.pages.format import Page
+    from shearbolt.tree.cut import Piece
 
 __all__ = ["MUTANTS"]
 

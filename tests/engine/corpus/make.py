@@ -13,8 +13,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-from shearbolt import encoding
-from shearbolt import format as fmt
+from shearbolt.pages import encoding
+from shearbolt.pages import format as fmt
 
 PAGE = 1024
 BRANCH, LEAF, FREELIST = fmt.BRANCH, fmt.LEAF, fmt.FREELIST

@@ -18,7 +18,7 @@ from itertools import accumulate
 from operator import add, lt
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.format import (
+from shearbolt.pages.format import (
     BUCKET_HEADER_SIZE,
     BUCKET_LEAF,
     COUNT_OVERFLOW,

@@ -43,7 +43,8 @@ from __future__ import annotations
 from operator import lt
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.decoding import (
+from shearbolt.errors import CorruptPageError
+from shearbolt.pages.decoding import (
     decode_branch,
     decode_freelist,
     decode_leaf,
@@ -51,8 +52,7 @@ from shearbolt.decoding import (
     decode_usual_leaves,
     names_buckets,
 )
-from shearbolt.errors import CorruptPageError
-from shearbolt.format import (
+from shearbolt.pages.format import (
     BRANCH,
     ELEMENT_SIZE,
     FREELIST,
@@ -68,13 +68,13 @@ from shearbolt.format import (
     index_places,
     page_kind,
 )
-from shearbolt.window import Window
+from shearbolt.pages.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from shearbolt.format import Branch
-    from shearbolt.robust import RobustFile
+    from shearbolt.pages.format import Branch
+    from shearbolt.storage.robust import RobustFile
 
 __all__ = ["DEFAULT_CACHE_SIZE", "EIGHTHS", "MAX_DEPTH", "Pager"]
 

@@ -43,7 +43,7 @@ from itertools import compress, islice, repeat
 from operator import add, lt, ne, sub
 from typing import TYPE_CHECKING
 
-from shearbolt.pageset import PageSet
+from shearbolt.pages.pageset import PageSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -21,8 +21,8 @@ from itertools import repeat
 from operator import sub
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.decoding import decode_leaf
-from shearbolt.encoding import (
+from shearbolt.pages.decoding import decode_leaf
+from shearbolt.pages.encoding import (
     encode_bodies,
     encode_body,
     encode_branch,
@@ -31,7 +31,7 @@ from shearbolt.encoding import (
     encode_moved,
     freelist_size,
 )
-from shearbolt.format import (
+from shearbolt.pages.format import (
     ELEMENT_SIZE,
     OWN_CHILD,
     PAGE_HEADER_SIZE,
@@ -45,9 +45,9 @@ from shearbolt.format import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from shearbolt.format import Meta, Page
-    from shearbolt.handle import DB
-    from shearbolt.pager import Pager
+    from shearbolt.database.handle import DB
+    from shearbolt.pages.format import Meta, Page
+    from shearbolt.pages.pager import Pager
     from shearbolt.stats import Work
 
 __all__ = ["EncodedLeaf", "NewPages"]

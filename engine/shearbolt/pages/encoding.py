@@ -20,7 +20,7 @@ from itertools import accumulate, repeat
 from operator import add, sub
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.format import (
+from shearbolt.pages.format import (
     BRANCH,
     BUCKET_LEAF,
     COUNT_OVERFLOW,

@@ -27,23 +27,23 @@ import sys
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.contents import BranchContent, LeafContent
-from shearbolt.cut import is_one_piece, pieces
-from shearbolt.decoding import decode_leaf, leaf_body
-from shearbolt.format import (
+from shearbolt.pages.decoding import decode_leaf, leaf_body
+from shearbolt.pages.format import (
     ELEMENT_SIZE,
     MIN_KEYS_PER_PAGE,
     PAGE_HEADER_SIZE,
     Branch,
     leaf_cost,
 )
-from shearbolt.leafpairs import LeafPairs
+from shearbolt.tree.contents import BranchContent, LeafContent
+from shearbolt.tree.cut import is_one_piece, pieces
+from shearbolt.tree.leafpairs import LeafPairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shearbolt.format import Page
-    from shearbolt.tree import Tree
+    from shearbolt.pages.format import Page
+    from shearbolt.tree.tree import Tree
 
 __all__ = ["FREED", "Node"]
 

@@ -15,8 +15,8 @@ from shearbolt.errors import TxManagedError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from shearbolt.handle import DB
-    from shearbolt.tx import Tx
+    from shearbolt.database.handle import DB
+    from shearbolt.database.tx import Tx
 
 __all__ = ["Managed"]
 

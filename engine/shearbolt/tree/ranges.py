@@ -18,14 +18,14 @@ from itertools import chain, starmap
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from shearbolt.format import BucketValue, Page
-from shearbolt.lookup import fetch
-from shearbolt.node import Node
-from shearbolt.pager import MAX_DEPTH
+from shearbolt.pages.format import BucketValue, Page
+from shearbolt.pages.pager import MAX_DEPTH
+from shearbolt.tree.lookup import fetch
+from shearbolt.tree.node import Node
 
 if TYPE_CHECKING:
-    from shearbolt.bucket import Bucket
     from shearbolt.errors import CorruptPageError
+    from shearbolt.tree.bucket import Bucket
 
 T = TypeVar("T")
 

@@ -30,14 +30,14 @@ from shearbolt.errors import (
     IncompatibleValueError,
     TxNotWritableError,
 )
-from shearbolt.format import BucketValue
-from shearbolt.pager import MAX_DEPTH
-from shearbolt.ranges import as_bytes
+from shearbolt.pages.format import BucketValue
+from shearbolt.pages.pager import MAX_DEPTH
+from shearbolt.tree.ranges import as_bytes
 
 if TYPE_CHECKING:
-    from shearbolt.bucket import Bucket
-    from shearbolt.format import Page
-    from shearbolt.node import Node
+    from shearbolt.pages.format import Page
+    from shearbolt.tree.bucket import Bucket
+    from shearbolt.tree.node import Node
 
 __all__ = ["Cursor"]
 

@@ -23,11 +23,6 @@ from collections.abc import MutableMapping
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from shearbolt.chunks import CHUNK
-from shearbolt.cursor import Cursor
-from shearbolt.decoding import decode_bucket
-from shearbolt.deletions import delete_all
-from shearbolt.encoding import encode_inline_bucket
 from shearbolt.errors import (
     BucketExistsError,
     BucketNameRequiredError,
@@ -40,17 +35,22 @@ from shearbolt.errors import (
     TxNotWritableError,
     ValueTooLargeError,
 )
-from shearbolt.format import (
+from shearbolt.pages.decoding import decode_bucket
+from shearbolt.pages.encoding import encode_inline_bucket
+from shearbolt.pages.format import (
     MAX_KEY_SIZE,
     MAX_VALUE_SIZE,
     BucketValue,
     FormatError,
 )
-from shearbolt.insertions import put_all
-from shearbolt.lookup import find
-from shearbolt.ranges import Items, Keys, Range, Values, as_bytes
 from shearbolt.stats import BucketStats, BucketStructure, BucketWalk
-from shearbolt.tree import DEFAULT_FILL_PERCENT, Tree
+from shearbolt.tree.chunks import CHUNK
+from shearbolt.tree.cursor import Cursor
+from shearbolt.tree.deletions import delete_all
+from shearbolt.tree.insertions import put_all
+from shearbolt.tree.lookup import find
+from shearbolt.tree.ranges import Items, Keys, Range, Values, as_bytes
+from shearbolt.tree.tree import DEFAULT_FILL_PERCENT, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

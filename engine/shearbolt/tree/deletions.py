@@ -39,23 +39,23 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Any, Final
 
-from shearbolt.chunks import chunks
-from shearbolt.decoding import names_buckets
 from shearbolt.errors import CorruptPageError, StorageError
-from shearbolt.format import ELEMENT_SIZE, HEADER, LEAF, PAGE_HEADER_SIZE
-from shearbolt.leafpairs import LeafPairs
-from shearbolt.leafrun import LeafRun
-from shearbolt.node import Node
-from shearbolt.pager import MAX_DEPTH
+from shearbolt.pages.decoding import names_buckets
+from shearbolt.pages.format import ELEMENT_SIZE, HEADER, LEAF, PAGE_HEADER_SIZE
+from shearbolt.pages.pager import MAX_DEPTH
+from shearbolt.tree.chunks import chunks
+from shearbolt.tree.leafpairs import LeafPairs
+from shearbolt.tree.leafrun import LeafRun
+from shearbolt.tree.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from shearbolt.bucket import Bucket
-    from shearbolt.doomed import Doomed
-    from shearbolt.format import Page
-    from shearbolt.pager import Pager
-    from shearbolt.tree import Tree
+    from shearbolt.pages.format import Page
+    from shearbolt.pages.pager import Pager
+    from shearbolt.tree.bucket import Bucket
+    from shearbolt.tree.doomed import Doomed
+    from shearbolt.tree.tree import Tree
 
 __all__ = [
     "MOST_GATHERED",

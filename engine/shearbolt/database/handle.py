@@ -57,10 +57,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from weakref import ref
 
-from shearbolt.batch import Batcher
 from shearbolt.check import free_ids
-from shearbolt.durable import DurableFile
-from shearbolt.encoding import freelist_size
+from shearbolt.database.batch import Batcher
+from shearbolt.database.durable import DurableFile
+from shearbolt.database.managed import Managed
+from shearbolt.database.tx import Tx
 from shearbolt.errors import (
     DatabaseNotOpenError,
     DatabaseReadOnlyError,
@@ -69,20 +70,19 @@ from shearbolt.errors import (
     StorageError,
     WouldDeadlockError,
 )
-from shearbolt.format import MAX_TXID
-from shearbolt.freelist import ArrayFreelist
-from shearbolt.managed import Managed
-from shearbolt.pager import Pager
-from shearbolt.robust import RobustFile
+from shearbolt.pages.encoding import freelist_size
+from shearbolt.pages.format import MAX_TXID
+from shearbolt.pages.freelist import ArrayFreelist
+from shearbolt.pages.pager import Pager
 from shearbolt.stats import Info, Stats, Work
 from shearbolt.storage.forks import tell_in_child
-from shearbolt.tx import Tx
+from shearbolt.storage.robust import RobustFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from shearbolt.format import Meta
+    from shearbolt.pages.format import Meta
     from shearbolt.storage import Storage
 
 __all__ = ["DB"]

@@ -26,14 +26,14 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from shearbolt.chunks import chunks
-from shearbolt.format import MAX_KEY_SIZE, MAX_VALUE_SIZE
-from shearbolt.records import MAX_RECORD
+from shearbolt.pages.format import MAX_KEY_SIZE, MAX_VALUE_SIZE
+from shearbolt.tree.chunks import chunks
+from shearbolt.tree.records import MAX_RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shearbolt.bucket import Bucket
+    from shearbolt.tree.bucket import Bucket
 
 __all__ = ["put_all"]
 

@@ -32,8 +32,10 @@ from operator import mul
 from typing import TYPE_CHECKING, Final, Protocol
 from weakref import ref
 
-from shearbolt import doubt
 from shearbolt.check import free_ids
+from shearbolt.database import doubt
+from shearbolt.database.growth import DEFAULT_ALLOC_SIZE
+from shearbolt.database.handle import DB
 from shearbolt.errors import (
     ChecksumError,
     InvalidDatabaseError,
@@ -42,7 +44,8 @@ from shearbolt.errors import (
     StorageError,
     VersionMismatchError,
 )
-from shearbolt.format import (
+from shearbolt.options import check_permissions, check_seconds, check_size, file_name
+from shearbolt.pages.format import (
     MAX_FOREIGN_PAGE_SIZE,
     MAX_PAGE_SIZE,
     META_SIZE,
@@ -53,20 +56,17 @@ from shearbolt.format import (
     MetaError,
     empty_database,
 )
-from shearbolt.freelist import FREELIST_TYPES, make_freelist
-from shearbolt.growth import DEFAULT_ALLOC_SIZE
-from shearbolt.handle import DB
-from shearbolt.options import check_permissions, check_seconds, check_size, file_name
-from shearbolt.pager import DEFAULT_CACHE_SIZE, Pager
-from shearbolt.robust import RobustFile
+from shearbolt.pages.freelist import FREELIST_TYPES, make_freelist
+from shearbolt.pages.pager import DEFAULT_CACHE_SIZE, Pager
 from shearbolt.storage import OSStorage, Storage
+from shearbolt.storage.robust import RobustFile
 from shearbolt.storage.twice import SyncedTwice
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from shearbolt.robust import View
     from shearbolt.storage import File
+    from shearbolt.storage.robust import View
 
 __all__ = ["DB", "OpenFile", "open_database"]
 
@@ -131,7 +131,7 @@ def open_database(
         timeout: Seconds to wait for the file lock; None waits for ever.
         page_size: Bytes a page of a new database, a power of two from 1,024
             to 65,536; None: 4,096. An existing file keeps its own.
-        freelist_type: "array" or "hashmap", see `shearbolt.freelist`.
+        freelist_type: "array" or "hashmap", see `shearbolt.pages.freelist`.
         no_sync: Do not wait for the disk: a crash may lose or damage data.
         no_freelist_sync: Do not keep the freelist in the file: smaller commits,
             slower opening.
@@ -249,7 +249,7 @@ def _check_options(
             hash(storage)
             ref(storage)
         except TypeError as error:
-            # Slots in doubt are remembered by storage (see `shearbolt.doubt`).
+            # Slots in doubt are remembered by storage (see `shearbolt.database.doubt`).
             raise OptionError(f"this storage cannot be used: {error}") from None
 
 

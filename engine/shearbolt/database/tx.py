@@ -35,9 +35,8 @@ from __future__ import annotations
 
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, Self, TypeVar
 
-from shearbolt.bucket import Bucket
 from shearbolt.check import check, free_ids
-from shearbolt.copy import replace_file, write_to
+from shearbolt.database.copy import replace_file, write_to
 from shearbolt.errors import (
     ForkedError,
     FreePagesNotLoadedError,
@@ -46,7 +45,8 @@ from shearbolt.errors import (
     TxManagedError,
     TxNotWritableError,
 )
-from shearbolt.format import (
+from shearbolt.options import check_permissions, file_name
+from shearbolt.pages.format import (
     NO_FREELIST,
     PAGE_HEADER_SIZE,
     FormatError,
@@ -54,10 +54,10 @@ from shearbolt.format import (
     Meta,
     page_kind,
 )
-from shearbolt.freelist import FreelistError
-from shearbolt.newpages import NewPages
-from shearbolt.options import check_permissions, file_name
+from shearbolt.pages.freelist import FreelistError
+from shearbolt.pages.newpages import NewPages
 from shearbolt.stats import PageInfo, Work
+from shearbolt.tree.bucket import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,11 +66,11 @@ if TYPE_CHECKING:
     from weakref import ref
 
     from shearbolt.check import Problem
-    from shearbolt.cursor import Cursor
+    from shearbolt.database.handle import DB
     from shearbolt.errors import CorruptPageError
-    from shearbolt.format import Page
-    from shearbolt.handle import DB
+    from shearbolt.pages.format import Page
     from shearbolt.stats import BucketStructure, TxStats
+    from shearbolt.tree.cursor import Cursor
 
 __all__ = ["Tx"]
 

@@ -21,7 +21,7 @@ may have been killed before its fdatasync. So the first commit of a handle syncs
 before it writes over any page (`settle`). It does not write the live meta again:
 on a disk whose torn sectors become garbage that would risk the only copy, at every
 opening, for the sake of a rare failure. When this process knows of such a failure,
-of a meta's write or sync, the slot is rewritten (`heal`, see `shearbolt.doubt`);
+of a meta's write or sync, the slot is rewritten (`heal`, see `doubt`);
 nothing acknowledged depends on that slot. What is left is a sync that failed in
 another process which could not heal it and was restarted without a reboot.
 
@@ -39,13 +39,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from shearbolt import doubt
+from shearbolt.database import doubt
+from shearbolt.database.growth import Growth
 from shearbolt.errors import DatabaseFailedError, StorageError
-from shearbolt.growth import Growth
 
 if TYPE_CHECKING:
-    from shearbolt.format import Meta
-    from shearbolt.pager import Pager
+    from shearbolt.pages.format import Meta
+    from shearbolt.pages.pager import Pager
     from shearbolt.storage import Mutex, Storage
 
 __all__ = ["DurableFile"]

@@ -34,12 +34,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.format import Branch, BucketValue
-from shearbolt.pager import EIGHTHS, MAX_DEPTH
+from shearbolt.pages.format import Branch, BucketValue
+from shearbolt.pages.pager import EIGHTHS, MAX_DEPTH
 
 if TYPE_CHECKING:
-    from shearbolt.format import Page
-    from shearbolt.tx import Tx
+    from shearbolt.database.tx import Tx
+    from shearbolt.pages.format import Page
 
 __all__ = ["fetch", "find"]
 

@@ -26,7 +26,10 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.deletions import (
+from shearbolt.pages.encoding import encode_bucket, encode_inline_bucket
+from shearbolt.pages.format import BucketValue, Leaf, leaf_cost
+from shearbolt.pages.pager import MAX_DEPTH
+from shearbolt.tree.deletions import (
     MOST_GATHERED,
     NEVER,
     AtCommit,
@@ -34,19 +37,16 @@ from shearbolt.deletions import (
     is_plain,
     patience,
 )
-from shearbolt.doomed import Doomed
-from shearbolt.encoding import encode_bucket, encode_inline_bucket
-from shearbolt.format import BucketValue, Leaf, leaf_cost
-from shearbolt.node import Node
-from shearbolt.pager import MAX_DEPTH
+from shearbolt.tree.doomed import Doomed
+from shearbolt.tree.node import Node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shearbolt.bucket import Bucket
+    from shearbolt.database.tx import Tx
     from shearbolt.errors import CorruptPageError
-    from shearbolt.format import Page
-    from shearbolt.tx import Tx
+    from shearbolt.pages.format import Page
+    from shearbolt.tree.bucket import Bucket
 
 __all__ = ["DEFAULT_FILL_PERCENT", "Tree"]
 

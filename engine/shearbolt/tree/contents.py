@@ -22,14 +22,14 @@ from itertools import repeat
 from operator import add, sub
 from typing import TYPE_CHECKING
 
-from shearbolt.encoding import SIZES, leaf_table
+from shearbolt.pages.encoding import SIZES, leaf_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from shearbolt.cut import Piece
-    from shearbolt.leafpairs import LeafPairs
-    from shearbolt.newpages import NewPages
+    from shearbolt.pages.newpages import NewPages
+    from shearbolt.tree.cut import Piece
+    from shearbolt.tree.leafpairs import LeafPairs
 
 __all__ = ["BranchContent", "LeafContent"]
 

@@ -29,23 +29,23 @@ from itertools import accumulate, compress, islice, repeat
 from operator import add, lt, sub
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from shearbolt.cut import is_one_piece
-from shearbolt.decoding import table_content
-from shearbolt.encoding import SIZES, leaf_table
-from shearbolt.format import (
+from shearbolt.pages.decoding import table_content
+from shearbolt.pages.encoding import SIZES, leaf_table
+from shearbolt.pages.format import (
     ELEMENT_SIZE,
     HEADER,
     LEAF,
     MIN_KEYS_PER_PAGE,
     PAGE_HEADER_SIZE,
 )
-from shearbolt.leafpairs import LeafPairs
-from shearbolt.node import FREED, Node
+from shearbolt.tree.cut import is_one_piece
+from shearbolt.tree.leafpairs import LeafPairs
+from shearbolt.tree.node import FREED, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Sequence
 
-    from shearbolt.tree import Tree
+    from shearbolt.tree.tree import Tree
 
 __all__ = ["LeafRun"]
 

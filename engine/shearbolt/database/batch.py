@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shearbolt.handle import DB
+    from shearbolt.database.handle import DB
+    from shearbolt.database.tx import Tx
     from shearbolt.storage import Storage
-    from shearbolt.tx import Tx
 
 __all__ = ["Batcher"]
 

@@ -30,8 +30,8 @@ from weakref import WeakKeyDictionary
 from shearbolt.errors import DatabaseFailedError, StorageError
 
 if TYPE_CHECKING:
-    from shearbolt.format import Meta
-    from shearbolt.pager import Pager
+    from shearbolt.pages.format import Meta
+    from shearbolt.pages.pager import Pager
     from shearbolt.storage import File, Storage
 
 __all__ = ["Doubt", "Doubts", "begin", "doubt_about", "end", "heal", "known"]

@@ -21,7 +21,7 @@ from itertools import accumulate, repeat
 from operator import add
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from shearbolt.format import (
+from shearbolt.pages.format import (
     COUNT_OVERFLOW,
     ELEMENT_SIZE,
     MIN_KEYS_PER_PAGE,

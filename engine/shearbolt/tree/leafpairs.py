@@ -27,13 +27,13 @@ from itertools import compress, islice
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.errors import IncompatibleValueError
-from shearbolt.format import BucketValue
-from shearbolt.records import Records
+from shearbolt.pages.format import BucketValue
+from shearbolt.tree.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from shearbolt.format import Page
+    from shearbolt.pages.format import Page
 
 __all__ = ["LeafPairs"]
 
