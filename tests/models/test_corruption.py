@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from boltmodel import corruption
-from boltmodel.corruption import SAMPLE, sample_file, survey
 from boltmodel.fields import field_at, live_meta, spans
 from boltmodel.generate import generate
 from boltmodel.interpret import DATABASE, run
+from boltmodel.lanes import corruption
+from boltmodel.lanes.corruption import SAMPLE, sample_file, survey
 from boltmodel.mutants import mutant
 from shearbolt.storage.robust import RobustFile
 from tornpage.disk import Disk
@@ -45,7 +45,7 @@ def test_every_exception_is_in_the_document(found):
 
 
 def test_the_document_lists_no_exception_that_is_not_one():
-    again = "put what `python -m boltmodel.corruption` prints into the document"
+    again = "put what `python -m boltmodel.lanes.corruption` prints into the document"
     assert documented() == set(survey().undetected()), again
 
 

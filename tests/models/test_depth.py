@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from boltmodel import depth
 from boltmodel.contract import Outcome
-from boltmodel.depth import Depth, exhaust, live_on, sample, small_program
+from boltmodel.lanes import depth
+from boltmodel.lanes.depth import Depth, exhaust, live_on, sample, small_program
 from boltmodel.mutants import mutant
 from boltmodel.programs import Program
 from tornpage.choices import Enumerator, Sampler

@@ -6,9 +6,11 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 
-from boltmodel import errors_sweep
 from boltmodel.contract import Outcome
-from boltmodel.double_fault import (
+from boltmodel.error_contract import ErrorPromise, judge_errors, promise_under_errors
+from boltmodel.generate import generate
+from boltmodel.lanes import errors_sweep
+from boltmodel.lanes.double_fault import (
     PROGRAM,
     bbolt_rollback,
     broken_by,
@@ -16,9 +18,7 @@ from boltmodel.double_fault import (
     single_faults,
     sync_twice,
 )
-from boltmodel.error_contract import ErrorPromise, judge_errors, promise_under_errors
-from boltmodel.errors_sweep import Sweep, scripts_of, sweep_program
-from boltmodel.generate import generate
+from boltmodel.lanes.errors_sweep import Sweep, scripts_of, sweep_program
 from boltmodel.model import EMPTY, ModelTx
 from boltmodel.mutants.plant import Planter
 from boltmodel.programs import Commit, Program, Put, ReaderOpen, Value

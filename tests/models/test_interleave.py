@@ -6,7 +6,7 @@ import pytest
 
 from boltmodel.corpus import CORPUS
 from boltmodel.generate import generate
-from boltmodel.interleave import run_interleaved
+from boltmodel.lanes.interleave import run_interleaved
 from boltmodel.mutants import mutant
 from boltmodel.programs import Commit, Fill, Program, ReaderOpen, Value
 from tornpage.disk import Disk

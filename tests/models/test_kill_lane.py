@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from boltmodel.kill_lane import Lane, run
+from boltmodel.lanes.kill import Lane, run
 from boltmodel.subject import ShearboltSubject
 from tornpage.model import CrashModel
 from tornpage.run import Plan
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 def lane(*options):
     """The lane in a process of its own: it forks, and pytest has threads."""
     return subprocess.run(
-        [sys.executable, "-m", "boltmodel.kill_lane", *options],
+        [sys.executable, "-m", "boltmodel.lanes.kill", *options],
         capture_output=True,
         text=True,
         timeout=120,

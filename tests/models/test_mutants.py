@@ -8,7 +8,7 @@ import pytest
 
 import shearbolt
 from boltmodel.corpus import BY_NAME
-from boltmodel.museum import SHOWN, exhibit, shown
+from boltmodel.lanes.museum import SHOWN, exhibit, shown
 from boltmodel.mutants import MUTANTS, mutant
 from boltmodel.mutants.plant import NEEDS, Gallery, Planter
 from boltmodel.programs import Commit, Program, Put, Value

@@ -5,9 +5,9 @@ import pytest
 from boltmodel.contract import Outcome
 from boltmodel.generate import generate
 from boltmodel.interpret import History, run
+from boltmodel.lanes.relaxed import no_holes, run_relaxed, sweep_relaxed
 from boltmodel.model import EMPTY, ModelTx
 from boltmodel.mutants import mutant
-from boltmodel.relaxed import no_holes, run_relaxed, sweep_relaxed
 from tornpage.disk import Disk
 from tornpage.model import CrashModel
 from tornpage.trace import Mark

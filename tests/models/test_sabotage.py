@@ -3,9 +3,9 @@
 import pytest
 
 from boltmodel.corpus import BY_NAME
-from boltmodel.museum import SHOWN, exhibit
+from boltmodel.lanes.museum import SHOWN, exhibit
+from boltmodel.lanes.sabotage import SABOTAGES, sabotaged
 from boltmodel.mutants import MUTANTS, mutant
-from boltmodel.sabotage import SABOTAGES, sabotaged
 
 
 def test_there_are_at_least_eight():

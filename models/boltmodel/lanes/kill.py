@@ -37,7 +37,7 @@ one, then up to the time that one or two commits take.
 The child is forked and not spawned, so that a cycle takes milliseconds and not the
 start of an interpreter; this process must have one thread only.
 
-    python -m boltmodel.kill_lane --cycles 5000
+    python -m boltmodel.lanes.kill --cycles 5000
 
 Exit status: 0 nothing was lost, 1 something was, 2 wrong usage.
 """
@@ -323,7 +323,7 @@ def run(
     if threading.active_count() > 1:
         raise RuntimeError(
             "The kill lane forks, which needs a process with one thread."
-            " Start it with python -m boltmodel.kill_lane."
+            " Start it with python -m boltmodel.lanes.kill."
         )
     result = Result()
     draw = random.Random(f"kill {lane.seed}")
@@ -373,7 +373,7 @@ def _fast_folder() -> str | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the lane in its four forms: growing or not, with readers or without."""
     parser = argparse.ArgumentParser(
-        prog="python -m boltmodel.kill_lane",
+        prog="python -m boltmodel.lanes.kill",
         description="Kill processes that write, and look whether anything is lost.",
     )
     parser.add_argument("--cycles", type=int, default=5000, metavar="N")

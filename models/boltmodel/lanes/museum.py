@@ -21,9 +21,9 @@ A bug that survives has shown a hole in the search, or is no bug: nothing that
 anybody can observe is wrong. Those are not counted but argued, in
 `docs/museum.md`, and are not in the gallery.
 
-    python -m boltmodel.museum              hunt all; status 1 when one survives
-    python -m boltmodel.museum --markdown   the same as the table of the docs
-    python -m boltmodel.museum --record F   keep which program showed which bug
+    python -m boltmodel.lanes.museum              hunt all; status 1 when one survives
+    python -m boltmodel.lanes.museum --markdown   the same as the table of the docs
+    python -m boltmodel.lanes.museum --record F   keep which program showed which bug
 
 What was recorded (`SHOWN`) lets a test look at each bug in milliseconds: the one
 lane, the one program.
@@ -350,7 +350,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when all were found, else 1.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m boltmodel.museum",
+        prog="python -m boltmodel.lanes.museum",
         description="Plant every known bug and see how it is found.",
     )
     parser.add_argument("names", nargs="*", help="bugs; default: all")

@@ -13,7 +13,7 @@ done with it that a user can do to notice: open, read all, run the checker.
 
 bolt has checksums on its meta pages and nowhere else. Data pages know their own
 number, which is what notices most of the misdirected ones. So values and keys
-rot unnoticed; `python -m boltmodel.corruption` prints the whole list, and
+rot unnoticed; `python -m boltmodel.lanes.corruption` prints the whole list, and
 `docs/injected-errors.md` holds it.
 """
 

@@ -1,6 +1,6 @@
 """What the engine keeps on each kind of disk: one row a preset, by running it.
 
-    python -m boltmodel.presets [--programs 200] [-n 2] [--markdown]
+    python -m boltmodel.lanes.presets [--programs 200] [-n 2] [--markdown]
 
 Every preset of the crash model is run three times: with programs that begin with no
 file, so that its creation is among what a crash interrupts, and with programs on a
@@ -128,7 +128,7 @@ def _markdown(found: Sequence[Row]) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; exit status 0, whatever it says, but for usage errors."""
     parser = argparse.ArgumentParser(
-        prog="python -m boltmodel.presets",
+        prog="python -m boltmodel.lanes.presets",
         description="What the engine keeps on each kind of disk.",
     )
     parser.add_argument("--programs", type=int, default=20, help="a row (20)")

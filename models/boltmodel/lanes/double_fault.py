@@ -33,7 +33,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import shearbolt
-from boltmodel.errors_sweep import Broken, Sweep, crash_after
+from boltmodel.lanes.errors_sweep import Broken, Sweep, crash_after
 from boltmodel.mutants.plant import Planter
 from boltmodel.programs import Commit, Fill, Program, Put, Value
 from boltmodel.under_errors import run_under_errors

@@ -16,7 +16,7 @@ what reaches the disk: a trace that was crashed before is not crashed again, and
 the points that are left are sampled by distance when there are more of them than
 `points`. Crash points are closed exhaustively or counted as not closed.
 
-    python -m boltmodel.errors_sweep --programs 50
+    python -m boltmodel.lanes.errors_sweep --programs 50
 
 exits with 1 when a promise was broken: each is printed with the seed and the
 script that show it again. 3: nothing was broken, and some crash points were left
@@ -248,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 or 3.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m boltmodel.errors_sweep",
+        prog="python -m boltmodel.lanes.errors_sweep",
         description="Every error at every call of many programs.",
     )
     parser.add_argument("--programs", type=int, default=50)
