@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tornpage.afresh import Afresh
 from tornpage.experiment import Experiment, Finding, beginnings_of
 from tornpage.gate_result import Planted
 from tornpage.model import CrashModel
@@ -266,6 +267,7 @@ def _overdue(unit: Unit) -> Planted | Told | Lost:
 
 def _cover(unit: Cover) -> Certificate:
     subject = unit.stage.subject()
+    afresh = _afresh(unit.stage)
     if unit.seed is None:
         program = subject.decode(unit.program)
     else:
@@ -277,11 +279,18 @@ def _cover(unit: Cover) -> Certificate:
         unit.seed,
         beginnings=_beginnings(unit.stage),
         repeated=_repeated.setdefault(unit.stage, set()),
+        afresh=afresh,
     )
 
 
 # Of each stage, the places of programs that this process has run twice.
 _repeated: dict[Stage, set[Places]] = {}
+
+
+@cache
+def _afresh(stage: Stage) -> Afresh:
+    """Recoveries of this stage where it was not run; ends with this process."""
+    return Afresh(stage.subject())
 
 
 @cache

@@ -25,6 +25,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from tornpage.afresh import Afresh
 from tornpage.behaviour import Behaviour, sometimes
 from tornpage.certificate import (
     MOST_UNCLOSED,
@@ -203,8 +204,10 @@ class _Runner:
         watch: Watch,
         clock: Callable[[], int],
         beginnings: Beginnings | None = None,
+        afresh: Afresh | None = None,
     ) -> None:
         self.subject = subject
+        self.afresh = afresh
         self.beginnings = beginnings or beginnings_of(subject, plan.model)
         self.plan = plan
         self.watch = watch
@@ -220,6 +223,7 @@ class _Runner:
         self.cut: list[str] = []
         self.records: list[ProgramRecord] = []
         self.unclosed: list[Unclosed] = []
+        self.unchecked: set[str] = set()
 
     def elapsed(self) -> float:
         """Seconds since the run began."""
@@ -299,6 +303,10 @@ class _Runner:
                 self._report(seed, experiment, finding)
             if not plan.keep_going:
                 return
+        if again and not broken and not experiment.overdue:
+            self._compare(seed, experiment)
+            if self.cut:
+                return
         if experiment.overdue:
             self.cut.append(
                 f"the program of {_named(seed)} was left when something did not"
@@ -308,6 +316,25 @@ class _Runner:
         self.tally.programs += 1
         self.tally.features.update(behaviour.features())
         self.records.append(fingerprint.record(seed))
+
+    def _compare(self, seed: int | None, experiment: Experiment) -> None:
+        """See whether recovery is the same where the program was not run."""
+        afresh, places = self.afresh, experiment.places()
+        if afresh is None or experiment.explorer is None or places in afresh.compared:
+            return
+        afresh.compared.add(places)
+        if missing := afresh.missing(experiment):
+            self.unchecked.add(
+                f"recovery in a process that has not run the program ({missing})"
+            )
+            return
+        found = afresh.difference(experiment, self.plan.mutant)
+        if found is None:
+            return
+        self.cut.append(f"the program of {_named(seed)}: {found.clause}")
+        if found.finding is not None:
+            self.tally.violating[found.finding.violation.property] += 1
+            self._report(seed, experiment, found.finding)
 
     def _given_up(
         self, experiment: Experiment, closure: Closure, seed: int | None
@@ -359,6 +386,7 @@ class _Runner:
             cut=tuple(self.cut),
             records=tuple(self.records),
             unclosed=tuple(self.unclosed),
+            unchecked=tuple(sorted(self.unchecked)),
         )
 
 
@@ -400,10 +428,11 @@ def run(
         KeyError: The subject has no planted bug of the plan's name.
     """
     with ExitStack() as stack:
+        afresh = stack.enter_context(Afresh(subject))
         if plan.mutant is not None:
             stack.enter_context(subject.mutant(plan.mutant))
         stack.enter_context(few_collections())
-        runner = _Runner(subject, plan, watch, clock)
+        runner = _Runner(subject, plan, watch, clock, afresh=afresh)
         runner.run()
     return runner.certificate(((plan.seed, runner.started),) if runner.started else ())
 
@@ -418,6 +447,7 @@ def cover(
     beginnings: Beginnings | None = None,
     repeats: bool = True,
     repeated: set[Places] | None = None,
+    afresh: Afresh | None = None,
 ) -> Certificate:
     """Run one given program and visit all its crash points.
 
@@ -434,15 +464,19 @@ def cover(
         repeats: Whether to run the program twice, to see whether it does the same.
         repeated: `Experiment.places` of programs that were run twice; one of the same
             is not, others are added. `run` does likewise with its programs.
+        afresh: Makes recoveries of such programs once more in a process that has run
+            none; None: one is set aside for this program.
 
     Raises:
         KeyError: The subject has no planted bug of the plan's name.
     """
     plan = replace(plan, programs=1, seconds=None, keep_going=False)
     with ExitStack() as stack:
+        if afresh is None and repeats:
+            afresh = stack.enter_context(Afresh(subject))
         if plan.mutant is not None:
             stack.enter_context(subject.mutant(plan.mutant))
-        runner = _Runner(subject, plan, silent, clock, beginnings)
+        runner = _Runner(subject, plan, silent, clock, beginnings, afresh)
         runner.started = 1
         runner.repeats = repeats
         if repeated is not None:
