@@ -28,7 +28,8 @@ Modules, each importing only from those above it:
 Around the explorer: `subject` (what storage code under test has to say of itself),
 `functions` and `patch` (the same for code that uses `open` and `os`), `script`,
 `faults` and `corruption` (calls that fail, disks that change data without a word),
-`detector` (unsafe writes, found without a crash), `run`, `story`, `shrink`,
+`detector` (unsafe writes, found without a crash), `afresh` (recovery in a process that
+has not run the program, with `pristine` and `witness`), `run`, `story`, `shrink`,
 `certificate`, `fuzz` and `verify` (what the command does).
 
 See docs/design.md and docs/crash-model.md.
