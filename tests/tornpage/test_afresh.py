@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -349,13 +350,15 @@ def test_a_certificate_of_before_can_be_read():
 
 
 def test_a_process_that_cannot_be_forked_is_no_failure(monkeypatch):
-    def refuse():
-        raise BlockingIOError(11, "Resource temporarily unavailable")
+    for error in BlockingIOError(11, "a few too many"), ValueError("a few too many"):
 
-    monkeypatch.setattr("tornpage.pristine._fork", refuse)
-    certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=1))
-    assert certificate.verdict == "consistent"
-    assert "temporarily unavailable" in certificate.unchecked[0]
+        def refuse(error=error):
+            raise error
+
+        monkeypatch.setattr("tornpage.pristine._fork", refuse)
+        certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=1))
+        assert certificate.verdict == "consistent"
+        assert "a few too many" in certificate.unchecked[0]
 
 
 def test_very_large_files_are_not_looked_at_and_it_is_said(monkeypatch):
@@ -548,6 +551,32 @@ def test_a_process_that_is_killed_leaves_no_copy_behind(busy):
     while time.monotonic() < until and _alive(process):
         time.sleep(0.05)
     assert not _alive(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_interrupted_leaves_no_copy_behind(elsewhere, number):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tornpage", "run", "toy_store:Toy", "--seconds", "60"],
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    copies = []
+    until = time.monotonic() + 30
+    while not copies and time.monotonic() < until:
+        time.sleep(0.05)
+        copies = psutil.Process(process.pid).children(recursive=True)
+    # As a terminal does, to the whole group.
+    os.killpg(process.pid, number)
+    process.communicate(timeout=30)
+    assert process.returncode == (3 if number == signal.SIGINT else -number)
+    assert copies
+    until = time.monotonic() + 10
+    while time.monotonic() < until and any(_alive(one.pid) for one in copies):
+        time.sleep(0.05)
+    assert not any(_alive(one.pid) for one in copies)
 
 
 def _alive(number):
