@@ -24,9 +24,9 @@ Its token says that it was seen afresh, and it is replayed so. That is claimed o
 with everything there, recovery afresh keeps all promises after the same crash: one that
 cannot do without the process that ran the program is a doubt, no loss of data.
 
-Which programs: those that are run twice, see `run`. So this is a sample, a recovery or
-two of each, and it finds what recovery always leans on, not what it leans on after one
-crash of a thousand.
+Which programs: those with operations or source lines that no earlier one had. So this
+is a sample, a recovery or two of each, and it finds what recovery always leans on, not
+what it leans on after one crash of a thousand.
 
 In a process in which programs were run before, by another test say, the copy has what
 those left, and that may be just what the program leaves. There it first runs another
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
     from tornpage.cell import Group
     from tornpage.choices import Label, Tape
-    from tornpage.experiment import Experiment, Places
+    from tornpage.experiment import Experiment
     from tornpage.failure import Failure
     from tornpage.model import CrashModel
     from tornpage.schedule import CrashPoint
@@ -242,12 +242,13 @@ class Afresh:
 
     Attributes:
         late: Whether programs were run in this process before it was made.
-        compared: `Experiment.places` of the programs whose recoveries were compared.
+        compared: What the programs whose recoveries were compared came by.
     """
 
     def __init__(self, subject: Subject) -> None:
         self.late = programs_were_run()
-        self.compared: set[Places] = set()
+        self.compared: set[tuple[str, str]] = set()
+        self._wholly = True
         self._pristine = Pristine(lambda request: _answer(subject, request))
 
     def __enter__(self) -> Self:
@@ -259,6 +260,17 @@ class Afresh:
     def close(self) -> None:
         """End what was set aside."""
         self._pristine.close()
+
+    def wants(self, experiment: Experiment) -> bool:
+        """Whether recoveries of this program are to be compared; asked once of each.
+
+        They are when it came by operations or source lines that no earlier one had.
+        """
+        places = experiment.places()
+        if experiment.explorer is None or places <= self.compared:
+            return False
+        self.compared |= places
+        return True
 
     def missing(self, experiment: Experiment) -> str:
         """Why recoveries of this program cannot be compared, as a clause, or ""."""
@@ -278,7 +290,8 @@ class Afresh:
         subject, explorer = experiment.subject, experiment.explorer
         assert explorer is not None
         points = _points(explorer)
-        for crash in _crashes(explorer, points, first=len(self.compared) == 1):
+        wholly, self._wholly = self._wholly, False
+        for crash in _crashes(explorer, points, wholly=wholly):
             begun = time.monotonic()
             here = _deed(subject, explorer, crash)
             wait = _WAIT_SECONDS + _WAIT_TIMES * (time.monotonic() - begun)
@@ -401,15 +414,15 @@ def _points(explorer: Explorer) -> tuple[CrashPoint, ...]:
 
 
 def _crashes(
-    explorer: Explorer, points: Sequence[CrashPoint], *, first: bool
+    explorer: Explorer, points: Sequence[CrashPoint], *, wholly: bool
 ) -> Iterator[_Crash]:
     """The crashes to compare recoveries of."""
     most, last = points[0], points[-1]
     pending = bool(explorer.pending(most))
     yield _Crash(most, None if pending else ())
-    # What a store always remembers shows in the first program. Two recoveries of each
-    # would be 7 % of the default run of the store in this project.
-    if first and (pending or most != last):
+    # What a store always remembers shows in the first program, and each recovery here
+    # and there is 1 % of the default run of the store in this project.
+    if wholly and (pending or most != last):
         yield _Crash(last, ())
 
 

@@ -319,10 +319,9 @@ class _Runner:
 
     def _compare(self, seed: int | None, experiment: Experiment) -> None:
         """See whether recovery is the same where the program was not run."""
-        afresh, places = self.afresh, experiment.places()
-        if afresh is None or experiment.explorer is None or places in afresh.compared:
+        afresh = self.afresh
+        if afresh is None or not afresh.wants(experiment):
             return
-        afresh.compared.add(places)
         if missing := afresh.missing(experiment):
             self.unchecked.add(
                 f"recovery in a process that has not run the program ({missing})"
