@@ -28,6 +28,10 @@ Which programs: those with operations or source lines that no earlier one had. S
 is a sample, a recovery or two of each, and it finds what recovery always leans on, not
 what it leans on after one crash of a thousand.
 
+The same is done with a promise that is broken here: recovery that remembers shows what
+there cannot be after a crash, and a strict judge complains of that. If the promise is
+kept afresh after the very same crash, it is such a doubt and no story about a disk.
+
 In a process in which programs were run before, by another test say, the copy has what
 those left, and that may be just what the program leaves. There it first runs another
 program, a simpler one: recovery that leans on the process leans on that one then. Such
@@ -56,6 +60,7 @@ from tornpage.experiment import (
 )
 from tornpage.explore import Explorer, Reached
 from tornpage.pristine import Pristine, PristineError, unpickled
+from tornpage.schedule import format_schedule
 from tornpage.uncovered import UncoveredError
 from tornpage.witness import Call, witnessed
 
@@ -135,6 +140,8 @@ class _Crash:
         return _Oldest() if self.tape is None else Replay(self.tape)
 
     def __str__(self) -> str:
+        if self.tape:
+            return format_schedule(self.point, self.tape)
         lost = "all that it may" if self.tape is None else "nothing"
         return f"at point {self.point} that loses {lost}"
 
@@ -305,6 +312,42 @@ class Afresh:
                     self._broken(experiment, mutant, points),
                 )
         return None
+
+    def overturned(
+        self, experiment: Experiment, mutant: str | None, finding: Finding
+    ) -> Difference | None:
+        """Why a broken promise is none of the disk's, or None: it stands.
+
+        It is none if recovery after this very crash does other things afresh, and
+        keeps the promise: what was seen here is what the process remembers.
+
+        Args:
+            experiment: The program, with the bug planted that it was run with.
+            mutant: That bug.
+            finding: The broken promise.
+        """
+        point, explorer = finding.point, experiment.explorer
+        unknown = finding.overdue or self.missing(experiment)
+        if point is None or explorer is None or unknown:
+            return None
+        crash = _Crash(point, finding.tape)
+        here = _deed(experiment.subject, explorer, crash)
+        try:
+            there = self._ask(experiment, mutant, crash, _WAIT_SECONDS, alone=False)
+        except PristineError:
+            return None
+        said, reached = _differ(here, there), _reached(there)
+        if not said or reached is None:
+            return None
+        promise = finding.violation.property
+        broken = experiment.judge(point, reached.outcome)
+        # What another program has left in the copy says nothing of this promise.
+        if not self.late and any(one.property == promise for one in broken):
+            return None
+        return Difference(
+            f"{promise!r} seems broken, but after the crash {crash}, {said}: {_FORGET}",
+            self._broken(experiment, mutant, _points(explorer)),
+        )
 
     def _broken(
         self, experiment: Experiment, mutant: str | None, points: Sequence[CrashPoint]

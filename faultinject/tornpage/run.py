@@ -49,6 +49,7 @@ from tornpage.uncovered import UncoveredError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from tornpage.afresh import Difference
     from tornpage.beginnings import Beginnings
     from tornpage.experiment import Places
     from tornpage.explore import Closure
@@ -298,8 +299,11 @@ class _Runner:
             if promise in broken:
                 continue
             broken.add(promise)
+            new = all(known.property != promise for known in self.reported)
+            if new and self._overturned(seed, experiment, finding):
+                return
             self.tally.violating[promise] += 1
-            if all(known.property != promise for known in self.reported):
+            if new:
                 self._report(seed, experiment, finding)
             if not plan.keep_going:
                 return
@@ -327,7 +331,21 @@ class _Runner:
                 f"recovery in a process that has not run the program ({missing})"
             )
             return
-        found = afresh.difference(experiment, self.plan.mutant)
+        self._doubt(seed, experiment, afresh.difference(experiment, self.plan.mutant))
+
+    def _overturned(
+        self, seed: int | None, experiment: Experiment, finding: Finding
+    ) -> bool:
+        """Whether a broken promise is kept where the program was not run."""
+        if self.afresh is None:
+            return False
+        found = self.afresh.overturned(experiment, self.plan.mutant, finding)
+        self._doubt(seed, experiment, found)
+        return found is not None
+
+    def _doubt(
+        self, seed: int | None, experiment: Experiment, found: Difference | None
+    ) -> None:
         if found is None:
             return
         self.cut.append(f"the program of {_named(seed)}: {found.clause}")

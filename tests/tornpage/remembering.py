@@ -121,7 +121,11 @@ def check(acked, in_flight, seen):
     return None
 
 
-def remembering(name, way, *, syncs, clears=False):
+def strict(acked, in_flight, seen):
+    assert tuple(seen) in {acked, acked + in_flight}
+
+
+def remembering(name, way, *, syncs, clears=False, check=check):
     """A subject whose logs are found in this way."""
 
     def add(root, work, ack):
@@ -150,6 +154,8 @@ for _way in WAYS:
     for _syncs in (False, True):
         _name = f"{_way}_{'synced' if _syncs else 'unsynced'}"
         globals()[_name] = remembering(_name, _way, syncs=_syncs)
+strict_unsynced = remembering("strict_unsynced", "module", syncs=False, check=strict)
+strict_synced = remembering("strict_synced", "module", syncs=True, check=strict)
 module_cleared = remembering("module_cleared", "module", syncs=True, clears=True)
 
 

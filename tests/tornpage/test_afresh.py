@@ -106,6 +106,32 @@ def test_a_store_that_remembers_nothing_is_told_without_it():
     assert synced.verdict == "consistent"
 
 
+def test_a_strict_check_tells_no_story_about_what_only_the_process_remembers():
+    """What was never acknowledged is there before it is written: that is no disk's."""
+    certificate = run(remembering.strict_synced, plan("strict_synced"))
+    assert certificate.verdict == "unverifiable"
+    doubt, *_ = certificate.doubts()
+    assert doubt.startswith("the program of seed 0: 'check' seems broken, but after")
+    assert "have recover clear it" in doubt
+    # So it is in a process that has run it before.
+    again = run(remembering.strict_synced, plan("strict_synced"))
+    assert again.doubts()[0].startswith("the program of seed 0: 'check' seems broken")
+
+
+def test_what_the_disk_has_lost_is_found_below_a_strict_check():
+    certificate = run(remembering.strict_unsynced, plan("strict_unsynced"))
+    (found,) = certificate.violations
+    assert found.failure.afresh
+    assert replay(remembering.strict_unsynced, found.failure) == found.story
+
+
+def test_without_that_the_story_is_about_a_disk(monkeypatch):
+    monkeypatch.setattr(Afresh, "overturned", lambda *_: None)
+    certificate = run(remembering.strict_synced, plan("strict_synced"))
+    assert certificate.verdict == "violated"
+    assert "An honest disk everywhere" in certificate.violations[0].story
+
+
 def test_a_subject_on_a_plain_disk_is_looked_at_too():
     certificate = run(remembering.Plain(), plan("Plain"))
     assert certificate.verdict == "violated"
