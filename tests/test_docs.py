@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("ci/*.md")])
-RUNNABLE = re.compile(r"```python\n(.*?)```\n\nprints\n\n```\n(.*?)```", re.DOTALL)
+# A block is one that prints only up to its own end.
+RUNNABLE = re.compile(
+    r"```python\n((?:(?!```).)*)```\n\nprints\n\n```\n(.*?)```", re.DOTALL
+)
 
 
 def _examples():

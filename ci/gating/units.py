@@ -29,6 +29,7 @@ from tornpage.registry import file_digest, load, with_database
 from tornpage.reports import Planted, scene_of
 from tornpage.reports.scene import SceneError
 from tornpage.run import Experiment, Finding, Plan
+from tornpage.run.afresh import Afresh
 from tornpage.run.experiment import beginnings_of
 from tornpage.run.programs import cover
 from tornpage.run.report import report
@@ -267,6 +268,7 @@ def _overdue(unit: Unit) -> Planted | Told | Lost:
 
 def _cover(unit: Cover) -> Certificate:
     subject = unit.stage.subject()
+    afresh = _afresh(unit.stage)
     if unit.seed is None:
         program = subject.decode(unit.program)
     else:
@@ -278,11 +280,18 @@ def _cover(unit: Cover) -> Certificate:
         unit.seed,
         beginnings=_beginnings(unit.stage),
         repeated=_repeated.setdefault(unit.stage, set()),
+        afresh=afresh,
     )
 
 
 # Of each stage, the places of programs that this process has run twice.
 _repeated: dict[Stage, set[Places]] = {}
+
+
+@cache
+def _afresh(stage: Stage) -> Afresh:
+    """Recoveries of this stage where it was not run; ends with this process."""
+    return Afresh(stage.subject())
 
 
 @cache

@@ -34,6 +34,7 @@ __all__ = [
     "Chooser",
     "Enumerator",
     "Label",
+    "Recorder",
     "Replay",
     "ReplayError",
     "Sampler",
@@ -90,7 +91,7 @@ class Chooser(Protocol):
         ...
 
 
-class _Recorder:
+class Recorder:
     """The part that all drivers share: the record of the answers.
 
     The log is kept as three parallel facts in one tuple and turned into
@@ -119,7 +120,7 @@ class _Recorder:
         return len(self._made)
 
 
-class Enumerator(_Recorder):
+class Enumerator(Recorder):
     """Visits every leaf of the tree of choices once, depth first.
 
         chooser = Enumerator()
@@ -184,7 +185,7 @@ class Enumerator(_Recorder):
         return False
 
 
-class Sampler(_Recorder):
+class Sampler(Recorder):
     """Seeded random answers, honest more often than not.
 
     How dishonest a whole execution is gets drawn once, not per choice: a disk
@@ -209,7 +210,7 @@ class Sampler(_Recorder):
         return picked
 
 
-class Replay(_Recorder):
+class Replay(Recorder):
     """Repeats a recorded tape; beyond its end everything is honest."""
 
     __slots__ = ("_tape",)

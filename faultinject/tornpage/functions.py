@@ -15,15 +15,27 @@ What a crash at some moment is judged against follows from the `ack` calls alone
       acked = (a, b)  crash   in_flight = (c,)
 
 `acked` is what had been acknowledged before the crash; `in_flight` is what the whole
-run acknowledges next, at most one thing. A store that works on several things at a
-time needs a `tornpage.subject.Subject` of its own.
+run acknowledges next. A store that makes several things durable with one sync says so
+with one call, and all of them are one promise:
+
+    ack(a)        ack(b, c)     ack(d)
+      |             |      ^      |
+      acked = (a, b, c)  crash  in_flight = (d,)
+
+No crash is between b and c, the call is one moment; before it both are in flight. What
+a crash may leave of a group in flight, all or nothing or any beginning of it, is for
+`check` to say. A store that begins with the next group before the last one is
+acknowledged may show things that `check` knows nothing of; it needs a
+`tornpage.subject.Subject` of its own.
 
 What makes no sense is a `SubjectError` that names the argument: a text where bytes
 belong, a `check` that returns True, something seen that cannot be compared. An `assert`
 that fails in `check` is no such thing: it says what is wrong.
 
-What it is not: it plants no bugs, and it does not know a page from a record. Those
-are reasons, too, to write a `Subject`.
+Bugs to plant come with it, each as a line about it and a context manager (`bugs`).
+
+What it is not: it does not know a page from a record. That is a reason, too, to write
+a `Subject`.
 """
 
 from __future__ import annotations
@@ -36,8 +48,9 @@ import random
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import chain
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +61,14 @@ from tornpage.time_limit import DEFAULT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
-    from contextlib import AbstractContextManager
 
     from tornpage.disk.simulated import Disk
     from tornpage.trace import Mark
 
 __all__ = ["FunctionSubject", "Seen", "subject_from"]
+
+Bug = tuple[str, "Callable[[], AbstractContextManager[Any]]"]
+"""One line about a bug to plant, and what makes the code have it."""
 
 _ACK = "acknowledged"
 _LINE = 72
@@ -141,13 +156,14 @@ class FunctionSubject:
 
     def __init__(
         self,
-        run: Callable[[Any, Sequence[Any], Callable[[Any], None]], object],
+        run: Callable[[Any, Sequence[Any], Callable[..., None]], object],
         recover: Callable[[Any], Any],
         check: Callable[[tuple[Any, ...], tuple[Any, ...], Any], str | None],
         work: Sequence[Any] | Callable[[random.Random], Sequence[Any]],
         files: Mapping[str, bytes],
         root: str | None,
         plumbing: frozenset[str],
+        bugs: Mapping[str, Bug] | None = None,
     ) -> None:
         self._run = run
         self._recover = recover
@@ -156,6 +172,7 @@ class FunctionSubject:
         self._files = files
         self._root = root
         self._plumbing = plumbing
+        self._bugs = bugs or {}
 
     def generate(self, seed: int) -> tuple[Any, ...]:
         """The work of this seed."""
@@ -199,18 +216,20 @@ class FunctionSubject:
             return nullcontext(disk)
         return patched(disk, self._root)
 
-    def run(self, program: tuple[Any, ...], disk: Disk) -> tuple[Any, ...]:
-        """Do the work; returns what was acknowledged, in order."""
-        acked: list[Any] = []
+    def run(self, program: tuple[Any, ...], disk: Disk) -> tuple[tuple[Any, ...], ...]:
+        """Do the work; returns what each call of `ack` acknowledged, in order."""
+        groups: list[tuple[Any, ...]] = []
 
-        def ack(thing: Any) -> None:
+        def ack(*things: Any) -> None:
+            if not things:
+                return
             # What is promised is what it is now, whatever becomes of it.
-            acked.append(copy.deepcopy(thing))
-            disk.mark(_ACK, txid=len(acked))
+            groups.append(copy.deepcopy(things))
+            disk.mark(_ACK, txid=sum(map(len, groups)))
 
         with self._entered(disk) as place:
             self._run(place, program, ack)
-        return tuple(acked)
+        return tuple(groups)
 
     def recover(self, disk: Disk) -> Seen:
         """Reopen what a crash left."""
@@ -219,11 +238,12 @@ class FunctionSubject:
         return Seen(_key(seen), seen)
 
     def judge(
-        self, history: tuple[Any, ...], marks: Sequence[Mark], outcome: Any
+        self, history: tuple[tuple[Any, ...], ...], marks: Sequence[Mark], outcome: Any
     ) -> Sequence[Violation]:
         """What `check` says of this outcome."""
         done = sum(mark.label == _ACK for mark in marks)
-        acked, in_flight = history[:done], history[done : done + 1]
+        acked = tuple(chain.from_iterable(history[:done]))
+        in_flight = tuple(chain.from_iterable(history[done : done + 1]))
         wrong = self._wrong(acked, in_flight, outcome.value)
         if wrong is None:
             return ()
@@ -253,7 +273,9 @@ class FunctionSubject:
             " wrong, or None"
         )
 
-    def live_violations(self, history: tuple[Any, ...]) -> Sequence[Violation]:
+    def live_violations(
+        self, history: tuple[tuple[Any, ...], ...]
+    ) -> Sequence[Violation]:
         """None: whatever `run` asserts raises there."""
         del history
         return ()
@@ -268,12 +290,23 @@ class FunctionSubject:
         return ""
 
     def mutants(self) -> Mapping[str, str]:
-        """No planted bugs."""
-        return {}
+        """The bugs given to `subject_from`."""
+        return {name: text for name, (text, _) in self._bugs.items()}
 
-    def mutant(self, name: str) -> AbstractContextManager[None]:
-        """Raises KeyError: there are none."""
-        raise KeyError(name)
+    def mutant(self, name: str) -> AbstractContextManager[Any]:
+        """While entered, the code under test has this bug.
+
+        Raises:
+            KeyError: There is no such bug.
+            SubjectError: What was given for it makes no context manager.
+        """
+        made = self._bugs[name][1]()
+        if not isinstance(made, AbstractContextManager):
+            raise SubjectError(
+                f"bugs: {name!r} makes a {type(made).__name__}; give a function that"
+                " returns a context manager, which has the bug while it is entered"
+            )
+        return made
 
 
 def _short(value: Any) -> str:
@@ -320,10 +353,31 @@ def _files(given: Mapping[str, bytes] | None, root: str | None) -> dict[str, byt
     return files
 
 
+def _bugs(given: Mapping[str, Bug] | None) -> dict[str, Bug]:
+    """The bugs to plant.
+
+    Raises:
+        SubjectError: One is not a text and a function.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise SubjectError(f"bugs: give a dict of bugs by name, not {given!r}")
+    bugs = dict(given or {})
+    for name, bug in bugs.items():
+        match bug:
+            case (str(text), made) if callable(made) and text.strip():
+                if len(text.splitlines()) == 1:
+                    continue
+        raise SubjectError(
+            f"bugs: {name!r} has {_short(bug)}; give a pair: one line that says what is"
+            " wrong then, and a function that returns a context manager"
+        )
+    return bugs
+
+
 def subject_from(
     name: str,
     *,
-    run: Callable[[Any, Sequence[Any], Callable[[Any], None]], object],
+    run: Callable[[Any, Sequence[Any], Callable[..., None]], object],
     recover: Callable[[Any], Any],
     check: Callable[[tuple[Any, ...], tuple[Any, ...], Any], str | None],
     work: Sequence[Any] | Callable[[random.Random], Sequence[Any]],
@@ -331,6 +385,7 @@ def subject_from(
     root: str | None = None,
     plumbing: Iterable[str] = (),
     returns_within: float | None = DEFAULT_SECONDS,
+    bugs: Mapping[str, Bug] | None = None,
 ) -> FunctionSubject:
     """A subject from functions.
 
@@ -338,12 +393,13 @@ def subject_from(
         name: The module's attribute that the subject is assigned to; replay commands
             name it.
         run: Called with the disk, the work and `ack`. Calls `ack(x)` where the store
-            promises that `x`, any value, survives; it is copied.
+            promises that `x`, any value, survives; it is copied. `ack(x, y)` promises
+            both at the same moment, `ack()` nothing.
         recover: Called with a crashed disk; reopens the store and returns what can be
             seen of it: strings, numbers, lists, dicts, dataclasses and so on.
-        check: Called with what had been acknowledged, what was in flight (a tuple of
-            one or none) and what recovery returned. Says what is wrong, or None; may
-            assert instead.
+        check: Called with what had been acknowledged, what was in flight (what the
+            next call of `ack` promised: a tuple of one, of a whole group, or of none)
+            and what recovery returned. Says what is wrong, or None; may assert instead.
         work: What to do, a list of JSON values; or a function that draws it from a
             `random.Random`, for many programs.
         files: What is on the disk, durable, before `run`: bytes by name. A name that
@@ -355,6 +411,9 @@ def subject_from(
         returns_within: Seconds of processor time in which one call of `run` or
             `recover` must return, or the promise that it does is broken; None: no
             limit. See `tornpage.time_limit`.
+        bugs: Bugs to plant, by name: pairs of one line that says what is wrong then,
+            and a function that returns a context manager. While that is entered the
+            store has the bug. `tornpage mutants` sees whether each is caught.
 
     Raises:
         SubjectError: An argument makes no sense; it is a ValueError.
@@ -369,7 +428,14 @@ def subject_from(
     kind = type(name, (FunctionSubject,), {"__module__": module, "name": name})
     code = {str(one.__module__).partition(".")[0] for one in (run, recover, check)}
     made: FunctionSubject = kind(
-        run, recover, check, work, _files(files, root), root, frozenset(plumbing)
+        run,
+        recover,
+        check,
+        work,
+        _files(files, root),
+        root,
+        frozenset(plumbing),
+        _bugs(bugs),
     )
     made.returns_within = returns_within
     made.packages = tuple(sorted(code & set(sys.modules)))

@@ -19,6 +19,9 @@ Rules a subject keeps, because the exploration is only sound under them:
 * `recover` looks at the world only through the disk it is given, and returns
   everything it saw as a hashable value. It never raises for a damaged store:
   a failure to open is an outcome too.
+* `recover` stands for a new process: it leans on nothing that `run`, or an earlier
+  `recover`, has left in this one, be it in the subject. A store that keeps something
+  outside of its files has it cleared there. Samples of this are looked at (`afresh`).
 * `judge` is a pure function; it is called far more often than `recover`.
 
 One call of `run` or `recover` may take a minute of processor time. A subject that needs

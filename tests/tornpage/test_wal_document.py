@@ -94,6 +94,46 @@ def test_the_log_with_both_is_consistent_and_every_point_is_closed(tmp_path):
     assert points == closed
 
 
+def _mutants(folder):
+    """What `tornpage mutants --check` says of the planted bugs of the document."""
+    _pytest(folder, 2)
+    bugs = "# test_bugs.py\n" + _sources()["test_bugs.py"]
+    (folder / "test_bugs.py").write_text(bugs)
+    return subprocess.run(
+        [sys.executable, "-m", "tornpage", "mutants", "test_bugs:WAL", "--check"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_planted_bugs_are_caught_as_is_shown(tmp_path):
+    done = _mutants(tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = _blocks("")[3]
+    # Seconds are those of one machine.
+    seconds = re.compile(r"\d+\.\d s")
+    assert seconds.sub("", done.stdout) == seconds.sub("", shown)
+
+
+def test_the_document_names_the_command_that_tells_of_one(tmp_path):
+    _mutants(tmp_path)
+    command = "run test_bugs:WAL --mutant no-fsync"
+    assert f"`tornpage {command}`" in DOCUMENT.read_text("utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "tornpage", *command.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "BROKEN: check" in done.stdout
+
+
 def test_where_fsync_takes_the_name_along_the_first_sync_is_enough(tmp_path):
     model = 'tornpage.check(WAL, model="names=fsync")'
     assert f"`{model}`" in DOCUMENT.read_text("utf-8")

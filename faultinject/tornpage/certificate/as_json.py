@@ -73,6 +73,7 @@ def to_json(certificate: Certificate) -> dict[str, Any]:
         "violations": [violation.to_json() for violation in certificate.violations],
         "features": dict(sorted(seen.features.items())),
         "cut": list(certificate.cut),
+        "unchecked": list(certificate.unchecked),
         "unclosed": [
             {
                 "program": one.program,
@@ -196,6 +197,8 @@ def from_json(data: Any) -> Certificate:
             )
         ),
         unclosed=tuple(map(_unclosed, top.get("unclosed", list))),
+        # Those written before there was this field have none.
+        unchecked=top.texts("unchecked") if "unchecked" in data else (),
     )
     if top.get("verdict", str) != certificate.verdict:
         top.wrong("verdict", f"is not {certificate.verdict}, as its numbers say")

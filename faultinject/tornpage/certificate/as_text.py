@@ -104,9 +104,10 @@ def _not_proven(certificate: Certificate) -> str:
     schedules = ""
     if certificate.coverage.features.get(SEVERAL_THREADS):
         schedules = ", about other schedules of its threads than the one that happened"
+    unchecked = "".join(f", about {one}" for one in certificate.unchecked)
     return (
-        f"anything about other programs{schedules}, or about crashes outside what is"
-        f" assumed: {assumed}."
+        f"anything about other programs{schedules}{unchecked}, or about crashes outside"
+        f" what is assumed: {assumed}."
     )
 
 

@@ -358,6 +358,8 @@ class Certificate:
         cut: Why something that was started is not covered, one clause each.
         records: Digests of the programs that were covered, sorted.
         unclosed: The first crash points that were given up, `MOST_UNCLOSED` at most.
+        unchecked: What could not be looked at here, though nothing is known to be
+            wrong with it: no doubt, but not proven either; one clause each.
     """
 
     scope: Scope
@@ -367,6 +369,7 @@ class Certificate:
     cut: tuple[str, ...] = ()
     records: tuple[ProgramRecord, ...] = ()
     unclosed: tuple[Unclosed, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -507,6 +510,7 @@ def merge_all(parts: Sequence[Certificate]) -> Certificate:
         unclosed=tuple(
             sorted((u for p in parts for u in p.unclosed), key=Unclosed.order)
         )[:MOST_UNCLOSED],
+        unchecked=tuple(sorted({one for part in parts for one in part.unchecked})),
     )
 
 

@@ -10,6 +10,7 @@
           "program"  encoded             "property" which promise was broken
           "model"    the crash model     "mutant"   planted bug, when there was one
           "database" SHA-256 of the file the programs started from, when given
+          "afresh"   true: seen in a process that had not run the program
 
 The token holds no seed: the program itself is in it, so that it means the same
 after the generator has changed. It does not hold the storage code, of course:
@@ -59,6 +60,8 @@ class Failure:
         property: Short name of the broken promise.
         mutant: The planted bug that was active, or None.
         database: SHA-256 of the file the program starts from, or None.
+        afresh: Whether recovery has to be made in a process that has not run the
+            program, see `tornpage.afresh`.
     """
 
     subject: str
@@ -68,6 +71,7 @@ class Failure:
     property: str
     mutant: str | None = None
     database: str | None = None
+    afresh: bool = False
 
     def token(self) -> str:
         """This failure as a token."""
@@ -75,6 +79,8 @@ class Failure:
         for name in ("mutant", "database"):
             if getattr(self, name) is not None:
                 record[name] = getattr(self, name)
+        if self.afresh:
+            record["afresh"] = True
         text = json.dumps(record, separators=(",", ":"), sort_keys=True)
         packed = zlib.compress(text.encode(), 9)
         body = base64.urlsafe_b64encode(packed).rstrip(b"=")
@@ -112,7 +118,8 @@ class Failure:
         texts = [n for n in _REQUIRED if n != "program"]
         if (
             not isinstance(record, dict)
-            or not set(_REQUIRED) <= set(record) <= {*_REQUIRED, *optional}
+            or not set(_REQUIRED) <= set(record) <= {*_REQUIRED, *optional, "afresh"}
+            or not isinstance(record.get("afresh", False), bool)
             or not all(isinstance(record[n], str) for n in texts)
             or not all(isinstance(record.get(n, ""), str) for n in optional)
         ):

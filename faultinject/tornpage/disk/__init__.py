@@ -8,6 +8,7 @@
     names       names in one life
     question    what a program wants to know of a file, rather than its bytes
     clock       time and threads
+    witness     everything that one execution asks, call by call
     observer    a disk that tells observers what is about to be done to it
 
 What the disk keeps when the power goes is the business of `tornpage.platter`.

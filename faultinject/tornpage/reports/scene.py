@@ -172,6 +172,8 @@ def scene_of(subject: Subject, failure: Failure) -> Scene:
         ValueError: The failure means nothing to this subject.
         ReplayError: Its tape does not fit any more.
     """
+    if failure.afresh:
+        raise SceneError("it is seen only where the program was not run")
     model = CrashModel.parse(failure.model)
     program = subject.decode(failure.program)
     with ExitStack() as stack:

@@ -7,6 +7,8 @@
     behaviour    what a program made happen, as a set of names
     detector     unsafe writes, found without a crash
     killrate     does every planted bug get caught?
+    afresh       recovery in a process that has not run the program, by way of
+                 `pristine`: a process set aside in time
     regression   a failure as a test that fails until it is repaired
     verify       a certificate, checked by running a sample of it again
     fingerprint, code_digest   what a certificate is about, as digests
@@ -17,7 +19,7 @@ What all of it rests on is said in docs/design.md.
 
 from tornpage.run.experiment import Experiment, Finding
 from tornpage.run.killrate import KillRate, check_mutants
-from tornpage.run.programs import Plan, run
+from tornpage.run.programs import Plan, cover, run
 from tornpage.run.verify import verify_file
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "KillRate",
     "Plan",
     "check_mutants",
+    "cover",
     "run",
     "verify_file",
 ]

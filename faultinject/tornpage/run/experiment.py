@@ -16,6 +16,7 @@ or a bug in the explorer would pass for a bug in the code under test (`uncovered
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
@@ -52,6 +53,9 @@ __all__ = [
     "Raised",
     "beginnings_of",
     "outcome_lines",
+    "programs_were_run",
+    "recovered",
+    "run_apart",
 ]
 
 # A crash point that took this many executions may be one that is never closed; from
@@ -62,6 +66,11 @@ _READS_NAMED = 5
 # Disks that a reason is looked for on, and how large they may be together.
 _REASONED = 250
 _REASONED_BYTES = 64 << 20
+
+_AFRESH = (
+    "recovery was made in a process that had not run the program, as after a crash; in"
+    " the one that had, the store remembers what the disk has lost"
+)
 
 Places = frozenset[tuple[str, str]]
 """Kinds of operation with the source lines that they come from."""
@@ -126,11 +135,13 @@ class Finding:
         violation: The promise.
         point: The crash point; None when no crash was needed.
         reached: The execution; None when no crash was needed.
+        afresh: Whether it was made in a process that had not run the program.
     """
 
     violation: Violation
     point: CrashPoint | None = None
     reached: Reached | None = None
+    afresh: bool = False
 
     @property
     def overdue(self) -> bool:
@@ -163,6 +174,25 @@ def outcome_lines(subject: Subject, outcome: Hashable) -> Sequence[str]:
     if isinstance(outcome, Raised):
         return (f"{outcome.kind} at {outcome.site}: {outcome.message}",)
     return subject.describe_outcome(outcome)
+
+
+_run_here = False
+
+
+def programs_were_run() -> bool:
+    """Whether there was an experiment in this process."""
+    return _run_here
+
+
+def run_apart(subject: Subject, program: Any, model: CrashModel) -> None:
+    """Run a program for nothing but what it leaves in this process, a copy."""
+    with suppress(BaseException), _limit(subject):
+        subject.run(program, Disk(subject.prepare(program), model))
+
+
+def recovered(subject: Subject, disk: Disk) -> Hashable:
+    """What recovery reports of a disk that has crashed, or how it failed to."""
+    return _recovered(subject, _Chosen(), disk)
 
 
 def _recovered(subject: Subject, chosen: _Chosen, disk: Disk) -> Hashable:
@@ -270,6 +300,8 @@ class Experiment:
         self._operations: Sequence[Operation] = ()
         self._chosen = _Chosen()
         self._judged: dict[tuple[Hashable, int], tuple[Violation, ...]] = {}
+        global _run_here  # noqa: PLW0603 - it is the process that it is said of.
+        _run_here = True
         try:
             with _limit(subject):
                 self.history = subject.run(program, self.disk)
@@ -357,7 +389,8 @@ class Experiment:
         """Where a crash point lies, as a kind, for counting."""
         return where(self._operations, point)
 
-    def _bytes(self) -> int:
+    @property
+    def size(self) -> int:
         """How many bytes the files may have."""
         written = [one for one in self._operations if isinstance(one, Write)]
         return sum(map(len, self._files.values())) + sum(
@@ -488,6 +521,8 @@ class Experiment:
         """
         if finding.point is None or finding.reached is None or finding.overdue:
             return ""
+        if finding.afresh:
+            return _AFRESH
         dishonest = [one for one in finding.reached.choices if one.picked]
         promise = finding.violation.property
 
@@ -505,7 +540,7 @@ class Experiment:
                 model=self._model,
                 locate=self.subject.locate,
                 suspects=chain.from_iterable(lost_by(one) or () for one in dishonest),
-                limit=min(_REASONED, _REASONED_BYTES // (1 + self._bytes())),
+                limit=min(_REASONED, _REASONED_BYTES // (1 + self.size)),
             )
         except UncoveredError:
             if not self.overdue:

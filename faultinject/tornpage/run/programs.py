@@ -38,6 +38,7 @@ from tornpage.certificate.record import (
 )
 from tornpage.model import CrashModel
 from tornpage.progress import silent
+from tornpage.run.afresh import Afresh
 from tornpage.run.behaviour import Behaviour, sometimes
 from tornpage.run.code_digest import code_digest
 from tornpage.run.experiment import Experiment, Finding, beginnings_of
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from tornpage.explore.beginnings import Beginnings
     from tornpage.explore.explorer import Closure
     from tornpage.progress import Watch
+    from tornpage.run.afresh import Difference
     from tornpage.run.experiment import Places
     from tornpage.subject import Subject
 
@@ -203,8 +205,10 @@ class _Runner:
         watch: Watch,
         clock: Callable[[], int],
         beginnings: Beginnings | None = None,
+        afresh: Afresh | None = None,
     ) -> None:
         self.subject = subject
+        self.afresh = afresh
         self.beginnings = beginnings or beginnings_of(subject, plan.model)
         self.plan = plan
         self.watch = watch
@@ -220,6 +224,7 @@ class _Runner:
         self.cut: list[str] = []
         self.records: list[ProgramRecord] = []
         self.unclosed: list[Unclosed] = []
+        self.unchecked: set[str] = set()
 
     def elapsed(self) -> float:
         """Seconds since the run began."""
@@ -294,10 +299,17 @@ class _Runner:
             if promise in broken:
                 continue
             broken.add(promise)
+            new = all(known.property != promise for known in self.reported)
+            if new and self._overturned(seed, experiment, finding):
+                return
             self.tally.violating[promise] += 1
-            if all(known.property != promise for known in self.reported):
+            if new:
                 self._report(seed, experiment, finding)
             if not plan.keep_going:
+                return
+        if again and not broken and not experiment.overdue:
+            self._compare(seed, experiment)
+            if self.cut:
                 return
         if experiment.overdue:
             self.cut.append(
@@ -308,6 +320,38 @@ class _Runner:
         self.tally.programs += 1
         self.tally.features.update(behaviour.features())
         self.records.append(fingerprint.record(seed))
+
+    def _compare(self, seed: int | None, experiment: Experiment) -> None:
+        """See whether recovery is the same where the program was not run."""
+        afresh = self.afresh
+        if afresh is None or not afresh.wants(experiment):
+            return
+        if missing := afresh.missing(experiment):
+            self.unchecked.add(
+                f"recovery in a process that has not run the program ({missing})"
+            )
+            return
+        self._doubt(seed, experiment, afresh.difference(experiment, self.plan.mutant))
+
+    def _overturned(
+        self, seed: int | None, experiment: Experiment, finding: Finding
+    ) -> bool:
+        """Whether a broken promise is kept where the program was not run."""
+        if self.afresh is None:
+            return False
+        found = self.afresh.overturned(experiment, self.plan.mutant, finding)
+        self._doubt(seed, experiment, found)
+        return found is not None
+
+    def _doubt(
+        self, seed: int | None, experiment: Experiment, found: Difference | None
+    ) -> None:
+        if found is None:
+            return
+        self.cut.append(f"the program of {_named(seed)}: {found.clause}")
+        if found.finding is not None:
+            self.tally.violating[found.finding.violation.property] += 1
+            self._report(seed, experiment, found.finding)
 
     def _given_up(
         self, experiment: Experiment, closure: Closure, seed: int | None
@@ -359,6 +403,7 @@ class _Runner:
             cut=tuple(self.cut),
             records=tuple(self.records),
             unclosed=tuple(self.unclosed),
+            unchecked=tuple(sorted(self.unchecked)),
         )
 
 
@@ -400,10 +445,11 @@ def run(
         KeyError: The subject has no planted bug of the plan's name.
     """
     with ExitStack() as stack:
+        afresh = stack.enter_context(Afresh(subject))
         if plan.mutant is not None:
             stack.enter_context(subject.mutant(plan.mutant))
         stack.enter_context(few_collections())
-        runner = _Runner(subject, plan, watch, clock)
+        runner = _Runner(subject, plan, watch, clock, afresh=afresh)
         runner.run()
     return runner.certificate(((plan.seed, runner.started),) if runner.started else ())
 
@@ -418,6 +464,7 @@ def cover(
     beginnings: Beginnings | None = None,
     repeats: bool = True,
     repeated: set[Places] | None = None,
+    afresh: Afresh | None = None,
 ) -> Certificate:
     """Run one given program and visit all its crash points.
 
@@ -434,15 +481,19 @@ def cover(
         repeats: Whether to run the program twice, to see whether it does the same.
         repeated: `Experiment.places` of programs that were run twice; one of the same
             is not, others are added. `run` does likewise with its programs.
+        afresh: Makes recoveries of such programs once more in a process that has run
+            none; None: one is set aside for this program.
 
     Raises:
         KeyError: The subject has no planted bug of the plan's name.
     """
     plan = replace(plan, programs=1, seconds=None, keep_going=False)
     with ExitStack() as stack:
+        if afresh is None and repeats:
+            afresh = stack.enter_context(Afresh(subject))
         if plan.mutant is not None:
             stack.enter_context(subject.mutant(plan.mutant))
-        runner = _Runner(subject, plan, silent, clock, beginnings)
+        runner = _Runner(subject, plan, silent, clock, beginnings, afresh)
         runner.started = 1
         runner.repeats = repeats
         if repeated is not None:

@@ -11,7 +11,10 @@ many attempts shrinking took) stays out of it.
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +23,13 @@ from tornpage.certificate.record import ReportedViolation
 from tornpage.certificate.token import FAILURES, LIVE, Failure
 from tornpage.explore.explorer import format_schedule, parse_schedule
 from tornpage.model import CrashModel
-from tornpage.run.experiment import Experiment, Finding, outcome_lines
+from tornpage.run.afresh import Afresh
+from tornpage.run.experiment import (
+    Experiment,
+    Finding,
+    outcome_lines,
+    programs_were_run,
+)
 from tornpage.run.shrink import Budget, shrink_program, shrink_tape, strip
 from tornpage.story.cause import cause_of
 from tornpage.story.chapter import Chapter, tell
@@ -97,8 +106,8 @@ def report(
     """
     subject = experiment.subject
     original = subject.describe(experiment.program)
-    # Each attempt would take all the time that there is.
-    shrink = shrink and not finding.overdue
+    # Each attempt would take all the time that there is, or a process.
+    shrink = shrink and not finding.overdue and not finding.afresh
     budget, tape_budget = Budget(PROGRAM_ATTEMPTS), Budget(TAPE_ATTEMPTS)
     smaller, small = experiment, finding
     if shrink:
@@ -117,6 +126,7 @@ def report(
         property=small.violation.property,
         mutant=origin.mutant,
         database=origin.database_digest,
+        afresh=small.afresh,
     )
     command = _command(failure, origin.database)
     reported = ReportedViolation(
@@ -254,19 +264,43 @@ def replay(subject: Subject, failure: Failure, *, database: str | None = None) -
         ValueError: The failure's program, model, schedule or mutant does not
             mean anything to this subject.
     """
+    if failure.afresh and programs_were_run():
+        return _replayed_in_a_new_process(failure, database)
     model = CrashModel.parse(failure.model)
     if failure.mutant is not None and failure.mutant not in subject.mutants():
         raise ValueError(f"{subject.name} has no planted bug {failure.mutant!r} now.")
     program = subject.decode(failure.program)
     with ExitStack() as stack:
+        afresh = stack.enter_context(Afresh(subject)) if failure.afresh else None
         if failure.mutant is not None:
             stack.enter_context(subject.mutant(failure.mutant))
         experiment = Experiment(subject, program, model, cap=1)
-        finding = _again(experiment, failure)
+        finding = _again(experiment, failure, afresh)
         return _told(experiment, finding, _command(failure, database))
 
 
-def _again(experiment: Experiment, failure: Failure) -> Finding:
+def _replayed_in_a_new_process(failure: Failure, database: str | None) -> str:
+    """As `replay`, by the command: this process has run programs."""
+    path = os.pathsep.join(one or os.getcwd() for one in sys.path)
+    given = ["run", failure.subject, "--replay", failure.token()]
+    if database is not None:
+        given += ["--database", database]
+    done = subprocess.run(  # noqa: S603 - it is this very program.
+        [sys.executable, "-m", "tornpage", *given],
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 1:
+        return done.stdout
+    if done.returncode == 0:
+        raise Gone(done.stdout.rpartition(": ")[2].strip())
+    raise ValueError(done.stderr.strip())
+
+
+def _again(experiment: Experiment, failure: Failure, afresh: Afresh | None) -> Finding:
     if failure.at == LIVE:
         for violation in experiment.live:
             if violation.property == failure.property:
@@ -274,7 +308,10 @@ def _again(experiment: Experiment, failure: Failure) -> Finding:
         raise Gone(f"the program keeps {failure.property!r}.")
     point, tape = parse_schedule(failure.at)
     try:
-        found = experiment.replay(point, tape, failure.property)
+        if afresh is None:
+            found = experiment.replay(point, tape, failure.property)
+        else:
+            found = afresh.replay(experiment, failure, point, tape)
     except (UncoveredError, IndexError) as error:
         raise Gone(f"the tape no longer fits: {error}.") from error
     if found is not None and strip(found.tape) != strip(tape):

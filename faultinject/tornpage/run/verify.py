@@ -31,6 +31,7 @@ from tornpage.certificate.as_json import CertificateError
 from tornpage.certificate.record import Certificate, ProgramRecord
 from tornpage.model import CrashModel
 from tornpage.registry import file_digest, load, with_database
+from tornpage.run.afresh import Afresh
 from tornpage.run.code_digest import code_digest
 from tornpage.run.fingerprint import program_id
 from tornpage.run.programs import Plan, cover
@@ -174,13 +175,14 @@ def verify_file(
     records = certificate.records
     chosen = random.Random(f"verify {seed}").sample(records, min(sample, len(records)))
     found, differences = 0, []
-    for claimed in sorted(chosen, key=ProgramRecord.order):
-        again = _again(subject, plan, claimed, corpus)
-        if again is None:
-            continue
-        found += 1
-        if again != claimed:
-            differences.append(Difference(claimed, again))
+    with Afresh(subject) as afresh:
+        for claimed in sorted(chosen, key=ProgramRecord.order):
+            again = _again(subject, plan, claimed, corpus, afresh)
+            if again is None:
+                continue
+            found += 1
+            if again != claimed:
+                differences.append(Difference(claimed, again))
     return Report(
         certificate=certificate,
         same_code=scope.code == code_digest(subject),
@@ -191,7 +193,11 @@ def verify_file(
 
 
 def _again(
-    subject: Subject, plan: Plan, claimed: ProgramRecord, corpus: str | None
+    subject: Subject,
+    plan: Plan,
+    claimed: ProgramRecord,
+    corpus: str | None,
+    afresh: Afresh,
 ) -> ProgramRecord | None:
     """What the program does now; None when the program is not to be had."""
     with ExitStack() as stack:
@@ -200,7 +206,7 @@ def _again(
         program = _program(subject, claimed, corpus)
     if program is None:
         return None
-    records = cover(subject, plan, program, claimed.seed).records
+    records = cover(subject, plan, program, claimed.seed, afresh=afresh).records
     if not records:
         nothing = "not covered"
         return ProgramRecord(claimed.program, claimed.seed, nothing, nothing)

@@ -36,6 +36,7 @@ from tornpage.certificate.as_json import to_json
 from tornpage.certificate.token import Failure
 from tornpage.model import CrashModel
 from tornpage.registry import load, with_database
+from tornpage.run.afresh import Afresh
 from tornpage.run.code_digest import code_digest
 from tornpage.run.experiment import Experiment, beginnings_of
 from tornpage.run.programs import Plan, cover
@@ -81,6 +82,7 @@ def work(
     plan: Plan,
     task: dict[str, Any],
     beginnings: Beginnings | None = None,
+    afresh: Afresh | None = None,
 ) -> dict[str, Any]:
     """Do one unit of work.
 
@@ -89,6 +91,7 @@ def work(
         plan: How to test it.
         task: What to do; see the module's head.
         beginnings: What is known of programs that began alike.
+        afresh: Makes recoveries in a process that has run nothing.
 
     Returns:
         The answer, as JSON values.
@@ -104,7 +107,9 @@ def work(
         program = subject.generate(task["seed"])
     else:
         program = subject.decode(task["program"])
-    certificate = cover(subject, plan, program, seed, beginnings=beginnings)
+    certificate = cover(
+        subject, plan, program, seed, beginnings=beginnings, afresh=afresh
+    )
     return {
         "certificate": to_json(certificate),
         "program": subject.encode(program),
@@ -115,6 +120,8 @@ def work(
 def _shrink(subject: Subject, plan: Plan, task: dict[str, Any]) -> dict[str, Any]:
     """Find the failure of a token again and shrink it."""
     failure = Failure.from_token(task["token"])
+    if failure.afresh:
+        return {"violation": None}
     program = subject.decode(failure.program)
     with contextlib.ExitStack() as stack:
         if plan.mutant is not None:
@@ -145,10 +152,11 @@ def serve(lines: Iterable[str], answers: TextIO) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-    say({"ready": True, "code": code_digest(subject)})
-    beginnings = beginnings_of(subject, plan.model)
-    for line in incoming:
-        say(work(subject, plan, json.loads(line), beginnings))
+    with Afresh(subject) as afresh:
+        say({"ready": True, "code": code_digest(subject)})
+        beginnings = beginnings_of(subject, plan.model)
+        for line in incoming:
+            say(work(subject, plan, json.loads(line), beginnings, afresh))
 
 
 def main() -> None:

@@ -1,0 +1,623 @@
+"""Recovery may lean on nothing that only the process that ran the program has."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+import remembering
+from toy_store import MUTANTS, Toy
+
+from tornpage.certificate import Certificate, merge
+from tornpage.certificate.as_text import render
+from tornpage.certificate.token import Failure
+from tornpage.model import CrashModel
+from tornpage.run import Plan, cover, run
+from tornpage.run import afresh as module
+from tornpage.run import experiment as experiments
+from tornpage.run.afresh import Afresh
+from tornpage.run.experiment import Experiment
+from tornpage.run.killrate import check_mutants
+from tornpage.run.pristine import Pristine, PristineError
+from tornpage.run.report import Gone, replay
+from tornpage.run.verify import verify_file
+
+REMEMBERING = ["module", "class", "lru_cache", "handle"]
+
+
+def subject_of(name):
+    return getattr(remembering, name)
+
+
+def plan(name, **given):
+    return Plan(spec=f"remembering:{name}", programs=1, **given)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_in_the_process(monkeypatch):
+    # Those of other tests: what they left is forgotten below.
+    monkeypatch.setattr(experiments, "_run_here", False)
+    yield
+    remembering.forget()
+    remembering.Plain.kept.clear()
+    assert psutil.Process().children(recursive=True) == []
+
+
+# -- what is found ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", REMEMBERING)
+def test_a_store_that_never_syncs_and_remembers_is_violated(way):
+    name = f"{way}_unsynced"
+    certificate = run(subject_of(name), plan(name))
+    assert certificate.verdict == "violated"
+    (found,) = certificate.violations
+    assert found.failure.afresh
+    assert "in the one that had, the store remembers" in " ".join(found.story.split())
+    assert "lost is operation 1 (create" in found.story
+
+
+@pytest.mark.parametrize("way", REMEMBERING)
+def test_its_token_reproduces_it(way):
+    name = f"{way}_unsynced"
+    (found,) = run(subject_of(name), plan(name)).violations
+    failure = Failure.from_token(found.failure.token())
+    assert failure == found.failure
+    assert replay(subject_of(name), failure) == found.story
+    without = dataclasses.replace(failure, afresh=False)
+    with pytest.raises(Gone):
+        replay(subject_of(name), without)
+
+
+@pytest.mark.parametrize("way", REMEMBERING)
+def test_one_that_syncs_and_remembers_is_unverifiable(way):
+    name = f"{way}_synced"
+    certificate = run(subject_of(name), plan(name))
+    assert certificate.verdict == "unverifiable"
+    (doubt,) = certificate.doubts()
+    # What it asked, and returned, here and there, and what to do.
+    call = (
+        r"call 6 of recovery to the disk was none, but 'look up /db/' at \w+.py:\d+ in"
+    )
+    returned = r"recovery returned \['one', 'two'\], but \[\] in a process that has"
+    wanted = returned if way == "class" else f"{call} .*; {returned}"
+    assert re.search(wanted, doubt), doubt
+    assert "have recover clear it" in doubt
+    assert certificate.coverage.programs == 0
+
+
+def test_one_that_clears_what_it_remembers_is_consistent():
+    certificate = run(remembering.module_cleared, plan("module_cleared"))
+    assert certificate.verdict == "consistent"
+
+
+def test_a_store_that_remembers_nothing_is_told_without_it():
+    unsynced = run(remembering.none_unsynced, plan("none_unsynced"))
+    assert unsynced.verdict == "violated"
+    assert not unsynced.violations[0].failure.afresh
+    synced = run(remembering.none_synced, plan("none_synced"))
+    assert synced.verdict == "consistent"
+
+
+def test_a_strict_check_tells_no_story_about_what_only_the_process_remembers():
+    """What was never acknowledged is there before it is written: that is no disk's."""
+    certificate = run(remembering.strict_synced, plan("strict_synced"))
+    assert certificate.verdict == "unverifiable"
+    doubt, *_ = certificate.doubts()
+    assert doubt.startswith("the program of seed 0: 'check' seems broken, but after")
+    assert "have recover clear it" in doubt
+    # So it is in a process that has run it before.
+    again = run(remembering.strict_synced, plan("strict_synced"))
+    assert again.doubts()[0].startswith("the program of seed 0: 'check' seems broken")
+
+
+def test_what_the_disk_has_lost_is_found_below_a_strict_check():
+    certificate = run(remembering.strict_unsynced, plan("strict_unsynced"))
+    (found,) = certificate.violations
+    assert found.failure.afresh
+    assert replay(remembering.strict_unsynced, found.failure) == found.story
+
+
+def test_without_that_the_story_is_about_a_disk(monkeypatch):
+    monkeypatch.setattr(Afresh, "overturned", lambda *_: None)
+    certificate = run(remembering.strict_synced, plan("strict_synced"))
+    assert certificate.verdict == "violated"
+    assert "An honest disk everywhere" in certificate.violations[0].story
+
+
+def test_a_subject_on_a_plain_disk_is_looked_at_too():
+    certificate = run(remembering.Plain(), plan("Plain"))
+    assert certificate.verdict == "violated"
+    assert certificate.violations[0].failure.afresh
+
+
+def test_and_told_with_the_line_when_it_syncs():
+    synced = run(remembering.PlainSynced(), plan("PlainSynced"))
+    assert synced.verdict == "unverifiable"
+    assert (
+        "that loses all that it may, recovery returned one; two, but nothing in"
+        in (synced.doubts()[0])
+    )
+
+
+def test_in_a_process_that_has_run_programs_it_is_a_doubt_all_the_same():
+    """What an earlier test has left looks like what this program leaves."""
+    assert run(remembering.Plain(), plan("Plain")).verdict == "violated"
+    for _ in range(2):
+        certificate = run(remembering.Plain(), plan("Plain"))
+        assert certificate.verdict == "unverifiable"
+        assert "has not run the program" in certificate.doubts()[0]
+
+
+def test_caches_that_do_no_harm_raise_no_doubt():
+    certificate = run(remembering.harmless, plan("harmless"))
+    assert certificate.verdict == "consistent"
+    assert not certificate.unchecked
+
+
+def test_a_right_store_is_compared_and_stays_consistent(monkeypatch):
+    compared = []
+    right = Afresh.difference
+    monkeypatch.setattr(
+        Afresh, "difference", lambda *given: compared.append(1) or right(*given)
+    )
+    certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=6))
+    assert certificate.verdict == "consistent"
+    # Those with operations or source lines that no earlier one had.
+    assert 0 < len(compared) < 4
+
+
+# -- planted faults: without the check nothing of it shows -----------------------------
+
+
+@pytest.mark.parametrize(
+    "name", [*(f"{way}_unsynced" for way in REMEMBERING), "Plain", "PlainSynced"]
+)
+def test_without_the_comparison_it_passes_for_consistent(name, monkeypatch):
+    monkeypatch.setattr(Afresh, "difference", lambda *_: None)
+    subject = subject_of(name)
+    if isinstance(subject, type):
+        subject = subject()
+    assert run(subject, plan(name)).verdict == "consistent"
+
+
+class Hashed(Toy):
+    """Recovery does not read again what it has read: the answer is the same."""
+
+    known = {}  # noqa: RUF012 - it is meant to be shared.
+
+    def recover(self, disk):
+        if not disk.exists("toy.db"):
+            return super().recover(disk)
+        head = disk.open("toy.db").pread(4096, 0)
+        if head not in self.known:
+            self.known[head] = super().recover(disk)
+        return self.known[head]
+
+
+def test_what_is_asked_of_the_disk_is_compared_and_not_outcomes_only():
+    certificate = run(Hashed(), Plan(spec="toy_store:Toy", programs=1))
+    assert certificate.verdict == "unverifiable"
+    (doubt,) = certificate.doubts()
+    assert re.search(r"was none, but 'look up toy.db' at toy_store.py", doubt)
+    assert "recovery returned" not in doubt
+
+
+# -- a recovery that cannot do without the process -------------------------------------
+
+
+class Attached(Toy):
+    """Recovery looks for the keys that the program has left in the subject."""
+
+    keys = ()
+
+    def run(self, program, disk):
+        self.keys = {one[1] for one in program if one[0] == "put"}
+        return super().run(program, disk)
+
+    def recover(self, disk):
+        found = super().recover(disk)
+        return found if self.keys else ("open", 0, "{}")
+
+
+class Lost(Attached):
+    def recover(self, disk):
+        assert self.keys
+        return super().recover(disk)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(Attached, "returned"), (Lost, "to the disk was 'look up toy.db'")],
+)
+def test_that_is_a_doubt_and_no_loss_of_data(kind, said):
+    certificate = run(kind(), Plan(spec="toy_store:Toy", programs=1))
+    assert certificate.verdict == "unverifiable"
+    assert f"recovery {said}" in certificate.doubts()[0]
+
+
+class Random(Toy):
+    """What it returns cannot go from one process to another."""
+
+    def recover(self, disk):
+        class Here(tuple):
+            __slots__ = ()
+
+            def __eq__(self, other):
+                return tuple(self) == tuple(other)
+
+            __hash__ = tuple.__hash__
+
+        return Here(super().recover(disk))
+
+
+def test_what_cannot_be_pickled_is_compared_as_it_is_shown():
+    certificate = run(Random(), Plan(spec="toy_store:Toy", programs=3))
+    assert certificate.verdict == "consistent"
+
+
+# -- wherever programs are run ---------------------------------------------------------
+
+
+def test_a_planted_bug_is_planted_there_too():
+    for name in MUTANTS:
+        found = run(Toy(), Plan(spec="toy_store:Toy", programs=6, mutant=name))
+        assert found.verdict == "violated"
+        assert not any(one.failure.afresh for one in found.violations)
+
+
+def test_a_token_has_the_planted_bug_that_it_was_seen_with():
+    planted = dataclasses.replace(plan("Plain"), mutant="again")
+    (found,) = run(remembering.Plain(), planted).violations
+    assert found.failure.mutant == "again"
+    assert replay(remembering.Plain(), found.failure) == found.story
+    rate = check_mutants(remembering.Plain(), plan("Plain"))
+    assert rate.mutants["again"].verdict == "unverifiable"
+
+
+def test_keep_going_ends_there_because_nothing_more_can_be_said():
+    going = dataclasses.replace(plan("Plain"), programs=4, keep_going=True)
+    certificate = run(remembering.Plain(), going)
+    assert certificate.verdict == "violated"
+    assert certificate.cut
+    assert sum(many for _, many in certificate.seeds) == 1
+
+
+def test_the_fixture_of_pytest_fails_the_test_with_it(tornpage):
+    with pytest.raises(AssertionError, match="BROKEN: P"):
+        tornpage.check(remembering.Plain())
+    with pytest.raises(AssertionError, match=r"has\s+not run the program"):
+        tornpage.check(remembering.PlainSynced())
+
+
+def test_one_program_is_covered_so():
+    certificate = cover(remembering.Plain(), plan("Plain"), ("one", "two"), None)
+    assert certificate.verdict == "violated"
+    assert not certificate.records
+
+
+def command(*given, cwd, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "tornpage", *given],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def test_the_command_tells_it_and_replays_it(elsewhere):
+    told = command("run", "remembering:Plain", cwd=elsewhere)
+    assert told.returncode == 1
+    words = told.stdout.splitlines()[-1].split()
+    assert words[:2] == ["tornpage", "run"]
+    again = command(*words[1:], cwd=elsewhere)
+    assert again.returncode == 1
+    assert again.stdout.startswith("BROKEN: P")
+    assert told.stdout.endswith(again.stdout)
+
+
+def test_workers_look_at_it_too(elsewhere):
+    done = command(
+        "fuzz", "remembering:PlainSynced", "-n", "2", "--seeds", "0..3", "--json", "c",
+        cwd=elsewhere,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stdout + done.stderr
+    certificate = Certificate.from_json(json.loads((elsewhere / "c").read_text()))
+    assert any("has not run the program" in one for one in certificate.cut)
+    unsynced = command(
+        "fuzz", "remembering:Plain", "-n", "2", "--seeds", "0..3", cwd=elsewhere
+    )
+    assert unsynced.returncode == 1, unsynced.stdout + unsynced.stderr
+    assert "BROKEN: P" in unsynced.stdout
+
+
+def test_a_certificate_made_without_it_is_refuted(tmp_path, monkeypatch):
+    path = tmp_path / "c.json"
+    with monkeypatch.context() as off:
+        off.setattr(Afresh, "difference", lambda *_: None)
+        certificate = run(remembering.Plain(), plan("Plain"))
+    path.write_text(json.dumps(certificate.to_json()))
+    assert certificate.verdict == "consistent"
+    assert verify_file(str(path)).verdict == "refuted"
+
+
+# -- where it cannot be had ------------------------------------------------------------
+
+
+def test_without_fork_the_certificate_says_so_and_does_not_fail(monkeypatch):
+    monkeypatch.setattr("tornpage.run.pristine._fork", None)
+    certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=2))
+    assert certificate.verdict == "consistent"
+    (clause,) = certificate.unchecked
+    assert "cannot copy a process" in clause
+    shown = " ".join(render(certificate).split())
+    assert f"about {clause}, or about crashes outside" in shown
+    assert Certificate.from_json(certificate.to_json()) == certificate
+    other = run(Toy(), Plan(spec="toy_store:Toy", programs=2, seed=2))
+    assert merge(certificate, other).unchecked == (clause,)
+
+
+def test_a_certificate_of_before_can_be_read():
+    certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=1))
+    data = certificate.to_json()
+    del data["unchecked"]
+    assert Certificate.from_json(data) == certificate
+
+
+def test_a_process_that_cannot_be_forked_is_no_failure(monkeypatch):
+    for error in BlockingIOError(11, "a few too many"), ValueError("a few too many"):
+
+        def refuse(error=error):
+            raise error
+
+        monkeypatch.setattr("tornpage.run.pristine._fork", refuse)
+        certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=1))
+        assert certificate.verdict == "consistent"
+        assert "a few too many" in certificate.unchecked[0]
+
+
+def test_very_large_files_are_not_looked_at_and_it_is_said(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_BYTES", 100)
+    certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=1))
+    assert certificate.verdict == "consistent"
+    assert "files have more than" in certificate.unchecked[0]
+
+
+class Hanging(Toy):
+    def recover(self, disk):
+        if os.getppid() != PARENT:
+            time.sleep(100)
+        return super().recover(disk)
+
+
+PARENT = os.getppid()
+
+
+def test_a_recovery_that_hangs_there_is_a_doubt(monkeypatch):
+    monkeypatch.setattr(module, "_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(module, "_WAIT_TIMES", 0)
+    certificate = run(Hanging(), Plan(spec="toy_store:Toy", programs=1))
+    assert certificate.verdict == "unverifiable"
+    assert "did not answer" in certificate.doubts()[0]
+
+
+def test_points_are_those_with_most_pending_and_the_last():
+    subject = Toy()
+    made = Experiment(subject, subject.generate(0), CrashModel(), cap=100)
+    most, last = module._points(made.explorer)
+    points = [one for one in made.explorer.points() if not one.inside]
+    assert last == points[-1]
+    counts = [len(made.explorer.pending(one)) for one in points]
+    assert len(made.explorer.pending(most)) == max(counts)
+
+
+# -- the copy of a process -------------------------------------------------------------
+
+
+def test_a_copy_knows_nothing_of_what_came_later():
+    seen = [1]
+    with Pristine(lambda _: list(seen)) as copy:
+        seen.append(2)
+        assert copy.ask(0, 10, alone=True) == [1]
+        assert copy.ask(0, 10, alone=False) == [1]
+
+
+def test_what_is_done_alone_leaves_nothing_behind():
+    seen = []
+
+    def note(one):
+        seen.append(one)
+        return list(seen)
+
+    with Pristine(note) as copy:
+        assert copy.ask(1, 10, alone=False) == [1]
+        assert copy.ask(2, 10, alone=True) == [2]
+        assert copy.ask(3, 10, alone=False) == [1, 3]
+        assert copy.ask(4, 10, alone=True) == [4]
+
+
+def test_a_copy_that_raises_or_ends_says_so():
+    with Pristine(lambda one: one / 0) as copy:
+        with pytest.raises(PristineError, match="met ZeroDivisionError"):
+            copy.ask(1, 10, alone=False)
+        with pytest.raises(PristineError, match="met ZeroDivisionError"):
+            copy.ask(1, 10, alone=True)
+    with Pristine(os._exit) as copy:
+        for alone in (False, True, False):
+            with pytest.raises(PristineError, match="ended with status 3"):
+                copy.ask(3, 10, alone=alone)
+
+
+def test_many_bytes_go_both_ways():
+    with Pristine(lambda data: data[::-1]) as copy:
+        data = bytes(range(256)) * 20_000
+        assert copy.ask(data, 30, alone=True) == data[::-1]
+
+
+def test_an_interruption_ends_all_copies():
+    with Pristine(time.sleep) as copy:
+        timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), 2))
+        timer.start()
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            copy.ask(60, 60, alone=False)
+        assert time.monotonic() - begun < 30
+        timer.join()
+        assert psutil.Process().children(recursive=True) == []
+        with pytest.raises(PristineError):
+            copy.ask(0, 1, alone=False)
+
+
+def test_threads_of_the_process_are_no_warning_and_no_hindrance():
+    """Python warns of a fork beside threads; here warnings are errors."""
+    ended = threading.Event()
+    beside = threading.Thread(target=ended.wait)
+    beside.start()
+    try:
+        certificate = run(remembering.PlainSynced(), plan("PlainSynced"))
+    finally:
+        ended.set()
+        beside.join()
+    assert certificate.verdict == "unverifiable"
+
+
+def test_from_another_thread_than_the_main_one():
+    found = []
+    beside = threading.Thread(
+        target=lambda: found.append(run(Toy(), Plan(spec="toy_store:Toy", programs=1)))
+    )
+    beside.start()
+    beside.join()
+    assert found[0].verdict == "consistent"
+    assert not found[0].unchecked
+
+
+SCRIPT = """
+import atexit, gc, os, sys, threading
+import remembering
+from tornpage.run import Plan, run
+
+class Flushed:
+    def __del__(self):
+        os.write(2, b"finalized\\n")
+
+def loop():
+    made = Flushed()
+    made.itself = made
+
+loop()
+atexit.register(lambda: os.write(2, b"at exit\\n"))
+file = open("buffered", "w")
+file.write("once\\n")
+print("before")
+class Loud(remembering.PlainSynced):
+    def recover(self, disk):
+        print("recovering")
+        return super().recover(disk)
+print(run(Loud(), Plan(spec="remembering:PlainSynced", programs=1)).verdict)
+"""
+
+
+def test_nothing_is_printed_flushed_or_finalized_twice(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines()[0] == "before"
+    assert done.stdout.splitlines()[-1] == "unverifiable"
+    assert done.stdout.count("before") == done.stdout.count("unverifiable") == 1
+    assert done.stderr.splitlines().count("at exit") == 1
+    assert done.stderr.splitlines().count("finalized") == 1
+    assert (tmp_path / "buffered").read_text() == "once\n"
+
+
+ORPHAN = """
+import os, signal, time
+from tornpage.run.pristine import Pristine
+copy = Pristine(time.sleep)
+import psutil
+print([one.pid for one in psutil.Process().children(recursive=True)], flush=True)
+if {busy}:
+    import threading
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+    copy.ask(60, 60, alone=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_process_that_is_killed_leaves_no_copy_behind(busy):
+    done = subprocess.run(
+        [sys.executable, "-c", ORPHAN.format(busy=busy)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -9
+    (process,) = json.loads(done.stdout)
+    until = time.monotonic() + 10
+    while time.monotonic() < until and _alive(process):
+        time.sleep(0.05)
+    assert not _alive(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_interrupted_leaves_no_copy_behind(elsewhere, number):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tornpage", "run", "toy_store:Toy", "--seconds", "60"],
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    copies = []
+    until = time.monotonic() + 30
+    while not copies and time.monotonic() < until:
+        time.sleep(0.05)
+        copies = psutil.Process(process.pid).children(recursive=True)
+    # As a terminal does, to the whole group.
+    os.killpg(process.pid, number)
+    process.communicate(timeout=30)
+    assert process.returncode == (3 if number == signal.SIGINT else -number)
+    assert copies
+    until = time.monotonic() + 10
+    while time.monotonic() < until and any(_alive(one.pid) for one in copies):
+        time.sleep(0.05)
+    assert not any(_alive(one.pid) for one in copies)
+
+
+def _alive(number):
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_pipes_of_the_process_are_not_kept_open():
+    """Whoever waits for the end of a pipe is not to wait for a copy."""
+    reads, writes = os.pipe()
+    with Pristine(lambda _: None) as copy:
+        copy.ask(0, 10, alone=True)
+        os.close(writes)
+        os.set_blocking(reads, False)
+        assert os.read(reads, 1) == b""
+    os.close(reads)

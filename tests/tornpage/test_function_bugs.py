@@ -1,0 +1,143 @@
+"""Bugs that are planted into a store which is tested by three functions."""
+
+import contextlib
+import functools
+import os
+from unittest import mock
+
+import pytest
+
+from tornpage.functions import subject_from
+from tornpage.run import Plan, run
+from tornpage.run.killrate import check_mutants
+from tornpage.run.report import replay
+from tornpage.subject import SubjectError
+
+
+class Store:
+    @staticmethod
+    def sync(file):
+        os.fsync(file)
+
+    @staticmethod
+    def sync_folder(root):
+        folder = os.open(root, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+    @staticmethod
+    def is_whole(text):
+        return text.endswith("\n")
+
+
+def add(root, work, ack):
+    file = os.open(f"{root}/log", os.O_RDWR | os.O_CREAT)
+    Store.sync_folder(root)
+    for text in work:
+        os.write(file, f"{text}\n".encode())
+        Store.sync(file)
+        ack(text)
+
+
+def read(root):
+    if not os.path.exists(f"{root}/log"):
+        return []
+    with open(f"{root}/log", encoding="ascii", errors="replace") as file:
+        lines = file.readlines()
+    return [one.rstrip("\n") for one in lines if Store.is_whole(one)]
+
+
+def compare(acked, in_flight, seen):
+    if tuple(seen) not in {acked, acked + in_flight}:
+        return f"acknowledged were {acked}"
+    return None
+
+
+@contextlib.contextmanager
+def without_checks():
+    with mock.patch.object(Store, "is_whole", return_value=True):
+        yield
+
+
+BUGS = {
+    "no-fsync": (
+        "a text is acknowledged before it is durable",
+        functools.partial(mock.patch.object, Store, "sync"),
+    ),
+    "no-dir-fsync": (
+        "a new file may lose its name",
+        lambda: mock.patch.object(Store, "sync_folder"),
+    ),
+    "no-check": ("a line is trusted as it is read", without_checks),
+}
+
+
+def storing(name="STORE", **given):
+    return subject_from(
+        name,
+        run=add,
+        recover=read,
+        check=compare,
+        work=["one", "two" * 50],
+        root="/db",
+        **given,
+    )
+
+
+STORE = storing(bugs=BUGS)
+PLAN = Plan(spec="test_function_bugs:STORE", programs=1)
+
+
+def test_each_has_one_line():
+    assert list(STORE.mutants()) == list(BUGS)
+    assert STORE.mutants()["no-fsync"] == "a text is acknowledged before it is durable"
+    assert storing().mutants() == {}
+
+
+def test_every_planted_bug_is_caught_and_the_store_itself_is_consistent():
+    rate = check_mutants(STORE, PLAN)
+    assert rate.passed
+    assert rate.caught == rate.planned == 3
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_token_plants_the_bug_again(name):
+    mutated = Plan(spec=PLAN.spec, programs=1, mutant=name)
+    (found,) = run(STORE, mutated).violations
+    assert found.failure.mutant == name
+    assert replay(STORE, found.failure) == found.story
+    assert run(STORE, PLAN).verdict == "consistent"
+
+
+def test_a_bug_that_there_is_not_is_a_key_error():
+    with pytest.raises(KeyError):
+        STORE.mutant("other")
+    with pytest.raises(KeyError):
+        run(storing(), Plan(spec="x", programs=1, mutant="no-fsync"))
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        lambda: mock.patch.object(Store, "sync"),
+        ("", lambda: mock.patch.object(Store, "sync")),
+        ("two\nlines", lambda: mock.patch.object(Store, "sync")),
+        ("text", None),
+        ("text", mock.patch.object(Store, "sync"), 3),
+        "text",
+    ],
+)
+def test_what_is_no_line_with_a_function_is_refused_by_name(bug):
+    with pytest.raises(SubjectError, match=r"bugs: 'no-fsync' has .* give a pair"):
+        storing(bugs={"no-fsync": bug})
+
+
+def test_a_list_of_bugs_is_refused():
+    with pytest.raises(SubjectError, match="bugs: give a dict"):
+        storing(bugs=["no-fsync"])
+
+
+def test_a_function_that_makes_no_context_manager_is_refused_when_it_is_planted():
+    subject = storing(bugs={"none": ("nothing", lambda: None)})
+    with pytest.raises(SubjectError, match="bugs: 'none' makes a NoneType"):
+        run(subject, Plan(spec="x", programs=1, mutant="none"))
