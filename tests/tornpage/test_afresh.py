@@ -46,7 +46,7 @@ def children():
 
 @pytest.fixture(autouse=True)
 def before(monkeypatch):
-    """The processes there were; at the end there is no other, and nothing remembered."""
+    """The processes there were: there is no other at the end, nothing remembered."""
     # Programs of other tests: what they left is forgotten below.
     monkeypatch.setattr(experiments, "_run_here", False)
     # A test of something else may have left multiprocessing's tracker, say.
