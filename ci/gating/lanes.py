@@ -32,8 +32,9 @@ from gating.units import Catch, Cover, Lost, Stage, Tell, Told
 from gating.workers import Crew
 from tornpage.certificate import Certificate, MergeError
 from tornpage.certificate.record import merge_all
+from tornpage.extras import extras_of
 from tornpage.model import CrashModel
-from tornpage.registry import default_model, load
+from tornpage.registry import load
 from tornpage.reports import Exhibit, GateResult, Lane, Planted
 from tornpage.run.regression import regression_file_name, regression_test
 
@@ -152,7 +153,7 @@ class Gate:
             raise PolicyError(f"{policy.subject} has no planted bug {mutant!r}.")
         self._corpus = read_corpus([policy.path(one) for one in policy.corpus])
         self._model = str(
-            CrashModel.parse(policy.model or default_model(self._subject))
+            CrashModel.parse(policy.model or extras_of(self._subject).default_model)
         )
         self._lanes = tuple(self._planned())
         self._catches = tuple(self._hunts())

@@ -38,6 +38,7 @@ Modules that all of them share:
     trace        what was done to a disk, as data
     choices      one tape of decisions: enumerate, sample, replay
     subject      what storage code under test has to say of itself
+    extras       what else it may say
     functions    subjects from functions
     registry     subjects by name
     uncovered    what cannot be explored: neither a broken promise nor a kept one
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from tornpage.choices import Enumerator, Replay, Sampler
     from tornpage.disk import Disk, DiskFile, DiskFolder, observed
     from tornpage.explore import Closure, CrashPoint, Explorer
+    from tornpage.extras import Extras
     from tornpage.faults import Script, under_script
     from tornpage.functions import subject_from
     from tornpage.hypothesis_driver import Drawn
@@ -78,6 +80,7 @@ _HOMES = {
     "Drawn": "hypothesis_driver",
     "Enumerator": "choices",
     "Explorer": "explore",
+    "Extras": "extras",
     "Mark": "trace",
     "PRESETS": "model",
     "Replay": "choices",
@@ -107,6 +110,7 @@ __all__ = [
     "Drawn",
     "Enumerator",
     "Explorer",
+    "Extras",
     "Mark",
     "Replay",
     "Sampler",

@@ -138,24 +138,22 @@ class TornpageFixture:
 
         Raises:
             AssertionError: A promise is broken, or the result is unverifiable.
-            ValueError: There is no such model.
+            ValueError: There is no such model, or the subject makes no sense.
             KeyError: There is no such planted bug.
         """
         # Not at the top: see the module's head.
         from tornpage.certificate.as_text import render  # noqa: PLC0415
+        from tornpage.extras import extras_of  # noqa: PLC0415
         from tornpage.model import CrashModel  # noqa: PLC0415
-        from tornpage.registry import (  # noqa: PLC0415
-            default_model,
-            default_programs,
-            spec_of,
-        )
+        from tornpage.registry import spec_of  # noqa: PLC0415
         from tornpage.run.programs import Plan, run  # noqa: PLC0415
 
         __tracebackhide__ = True
+        extras = extras_of(subject)
         seconds = self._setting("seconds", seconds)
         programs = self._setting("programs", programs)
         if programs is None and seconds is None:
-            programs = default_programs(subject)
+            programs = extras.default_programs
         first, programs = self._share(self._setting("seed", seed) or 0, programs)
         plan = Plan(
             spec=spec_of(subject),
@@ -163,7 +161,7 @@ class TornpageFixture:
             programs=programs,
             seconds=seconds,
             model=CrashModel.parse(
-                self._setting("model", model) or default_model(subject)
+                self._setting("model", model) or extras.default_model
             ),
             mutant=self._setting("mutant", mutant),
         )

@@ -21,6 +21,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
+from tornpage.extras import extras_of
 from tornpage.subject import Subject, SubjectError
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ __all__ = [
     "GROUP",
     "DatabaseSubject",
     "SubjectError",
-    "default_model",
-    "default_programs",
     "file_digest",
     "installed",
     "load",
@@ -41,7 +40,6 @@ __all__ = [
 ]
 
 GROUP = "tornpage.subjects"
-DEFAULT_PROGRAMS = 50
 _DIGEST_CHUNK = 1 << 20
 
 
@@ -139,7 +137,12 @@ def load(spec: str) -> Subject:
             f"{spec!r} is not a subject: it lacks {', '.join(missing)}"
             " (see tornpage.subject.Subject)."
         )
-    return cast("Subject", found)
+    subject = cast("Subject", found)
+    try:
+        extras_of(subject)
+    except SubjectError as error:
+        raise SubjectError(f"{spec!r}: {error}.") from None
+    return subject
 
 
 def spec_of(subject: Subject) -> str:
@@ -185,13 +188,3 @@ def file_digest(path: str) -> str:
         while chunk := file.read(_DIGEST_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def default_model(subject: Subject) -> str:
-    """The crash model a run without options uses: the subject's own choice."""
-    return str(getattr(subject, "default_model", ""))
-
-
-def default_programs(subject: Subject) -> int:
-    """How many programs a run without options makes: the subject's own choice."""
-    return int(getattr(subject, "default_programs", DEFAULT_PROGRAMS))

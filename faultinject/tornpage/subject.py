@@ -25,7 +25,7 @@ Rules a subject keeps, because the exploration is only sound under them:
 * `judge` is a pure function; it is called far more often than `recover`.
 
 One call of `run` or `recover` may take a minute of processor time. A subject that needs
-more says so with `returns_within`, in seconds; None means that it may take for ever.
+more says so with `returns_within`; what else it may say is in `tornpage.extras`.
 """
 
 from __future__ import annotations

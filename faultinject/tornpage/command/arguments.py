@@ -9,10 +9,9 @@ import argparse
 import os
 from typing import TYPE_CHECKING, TypeAlias
 
+from tornpage.extras import extras_of
 from tornpage.model import CrashModel
 from tornpage.registry import (
-    default_model,
-    default_programs,
     file_digest,
     load,
     suggestion,
@@ -138,8 +137,9 @@ def plan_of(
     Raises:
         UsageError: There is no such model or planted bug.
     """
+    extras = extras_of(subject)
     try:
-        given = options.model if options.model is not None else default_model(subject)
+        given = options.model if options.model is not None else extras.default_model
         model = CrashModel.parse(given)
     except ValueError as error:
         raise UsageError(f"--model: {error}") from error
@@ -150,7 +150,7 @@ def plan_of(
         )
     programs = options.programs
     if programs is None and options.seconds is None:
-        programs = default_programs(subject)
+        programs = extras.default_programs
     return Plan(
         spec=options.subject,
         seed=options.seed or 0,

@@ -28,6 +28,7 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from tornpage.certificate.record import SEVERAL_THREADS
+from tornpage.extras import extras_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,8 +45,7 @@ def sometimes(subject: Subject) -> tuple[str, ...]:
 
     They are given without their family's name: they are the subject's own.
     """
-    wanted: Iterable[str] = getattr(subject, "sometimes", ())
-    return tuple(sorted(f"subject {name}" for name in wanted))
+    return tuple(sorted(f"subject {name}" for name in extras_of(subject).sometimes))
 
 
 class Behaviour:
@@ -84,7 +84,7 @@ def _program(experiment: Experiment) -> Iterable[str]:
     kinds = [kind for kind, _ in groupby(experiment.operation_kinds())]
     for at in range(len(kinds) - 2):
         yield "disk " + ">".join(kinds[at : at + 3])
-    own = getattr(experiment.subject, "features", None)
+    own = extras_of(experiment.subject).features
     if own is not None and experiment.explorer is not None:
         for name in own(experiment.history):
             yield f"subject {name}"

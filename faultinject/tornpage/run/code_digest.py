@@ -28,6 +28,8 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from tornpage.extras import extras_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,8 +41,8 @@ __all__ = ["code_digest"]
 def code_digest(subject: Subject) -> str:
     """SHA-256 of the code under test and of tornpage, in hexadecimal."""
     own = type(subject).__module__.partition(".")[0]
-    named = getattr(subject, "packages", ())
-    return _digest(tuple(sorted({"tornpage", own, *map(str, named)})))
+    packages = {"tornpage", own, *extras_of(subject).packages}
+    return _digest(tuple(sorted(packages)))
 
 
 @cache

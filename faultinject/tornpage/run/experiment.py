@@ -28,12 +28,13 @@ from tornpage.disk.simulated import Disk
 from tornpage.explore.beginnings import Beginnings
 from tornpage.explore.explorer import CrashPoint, Explorer, Reached
 from tornpage.explore.memory import Memory
+from tornpage.extras import extras_of
 from tornpage.story.cause import lost_by
 from tornpage.story.reason import explain
 from tornpage.story.timeline import kind_of, line_of, where
 from tornpage.story.wording import fault_kinds
 from tornpage.subject import SubjectError, Violation
-from tornpage.time_limit import DEFAULT_SECONDS, Limit, OverdueError
+from tornpage.time_limit import Limit, OverdueError
 from tornpage.trace import Mark, Write
 from tornpage.uncovered import UncoveredError, UnsupportedCallError, passes_through
 
@@ -161,10 +162,9 @@ def _ignore(_: object) -> None:
 def beginnings_of(subject: Subject, model: CrashModel) -> Beginnings | None:
     """What programs of this subject may share; None when they may not.
 
-    A subject of which recovery is the same for all programs says so with
-    `recovers_alike = True`.
+    See `Extras.recovers_alike`.
     """
-    if not getattr(subject, "recovers_alike", False):
+    if not extras_of(subject).recovers_alike:
         return None
     return Beginnings(Memory(jumps=model.separate))
 
@@ -213,7 +213,7 @@ def _recovered(subject: Subject, chosen: _Chosen, disk: Disk) -> Hashable:
 
 
 def _limit(subject: Subject) -> Limit:
-    return Limit(getattr(subject, "returns_within", DEFAULT_SECONDS))
+    return Limit(extras_of(subject).returns_within)
 
 
 def _require_followed(disk: Disk) -> None:
