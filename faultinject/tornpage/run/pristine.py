@@ -103,14 +103,19 @@ class Pristine:
             return
         ours, theirs = os.pipe(), os.pipe()
         self._requests, self._answers = ours[1], theirs[0]
-        # No signal is to be handled twice, nor between the fork and what ends it.
+        # No signal is to be handled twice, nor between the fork and what ends it. And
+        # the copy must not collect before all that it has is hidden from the collector.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        collects = gc.isenabled()
+        gc.disable()
         try:
             self._process = _forked(_fork)
             if not self._process:
                 _serve(answer, ours[0], theirs[1], self._owner)
         except Exception as error:  # noqa: BLE001 - audit hooks raise what they like
             self.missing = f"this process could not be copied: {error}"
+        if collects:
+            gc.enable()
         os.close(ours[0])
         os.close(theirs[1])
         if not self._process:
@@ -253,14 +258,15 @@ def _serve(
 
 def _set_aside(requests: int, answers: int, original: int) -> None:
     """Let go of all that is the original's; see the module's head."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
+    gc.enable()
     os.setsid()
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER)
     sys.settrace(None)
     sys.setprofile(None)
     threading.settrace(None)
