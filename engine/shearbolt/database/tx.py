@@ -586,8 +586,7 @@ class Tx:
         pager = self.db.pager
         self.committed = self.db.durable.is_live(self.txid)
         if not self.committed:
-            for pgid in self.pages.encoded:
-                pager.forget(pgid)
+            pager.forget_all(self.pages.encoded)
         pager.in_doubt = False
         self.pages.forget()
 
