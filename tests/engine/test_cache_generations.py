@@ -1,4 +1,4 @@
-"""A page that a commit has replaced is not found again, in whatever generation it was."""
+"""A page that a commit has replaced is not found again, whatever the cache drops."""
 
 import random
 

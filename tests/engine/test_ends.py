@@ -2,11 +2,12 @@
 
 Python ends what a program has lost wherever it happens to be: the collector of cycles
 finalizes a generator with a `view()` block in it in the middle of beginning another
-transaction. And a version that another thread may have begun to read stays the live one.
+transaction. And a version that another thread may have begun to read stays as it is.
 """
 
 import contextlib
 import gc
+import sys
 import threading
 
 import pytest
@@ -205,3 +206,27 @@ def test_a_version_that_was_read_is_there_when_opened_again(path, monkeypatch):
     db.close()
     with shearbolt.open(path) as db, db.view() as tx:
         assert tx.bucket(b"b").get(b"k") == b"new"
+
+
+def test_a_program_that_ends_its_transactions_is_not_said_to_have_lost_one(db, caplog):
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+    begun = threading.Barrier(3)
+
+    def write():
+        begun.wait()
+        for _ in range(40):
+            commit(db)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=write) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    begin_write(db)
+    assert not caplog.records

@@ -14,7 +14,7 @@ Who may do what:
   for anything else while holding it, so there is no order to get wrong and
   readers and the writer cannot deadlock, not even within one thread.
 * Ending a transaction waits for nobody. A generator with a `view()` block in it, lost
-  in a cycle, ends its transaction when the collector finds it, in the middle of whatever
+  in a cycle, ends its transaction when the collector finds it, in the middle of what
   its thread was doing: beginning another one, with `_state` in its hands.
   `committing` is held while the file is written, and by `close`.
 * Growing the file concerns nobody: there is no memory map.
@@ -294,8 +294,7 @@ class DB:
         if self.read_only:
             raise DatabaseReadOnlyError
         thread = self.storage.thread_id()
-        running = self._write_tx
-        if running is not None and running[2] == thread:
+        if self._writes_here(thread):
             self._require_no_writer_here(thread)
         if not self._writer.acquire(blocking=False):
             self._wait_for_writer()
@@ -394,11 +393,13 @@ class DB:
     def _collect_lost(self) -> None:
         """End transactions that the program has lost without ending them."""
         for handle in list(self._lost):
-            self._readers.pop(handle, None)
-            self._end_write(handle)
+            known = self._readers.pop(handle, None) is not None
+            known = self._end_write(handle) or known
             # Now, so that an interrupt loses none. Another thread may have been faster.
             with suppress(ValueError):
                 self._lost.remove(handle)
+            # Or it ended while somebody had a look at this.
+            if known:
                 _log.warning(
                     "%s: a transaction was lost without commit or rollback", self.path
                 )
@@ -440,19 +441,19 @@ class DB:
         while self._uncounted:
             self._work.add(self._uncounted.pop())
 
-    def _end_write(self, handle: ref[Tx]) -> None:
-        """End the running write transaction if it is this one.
+    def _end_write(self, handle: ref[Tx]) -> bool:
+        """End the running write transaction if it is this one, and say so.
 
         When an interrupt comes in between it can be called again.
         """
         running = self._write_tx
         if running is None or running[0] is not handle:
-            return
+            return False
         # The thread that began it, and another that finds it lost.
         with self._ending:
             running = self._write_tx
             if running is None or running[0] is not handle:
-                return
+                return False
             try:
                 if self.durable.is_live(running[1]):
                     self.freelist.commit()
@@ -464,6 +465,7 @@ class DB:
                 raise
             finally:
                 self._end_turn(handle)
+        return True
 
     # -- about the database --
 
