@@ -80,6 +80,7 @@ from shearbolt.pages.pager import Pager
 from shearbolt.stats import Info, Stats, Work
 from shearbolt.storage.forks import tell_in_child
 from shearbolt.storage.robust import RobustFile
+from shearbolt.storage.single import Single
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,7 @@ _MAX_PATIENCE: Final = 60.0
 _log: Final = logging.getLogger("shearbolt")
 
 
-class DB:
+class DB(Single):
     """An open database. Made by `shearbolt.open`.
 
     As a context manager it closes at the end of the block.
