@@ -134,7 +134,7 @@ def test_pages_left_to_the_file_are_in_no_generation_of_the_cache(tmp_path):
         assert {101, 104, 107}.isdisjoint(pager._old)
         assert 100 in pager._old
         assert 106 in pager.young
-        assert pager._spent == spent - 4 * 500
+        assert pager._spent == spent - 3 * 500
 
 
 @pytest.mark.seeds(60)

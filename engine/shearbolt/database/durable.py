@@ -187,7 +187,7 @@ class DurableFile:
         """Write a meta into its slot and make it the live one.
 
         An interrupt at any place, and it is either live and the slot certain, or
-        neither.
+        neither. Once it is live it stays so: another thread may read it already.
 
         Raises:
             StorageError: It is not durable; the old one stays live, and the slot
@@ -203,7 +203,9 @@ class DurableFile:
                 self.live = meta
             doubt.end(doubts, identity)
         except BaseException:
-            self.live = old
+            if self.live is meta:
+                doubt.end(doubts, identity)
+                raise
             doubt.begin(doubts, identity, unknown)
             try:
                 doubt.heal(doubts, self.pager, identity)
@@ -229,25 +231,23 @@ class DurableFile:
 
     def in_doubt(self) -> bool:
         """Whether the content of a meta slot is unknown, or is being written."""
-        return doubt.doubt_about(self._doubts, self.identity) is not None
+        doubted = doubt.doubt_about(self._doubts, self.identity)
+        if doubted is None:
+            return False
+        if doubted.live.txid < self.live.txid:
+            # What was in doubt is live: an interrupt came before that was noted.
+            doubt.end(self._doubts, self.identity)
+            return False
+        return True
 
-    def heal(self) -> bool:
+    def heal(self) -> None:
         """Make a meta slot certain again after its write or sync has failed.
-
-        Returns:
-            Whether an older version is live than was before.
 
         Raises:
             DatabaseFailedError: That failed too; a later call may succeed.
         """
-        doubted = doubt.doubt_about(self._doubts, self.identity)
-        doubt.heal(self._doubts, self.pager, self.identity)
-        if doubted is None or doubted.live.txid >= self.live.txid:
-            return False
-        # An interrupt came while a commit was taken back for another one.
-        with self._swapping:
-            self.live = doubted.live
-        return True
+        if self.in_doubt():
+            doubt.heal(self._doubts, self.pager, self.identity)
 
     def sync(self) -> None:
         """Make all commits durable.

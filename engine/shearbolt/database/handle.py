@@ -10,9 +10,12 @@ Who may do what:
 * Within the process any number of threads read beside one writer, `_write_tx`.
   The next one waits for `_writer`, a bell that is taken at the beginning and rung at
   the end. `_state` is held for a moment, to read or swap the live meta together with
-  the list of readers, to begin or end the write transaction; nobody waits
+  the list of readers, or to begin the write transaction; nobody waits
   for anything else while holding it, so there is no order to get wrong and
   readers and the writer cannot deadlock, not even within one thread.
+* Ending a transaction waits for nobody. A generator with a `view()` block in it, lost
+  in a cycle, ends its transaction when the collector finds it, in the middle of what
+  its thread was doing: beginning another one, with `_state` in its hands.
   `committing` is held while the file is written, and by `close`.
 * Growing the file concerns nobody: there is no memory map.
 
@@ -77,6 +80,7 @@ from shearbolt.pages.pager import Pager
 from shearbolt.stats import Info, Stats, Work
 from shearbolt.storage.forks import tell_in_child
 from shearbolt.storage.robust import RobustFile
+from shearbolt.storage.single import Single
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +104,7 @@ _MAX_PATIENCE: Final = 60.0
 _log: Final = logging.getLogger("shearbolt")
 
 
-class DB:
+class DB(Single):
     """An open database. Made by `shearbolt.open`.
 
     As a context manager it closes at the end of the block.
@@ -178,15 +182,17 @@ class DB:
         self._ending: Final = storage.mutex()
         self.committing: Final = storage.mutex()
         self._batcher: Final = Batcher(storage)
-        self._writer_thread: int | None = None
-        # Open transactions and their txids. A lost one's reference is put into
-        # `_lost` by the collector, which may run anywhere: no locks there.
-        self._write_tx: tuple[ref[Tx], int] | None = None
+        # Open transactions and their txids; of the write transaction the thread that
+        # began it, too. A lost one's reference is put into `_lost` by the collector,
+        # which may run anywhere: no locks there.
+        self._write_tx: tuple[ref[Tx], int, int] | None = None
         self._readers: dict[ref[Tx], int] = {}
         self._lost: list[ref[Tx]] = []
         self._open = True
         self._readers_begun = 0
         self._work: Final = Work()
+        # What ended transactions did, to be added to it by who has `_state`.
+        self._uncounted: list[Work] = []
         self._free_pages = (0, 0)
         tell_in_child(self)
 
@@ -270,6 +276,8 @@ class DB:
     # does not come along into a child.
 
     def _begin_read(self) -> Tx:
+        if self._lost:
+            self._collect_lost()
         with self._state:
             if not self._open:
                 raise DatabaseNotOpenError
@@ -279,13 +287,15 @@ class DB:
             handle = tx.handle = ref(tx, self._lost.append)
             self._readers[handle] = meta.txid
             self._readers_begun += 1
+            if self._uncounted:
+                self._count()
         return tx
 
     def _begin_write(self) -> Tx:
         if self.read_only:
             raise DatabaseReadOnlyError
         thread = self.storage.thread_id()
-        if self._writer_thread == thread:
+        if self._writes_here(thread):
             self._require_no_writer_here(thread)
         if not self._writer.acquire(blocking=False):
             self._wait_for_writer()
@@ -322,8 +332,9 @@ class DB:
                 handle = tx.handle = ref(tx, self._lost.append)
                 # Once it is dead it can be looked up only if it was hashed before.
                 hash(handle)
-                self._writer_thread = thread
-                self._write_tx = (handle, txid)
+                self._write_tx = (handle, txid, thread)
+                if self._uncounted:
+                    self._count()
         except BaseException:
             self._end_turn(handle)
             raise
@@ -340,10 +351,11 @@ class DB:
 
     def _end_turn(self, handle: ref[Tx] | None) -> None:
         """Let the next writer begin; nothing happens but that the bell is rung."""
-        with self._state:
-            if self._write_tx is not None and self._write_tx[0] is handle:
-                self._write_tx = None
-                self._writer_thread = None
+        running = self._write_tx
+        if running is not None and running[0] is handle:
+            # No call since it was looked at, so no other thread either: it is not the
+            # next writer's.
+            self._write_tx = None
         # Whether it is held is not known: an interrupt may have come between taking
         # it and beginning, or another thread may not have waited for it.
         self._writer.acquire(False)
@@ -354,14 +366,18 @@ class DB:
             return
 
     def _require_no_writer_here(self, thread: int) -> None:
-        if self._writer_thread != thread:
+        if not self._writes_here(thread):
             return
         gc.collect()
         self._collect_lost()
-        if self._writer_thread == thread and self._write_tx is not None:
+        if self._writes_here(thread):
             raise WouldDeadlockError(
                 "this thread has an open write transaction: end it before the next"
             )
+
+    def _writes_here(self, thread: int) -> bool:
+        running = self._write_tx
+        return running is not None and running[2] == thread
 
     def _wait_for_writer(self) -> None:
         """Wait until there may be no writer; `_take_turn` makes sure."""
@@ -378,17 +394,18 @@ class DB:
     def _collect_lost(self) -> None:
         """End transactions that the program has lost without ending them."""
         for handle in list(self._lost):
-            with self._state:
-                self._readers.pop(handle, None)
-            self._end_write(handle)
+            known = self._readers.pop(handle, None) is not None
+            known = self._end_write(handle) or known
             # Now, so that an interrupt loses none. Another thread may have been faster.
             with suppress(ValueError):
                 self._lost.remove(handle)
+            # Or it ended while somebody had a look at this.
+            if known:
                 _log.warning(
                     "%s: a transaction was lost without commit or rollback", self.path
                 )
         running = self._write_tx
-        if running is not None and self._writer_thread == self.storage.thread_id():
+        if running is not None and running[2] == self.storage.thread_id():
             tx = running[0]()
             if tx is not None and tx.closed:
                 # An interrupt came before its end had ended.
@@ -404,8 +421,7 @@ class DB:
         if durable.in_doubt():
             with self.committing:
                 self.require_open()
-                if durable.heal():
-                    self.freelist.in_doubt = self.pager.in_doubt = True
+                durable.heal()
 
     def end(self, tx: Tx) -> None:
         """A transaction has ended; called by it, once or more often."""
@@ -415,22 +431,30 @@ class DB:
             return
         if tx.writable:
             self._end_write(handle)
-        with self._state:
-            self._readers.pop(handle, None)
-            # Nothing else of a reader's work is counted.
-            if self.statistics and (tx.writable or tx.work.cursor_count):
-                self._work.add(tx.work)
+        # One step, as all that is done to it.
+        self._readers.pop(handle, None)
+        # Nothing else of a reader's work is counted.
+        if self.statistics and (tx.writable or tx.work.cursor_count):
+            self._uncounted.append(tx.work)
 
-    def _end_write(self, handle: ref[Tx]) -> None:
-        """End the running write transaction if it is this one.
+    def _count(self) -> None:
+        """Add up what ended transactions did; `_state` is held."""
+        while self._uncounted:
+            self._work.add(self._uncounted.pop())
+
+    def _end_write(self, handle: ref[Tx]) -> bool:
+        """End the running write transaction if it is this one, and say so.
 
         When an interrupt comes in between it can be called again.
         """
+        running = self._write_tx
+        if running is None or running[0] is not handle:
+            return False
         # The thread that began it, and another that finds it lost.
         with self._ending:
             running = self._write_tx
             if running is None or running[0] is not handle:
-                return
+                return False
             try:
                 if self.durable.is_live(running[1]):
                     self.freelist.commit()
@@ -442,6 +466,7 @@ class DB:
                 raise
             finally:
                 self._end_turn(handle)
+        return True
 
     # -- about the database --
 
@@ -483,6 +508,7 @@ class DB:
         if not self.statistics:
             return Stats()
         with self._state:
+            self._count()
             free, pending = self._free_pages
             return Stats(
                 free_page_n=free,

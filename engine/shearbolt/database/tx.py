@@ -57,6 +57,7 @@ from shearbolt.pages.format import (
 from shearbolt.pages.freelist import FreelistError
 from shearbolt.pages.newpages import NewPages
 from shearbolt.stats import PageInfo, Work
+from shearbolt.storage.single import Single
 from shearbolt.tree.bucket import Bucket
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ _COPY_CHUNK: Final = 1 << 20
 """Bytes of the database in memory at once while it is copied."""
 
 
-class Tx:
+class Tx(Single):
     """A transaction; made by `DB.begin`, `DB.update` and `DB.view`.
 
     As a context manager it rolls back at the end of the block unless it was
@@ -586,8 +587,7 @@ class Tx:
         pager = self.db.pager
         self.committed = self.db.durable.is_live(self.txid)
         if not self.committed:
-            for pgid in self.pages.encoded:
-                pager.forget(pgid)
+            pager.forget_all(self.pages.encoded)
         pager.in_doubt = False
         self.pages.forget()
 

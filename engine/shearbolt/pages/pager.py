@@ -423,15 +423,25 @@ class Pager:
 
     def keep(self, page: Page) -> None:
         """Put a decoded page into the cache, replacing one of its number."""
-        self.young[page.pgid] = page
+        pgid = page.pgid
+        replaced = self.young.get(pgid)
+        # The young one may be dropped first, and the other would be found then. In this
+        # order: see `_shrink`.
+        self.young[pgid] = page
+        old = self._old.pop(pgid, None) if self._old else None
         self._spent += page.cost
+        for gone in (replaced, old):
+            if gone is not None and gone is not page:
+                self._spent -= gone.cost
         if self._spent > self._budget:
             self._shrink()
 
     def _shrink(self) -> None:
-        """Drop pages that were not used lately until the rest fits the bound."""
-        # Other threads may read meanwhile: only whole dicts are exchanged, and
-        # making a list of one is a single step.
+        """Drop pages that were not used lately until the rest fits the bound.
+
+        Other threads may read meanwhile, and one may commit. So a generation is never
+        copied: a page that a commit replaces in the one would come back with the other.
+        """
         budget = self._budget
         for page in list(self.young.values()):
             # It would drive everything else out, and not fit even then.
@@ -450,23 +460,25 @@ class Pager:
             self._spent = sum(page.cost for page in list(self.young.values()))
             if self._spent <= budget:
                 return
-        kept = list(self.young.values())
+        young: dict[int, Page] = {}
+        # No call in between, so no other thread either: a dict that has been young may
+        # not become old when another has become young since.
+        self._old, self.young = self.young, young
+        old = self._old
+        kept = list(old.values())
         spent = budget + 1
         # More than once where a few large pages are most of it.
         while spent > budget:
-            kept = kept[(len(kept) + 1) // 2 :]
+            half = (len(kept) + 1) // 2
+            for page in kept[:half]:
+                old.pop(page.pgid, None)
+            kept = kept[half:]
             spent = sum(page.cost for page in kept)
-        self._old = {page.pgid: page for page in kept}
-        self.young = {}
         self._spent = spent
 
-    def forget(self, pgid: int) -> None:
-        """Drop a page from the cache: its bytes in the file have changed."""
-        self.young.pop(pgid, None)
-        self._old.pop(pgid, None)
-
     def forget_all(self, pgids: Iterable[int]) -> None:
-        """The same for many."""
+        """Drop pages from the cache: their bytes in the file have changed."""
+        # A generation may become old meanwhile, but no page comes into it again.
         for pages in (self.young, self._old):
             for pgid in filter(pages.__contains__, pgids):
                 page = pages.pop(pgid, None)

@@ -22,6 +22,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from shearbolt.storage._common import READ_AHEAD, Machine, above_standard
+from shearbolt.storage.single import Single
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,7 @@ else:
     _fdatasync = getattr(os, "fdatasync", os.fsync)
 
 
-class OSFile:
+class OSFile(Single):
     """An open file descriptor in the shape of `shearbolt.storage.File`."""
 
     __slots__ = ("_fd",)

@@ -29,6 +29,7 @@ from ctypes import wintypes
 from typing import TYPE_CHECKING
 
 from shearbolt.storage._common import READ_AHEAD, Machine, above_standard
+from shearbolt.storage.single import Single
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ class _Overlapped(ctypes.Structure):
     )
 
 
-class OSFile:
+class OSFile(Single):
     """An open file descriptor in the shape of `shearbolt.storage.File`."""
 
     __slots__ = ("_fd", "_position")

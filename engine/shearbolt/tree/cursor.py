@@ -32,6 +32,7 @@ from shearbolt.errors import (
 )
 from shearbolt.pages.format import BucketValue
 from shearbolt.pages.pager import MAX_DEPTH
+from shearbolt.storage.single import Single
 from shearbolt.tree.ranges import as_bytes
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ __all__ = ["Cursor"]
 Pair = tuple[bytes, bytes | None]
 
 
-class Cursor:
+class Cursor(Single):
     """Moves through a bucket's keys in order, sub-buckets among them.
 
     All movements return (key, value), where the value is None for a sub-bucket,

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final
 from shearbolt.pages.encoding import encode_bucket, encode_inline_bucket
 from shearbolt.pages.format import BucketValue, Leaf, leaf_cost
 from shearbolt.pages.pager import MAX_DEPTH
+from shearbolt.storage.single import Single
 from shearbolt.tree.deletions import (
     MOST_GATHERED,
     NEVER,
@@ -55,7 +56,7 @@ _MOST_FILL: Final = 1e6
 _EMPTY: Final = Leaf(0, 0, (), (), has_buckets=False, cost=leaf_cost(0, 0))
 
 
-class Tree:
+class Tree(Single):
     """The pages and nodes of one bucket, in one transaction.
 
     Args:

@@ -1,0 +1,232 @@
+"""Ending a transaction waits for nobody, and no version is taken back.
+
+Python ends what a program has lost wherever it happens to be: the collector of cycles
+finalizes a generator with a `view()` block in it in the middle of beginning another
+transaction. And a version that another thread may have begun to read stays as it is.
+"""
+
+import contextlib
+import gc
+import sys
+import threading
+
+import pytest
+
+import shearbolt
+from shearbolt.database import doubt, handle
+
+
+class _Meanwhile:
+    """A mutex that does something while it is held: what the collector could do.
+
+    Args:
+        mutex: The mutex.
+        call: Called once, behind the next time it is taken.
+    """
+
+    def __init__(self, mutex, call):
+        self._mutex = mutex
+        self._call = call
+
+    def __enter__(self):
+        self._mutex.acquire()
+        call, self._call = self._call, lambda: None
+        call()
+
+    def __exit__(self, *_):
+        self._mutex.release()
+
+
+def within_seconds(call):
+    """Whether it returns."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(20)
+    return not thread.is_alive()
+
+
+def begin_read(db):
+    db.begin().rollback()
+
+
+def begin_write(db):
+    db.begin(writable=True).rollback()
+
+
+def commit(db):
+    with db.update() as tx:
+        tx.bucket(b"b").put(b"k", b"new")
+
+
+READERS_AND = [begin_read, begin_write, commit, shearbolt.DB.stats, shearbolt.DB.close]
+# There is one writer.
+THE_WRITER_AND = [begin_read, shearbolt.DB.stats, shearbolt.DB.close]
+
+
+@pytest.mark.parametrize(
+    ("writable", "busy"),
+    [(False, busy) for busy in READERS_AND] + [(True, busy) for busy in THE_WRITER_AND],
+)
+def test_a_block_that_the_collector_ends_waits_for_no_lock_of_its_own_thread(
+    path, writable, busy
+):
+    db = shearbolt.open(path, no_sync=True)
+    with db.update() as tx:
+        tx.create_bucket(b"b").put(b"k", b"v")
+
+    def pairs():
+        with db.update() if writable else db.view() as tx:
+            yield from tx.bucket(b"b").items()
+
+    def run():
+        lost = pairs()
+        next(lost)
+        mutex = db._state
+        db._state = db.durable._swapping = _Meanwhile(mutex, lost.close)
+        busy(db)
+        db._state = db.durable._swapping = mutex
+
+    assert within_seconds(run)
+    db.close()
+    with shearbolt.open(path) as db, db.update() as tx:
+        assert tx.bucket(b"b").get(b"k") == (b"new" if busy is commit else b"v")
+        assert not tx.check()
+
+
+def test_lost_generators_in_cycles_stop_nobody(path):
+    db = shearbolt.open(path, no_sync=True)
+    with db.update() as tx:
+        tx.create_bucket(b"b").update((b"%d" % i, b"v") for i in range(50))
+
+    def lose():
+        def pairs():
+            with db.view() as tx:
+                yield from tx.bucket(b"b").items()
+
+        running = pairs()
+        next(running)
+        cycle = [running]
+        cycle.append(cycle)
+
+    def run():
+        before = gc.get_threshold()
+        try:
+            # Wherever in it the collector runs.
+            for threshold in range(1, 60):
+                gc.set_threshold(threshold, 1, 1)
+                for _ in range(10):
+                    lose()
+                    begin_read(db)
+        finally:
+            gc.set_threshold(*before)
+
+    assert within_seconds(run)
+    gc.collect()
+    begin_read(db)
+    assert db.stats().open_tx_n == 0
+    db.close()
+
+
+def test_transactions_that_a_read_only_handle_has_lost_leave_nothing_behind(path):
+    shearbolt.open(path).close()
+    with shearbolt.open(path, read_only=True) as db:
+        for _ in range(5):
+            db.begin().root_bucket.cursor()
+            gc.collect()
+        begin_read(db)
+        assert db.stats().open_tx_n == 0
+        assert not db._lost
+
+
+def test_the_work_of_ended_transactions_is_counted_once(db):
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+    for _ in range(3):
+        with db.view() as tx:
+            tx.bucket(b"b").cursor()
+        commit(db)
+    assert db.stats().tx_stats.cursor_count == 3
+    assert db.stats().tx_stats.cursor_count == 3
+    with db.view() as tx:
+        tx.bucket(b"b").cursor()
+    assert db.stats().tx_stats.cursor_count == 4
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_version_that_somebody_reads_is_not_taken_back(path, monkeypatch, twice):
+    monkeypatch.setattr(handle, "_PATIENCE", 0.01)
+    db = shearbolt.open(path)
+    with db.update() as tx:
+        tx.create_bucket(b"b").put(b"k", b"old")
+    readers = []
+    end = doubt.end
+
+    def interrupted(*arguments):
+        # Where another thread could begin to read, before an interrupt arrives.
+        if db.durable.live.txid == 3 and len(readers) < 1 + twice:
+            readers.append(db.begin())
+            raise KeyboardInterrupt
+        end(*arguments)
+
+    monkeypatch.setattr(doubt, "end", interrupted)
+    with contextlib.suppress(KeyboardInterrupt):
+        commit(db)
+    assert readers[0].bucket(b"b").get(b"k") == b"new"
+    with db.view() as tx:
+        assert tx.bucket(b"b").get(b"k") == b"new"
+    for i in range(5):
+        with db.update() as tx:
+            tx.bucket(b"b").put(b"k", b"%d" % i * 3000)
+            tx.bucket(b"b").put(b"j", b"%d" % i)
+        assert not readers[0].check()
+        db.pager.clear()
+        assert dict(readers[0].bucket(b"b").items()) == {b"k": b"new"}
+    db.close()
+    with shearbolt.open(path) as db, db.view() as tx:
+        assert tx.bucket(b"b").get(b"j") == b"4"
+
+
+def test_a_version_that_was_read_is_there_when_opened_again(path, monkeypatch):
+    db = shearbolt.open(path)
+    with db.update() as tx:
+        tx.create_bucket(b"b").put(b"k", b"old")
+    end, left = doubt.end, [True, True]
+
+    def interrupted(*arguments):
+        if db.durable.live.txid == 3 and left:
+            left.pop()
+            raise KeyboardInterrupt
+        end(*arguments)
+
+    monkeypatch.setattr(doubt, "end", interrupted)
+    with contextlib.suppress(KeyboardInterrupt):
+        commit(db)
+    with db.view() as tx:
+        assert tx.bucket(b"b").get(b"k") == b"new"
+    db.close()
+    with shearbolt.open(path) as db, db.view() as tx:
+        assert tx.bucket(b"b").get(b"k") == b"new"
+
+
+def test_a_program_that_ends_its_transactions_is_not_said_to_have_lost_one(db, caplog):
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+    begun = threading.Barrier(3)
+
+    def write():
+        begun.wait()
+        for _ in range(40):
+            commit(db)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=write) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    begin_write(db)
+    assert not caplog.records
