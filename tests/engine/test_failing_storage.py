@@ -12,6 +12,7 @@ operation it makes, and that operation fails. Then:
 
 import errno
 import threading
+from contextlib import suppress
 
 import pytest
 from machine import PATH, Machine
@@ -520,3 +521,72 @@ def test_a_change_that_stops_halfway_is_not_committed():
 def test_nobody_else_runs_during_these_tests():
     # The machine counts operations: another thread would make that meaningless.
     assert threading.active_count() < 3
+
+
+class KilledError(BaseException):
+    """The process is gone, in the middle of what it did."""
+
+
+def taken_over():
+    """A machine on which the live meta is in the page cache only.
+
+    The process that wrote it was killed before its last fdatasync; everything that the
+    meta leads to is durable.
+    """
+    first = READY.power_off()
+    syncs = []
+
+    def killed(operation, _number):
+        syncs.extend([operation] * (operation == "fdatasync"))
+        # The takeover, the pages, and then the meta.
+        if len(syncs) >= 3:
+            raise KilledError
+
+    db = shearbolt.open(PATH, storage=first)
+    first.plan = killed
+    with pytest.raises(KilledError), db.update() as tx:
+        tx.bucket(b"a")[b"killed"] = b"k" * 400
+    # What is in doubt is remembered by storage: this one is another process's.
+    second = Machine()
+    second.disk, second.cache, second.dirty = first.disk, first.cache, first.dirty
+    return second
+
+
+@pytest.mark.parametrize("failures", range(6))
+def test_a_takeover_whose_syncs_fail_writes_over_nothing_that_may_count(failures):
+    """Not before the live meta is durable: until then the one before it counts."""
+    ends = set()
+    for at in range(1, 60):
+        machine = taken_over()
+        left = [failures]
+
+        def failing(operation, _number, left=left):
+            if operation == "fdatasync" and left[0]:
+                left[0] -= 1
+                return errno.EIO
+            return None
+
+        def killing(operation, number, failing=failing, last=at):
+            if number >= last:
+                raise KilledError
+            return failing(operation, number)
+
+        db = shearbolt.open(PATH, storage=machine)
+        machine.plan, machine.count = killing, 0
+        end = "killed"
+        try:
+            while True:
+                with suppress(BoltError):
+                    with db.update() as tx:
+                        tx.bucket(b"a")[b"new"] = b"n" * 900
+                    end = "committed"
+        except KilledError:
+            pass
+        machine.plan = lambda _operation, _number: None
+        with shearbolt.open(PATH, storage=machine.power_off()) as found:
+            there = content(found)
+        second = FIRST | {(b"a", b"killed"): b"k" * 400}
+        third = second | {(b"a", b"new"): b"n" * 900}
+        assert there == third if end == "committed" else there in (FIRST, second, third)
+        ends.add(end)
+    assert ends == {"killed", "committed"}

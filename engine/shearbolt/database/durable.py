@@ -203,7 +203,8 @@ class DurableFile:
                 self.live = meta
             doubt.end(doubts, identity)
         except BaseException:
-            if self.live is meta:
+            # When the live one is written again (`settle`) that tells nothing.
+            if self.live is meta and meta is not old:
                 doubt.end(doubts, identity)
                 raise
             doubt.begin(doubts, identity, unknown)
