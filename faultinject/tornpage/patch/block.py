@@ -71,6 +71,7 @@ from itertools import count
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
+from tornpage.disk.simulated import Disk
 from tornpage.patch.audit import watched
 from tornpage.patch.calls import Calls
 from tornpage.patch.kept import Kept
@@ -80,9 +81,7 @@ from tornpage.uncovered import UnsupportedCallError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tornpage.disk.simulated import Disk
-
-__all__ = ["PatchError", "UnsupportedCallError", "patched"]
+__all__ = ["PatchError", "UnsupportedCallError", "look_around", "patched"]
 
 # The line that is blamed for an operation is the line that called these.
 _PLUMBING = frozenset(
@@ -469,19 +468,36 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
         _active.release()
 
 
-@contextmanager
-def _put_in_place(patch: Calls) -> Iterator[None]:
-    """While entered, the replacements stand where the real functions stood."""
-    replaced = [
+def look_around() -> None:
+    """Look up who keeps functions from its import; call it where no bug is planted."""
+    if not _active.locked():
+        # No path and no descriptor is asked for.
+        _kept.look_again(_functions(_replaced(Calls(Disk(), "/db"))))
+
+
+def _replaced(patch: Calls) -> list[tuple[Any, str, Any, Any]]:
+    """(module, name, what it has, what to put there)."""
+    return [
         (owner, name, vars(owner)[name], ours)
         for owner, name, ours in _replacements(patch)
     ]
-    functions = [
+
+
+def _functions(replaced: Sequence[tuple[Any, str, Any, Any]]) -> list[tuple[Any, Any]]:
+    """Pairs of a real function and its replacement."""
+    return [
         (real, ours)
         for owner, _, real, ours in replaced
         # threading's own begins the threads that are followed.
         if isinstance(owner, ModuleType) and owner is not _thread
     ]
+
+
+@contextmanager
+def _put_in_place(patch: Calls) -> Iterator[None]:
+    """While entered, the replacements stand where the real functions stood."""
+    replaced = _replaced(patch)
+    functions = _functions(replaced)
     replaced += _kept.places(functions)
     raised = True
     try:
