@@ -394,6 +394,65 @@ def test_a_process_that_cannot_be_forked_is_no_failure(monkeypatch):
         assert "a few too many" in certificate.unchecked[0]
 
 
+def test_a_process_without_descriptors_to_spare_is_no_failure(monkeypatch):
+    real = os.pipe
+    for spare in 0, 1:
+        left = iter(range(spare))
+
+        def pipe(left=left):
+            if next(left, None) is None:
+                raise OSError(24, "Too many open files")
+            return real()
+
+        present = os.listdir("/dev/fd")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pipe", pipe)
+            certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=1))
+        assert certificate.verdict == "consistent"
+        assert "Too many open files" in certificate.unchecked[0]
+        assert len(os.listdir("/dev/fd")) == len(present)
+
+
+def forks(monkeypatch, most, *, at_once):
+    """Let a process and its copies have so many copies, in all or at once."""
+    original, real, made = os.getpid(), os.fork, []
+
+    def fork():
+        if at_once:
+            known = psutil.Process(original).children(recursive=True)
+            made[:] = [one for one in known if one.status() != psutil.STATUS_ZOMBIE]
+        if len(made) >= most:
+            raise BlockingIOError(11, "a few too many")
+        made.append(None)
+        return real()
+
+    monkeypatch.setattr("tornpage.run.pristine._fork", fork)
+
+
+def test_a_copy_that_cannot_be_copied_is_no_failure(monkeypatch):
+    forks(monkeypatch, 1, at_once=False)
+    certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=3))
+    assert certificate.verdict == "consistent"
+    (clause,) = certificate.unchecked
+    assert "could not be copied often enough" in clause
+
+
+def test_room_for_two_more_processes_is_enough(monkeypatch):
+    forks(monkeypatch, 2, at_once=True)
+    (found,) = run(subject_of("module_unsynced"), plan("module_unsynced")).violations
+    assert found.failure.afresh
+
+
+def test_a_program_that_waits_for_no_child_hears_of_it_all_the_same():
+    # As it is inherited from some supervisors.
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        certificate = run(subject_of("module_unsynced"), plan("module_unsynced"))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert certificate.verdict == "violated"
+
+
 def test_very_large_files_are_not_looked_at_and_it_is_said(monkeypatch):
     monkeypatch.setattr(module, "_MOST_BYTES", 100)
     certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=1))

@@ -53,6 +53,7 @@ from tornpage.choices import Choice, Recorder, Replay
 from tornpage.disk.witness import Call, witnessed
 from tornpage.explore.explorer import Explorer, Reached
 from tornpage.explore.schedule import format_schedule
+from tornpage.patch.block import look_around
 from tornpage.run.experiment import (
     Finding,
     Raised,
@@ -61,7 +62,7 @@ from tornpage.run.experiment import (
     recovered,
     run_apart,
 )
-from tornpage.run.pristine import Pristine, PristineError, unpickled
+from tornpage.run.pristine import NoCopyError, Pristine, PristineError, unpickled
 from tornpage.uncovered import UncoveredError
 
 if TYPE_CHECKING:
@@ -253,6 +254,7 @@ class Afresh:
     """
 
     def __init__(self, subject: Subject) -> None:
+        look_around()
         self.late = programs_were_run()
         self.compared: set[tuple[str, str]] = set()
         self._wholly = True
@@ -290,6 +292,8 @@ class Afresh:
     ) -> Difference | None:
         """Compare some recoveries of a program; what differs first, or None.
 
+        None, too, if they could not be compared: `missing` says so from then on.
+
         Args:
             experiment: The program, with the bug planted that it was run with.
             mutant: That bug.
@@ -304,6 +308,9 @@ class Afresh:
             wait = _WAIT_SECONDS + _WAIT_TIMES * (time.monotonic() - begun)
             try:
                 there = self._ask(experiment, mutant, crash, wait, alone=False)
+            except NoCopyError:
+                # Asked again, `missing` says so.
+                return None
             except PristineError as error:
                 return Difference(f"{_UNKNOWN} is not known: {error}", None)
             if said := _differ(here, there):

@@ -26,7 +26,8 @@ What a copy must not do is what its original will do, too:
   goes nowhere.
 * pipes and sockets of the original are closed: somebody may wait for their end.
 * a signal is no business of it: handlers are reset, and it has a session of its own, so
-  that Ctrl-C does not reach it. When the original is gone, it ends.
+  that Ctrl-C does not reach it. When the original is gone, it ends. Where SIGCHLD was
+  ignored, as under some supervisors, nobody could wait for a copy of the copy.
 * os.getpid has the number of the original: to the code under test it is that process.
 
 Threads of the original are not copied. What they held when the process was copied is
@@ -59,7 +60,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Pristine", "PristineError", "unpickled"]
+__all__ = ["NoCopyError", "Pristine", "PristineError", "unpickled"]
 
 _LENGTH: Final = struct.Struct("<Q")
 _CHUNK: Final = 1 << 20
@@ -69,6 +70,13 @@ _TOGETHER: Final = b"0"
 _LOOK_SECONDS: Final = 0.5
 _ENDS_SECONDS: Final = 2.0
 _OUTPUTS: Final = (1, 2)
+
+_NO_COPY: Final = "this process could not be copied"
+_TOO_MANY: Final = (
+    f"{_NO_COPY} often enough: are there limits to it, as in a container?"
+)
+# The answer of a copy that cannot be copied.
+_UNCOPIED: Final = b""
 # As in `run`: what is done in a copy is short.
 _COLLECT_AFTER: Final = 50_000
 
@@ -80,6 +88,10 @@ _getpid: Final = os.getpid
 
 class PristineError(Exception):
     """There is no answer; the message says why, as a clause."""
+
+
+class NoCopyError(PristineError):
+    """This process, or the copy of it, cannot be copied: that says nothing of it."""
 
 
 class Pristine:
@@ -101,7 +113,11 @@ class Pristine:
         if _fork is None:
             self.missing = "this platform cannot copy a process"
             return
-        ours, theirs = os.pipe(), os.pipe()
+        try:
+            ours, theirs = _two_pipes()
+        except OSError as error:
+            self.missing = f"{_NO_COPY}: {error}"
+            return
         self._requests, self._answers = ours[1], theirs[0]
         # No signal is to be handled twice, nor between the fork and what ends it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -110,7 +126,7 @@ class Pristine:
             if not self._process:
                 _serve(answer, ours[0], theirs[1], self._owner)
         except Exception as error:  # noqa: BLE001 - audit hooks raise what they like
-            self.missing = f"this process could not be copied: {error}"
+            self.missing = f"{_NO_COPY}: {error}"
         os.close(ours[0])
         os.close(theirs[1])
         if not self._process:
@@ -158,10 +174,11 @@ class Pristine:
                 of them finds it as it was, the next as that one left it.
 
         Raises:
-            PristineError: There is no copy, or no answer.
+            NoCopyError: There is no copy, and none can be made.
+            PristineError: There is no answer.
         """
         if self.missing:
-            raise PristineError(self.missing)
+            raise NoCopyError(self.missing)
         asked = pickle.dumps(request)
         try:
             _send(self._requests, (_ALONE if alone else _TOGETHER) + asked)
@@ -177,6 +194,10 @@ class Pristine:
                 raise
             self.missing = why
             raise PristineError(why) from error
+        if not raw:
+            self._end(wait=_ENDS_SECONDS)
+            self.missing = _TOO_MANY
+            raise NoCopyError(self.missing)
         said, value = unpickled(raw)
         if said:
             raise PristineError(said)
@@ -202,6 +223,17 @@ class Pristine:
                 wanted += _LENGTH.unpack(found)[0]
                 known = True
         return bytes(found[_LENGTH.size :])
+
+
+def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    """Two pipes, or none and an OSError."""
+    first = os.pipe()
+    try:
+        return first, os.pipe()
+    except OSError:
+        for descriptor in first:
+            os.close(descriptor)
+        raise
 
 
 def _readable(descriptor: int, seconds: float) -> bool:
@@ -233,7 +265,17 @@ def _serve(
         kept: _Copy | None = None
         while (request := _next_frame(requests, original)) is not None:
             alone = request[:1] == _ALONE
-            copy = (not alone and kept) or _Copy(answer, original)
+            copy = None if alone else kept
+            if copy is None:
+                copy = _copied(answer, original)
+                if copy is None and kept:
+                    # A container may have room for no more than one.
+                    kept.end()
+                    kept = None
+                    copy = _copied(answer, original)
+            if copy is None:
+                _send(answers, _UNCOPIED)
+                continue
             raw = copy.ask(request[1:])
             if raw is None:
                 said = f"a copy of the process ended with {copy.end()}"
@@ -257,6 +299,7 @@ def _set_aside(requests: int, answers: int, original: int) -> None:
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     gc.freeze()
@@ -315,10 +358,15 @@ class _Copy:
     def __init__(self, answer: Callable[[Any], object], original: int) -> None:
         assert _fork is not None
         self._original = original
-        ours, theirs = os.pipe(), os.pipe()
+        ours, theirs = _two_pipes()
         self._requests, self._answers = ours[1], theirs[0]
         parent = _getpid()
-        self._process = _fork()
+        try:
+            self._process = _fork()
+        except OSError:
+            for descriptor in (*ours, *theirs):
+                os.close(descriptor)
+            raise
         if not self._process:
             try:
                 os.close(self._requests)
@@ -345,6 +393,14 @@ class _Copy:
         os.close(self._answers)
         status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
         return signal.Signals(-status).name if status < 0 else f"status {status}"
+
+
+def _copied(answer: Callable[[Any], object], original: int) -> _Copy | None:
+    """A copy; None when there is no room for one."""
+    try:
+        return _Copy(answer, original)
+    except OSError:
+        return None
 
 
 def _answered(answer: Callable[[Any], object], request: bytes) -> bytes:
