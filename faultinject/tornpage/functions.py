@@ -75,10 +75,14 @@ _LINE = 72
 
 
 def _key(value: Any) -> Hashable:
-    """Equal for equal values, hashable, and one list is not one tuple."""
+    """Hashable, and another one for whatever a check can tell apart.
+
+    Of outcomes with the same key one is judged. So one list is not one tuple.
+    """
     if isinstance(value, dict):
-        # A set of pairs: dicts are equal in whatever order they were filled.
-        return "dict", frozenset((_key(k), _key(v)) for k, v in value.items())
+        # In their order, although dicts are equal in any: a check may look at it.
+        pairs = tuple((_key(k), _key(v)) for k, v in value.items())
+        return type(value).__name__, pairs
     if isinstance(value, list | tuple):
         return type(value).__name__, tuple(map(_key, value))
     if isinstance(value, set | frozenset):
@@ -143,6 +147,14 @@ class Seen:
 
     key: Hashable
     value: Any = field(compare=False)
+
+    def __reduce__(self) -> tuple[Callable[[Any], Seen], tuple[Any]]:
+        """From the value, so that a copy of it that is another one has another key."""
+        return _seen, (self.value,)
+
+
+def _seen(value: Any) -> Seen:
+    return Seen(_key(value), value)
 
 
 class FunctionSubject:
@@ -235,7 +247,7 @@ class FunctionSubject:
         """Reopen what a crash left."""
         with self._entered(disk) as place:
             seen = self._recover(place)
-        return Seen(_key(seen), seen)
+        return _seen(seen)
 
     def judge(
         self, history: tuple[tuple[Any, ...], ...], marks: Sequence[Mark], outcome: Any
@@ -396,7 +408,9 @@ def subject_from(
             promises that `x`, any value, survives; it is copied. `ack(x, y)` promises
             both at the same moment, `ack()` nothing.
         recover: Called with a crashed disk; reopens the store and returns what can be
-            seen of it: strings, numbers, lists, dicts, dataclasses and so on.
+            seen of it: strings, numbers, lists, dicts, dataclasses and so on. Fields
+            that a dataclass does not compare tell no two of them apart, so `check`
+            may not look at them.
         check: Called with what had been acknowledged, what was in flight (what the
             next call of `ack` promised: a tuple of one, of a whole group, or of none)
             and what recovery returned. Says what is wrong, or None; may assert instead.

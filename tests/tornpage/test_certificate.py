@@ -87,6 +87,13 @@ def test_a_violation_outranks_every_doubt():
     assert found.exit_status == 1
 
 
+def test_a_larger_cap_is_advised_where_it_may_help():
+    doubtful = certificate(coverage=covered(closed=8))
+    assert "a larger --cap" in doubtful.doubts()[0]
+    left = certificate(coverage=covered(closed=8), cut=("what it does is not known",))
+    assert left.doubts()[1] == "1 of 9 crash points were not closed"
+
+
 def test_an_unclosed_share_is_never_rounded_up_to_one():
     almost = covered(crash_points=10**9, closed=10**9 - 1)
     assert almost.closed_share < 1

@@ -79,9 +79,16 @@ from tornpage.subject import SubjectError
 from tornpage.uncovered import UnsupportedCallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["PatchError", "UnsupportedCallError", "look_around", "patched"]
+__all__ = [
+    "NUMBERS",
+    "PatchError",
+    "UnsupportedCallError",
+    "look_around",
+    "patched",
+    "stand_in",
+]
 
 # The line that is blamed for an operation is the line that called these.
 _PLUMBING = frozenset(
@@ -156,6 +163,9 @@ _NO_ARGUMENTS = (
 _DESCRIPTOR_KEYS = ("fd", "fd2", "src", "dst", "out_fd", "in_fd")
 
 _GLOBBERS = ("_Globber", "_GlobberBase", "_StringGlobber")
+
+NUMBERS = (os.getpid, os.getppid, threading.get_native_id)
+"""What tells a process its own numbers. Blocks leave them as they are."""
 
 _active = threading.Lock()
 _kept = Kept()
@@ -472,7 +482,18 @@ def look_around() -> None:
     """Look up who keeps functions from its import; call it where no bug is planted."""
     if not _active.locked():
         # No path and no descriptor is asked for.
-        _kept.look_again(_functions(_replaced(Calls(Disk(), "/db"))))
+        functions = _functions(_replaced(Calls(Disk(), "/db")))
+        _kept.look_again([*functions, *((one, one) for one in NUMBERS)])
+
+
+def stand_in(functions: Mapping[Callable[..., Any], Callable[..., Any]]) -> None:
+    """Replace some of `NUMBERS` where they were found, for good.
+
+    Args:
+        functions: What to put in the place of each.
+    """
+    for owner, name, _, ours in _kept.places([*functions.items()]):
+        setattr(owner, name, ours)
 
 
 def _replaced(patch: Calls) -> list[tuple[Any, str, Any, Any]]:

@@ -176,7 +176,7 @@ class _Deed:
         calls: What it asked of the disk; None where threads took turns in asking.
         outcome: What it returned, pickled; None when that cannot be done.
         lines: The same for people.
-        choices: What was decided for it, pickled likewise.
+        choices: What was decided for it, pickled; None when it was not followed.
         lost: Why it could not be followed; "" when it could.
     """
 
@@ -188,10 +188,13 @@ class _Deed:
 
 
 def _pickled(value: object) -> bytes | None:
+    """None unless it can be had again from that, and is the same then."""
     try:
-        return pickle.dumps(value)
+        data = pickle.dumps(value)
+        same = bool(unpickled(data) == value)
     except Exception:  # noqa: BLE001 - whatever a class of somebody else raises
         return None
+    return data if same else None
 
 
 def _deed(subject: Subject, explorer: Explorer, crash: _Crash) -> _Deed:
@@ -207,7 +210,7 @@ def _deed(subject: Subject, explorer: Explorer, crash: _Crash) -> _Deed:
         None if disk.several_threads else tuple(calls),
         _pickled(outcome),
         tuple(outcome_lines(subject, outcome)),
-        _pickled(chooser.log),
+        pickle.dumps(chooser.log),
     )
 
 

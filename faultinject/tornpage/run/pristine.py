@@ -24,16 +24,19 @@ What a copy must not do is what its original will do, too:
 * nothing is flushed, and no handler of the exit runs: it ends with os._exit. Objects
   that were there are hidden from the collector, whose finalizers write. What it prints
   goes nowhere.
-* pipes and sockets of the original are closed: somebody may wait for their end.
+* pipes and sockets of the original are closed: somebody may wait for their end. Their
+  numbers lead nowhere, so that no file of the copy gets one of them.
 * a signal is no business of it: handlers are reset, and it has a session of its own, so
   that Ctrl-C does not reach it. When the original is gone, it ends. Where SIGCHLD was
   ignored, as under some supervisors, nobody could wait for a copy of the copy.
-* os.getpid has the number of the original: to the code under test it is that process.
+* os.getpid and its like have the numbers of the original, also where code keeps them
+  from an import: to the code under test it is that process.
 
 Threads of the original are not copied. What they held when the process was copied is
 held for ever in the copy, which is why Python warns of such forks. Here that can cost
-an answer and nothing else: one that does not come in time is said to be missing, and
-the copy is killed. The warning is kept from whoever has made it an error.
+an answer and nothing else: one that does not come in time is said to be missing, with
+the names of these threads, and the copy is killed. The warning is kept from whoever has
+made it an error.
 
 What it is not: older than the moment at which it is made. What has run in the process
 before is in the copy, too.
@@ -57,8 +60,10 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
+from tornpage.patch.block import NUMBERS, stand_in
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 __all__ = ["NoCopyError", "Pristine", "PristineError", "unpickled"]
 
@@ -84,6 +89,7 @@ _COLLECT_AFTER: Final = 50_000
 _fork: Final[Callable[[], int] | None] = getattr(os, "fork", None)
 _exit: Final = os._exit
 _getpid: Final = os.getpid
+_getppid: Final = os.getppid
 
 
 class PristineError(Exception):
@@ -108,6 +114,8 @@ class Pristine:
     def __init__(self, answer: Callable[[Any], object]) -> None:
         self.missing = ""
         self._owner = _getpid()
+        here = threading.current_thread()
+        self._others = [one.name for one in threading.enumerate() if one is not here]
         self._process = 0
         self._requests = self._answers = -1
         if _fork is None:
@@ -119,12 +127,13 @@ class Pristine:
             self.missing = f"{_NO_COPY}: {error}"
             return
         self._requests, self._answers = ours[1], theirs[0]
+        numbers = {one: one() for one in NUMBERS}
         # No signal is to be handled twice, nor between the fork and what ends it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._process = _forked(_fork)
             if not self._process:
-                _serve(answer, ours[0], theirs[1], self._owner)
+                _serve(answer, ours[0], theirs[1], numbers)
         except Exception as error:  # noqa: BLE001 - audit hooks raise what they like
             self.missing = f"{_NO_COPY}: {error}"
         os.close(ours[0])
@@ -188,6 +197,9 @@ class Pristine:
             self._end(wait=0)
             if isinstance(error, TimeoutError):
                 why = f"a copy of the process did not answer in {seconds:.0f} s"
+                if self._others:
+                    held = ", ".join(self._others)
+                    why += f"; what a thread of the process held ({held}) is held there"
             elif isinstance(error, OSError):
                 why = f"the copy of the process is gone: {error}"
             else:
@@ -257,11 +269,15 @@ def _forked(fork: Callable[[], int]) -> int:
 
 
 def _serve(
-    answer: Callable[[Any], object], requests: int, answers: int, original: int
+    answer: Callable[[Any], object],
+    requests: int,
+    answers: int,
+    numbers: Mapping[Callable[[], int], int],
 ) -> NoReturn:
     """Be the copy: answer until the original is gone."""
     try:
-        _set_aside(requests, answers, original)
+        original = numbers[NUMBERS[0]]
+        _set_aside(requests, answers, numbers)
         kept: _Copy | None = None
         while (request := _next_frame(requests, original)) is not None:
             alone = request[:1] == _ALONE
@@ -293,7 +309,9 @@ def _serve(
         _exit(0)
 
 
-def _set_aside(requests: int, answers: int, original: int) -> None:
+def _set_aside(
+    requests: int, answers: int, numbers: Mapping[Callable[[], int], int]
+) -> None:
     """Let go of all that is the original's; see the module's head."""
     os.setsid()
     for number in signal.valid_signals():
@@ -308,16 +326,16 @@ def _set_aside(requests: int, answers: int, original: int) -> None:
     sys.setprofile(None)
     threading.settrace(None)
     threading.setprofile(None)
-    for descriptor in _pipes() - {requests, answers, 0, *_OUTPUTS}:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, *_OUTPUTS):
-        os.dup2(nowhere, descriptor)
+    for descriptor in (_pipes() | {0, *_OUTPUTS}) - {requests, answers}:
+        with contextlib.suppress(OSError):
+            os.dup2(nowhere, descriptor)
     # Where somebody captures what is printed, these have other descriptors.
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     logging.disable()
-    os.getpid = lambda: original
+    replaced = {one: (lambda number=number: number) for one, number in numbers.items()}
+    stand_in(replaced)
+    os.getpid, os.getppid, threading.get_native_id = map(replaced.__getitem__, NUMBERS)
 
 
 def _pipes() -> set[int]:
@@ -342,7 +360,7 @@ def _read(descriptor: int, size: int, parent: int) -> bytes | None:
     found = bytearray()
     while len(found) < size:
         if not _readable(descriptor, _LOOK_SECONDS):
-            if os.getppid() != parent:
+            if _getppid() != parent:
                 return None
             continue
         chunk = os.read(descriptor, min(_CHUNK, size - len(found)))
@@ -383,7 +401,7 @@ class _Copy:
         with contextlib.suppress(BrokenPipeError):
             _send(self._requests, request)
         answer = _next_frame(self._answers, self._original)
-        if answer is None and os.getppid() != self._original:
+        if answer is None and _getppid() != self._original:
             os.killpg(0, signal.SIGKILL)
         return answer
 
