@@ -142,7 +142,7 @@ class Seen:
 
     Attributes:
         key: Stands for it where outcomes are told apart.
-        value: The thing itself. `check` must not change it.
+        value: The thing itself, or a copy that nobody else has.
     """
 
     key: Hashable
@@ -154,7 +154,19 @@ class Seen:
 
 
 def _seen(value: Any) -> Seen:
-    return Seen(_key(value), value)
+    return Seen(_key(value), _copied(value))
+
+
+def _copied(value: Any) -> Any:
+    """A copy, where there can be one.
+
+    Code under test goes on with what it has returned: recovery may fill the same dict
+    each time. And what `check` changes in what it was given is its own affair.
+    """
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - whatever a class of somebody else raises
+        return value
 
 
 class FunctionSubject:
@@ -240,7 +252,7 @@ class FunctionSubject:
             disk.mark(_ACK, txid=sum(map(len, groups)))
 
         with self._entered(disk) as place:
-            self._run(place, program, ack)
+            self._run(place, copy.deepcopy(program), ack)
         return tuple(groups)
 
     def recover(self, disk: Disk) -> Seen:
@@ -256,7 +268,7 @@ class FunctionSubject:
         done = sum(mark.label == _ACK for mark in marks)
         acked = tuple(chain.from_iterable(history[:done]))
         in_flight = tuple(chain.from_iterable(history[done : done + 1]))
-        wrong = self._wrong(acked, in_flight, outcome.value)
+        wrong = self._wrong(acked, in_flight, outcome)
         if wrong is None:
             return ()
         facts = (
@@ -267,10 +279,16 @@ class FunctionSubject:
         return (Violation("check", wrong, facts),)
 
     def _wrong(
-        self, acked: tuple[Any, ...], in_flight: tuple[Any, ...], seen: Any
+        self, acked: tuple[Any, ...], in_flight: tuple[Any, ...], seen: Seen
     ) -> str | None:
+        mine = _copied(seen.value)
+        if mine is seen.value and _key(mine) != seen.key:
+            raise SubjectError(
+                f"recover: it returned a {type(mine).__name__}, which cannot be copied"
+                " and was changed later; return what is made anew each time"
+            )
         try:
-            wrong: object = self._check(acked, in_flight, seen)
+            wrong: object = self._check(_copied(acked), _copied(in_flight), mine)
         except AssertionError as error:
             return str(error) or f"the assertion at {raised_at(error)} fails"
         except Exception as error:

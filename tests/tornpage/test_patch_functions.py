@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import sys
+import threading
 from collections import deque
 from types import ModuleType
 
@@ -399,3 +400,97 @@ def test_an_exception_is_told_with_the_line_of_the_store():
     [found] = _run(subject).violations
     line = opening.__code__.co_firstlineno + 1
     assert f"FileNotFoundError at test_patch_functions.py:{line}." in found.message
+
+
+# -- what is the store's own, and goes on changing -------------------------------------
+
+
+def appending(root, work, ack):
+    """Forgets the fsync of the last text."""
+    file = os.open(f"{root}/log", os.O_RDWR | os.O_CREAT)
+    folder = os.open(root, os.O_RDONLY)
+    os.fsync(folder)
+    for text in work:
+        os.write(file, text.encode())
+        if text != "c":
+            os.fsync(file)
+        ack([text])
+
+
+def texts(root):
+    path = pathlib.Path(root, "log")
+    return [*path.read_bytes().strip(b"\0").decode()] if path.exists() else []
+
+
+def same_texts(acked, in_flight, seen):
+    allowed = [[one for [one] in some] for some in (acked, acked + in_flight)]
+    return None if [*seen] in allowed else f"{seen} is none of {allowed}"
+
+
+def appended(work=("a", "b"), **given):
+    usual = {"run": appending, "recover": texts, "check": same_texts}
+    return subject_from("S", work=work, root="/db", **usual | given)
+
+
+@dataclasses.dataclass
+class Shelf:
+    texts: list
+    lock: object = dataclasses.field(default_factory=threading.Lock, compare=False)
+
+    def __iter__(self):
+        return iter(self.texts)
+
+
+def test_what_recovery_returned_is_judged_as_it_was_then():
+    kept = {}
+
+    def refilled(root):
+        kept.clear()
+        kept.update(dict.fromkeys(texts(root)))
+        return kept
+
+    assert _run(appended(recover=refilled)).verdict == "consistent"
+    assert _run(appended("abc", recover=refilled)).verdict == "violated"
+
+
+@pytest.mark.parametrize("work", ["ab", "abc"])
+def test_what_cannot_be_copied_is_compared_and_judged_by_what_counts(work):
+    certificate = _run(appended(work, recover=lambda root: Shelf(texts(root))))
+    assert certificate.verdict == ("consistent" if work == "ab" else "violated")
+
+
+def test_what_cannot_be_copied_may_not_be_changed_later():
+    shelf = Shelf([])
+
+    def refilled(root):
+        shelf.texts[:] = texts(root)
+        return shelf
+
+    with pytest.raises(SubjectError, match=r"a Shelf, which cannot be copied and was"):
+        _run(appended("abc", recover=refilled))
+
+
+def test_a_check_may_take_apart_what_it_is_given():
+    def taking(acked, in_flight, seen):
+        for one in acked:
+            if seen[:1] != one:
+                return f"{one} is missing"
+            seen.pop(0)
+            one.pop()
+        return None if seen in [[], *in_flight] else f"{seen} is left"
+
+    assert _run(appended(check=taking)).verdict == "consistent"
+    (found,) = _run(appended("abc", check=taking)).violations
+    assert found.message == "['c'] is missing"
+
+
+def test_a_run_may_take_apart_its_work():
+    def taking(root, work, ack):
+        appending(root, [one.pop("text") for one in work], ack)
+
+    work = [{"text": "a"}, {"text": "c"}]
+    subject = appended(work, run=taking)
+    (found,) = _run(subject).violations
+    assert found.property == "check"
+    assert found.failure.program == [{"text": "c"}]
+    assert work == [{"text": "a"}, {"text": "c"}]

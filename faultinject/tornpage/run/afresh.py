@@ -43,6 +43,7 @@ What it is not: a proof. A store may remember something in some states only.
 from __future__ import annotations
 
 import pickle
+import re
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ from tornpage.choices import Choice, Recorder, Replay
 from tornpage.disk.witness import Call, witnessed
 from tornpage.explore.explorer import Explorer, Reached
 from tornpage.explore.schedule import format_schedule
+from tornpage.functions import Seen
 from tornpage.patch.block import look_around
 from tornpage.run.experiment import (
     Finding,
@@ -94,6 +96,7 @@ _WAIT_TIMES: Final = 20
 _MOST_OTHERS: Final = 4
 
 _SHOWN: Final = 72
+_ADDRESS: Final = re.compile(r"\b0x[0-9a-f]+")
 
 _ELSEWHERE: Final = "a process that has not run the program"
 _UNKNOWN: Final = f"what recovery does in {_ELSEWHERE}"
@@ -175,6 +178,7 @@ class _Deed:
     Attributes:
         calls: What it asked of the disk; None where threads took turns in asking.
         outcome: What it returned, pickled; None when that cannot be done.
+        key: What it is told apart by, pickled likewise.
         lines: The same for people.
         choices: What was decided for it, pickled; None when it was not followed.
         lost: Why it could not be followed; "" when it could.
@@ -182,6 +186,7 @@ class _Deed:
 
     calls: tuple[Call, ...] | None
     outcome: bytes | None
+    key: bytes | None
     lines: tuple[str, ...]
     choices: bytes | None
     lost: str = ""
@@ -205,10 +210,12 @@ def _deed(subject: Subject, explorer: Explorer, crash: _Crash) -> _Deed:
     try:
         outcome = recovered(subject, disk)
     except UncoveredError as error:
-        return _Deed(tuple(calls), None, (), None, str(error))
+        return _Deed(tuple(calls), None, None, (), None, str(error))
+    whole = _pickled(outcome)
     return _Deed(
         None if disk.several_threads else tuple(calls),
-        _pickled(outcome),
+        whole,
+        _pickled(outcome.key) if isinstance(outcome, Seen) else whole,
         tuple(outcome_lines(subject, outcome)),
         pickle.dumps(chooser.log),
     )
@@ -495,7 +502,7 @@ def _differ(here: _Deed, there: _Deed) -> str:
                     f" {instead} in {_ELSEWHERE}"
                 )
                 break
-    if not _same(here.outcome, there.outcome, here.lines == there.lines):
+    if not _same(here.key, there.key, _bare(here.lines) == _bare(there.lines)):
         said.append(
             f"recovery returned {_shown(here.lines)}, but {_shown(there.lines)} in"
             f" {_ELSEWHERE}"
@@ -512,8 +519,13 @@ def _shown(lines: Sequence[str]) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
+def _bare(lines: Sequence[str]) -> list[str]:
+    """Without addresses."""
+    return [_ADDRESS.sub("", line) for line in lines]
+
+
 def _same(here: bytes | None, there: bytes | None, alike: bool) -> bool:
-    """Whether two outcomes are the same; `alike`: whether they look so."""
+    """Whether two keys of outcomes are the same; `alike`: whether they look so."""
     if here is None or there is None:
         return alike
     if here == there:
