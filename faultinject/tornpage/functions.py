@@ -48,10 +48,11 @@ import random
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property, partial
 from itertools import chain
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tornpage.call_site import raised_at
@@ -175,7 +176,8 @@ class FunctionSubject:
     name: str = ""
     default_model = "tear=sector"
     default_programs = 1
-    packages: tuple[str, ...] = ()
+    # A run that forgets to call `ack` promises nothing, and keeps it.
+    sometimes = (_ACK,)
     returns_within: float | None = DEFAULT_SECONDS
 
     def __init__(
@@ -197,6 +199,11 @@ class FunctionSubject:
         self._root = root
         self._plumbing = plumbing
         self._bugs = bugs or {}
+
+    @cached_property
+    def packages(self) -> tuple[str, ...]:
+        """Where the functions come from, and what they use by a global name."""
+        return _packages([self._run, self._recover, self._check])
 
     def generate(self, seed: int) -> tuple[Any, ...]:
         """The work of this seed."""
@@ -303,6 +310,10 @@ class FunctionSubject:
             " wrong, or None"
         )
 
+    def features(self, history: tuple[tuple[Any, ...], ...]) -> Sequence[str]:
+        """Whether anything was acknowledged."""
+        return (_ACK,) if history else ()
+
     def live_violations(
         self, history: tuple[tuple[Any, ...], ...]
     ) -> Sequence[Violation]:
@@ -330,6 +341,8 @@ class FunctionSubject:
             KeyError: There is no such bug.
             SubjectError: What was given for it makes no context manager.
         """
+        # Before something else stands where the store stood.
+        _ = self.packages
         made = self._bugs[name][1]()
         if not isinstance(made, AbstractContextManager):
             raise SubjectError(
@@ -337,6 +350,54 @@ class FunctionSubject:
                 " returns a context manager, which has the bug while it is entered"
             )
         return made
+
+
+def _packages(functions: Iterable[Any]) -> tuple[str, ...]:
+    """The top-level names of the modules of these, and of what they use.
+
+    Followed are globals, closures and partial functions within the modules that these
+    are from; what a store imports in its turn is the store's. The standard library is
+    left out: the interpreter's version stands beside the digest.
+    """
+    found, known, waiting = set(), set(), deque(functions)
+    while waiting:
+        one = waiting.popleft()
+        if id(one) in known:
+            continue
+        known.add(id(one))
+        if isinstance(one, partial):
+            waiting += (one.func, *one.args, *one.keywords.values())
+            continue
+        name = one.__name__ if isinstance(one, ModuleType) else _module_of(one)
+        found.add(name.partition(".")[0])
+        function = getattr(one, "__func__", one)
+        if isinstance(function, FunctionType):
+            used = [*_uses(function)]
+            waiting += (
+                value
+                for value in used
+                if not isinstance(value, FunctionType) or _module_of(value) == name
+            )
+            found |= {_module_of(value).partition(".")[0] for value in used}
+    return tuple(sorted((found & set(sys.modules)) - sys.stdlib_module_names))
+
+
+def _module_of(value: Any) -> str:
+    name = getattr(value, "__module__", None)
+    return name if isinstance(name, str) else ""
+
+
+def _uses(function: FunctionType) -> Iterator[Any]:
+    """What its code and its closure name."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):
+            yield cell.cell_contents
+    codes = [function.__code__]
+    for code in codes:
+        codes += (one for one in code.co_consts if isinstance(one, CodeType))
+        for name in code.co_names:
+            if name in function.__globals__:
+                yield function.__globals__[name]
 
 
 def _short(value: Any) -> str:
@@ -454,11 +515,11 @@ def subject_from(
         raise SubjectError(
             f"{name!r}: give the name of the variable that the subject is assigned to"
         )
-    module = str(run.__module__)
-    # The replay command and the digest of the code go by where a subject's class
-    # is said to be: this makes it the user's module.
+    # The replay command and the digest of the code go by where a subject's class is
+    # said to be. The name is one of the module that calls this; `run` may be from
+    # elsewhere.
+    module = str(sys._getframe(1).f_globals["__name__"])
     kind = type(name, (FunctionSubject,), {"__module__": module, "name": name})
-    code = {str(one.__module__).partition(".")[0] for one in (run, recover, check)}
     made: FunctionSubject = kind(
         run,
         recover,
@@ -470,5 +531,4 @@ def subject_from(
         _bugs(bugs),
     )
     made.returns_within = returns_within
-    made.packages = tuple(sorted(code & set(sys.modules)))
     return made

@@ -1,6 +1,8 @@
 """A subject from three functions is a subject like any other."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -494,3 +496,74 @@ def test_a_run_may_take_apart_its_work():
     assert found.property == "check"
     assert found.failure.program == [{"text": "c"}]
     assert work == [{"text": "a"}, {"text": "c"}]
+
+
+# -- whose code it is ------------------------------------------------------------------
+
+
+def test_a_subject_is_of_the_module_that_makes_it_wherever_its_functions_are_from():
+    elsewhere = {"__name__": "elsewhere", "subject_from": subject_from, "add": add}
+    made = "S = subject_from('S', run=add, recover=len, check=max, work=[])"
+    exec(made, elsewhere)
+    assert spec_of(elsewhere["S"]) == "elsewhere:S"
+    here = appended(run=functools.partial(appending))
+    assert spec_of(here) == f"{__name__}:S"
+
+
+def test_the_code_of_a_subject_is_what_its_functions_use(monkeypatch):
+    # As in a test module that has the functions, and a store that it imports.
+    for name in "stored", "helping", "unused":
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        exec("class Store: pass\ndef call(): pass", vars(sys.modules[name]))
+    stored, helping, unused = (sys.modules[n] for n in ("stored", "helping", "unused"))
+
+    def opened():
+        return stored.Store()
+
+    def through(use, root):
+        return [use(one) for one in root]
+
+    using = [
+        lambda root: opened(),
+        lambda root: [stored.call() for _ in root],
+        functools.partial(through, stored.call),
+        functools.partial(through, use=functools.partial(helping.call, stored)),
+        stored.Store,
+    ]
+    for recover in using:
+        packages = appended(recover=recover).packages
+        assert {"stored"} <= {*packages} <= {"stored", "helping", *own_packages()}
+        assert unused.__name__ not in packages
+
+
+def own_packages():
+    return __name__.partition(".")[0], "pytest", "tornpage"
+
+
+def loaded(root):
+    return [*load(root)]  # noqa: F821 - the test below puts it here.
+
+
+def test_code_that_a_planted_bug_replaces_counts_as_it_is_without(monkeypatch):
+    stored = ModuleType("stored")
+    monkeypatch.setitem(sys.modules, "stored", stored)
+    exec("def load(root): return []", vars(stored))
+    monkeypatch.setattr(sys.modules[__name__], "load", stored.load, raising=False)
+
+    @contextlib.contextmanager
+    def planted():
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[__name__], "load", texts)
+            yield
+
+    subject = appended(recover=loaded, bugs={"b": ("bad", planted)})
+    with subject.mutant("b"):
+        assert "stored" in subject.packages
+
+
+def test_a_run_that_never_acknowledges_is_suspicious():
+    def silent(root, work, ack):
+        appending(root, work, lambda _: None)
+
+    assert _run(appended(run=silent)).never_seen() == ("subject acknowledged",)
+    assert _run(appended()).never_seen() == ()
