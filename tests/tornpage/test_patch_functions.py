@@ -541,7 +541,7 @@ def own_packages():
 
 
 def loaded(root):
-    return [*load(root)]  # noqa: F821 - the test below puts it here.
+    return [*load(root)]
 
 
 def test_code_that_a_planted_bug_replaces_counts_as_it_is_without(monkeypatch):
