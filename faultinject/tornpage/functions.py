@@ -518,7 +518,7 @@ def subject_from(
     # The replay command and the digest of the code go by where a subject's class is
     # said to be. The name is one of the module that calls this; `run` may be from
     # elsewhere.
-    module = str(sys._getframe(1).f_globals["__name__"])
+    module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
     kind = type(name, (FunctionSubject,), {"__module__": module, "name": name})
     made: FunctionSubject = kind(
         run,

@@ -506,6 +506,10 @@ def test_a_subject_is_of_the_module_that_makes_it_wherever_its_functions_are_fro
     made = "S = subject_from('S', run=add, recover=len, check=max, work=[])"
     exec(made, elsewhere)
     assert spec_of(elsewhere["S"]) == "elsewhere:S"
+    nowhere = elsewhere | {}
+    del nowhere["__name__"]
+    exec(made, nowhere)
+    assert spec_of(nowhere["S"]) == "__main__:S"
     here = appended(run=functools.partial(appending))
     assert spec_of(here) == f"{__name__}:S"
 
