@@ -48,7 +48,13 @@ import random
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -339,17 +345,34 @@ class FunctionSubject:
 
         Raises:
             KeyError: There is no such bug.
-            SubjectError: What was given for it makes no context manager.
+            SubjectError: What was given for it makes no context manager, or one that
+                cannot be entered; raised when this is.
         """
         # Before something else stands where the store stood.
         _ = self.packages
-        made = self._bugs[name][1]()
-        if not isinstance(made, AbstractContextManager):
-            raise SubjectError(
-                f"bugs: {name!r} makes a {type(made).__name__}; give a function that"
-                " returns a context manager, which has the bug while it is entered"
-            )
-        return made
+        return self._planted(name, self._bugs[name][1])
+
+    @contextmanager
+    def _planted(
+        self, name: str, make: Callable[[], AbstractContextManager[Any]]
+    ) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                made = make()
+                if isinstance(made, AbstractContextManager):
+                    stack.enter_context(made)
+            except Exception as error:
+                raise SubjectError(
+                    f"bugs: {name!r} cannot be planted: {type(error).__name__} at"
+                    f" {raised_at(error)}: {error}"
+                ) from error
+            if not isinstance(made, AbstractContextManager):
+                raise SubjectError(
+                    f"bugs: {name!r} makes a {type(made).__name__}; give a function"
+                    " that returns a context manager, which has the bug while it is"
+                    " entered"
+                )
+            yield
 
 
 def _packages(functions: Iterable[Any]) -> tuple[str, ...]:

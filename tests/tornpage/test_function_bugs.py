@@ -145,6 +145,19 @@ def test_a_function_that_makes_no_context_manager_is_refused_when_it_is_planted(
         run(subject, Plan(spec="x", programs=1, mutant="none"))
 
 
+def test_a_bug_that_cannot_be_planted_is_no_bug_that_was_caught():
+    def missing():
+        return mock.patch.object(Store, "snyc")
+
+    subject = storing(bugs={"typo": ("a line", missing)})
+    for told in (
+        lambda: run(subject, Plan(spec="x:STORE", programs=1, mutant="typo")),
+        lambda: check_mutants(subject, Plan(spec="x:STORE", programs=1)),
+    ):
+        with pytest.raises(SubjectError, match="'typo' cannot be planted: Attribute"):
+            told()
+
+
 # -- functions that a store keeps from its import --------------------------------------
 
 KEEPING = """
@@ -212,6 +225,12 @@ def test_a_bug_in_place_of_a_function_from_an_import_is_planted(keeping, first):
         assert certificate.verdict == wanted, mutant
         assert {one.property for one in certificate.violations} <= {"check"}
     assert keeping.fsync is os.fsync
+
+
+def test_what_a_test_has_put_into_os_changes_no_store_that_keeps_its_own(keeping):
+    with mock.patch.object(os, "fsync"):
+        certificate = run(keeps(keeping), Plan(spec="x:KEEPS", programs=1))
+    assert certificate.verdict == "consistent"
 
 
 def test_what_a_test_has_put_there_is_left_alone_and_what_was_there_found(keeping):

@@ -62,6 +62,7 @@ import glob
 import io
 import mmap
 import os
+import posix
 import posixpath
 import shutil
 import tempfile
@@ -506,11 +507,18 @@ def _replaced(patch: Calls) -> list[tuple[Any, str, Any, Any]]:
 
 def _functions(replaced: Sequence[tuple[Any, str, Any, Any]]) -> list[tuple[Any, Any]]:
     """Pairs of a real function and its replacement."""
-    return [
+    pairs = [
         (real, ours)
         for owner, _, real, ours in replaced
         # threading's own begins the threads that are followed.
         if isinstance(owner, ModuleType) and owner is not _thread
+    ]
+    # Where a test has put something in place of os.fsync, say, that is not what code
+    # keeps from its import.
+    return pairs + [
+        (vars(posix)[name], ours)
+        for owner, name, real, ours in replaced
+        if owner is os and vars(posix).get(name, real) is not real
     ]
 
 
