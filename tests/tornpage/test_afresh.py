@@ -24,7 +24,7 @@ from tornpage.certificate.token import Failure
 from tornpage.functions import Seen
 from tornpage.model import CrashModel
 from tornpage.patch.block import look_around
-from tornpage.run import Plan, cover, run
+from tornpage.run import Plan, cover, pristine, run
 from tornpage.run import afresh as module
 from tornpage.run import experiment as experiments
 from tornpage.run.afresh import Afresh
@@ -590,6 +590,22 @@ def test_a_copy_has_the_numbers_of_the_process_however_it_is_asked(monkeypatch):
     with Pristine(numbers) as copy:
         assert copy.ask(0, 10, alone=True) == numbers()
         assert copy.ask(0, 10, alone=False) == numbers()
+
+
+def test_a_machine_without_a_list_of_descriptors_waits_for_nothing(monkeypatch):
+    real = os.listdir
+
+    def listdir(path="."):
+        if path == "/dev/fd":
+            raise FileNotFoundError(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    begun = time.monotonic()
+    with Pristine(lambda _: os.getsid(0)) as copy:
+        assert copy.ask(0, 10, alone=False) != os.getsid(0)
+    # It would be killed after two seconds.
+    assert time.monotonic() - begun < pristine._ENDS_SECONDS
 
 
 def test_no_file_of_a_copy_gets_the_number_of_a_pipe_of_the_process():

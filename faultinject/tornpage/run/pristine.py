@@ -75,6 +75,7 @@ _TOGETHER: Final = b"0"
 _LOOK_SECONDS: Final = 0.5
 _ENDS_SECONDS: Final = 2.0
 _OUTPUTS: Final = (1, 2)
+_FIRST_DESCRIPTORS: Final = 1024
 
 _NO_COPY: Final = "this process could not be copied"
 _TOO_MANY: Final = (
@@ -341,12 +342,16 @@ def _set_aside(
 def _pipes() -> set[int]:
     """The descriptors of this process that are pipes or sockets."""
     found = set()
-    with contextlib.suppress(OSError):
-        for name in os.listdir("/dev/fd"):
-            with contextlib.suppress(OSError, ValueError):
-                mode = os.fstat(int(name)).st_mode
-                if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-                    found.add(int(name))
+    try:
+        there = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        # Where /proc is not mounted.
+        there = [*range(_FIRST_DESCRIPTORS)]
+    for descriptor in there:
+        with contextlib.suppress(OSError):
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                found.add(descriptor)
     return found
 
 
