@@ -1,5 +1,6 @@
 """The documents say what is so: their code runs, their links lead somewhere."""
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -86,6 +87,17 @@ def test_links_between_documents_lead_somewhere(path):
     text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
         assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+NAMING = [*DOCUMENTS, *(ROOT / "faultinject").rglob("*.py")]
+
+
+@pytest.mark.parametrize(
+    "path", NAMING, ids=lambda path: f"{path.parent.name}-{path.name}"
+)
+def test_what_is_named_of_tornpage_is_there(path):
+    for name in re.findall(r"`(tornpage(?:\.\w+)+)`", path.read_text("utf-8")):
+        assert pkgutil.resolve_name(name) is not None
 
 
 def test_the_api_reference_is_that_of_the_source():

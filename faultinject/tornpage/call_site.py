@@ -7,7 +7,7 @@ that only passes calls on (its *plumbing*: a pager, the standard library's shuti
 
     store.py:40  put         <- blamed
     pager.py:7   write       plumbing
-    disk.py      pwritev     tornpage
+    file.py      pwritev     tornpage
 
 Where there is no such line the innermost one is as good as any.
 """

@@ -48,10 +48,17 @@ import random
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property, partial
 from itertools import chain
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tornpage.call_site import raised_at
@@ -75,10 +82,14 @@ _LINE = 72
 
 
 def _key(value: Any) -> Hashable:
-    """Equal for equal values, hashable, and one list is not one tuple."""
+    """Hashable, and another one for whatever a check can tell apart.
+
+    Of outcomes with the same key one is judged. So one list is not one tuple.
+    """
     if isinstance(value, dict):
-        # A set of pairs: dicts are equal in whatever order they were filled.
-        return "dict", frozenset((_key(k), _key(v)) for k, v in value.items())
+        # In their order, although dicts are equal in any: a check may look at it.
+        pairs = tuple((_key(k), _key(v)) for k, v in value.items())
+        return type(value).__name__, pairs
     if isinstance(value, list | tuple):
         return type(value).__name__, tuple(map(_key, value))
     if isinstance(value, set | frozenset):
@@ -138,11 +149,31 @@ class Seen:
 
     Attributes:
         key: Stands for it where outcomes are told apart.
-        value: The thing itself. `check` must not change it.
+        value: The thing itself, or a copy that nobody else has.
     """
 
     key: Hashable
     value: Any = field(compare=False)
+
+    def __reduce__(self) -> tuple[Callable[[Any], Seen], tuple[Any]]:
+        """From the value, so that a copy of it that is another one has another key."""
+        return _seen, (self.value,)
+
+
+def _seen(value: Any) -> Seen:
+    return Seen(_key(value), _copied(value))
+
+
+def _copied(value: Any) -> Any:
+    """A copy, where there can be one.
+
+    Code under test goes on with what it has returned: recovery may fill the same dict
+    each time. And what `check` changes in what it was given is its own affair.
+    """
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - whatever a class of somebody else raises
+        return value
 
 
 class FunctionSubject:
@@ -151,7 +182,8 @@ class FunctionSubject:
     name: str = ""
     default_model = "tear=sector"
     default_programs = 1
-    packages: tuple[str, ...] = ()
+    # A run that forgets to call `ack` promises nothing, and keeps it.
+    sometimes = (_ACK,)
     returns_within: float | None = DEFAULT_SECONDS
 
     def __init__(
@@ -173,6 +205,11 @@ class FunctionSubject:
         self._root = root
         self._plumbing = plumbing
         self._bugs = bugs or {}
+
+    @cached_property
+    def packages(self) -> tuple[str, ...]:
+        """Where the functions come from, and what they use by a global name."""
+        return _packages([self._run, self._recover, self._check])
 
     def generate(self, seed: int) -> tuple[Any, ...]:
         """The work of this seed."""
@@ -228,14 +265,14 @@ class FunctionSubject:
             disk.mark(_ACK, txid=sum(map(len, groups)))
 
         with self._entered(disk) as place:
-            self._run(place, program, ack)
+            self._run(place, copy.deepcopy(program), ack)
         return tuple(groups)
 
     def recover(self, disk: Disk) -> Seen:
         """Reopen what a crash left."""
         with self._entered(disk) as place:
             seen = self._recover(place)
-        return Seen(_key(seen), seen)
+        return _seen(seen)
 
     def judge(
         self, history: tuple[tuple[Any, ...], ...], marks: Sequence[Mark], outcome: Any
@@ -244,7 +281,7 @@ class FunctionSubject:
         done = sum(mark.label == _ACK for mark in marks)
         acked = tuple(chain.from_iterable(history[:done]))
         in_flight = tuple(chain.from_iterable(history[done : done + 1]))
-        wrong = self._wrong(acked, in_flight, outcome.value)
+        wrong = self._wrong(acked, in_flight, outcome)
         if wrong is None:
             return ()
         facts = (
@@ -255,10 +292,16 @@ class FunctionSubject:
         return (Violation("check", wrong, facts),)
 
     def _wrong(
-        self, acked: tuple[Any, ...], in_flight: tuple[Any, ...], seen: Any
+        self, acked: tuple[Any, ...], in_flight: tuple[Any, ...], seen: Seen
     ) -> str | None:
+        mine = _copied(seen.value)
+        if mine is seen.value and _key(mine) != seen.key:
+            raise SubjectError(
+                f"recover: it returned a {type(mine).__name__}, which cannot be copied"
+                " and was changed later; return what is made anew each time"
+            )
         try:
-            wrong: object = self._check(acked, in_flight, seen)
+            wrong: object = self._check(_copied(acked), _copied(in_flight), mine)
         except AssertionError as error:
             return str(error) or f"the assertion at {raised_at(error)} fails"
         except Exception as error:
@@ -272,6 +315,10 @@ class FunctionSubject:
             f"check: it returned {_short(wrong)}; return a text that says what is"
             " wrong, or None"
         )
+
+    def features(self, history: tuple[tuple[Any, ...], ...]) -> Sequence[str]:
+        """Whether anything was acknowledged."""
+        return (_ACK,) if history else ()
 
     def live_violations(
         self, history: tuple[tuple[Any, ...], ...]
@@ -298,15 +345,82 @@ class FunctionSubject:
 
         Raises:
             KeyError: There is no such bug.
-            SubjectError: What was given for it makes no context manager.
+            SubjectError: What was given for it makes no context manager, or one that
+                cannot be entered; raised when this is.
         """
-        made = self._bugs[name][1]()
-        if not isinstance(made, AbstractContextManager):
-            raise SubjectError(
-                f"bugs: {name!r} makes a {type(made).__name__}; give a function that"
-                " returns a context manager, which has the bug while it is entered"
+        # Before something else stands where the store stood.
+        _ = self.packages
+        return self._planted(name, self._bugs[name][1])
+
+    @contextmanager
+    def _planted(
+        self, name: str, make: Callable[[], AbstractContextManager[Any]]
+    ) -> Iterator[None]:
+        with ExitStack() as stack:
+            try:
+                made = make()
+                if isinstance(made, AbstractContextManager):
+                    stack.enter_context(made)
+            except Exception as error:
+                raise SubjectError(
+                    f"bugs: {name!r} cannot be planted: {type(error).__name__} at"
+                    f" {raised_at(error)}: {error}"
+                ) from error
+            if not isinstance(made, AbstractContextManager):
+                raise SubjectError(
+                    f"bugs: {name!r} makes a {type(made).__name__}; give a function"
+                    " that returns a context manager, which has the bug while it is"
+                    " entered"
+                )
+            yield
+
+
+def _packages(functions: Iterable[Any]) -> tuple[str, ...]:
+    """The top-level names of the modules of these, and of what they use.
+
+    Followed are globals, closures and partial functions within the modules that these
+    are from; what a store imports in its turn is the store's. The standard library is
+    left out: the interpreter's version stands beside the digest.
+    """
+    found, known, waiting = set(), set(), deque(functions)
+    while waiting:
+        one = waiting.popleft()
+        if id(one) in known:
+            continue
+        known.add(id(one))
+        if isinstance(one, partial):
+            waiting += (one.func, *one.args, *one.keywords.values())
+            continue
+        name = one.__name__ if isinstance(one, ModuleType) else _module_of(one)
+        found.add(name.partition(".")[0])
+        function = getattr(one, "__func__", one)
+        if isinstance(function, FunctionType):
+            used = [*_uses(function)]
+            waiting += (
+                value
+                for value in used
+                if not isinstance(value, FunctionType) or _module_of(value) == name
             )
-        return made
+            found |= {_module_of(value).partition(".")[0] for value in used}
+    return tuple(sorted((found & set(sys.modules)) - sys.stdlib_module_names))
+
+
+def _module_of(value: Any) -> str:
+    name = getattr(value, "__module__", None)
+    return name if isinstance(name, str) else ""
+
+
+def _uses(function: FunctionType) -> Iterator[Any]:
+    """What its code and its closure name."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):
+            yield cell.cell_contents
+    codes = [function.__code__]
+    for code in codes:
+        codes += (one for one in code.co_consts if isinstance(one, CodeType))
+        for name in code.co_names:
+            if name in function.__globals__:
+                yield function.__globals__[name]
 
 
 def _short(value: Any) -> str:
@@ -396,7 +510,9 @@ def subject_from(
             promises that `x`, any value, survives; it is copied. `ack(x, y)` promises
             both at the same moment, `ack()` nothing.
         recover: Called with a crashed disk; reopens the store and returns what can be
-            seen of it: strings, numbers, lists, dicts, dataclasses and so on.
+            seen of it: strings, numbers, lists, dicts, dataclasses and so on. Fields
+            that a dataclass does not compare tell no two of them apart, so `check`
+            may not look at them.
         check: Called with what had been acknowledged, what was in flight (what the
             next call of `ack` promised: a tuple of one, of a whole group, or of none)
             and what recovery returned. Says what is wrong, or None; may assert instead.
@@ -422,11 +538,11 @@ def subject_from(
         raise SubjectError(
             f"{name!r}: give the name of the variable that the subject is assigned to"
         )
-    module = str(run.__module__)
-    # The replay command and the digest of the code go by where a subject's class
-    # is said to be: this makes it the user's module.
+    # The replay command and the digest of the code go by where a subject's class is
+    # said to be. The name is one of the module that calls this; `run` may be from
+    # elsewhere.
+    module = str(sys._getframe(1).f_globals.get("__name__", "__main__"))
     kind = type(name, (FunctionSubject,), {"__module__": module, "name": name})
-    code = {str(one.__module__).partition(".")[0] for one in (run, recover, check)}
     made: FunctionSubject = kind(
         run,
         recover,
@@ -438,5 +554,4 @@ def subject_from(
         _bugs(bugs),
     )
     made.returns_within = returns_within
-    made.packages = tuple(sorted(code & set(sys.modules)))
     return made

@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import os
+import pickle
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import types
 
 import psutil
 import pytest
@@ -18,8 +21,10 @@ from toy_store import MUTANTS, Toy
 from tornpage.certificate import Certificate, merge
 from tornpage.certificate.as_text import render
 from tornpage.certificate.token import Failure
+from tornpage.functions import Seen
 from tornpage.model import CrashModel
-from tornpage.run import Plan, cover, run
+from tornpage.patch.block import look_around
+from tornpage.run import Plan, cover, pristine, run
 from tornpage.run import afresh as module
 from tornpage.run import experiment as experiments
 from tornpage.run.afresh import Afresh
@@ -270,6 +275,45 @@ def test_what_cannot_be_pickled_is_compared_as_it_is_shown():
     assert certificate.verdict == "consistent"
 
 
+@dataclasses.dataclass(frozen=True)
+class Boxed:
+    """What can be pickled, and not be had again, or as another one only."""
+
+    found: tuple
+    lossy: bool
+
+    def __reduce__(self):
+        return (Boxed, ((), self.lossy)) if self.lossy else (int, ("none",))
+
+
+class Boxing(Toy):
+    def __init__(self, *, lossy):
+        super().__init__()
+        self.lossy = lossy
+
+    def recover(self, disk):
+        return Boxed(super().recover(disk), self.lossy)
+
+    def judge(self, history, marks, outcome):
+        return super().judge(history, marks, outcome.found)
+
+    def describe_outcome(self, outcome):
+        return super().describe_outcome(outcome.found)
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+@pytest.mark.parametrize("mutant", [None, *MUTANTS])
+def test_what_cannot_be_had_again_is_no_hindrance(lossy, mutant):
+    plan = Plan(spec="toy_store:Toy", programs=6, mutant=mutant)
+    certificate = run(Boxing(lossy=lossy), plan)
+    assert certificate.verdict == ("violated" if mutant else "consistent")
+
+
+def test_what_is_another_one_there_is_told_by_its_values():
+    lossy = Seen(("list", ()), ["a"])
+    assert pickle.loads(pickle.dumps(lossy)) != lossy
+
+
 # -- wherever programs are run ---------------------------------------------------------
 
 
@@ -394,6 +438,65 @@ def test_a_process_that_cannot_be_forked_is_no_failure(monkeypatch):
         assert "a few too many" in certificate.unchecked[0]
 
 
+def test_a_process_without_descriptors_to_spare_is_no_failure(monkeypatch):
+    real = os.pipe
+    for spare in 0, 1:
+        left = iter(range(spare))
+
+        def pipe(left=left):
+            if next(left, None) is None:
+                raise OSError(24, "Too many open files")
+            return real()
+
+        present = os.listdir("/dev/fd")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pipe", pipe)
+            certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=1))
+        assert certificate.verdict == "consistent"
+        assert "Too many open files" in certificate.unchecked[0]
+        assert len(os.listdir("/dev/fd")) == len(present)
+
+
+def forks(monkeypatch, most, *, at_once):
+    """Let a process and its copies have so many copies, in all or at once."""
+    original, real, made = os.getpid(), os.fork, []
+
+    def fork():
+        if at_once:
+            known = psutil.Process(original).children(recursive=True)
+            made[:] = [one for one in known if one.status() != psutil.STATUS_ZOMBIE]
+        if len(made) >= most:
+            raise BlockingIOError(11, "a few too many")
+        made.append(None)
+        return real()
+
+    monkeypatch.setattr("tornpage.run.pristine._fork", fork)
+
+
+def test_a_copy_that_cannot_be_copied_is_no_failure(monkeypatch):
+    forks(monkeypatch, 1, at_once=False)
+    certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=3))
+    assert certificate.verdict == "consistent"
+    (clause,) = certificate.unchecked
+    assert "could not be copied often enough" in clause
+
+
+def test_room_for_two_more_processes_is_enough(monkeypatch):
+    forks(monkeypatch, 2, at_once=True)
+    (found,) = run(subject_of("module_unsynced"), plan("module_unsynced")).violations
+    assert found.failure.afresh
+
+
+def test_a_program_that_waits_for_no_child_hears_of_it_all_the_same():
+    # As it is inherited from some supervisors.
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        certificate = run(subject_of("module_unsynced"), plan("module_unsynced"))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert certificate.verdict == "violated"
+
+
 def test_very_large_files_are_not_looked_at_and_it_is_said(monkeypatch):
     monkeypatch.setattr(module, "_MOST_BYTES", 100)
     certificate = run(Toy(), Plan(spec="toy_store:Toy", programs=1))
@@ -403,12 +506,12 @@ def test_very_large_files_are_not_looked_at_and_it_is_said(monkeypatch):
 
 class Hanging(Toy):
     def recover(self, disk):
-        if os.getppid() != PARENT:
+        if os.getsid(0) != SESSION:
             time.sleep(100)
         return super().recover(disk)
 
 
-PARENT = os.getppid()
+SESSION = os.getsid(0)
 
 
 def test_a_recovery_that_hangs_there_is_a_doubt(monkeypatch):
@@ -417,6 +520,20 @@ def test_a_recovery_that_hangs_there_is_a_doubt(monkeypatch):
     certificate = run(Hanging(), Plan(spec="toy_store:Toy", programs=1))
     assert certificate.verdict == "unverifiable"
     assert "did not answer" in certificate.doubts()[0]
+
+
+def test_threads_that_may_be_why_it_hangs_are_named(monkeypatch):
+    monkeypatch.setattr(module, "_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(module, "_WAIT_TIMES", 0)
+    ends = threading.Event()
+    other = threading.Thread(target=ends.wait, name="janitor")
+    other.start()
+    try:
+        certificate = run(Hanging(), Plan(spec="toy_store:Toy", programs=1))
+    finally:
+        ends.set()
+        other.join()
+    assert "(janitor)" in certificate.doubts()[0]
 
 
 def test_points_are_those_with_most_pending_and_the_last():
@@ -452,6 +569,62 @@ def test_what_is_done_alone_leaves_nothing_behind():
         assert copy.ask(2, 10, alone=True) == [2]
         assert copy.ask(3, 10, alone=False) == [1, 3]
         assert copy.ask(4, 10, alone=True) == [4]
+
+
+KEPT = types.ModuleType("kept")
+exec(
+    "from os import getpid, getppid\nfrom threading import get_native_id\n"
+    "def numbers(pid=getpid): return pid(), getpid(), getppid(), get_native_id()",
+    vars(KEPT),
+)
+
+
+def test_a_copy_has_the_numbers_of_the_process_however_it_is_asked(monkeypatch):
+    monkeypatch.setitem(sys.modules, "kept", KEPT)
+
+    def numbers(_=None):
+        mine = os.getpid(), os.getppid(), threading.get_native_id()
+        return KEPT.numbers(), mine
+
+    look_around()
+    with Pristine(numbers) as copy:
+        assert copy.ask(0, 10, alone=True) == numbers()
+        assert copy.ask(0, 10, alone=False) == numbers()
+
+
+def test_a_machine_without_a_list_of_descriptors_waits_for_nothing(monkeypatch):
+    real = os.listdir
+
+    def listdir(path="."):
+        if path == "/dev/fd":
+            raise FileNotFoundError(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    begun = time.monotonic()
+    with Pristine(lambda _: os.getsid(0)) as copy:
+        assert copy.ask(0, 10, alone=False) != os.getsid(0)
+    # It would be killed after two seconds.
+    assert time.monotonic() - begun < pristine._ENDS_SECONDS
+
+
+def test_no_file_of_a_copy_gets_the_number_of_a_pipe_of_the_process():
+    ours = *os.pipe(), *(one.detach() for one in socket.socketpair())
+
+    def opened(_):
+        made = os.open("/etc/passwd", os.O_RDONLY), *os.pipe()
+        for descriptor in ours:
+            os.write(descriptor, b"lost")
+        return made, [os.read(descriptor, 4) for descriptor in ours]
+
+    try:
+        with Pristine(opened) as copy:
+            made, read = copy.ask(0, 10, alone=True)
+    finally:
+        for descriptor in ours:
+            os.close(descriptor)
+    assert not set(made) & set(ours)
+    assert read == [b""] * 4
 
 
 def test_a_copy_that_raises_or_ends_says_so():

@@ -1,5 +1,6 @@
 """Verdicts, merging and rendering of certificates."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -85,6 +86,20 @@ def test_a_violation_outranks_every_doubt():
     )
     assert found.verdict == "violated"
     assert found.exit_status == 1
+
+
+def test_only_what_was_not_ended_by_a_broken_promise_is_suspicious():
+    scope = dataclasses.replace(SCOPE, sometimes=("a unicorn",))
+    assert "suspicious" in render(certificate(scope=scope))
+    broken = certificate(scope=scope, violations=(violation(),))
+    assert "suspicious" not in render(broken)
+
+
+def test_a_larger_cap_is_advised_where_it_may_help():
+    doubtful = certificate(coverage=covered(closed=8))
+    assert "a larger --cap" in doubtful.doubts()[0]
+    left = certificate(coverage=covered(closed=8), cut=("what it does is not known",))
+    assert left.doubts()[1] == "1 of 9 crash points were not closed"
 
 
 def test_an_unclosed_share_is_never_rounded_up_to_one():

@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import os
+import sys
+from types import ModuleType
 from unittest import mock
 
 import pytest
@@ -141,3 +143,98 @@ def test_a_function_that_makes_no_context_manager_is_refused_when_it_is_planted(
     subject = storing(bugs={"none": ("nothing", lambda: None)})
     with pytest.raises(SubjectError, match="bugs: 'none' makes a NoneType"):
         run(subject, Plan(spec="x", programs=1, mutant="none"))
+
+
+def test_a_bug_that_cannot_be_planted_is_no_bug_that_was_caught():
+    def missing():
+        return mock.patch.object(Store, "snyc")
+
+    subject = storing(bugs={"typo": ("a line", missing)})
+    for told in (
+        lambda: run(subject, Plan(spec="x:STORE", programs=1, mutant="typo")),
+        lambda: check_mutants(subject, Plan(spec="x:STORE", programs=1)),
+    ):
+        with pytest.raises(SubjectError, match="'typo' cannot be planted: Attribute"):
+            told()
+
+
+# -- functions that a store keeps from its import --------------------------------------
+
+KEEPING = """
+import os
+from os import fsync
+
+
+class File:
+    opened = os.open
+
+    def __init__(self, path, flags):
+        self.number = self.opened(path, flags)
+
+    def sync(self):
+        fsync(self.number)
+"""
+
+
+@pytest.fixture
+def keeping(monkeypatch):
+    """A module that no block has seen yet."""
+    made = ModuleType("keeping")
+    exec(KEEPING, vars(made))
+    monkeypatch.setitem(sys.modules, "keeping", made)
+    return made
+
+
+def kept(module, root, work, ack):
+    module.File(root, os.O_RDONLY).sync()
+    for text in work:
+        file = module.File(f"{root}/log", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        module.File(root, os.O_RDONLY).sync()
+        os.write(file.number, f"{text}\n".encode())
+        file.sync()
+        ack(text)
+
+
+def keeps(module):
+    return subject_from(
+        "KEEPS",
+        run=functools.partial(kept, module),
+        recover=read,
+        check=compare,
+        work=["one", "two"],
+        root="/db",
+        bugs={
+            "no-fsync": (
+                "a text is acknowledged before it is durable",
+                lambda: mock.patch.object(module, "fsync"),
+            ),
+            "no-method": (
+                "the same, of a class",
+                lambda: mock.patch.object(module.File, "sync"),
+            ),
+        },
+    )
+
+
+@pytest.mark.parametrize("first", [None, "no-fsync"])
+def test_a_bug_in_place_of_a_function_from_an_import_is_planted(keeping, first):
+    subject = keeps(keeping)
+    for mutant in first, None, "no-fsync", None, "no-method", "no-fsync", None:
+        certificate = run(subject, Plan(spec="x:KEEPS", programs=1, mutant=mutant))
+        wanted = "consistent" if mutant is None else "violated"
+        assert certificate.verdict == wanted, mutant
+        assert {one.property for one in certificate.violations} <= {"check"}
+    assert keeping.fsync is os.fsync
+
+
+def test_what_a_test_has_put_into_os_changes_no_store_that_keeps_its_own(keeping):
+    with mock.patch.object(os, "fsync"):
+        certificate = run(keeps(keeping), Plan(spec="x:KEEPS", programs=1))
+    assert certificate.verdict == "consistent"
+
+
+def test_what_a_test_has_put_there_is_left_alone_and_what_was_there_found(keeping):
+    subject, plan = keeps(keeping), Plan(spec="x:KEEPS", programs=1)
+    with mock.patch.object(keeping, "fsync"):
+        assert run(subject, plan).verdict == "violated"
+    assert run(subject, plan).verdict == "consistent"

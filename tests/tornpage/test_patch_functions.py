@@ -1,11 +1,14 @@
 """A subject from three functions is a subject like any other."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 import random
 import sys
+import threading
 from collections import deque
 from types import ModuleType
 
@@ -180,8 +183,43 @@ def test_work_that_is_drawn_is_that_of_its_seed_and_travels_as_json():
 def test_things_seen_are_told_apart_and_equal_things_are_not():
     values = [1, 1.0, True, "1", b"1", [1], (1,), {1}, {1: 2}, {1: 3}, None, [[1]]]
     assert len({_key(one) for one in values}) == len(values)
-    assert Seen(_key({1: 2, 3: 4}), 0) == Seen(_key({3: 4, 1: 2}), 1)
+    assert Seen(_key({1: 2, 3: 4}), 0) == Seen(_key({1: 2, 3: 4}), 1)
     assert hash(_key({1: [2, {3}], "x": bytearray(b"4")}))
+
+
+def test_an_order_that_a_crash_loses_is_found_in_a_dict():
+    # Dicts are equal in any order, but a check may look at it.
+    def remember(root, work, ack):
+        file = os.open(f"{root}/log", os.O_RDWR | os.O_CREAT)
+        folder = os.open(root, os.O_RDONLY)
+        os.fsync(folder)
+        seen = set()
+        for key in work:
+            os.write(file, key.encode())
+            if key not in seen:
+                os.fsync(file)
+            seen.add(key)
+            ack(key)
+
+    def newest_last(keys):
+        return dict.fromkeys(reversed(dict.fromkeys(reversed(keys))))
+
+    def reread(root):
+        path = pathlib.Path(root, "log")
+        data = path.read_bytes() if path.exists() else b""
+        return newest_last(data.strip(b"\0").decode())
+
+    def right_order(acked, in_flight, seen):
+        right = [[*newest_last(some)] for some in (acked, acked + in_flight)]
+        assert list(seen) in right
+
+    def made(work):
+        return subject_from(
+            "S", run=remember, recover=reread, check=right_order, work=work, root="/db"
+        )
+
+    assert _run(made(["a", "b"])).verdict == "consistent"
+    assert _run(made(["a", "b", "a"])).verdict == "violated"
 
 
 def test_with_a_root_the_functions_get_a_path_and_real_functions():
@@ -364,3 +402,172 @@ def test_an_exception_is_told_with_the_line_of_the_store():
     [found] = _run(subject).violations
     line = opening.__code__.co_firstlineno + 1
     assert f"FileNotFoundError at test_patch_functions.py:{line}." in found.message
+
+
+# -- what is the store's own, and goes on changing -------------------------------------
+
+
+def appending(root, work, ack):
+    """Forgets the fsync of the last text."""
+    file = os.open(f"{root}/log", os.O_RDWR | os.O_CREAT)
+    folder = os.open(root, os.O_RDONLY)
+    os.fsync(folder)
+    for text in work:
+        os.write(file, text.encode())
+        if text != "c":
+            os.fsync(file)
+        ack([text])
+
+
+def texts(root):
+    path = pathlib.Path(root, "log")
+    return [*path.read_bytes().strip(b"\0").decode()] if path.exists() else []
+
+
+def same_texts(acked, in_flight, seen):
+    allowed = [[one for [one] in some] for some in (acked, acked + in_flight)]
+    return None if [*seen] in allowed else f"{seen} is none of {allowed}"
+
+
+def appended(work=("a", "b"), **given):
+    usual = {"run": appending, "recover": texts, "check": same_texts}
+    return subject_from("S", work=work, root="/db", **usual | given)
+
+
+@dataclasses.dataclass
+class Shelf:
+    texts: list
+    lock: object = dataclasses.field(default_factory=threading.Lock, compare=False)
+
+    def __iter__(self):
+        return iter(self.texts)
+
+
+def test_what_recovery_returned_is_judged_as_it_was_then():
+    kept = {}
+
+    def refilled(root):
+        kept.clear()
+        kept.update(dict.fromkeys(texts(root)))
+        return kept
+
+    assert _run(appended(recover=refilled)).verdict == "consistent"
+    assert _run(appended("abc", recover=refilled)).verdict == "violated"
+
+
+@pytest.mark.parametrize("work", ["ab", "abc"])
+def test_what_cannot_be_copied_is_compared_and_judged_by_what_counts(work):
+    certificate = _run(appended(work, recover=lambda root: Shelf(texts(root))))
+    assert certificate.verdict == ("consistent" if work == "ab" else "violated")
+
+
+def test_what_cannot_be_copied_may_not_be_changed_later():
+    shelf = Shelf([])
+
+    def refilled(root):
+        shelf.texts[:] = texts(root)
+        return shelf
+
+    with pytest.raises(SubjectError, match=r"a Shelf, which cannot be copied and was"):
+        _run(appended("abc", recover=refilled))
+
+
+def test_a_check_may_take_apart_what_it_is_given():
+    def taking(acked, in_flight, seen):
+        for one in acked:
+            if seen[:1] != one:
+                return f"{one} is missing"
+            seen.pop(0)
+            one.pop()
+        return None if seen in [[], *in_flight] else f"{seen} is left"
+
+    assert _run(appended(check=taking)).verdict == "consistent"
+    (found,) = _run(appended("abc", check=taking)).violations
+    assert found.message == "['c'] is missing"
+
+
+def test_a_run_may_take_apart_its_work():
+    def taking(root, work, ack):
+        appending(root, [one.pop("text") for one in work], ack)
+
+    work = [{"text": "a"}, {"text": "c"}]
+    subject = appended(work, run=taking)
+    (found,) = _run(subject).violations
+    assert found.property == "check"
+    assert found.failure.program == [{"text": "c"}]
+    assert work == [{"text": "a"}, {"text": "c"}]
+
+
+# -- whose code it is ------------------------------------------------------------------
+
+
+def test_a_subject_is_of_the_module_that_makes_it_wherever_its_functions_are_from():
+    elsewhere = {"__name__": "elsewhere", "subject_from": subject_from, "add": add}
+    made = "S = subject_from('S', run=add, recover=len, check=max, work=[])"
+    exec(made, elsewhere)
+    assert spec_of(elsewhere["S"]) == "elsewhere:S"
+    nowhere = elsewhere | {}
+    del nowhere["__name__"]
+    exec(made, nowhere)
+    assert spec_of(nowhere["S"]) == "__main__:S"
+    here = appended(run=functools.partial(appending))
+    assert spec_of(here) == f"{__name__}:S"
+
+
+def test_the_code_of_a_subject_is_what_its_functions_use(monkeypatch):
+    # As in a test module that has the functions, and a store that it imports.
+    for name in "stored", "helping", "unused":
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        exec("class Store: pass\ndef call(): pass", vars(sys.modules[name]))
+    stored, helping, unused = (sys.modules[n] for n in ("stored", "helping", "unused"))
+
+    def opened():
+        return stored.Store()
+
+    def through(use, root):
+        return [use(one) for one in root]
+
+    using = [
+        lambda root: opened(),
+        lambda root: [stored.call() for _ in root],
+        functools.partial(through, stored.call),
+        functools.partial(through, use=functools.partial(helping.call, stored)),
+        stored.Store,
+    ]
+    for recover in using:
+        packages = appended(recover=recover).packages
+        assert {"stored"} <= {*packages} <= {"stored", "helping", *own_packages()}
+        assert unused.__name__ not in packages
+
+
+def own_packages():
+    return __name__.partition(".")[0], "pytest", "tornpage"
+
+
+def loaded(root):
+    return [*load(root)]
+
+
+def test_code_that_a_planted_bug_replaces_counts_as_it_is_without(monkeypatch):
+    stored = ModuleType("stored")
+    monkeypatch.setitem(sys.modules, "stored", stored)
+    exec("def load(root): return []", vars(stored))
+    monkeypatch.setattr(sys.modules[__name__], "load", stored.load, raising=False)
+
+    @contextlib.contextmanager
+    def planted():
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[__name__], "load", texts)
+            yield
+
+    subject = appended(recover=loaded, bugs={"b": ("bad", planted)})
+    with subject.mutant("b"):
+        assert "stored" in subject.packages
+
+
+def test_a_run_that_never_acknowledges_is_suspicious():
+    def silent(root, work, ack):
+        appending(root, work, lambda _: None)
+
+    assert _run(appended(run=silent)).never_seen() == ("subject acknowledged",)
+    assert _run(appended()).never_seen() == ()

@@ -64,8 +64,9 @@ def render(certificate: Certificate) -> str:
     if not certificate.violations:
         for doubt in certificate.doubts():
             lines += _wrapped("  because", f"{doubt}.")
-    if missing := certificate.never_seen():
-        lines += _wrapped("  suspicious", f"never seen: {', '.join(missing)}.")
+        # One that has ended at a broken promise has seen no more than that.
+        if missing := certificate.never_seen():
+            lines += _wrapped("  suspicious", f"never seen: {', '.join(missing)}.")
     lines.append("")
     for name, text in _numbers(certificate):
         lines += _wrapped(f"  {name}", text)

@@ -400,10 +400,10 @@ class Certificate:
                 " that a crash could change, so nothing was exercised"
             )
         if missing := seen.crash_points - seen.closed:
-            doubts.append(
-                f"{missing:,} of {seen.crash_points:,} crash points were not closed;"
-                f" a larger --cap than {self.scope.cap:,} may close them"
-            )
+            said = f"{missing:,} of {seen.crash_points:,} crash points were not closed"
+            if self.unclosed or not self.cut:
+                said += f"; a larger --cap than {self.scope.cap:,} may close them"
+            doubts.append(said)
         doubts += [f"not closed: {one}" for one in self.unclosed[:_UNCLOSED_SAID]]
         return (*self.cut, *doubts)
 

@@ -61,7 +61,7 @@ class Failure:
         mutant: The planted bug that was active, or None.
         database: SHA-256 of the file the program starts from, or None.
         afresh: Whether recovery has to be made in a process that has not run the
-            program, see `tornpage.afresh`.
+            program, see `tornpage.run.afresh`.
     """
 
     subject: str

@@ -10,7 +10,7 @@ renamed while it is open; what is recorded is the path that it has then.
 One that was removed has no entries that could be found after a crash: syncing it
 succeeds and promises nothing, so nothing is recorded.
 
-What it is not: it lists nothing and has no names (`disk`).
+What it is not: it lists nothing and has no names (`simulated`).
 """
 
 from __future__ import annotations

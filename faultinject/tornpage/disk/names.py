@@ -19,7 +19,7 @@ Under `entries=prefix` (and under `order=ordered`, among all operations) the ans
 narrow the crash positions, see `bounds`.
 
 What it is not: it makes no files and gives them no inodes (`life`), and it follows no
-path (`disk`).
+path (`simulated`).
 """
 
 from __future__ import annotations

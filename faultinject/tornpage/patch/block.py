@@ -62,6 +62,7 @@ import glob
 import io
 import mmap
 import os
+import posix
 import posixpath
 import shutil
 import tempfile
@@ -71,6 +72,7 @@ from itertools import count
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
+from tornpage.disk.simulated import Disk
 from tornpage.patch.audit import watched
 from tornpage.patch.calls import Calls
 from tornpage.patch.kept import Kept
@@ -78,11 +80,16 @@ from tornpage.subject import SubjectError
 from tornpage.uncovered import UnsupportedCallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tornpage.disk.simulated import Disk
-
-__all__ = ["PatchError", "UnsupportedCallError", "patched"]
+__all__ = [
+    "NUMBERS",
+    "PatchError",
+    "UnsupportedCallError",
+    "look_around",
+    "patched",
+    "stand_in",
+]
 
 # The line that is blamed for an operation is the line that called these.
 _PLUMBING = frozenset(
@@ -157,6 +164,9 @@ _NO_ARGUMENTS = (
 _DESCRIPTOR_KEYS = ("fd", "fd2", "src", "dst", "out_fd", "in_fd")
 
 _GLOBBERS = ("_Globber", "_GlobberBase", "_StringGlobber")
+
+NUMBERS = (os.getpid, os.getppid, threading.get_native_id)
+"""What tells a process its own numbers. Blocks leave them as they are."""
 
 _active = threading.Lock()
 _kept = Kept()
@@ -469,19 +479,54 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
         _active.release()
 
 
-@contextmanager
-def _put_in_place(patch: Calls) -> Iterator[None]:
-    """While entered, the replacements stand where the real functions stood."""
-    replaced = [
+def look_around() -> None:
+    """Look up who keeps functions from its import; call it where no bug is planted."""
+    if not _active.locked():
+        # No path and no descriptor is asked for.
+        functions = _functions(_replaced(Calls(Disk(), "/db")))
+        _kept.look_again([*functions, *((one, one) for one in NUMBERS)])
+
+
+def stand_in(functions: Mapping[Callable[..., Any], Callable[..., Any]]) -> None:
+    """Replace some of `NUMBERS` where they were found, for good.
+
+    Args:
+        functions: What to put in the place of each.
+    """
+    for owner, name, _, ours in _kept.places([*functions.items()]):
+        setattr(owner, name, ours)
+
+
+def _replaced(patch: Calls) -> list[tuple[Any, str, Any, Any]]:
+    """(module, name, what it has, what to put there)."""
+    return [
         (owner, name, vars(owner)[name], ours)
         for owner, name, ours in _replacements(patch)
     ]
-    functions = [
+
+
+def _functions(replaced: Sequence[tuple[Any, str, Any, Any]]) -> list[tuple[Any, Any]]:
+    """Pairs of a real function and its replacement."""
+    pairs = [
         (real, ours)
         for owner, _, real, ours in replaced
         # threading's own begins the threads that are followed.
         if isinstance(owner, ModuleType) and owner is not _thread
     ]
+    # Where a test has put something in place of os.fsync, say, that is not what code
+    # keeps from its import.
+    return pairs + [
+        (vars(posix)[name], ours)
+        for owner, name, real, ours in replaced
+        if owner is os and vars(posix).get(name, real) is not real
+    ]
+
+
+@contextmanager
+def _put_in_place(patch: Calls) -> Iterator[None]:
+    """While entered, the replacements stand where the real functions stood."""
+    replaced = _replaced(patch)
+    functions = _functions(replaced)
     replaced += _kept.places(functions)
     raised = True
     try:

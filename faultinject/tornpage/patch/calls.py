@@ -8,7 +8,7 @@ The disk knows names and files; a program of the machine knows more:
     errors          their numbers and names, as Linux gives them
     threads         those of the program under test (`threads`)
 
-What it is not: it does not take the place of anything (`patch`), and does not read or
+What it is not: it does not take the place of anything (`block`), and does not read or
 write (`files`).
 """
 

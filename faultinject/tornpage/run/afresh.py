@@ -43,6 +43,7 @@ What it is not: a proof. A store may remember something in some states only.
 from __future__ import annotations
 
 import pickle
+import re
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ from tornpage.choices import Choice, Recorder, Replay
 from tornpage.disk.witness import Call, witnessed
 from tornpage.explore.explorer import Explorer, Reached
 from tornpage.explore.schedule import format_schedule
+from tornpage.functions import Seen
+from tornpage.patch.block import look_around
 from tornpage.run.experiment import (
     Finding,
     Raised,
@@ -61,7 +64,7 @@ from tornpage.run.experiment import (
     recovered,
     run_apart,
 )
-from tornpage.run.pristine import Pristine, PristineError, unpickled
+from tornpage.run.pristine import NoCopyError, Pristine, PristineError, unpickled
 from tornpage.uncovered import UncoveredError
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ _WAIT_TIMES: Final = 20
 _MOST_OTHERS: Final = 4
 
 _SHOWN: Final = 72
+_ADDRESS: Final = re.compile(r"\b0x[0-9a-f]+")
 
 _ELSEWHERE: Final = "a process that has not run the program"
 _UNKNOWN: Final = f"what recovery does in {_ELSEWHERE}"
@@ -174,23 +178,28 @@ class _Deed:
     Attributes:
         calls: What it asked of the disk; None where threads took turns in asking.
         outcome: What it returned, pickled; None when that cannot be done.
+        key: What it is told apart by, pickled likewise.
         lines: The same for people.
-        choices: What was decided for it, pickled likewise.
+        choices: What was decided for it, pickled; None when it was not followed.
         lost: Why it could not be followed; "" when it could.
     """
 
     calls: tuple[Call, ...] | None
     outcome: bytes | None
+    key: bytes | None
     lines: tuple[str, ...]
     choices: bytes | None
     lost: str = ""
 
 
 def _pickled(value: object) -> bytes | None:
+    """None unless it can be had again from that, and is the same then."""
     try:
-        return pickle.dumps(value)
+        data = pickle.dumps(value)
+        same = bool(unpickled(data) == value)
     except Exception:  # noqa: BLE001 - whatever a class of somebody else raises
         return None
+    return data if same else None
 
 
 def _deed(subject: Subject, explorer: Explorer, crash: _Crash) -> _Deed:
@@ -201,12 +210,14 @@ def _deed(subject: Subject, explorer: Explorer, crash: _Crash) -> _Deed:
     try:
         outcome = recovered(subject, disk)
     except UncoveredError as error:
-        return _Deed(tuple(calls), None, (), None, str(error))
+        return _Deed(tuple(calls), None, None, (), None, str(error))
+    whole = _pickled(outcome)
     return _Deed(
         None if disk.several_threads else tuple(calls),
-        _pickled(outcome),
+        whole,
+        _pickled(outcome.key) if isinstance(outcome, Seen) else whole,
         tuple(outcome_lines(subject, outcome)),
-        _pickled(chooser.log),
+        pickle.dumps(chooser.log),
     )
 
 
@@ -253,6 +264,7 @@ class Afresh:
     """
 
     def __init__(self, subject: Subject) -> None:
+        look_around()
         self.late = programs_were_run()
         self.compared: set[tuple[str, str]] = set()
         self._wholly = True
@@ -290,6 +302,8 @@ class Afresh:
     ) -> Difference | None:
         """Compare some recoveries of a program; what differs first, or None.
 
+        None, too, if they could not be compared: `missing` says so from then on.
+
         Args:
             experiment: The program, with the bug planted that it was run with.
             mutant: That bug.
@@ -304,6 +318,9 @@ class Afresh:
             wait = _WAIT_SECONDS + _WAIT_TIMES * (time.monotonic() - begun)
             try:
                 there = self._ask(experiment, mutant, crash, wait, alone=False)
+            except NoCopyError:
+                # Asked again, `missing` says so.
+                return None
             except PristineError as error:
                 return Difference(f"{_UNKNOWN} is not known: {error}", None)
             if said := _differ(here, there):
@@ -485,7 +502,7 @@ def _differ(here: _Deed, there: _Deed) -> str:
                     f" {instead} in {_ELSEWHERE}"
                 )
                 break
-    if not _same(here.outcome, there.outcome, here.lines == there.lines):
+    if not _same(here.key, there.key, _bare(here.lines) == _bare(there.lines)):
         said.append(
             f"recovery returned {_shown(here.lines)}, but {_shown(there.lines)} in"
             f" {_ELSEWHERE}"
@@ -502,8 +519,13 @@ def _shown(lines: Sequence[str]) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
+def _bare(lines: Sequence[str]) -> list[str]:
+    """Without addresses."""
+    return [_ADDRESS.sub("", line) for line in lines]
+
+
 def _same(here: bytes | None, there: bytes | None, alike: bool) -> bool:
-    """Whether two outcomes are the same; `alike`: whether they look so."""
+    """Whether two keys of outcomes are the same; `alike`: whether they look so."""
     if here is None or there is None:
         return alike
     if here == there:

@@ -24,15 +24,19 @@ What a copy must not do is what its original will do, too:
 * nothing is flushed, and no handler of the exit runs: it ends with os._exit. Objects
   that were there are hidden from the collector, whose finalizers write. What it prints
   goes nowhere.
-* pipes and sockets of the original are closed: somebody may wait for their end.
+* pipes and sockets of the original are closed: somebody may wait for their end. Their
+  numbers lead nowhere, so that no file of the copy gets one of them.
 * a signal is no business of it: handlers are reset, and it has a session of its own, so
-  that Ctrl-C does not reach it. When the original is gone, it ends.
-* os.getpid has the number of the original: to the code under test it is that process.
+  that Ctrl-C does not reach it. When the original is gone, it ends. Where SIGCHLD was
+  ignored, as under some supervisors, nobody could wait for a copy of the copy.
+* os.getpid and its like have the numbers of the original, also where code keeps them
+  from an import: to the code under test it is that process.
 
 Threads of the original are not copied. What they held when the process was copied is
 held for ever in the copy, which is why Python warns of such forks. Here that can cost
-an answer and nothing else: one that does not come in time is said to be missing, and
-the copy is killed. The warning is kept from whoever has made it an error.
+an answer and nothing else: one that does not come in time is said to be missing, with
+the names of these threads, and the copy is killed. The warning is kept from whoever has
+made it an error.
 
 What it is not: older than the moment at which it is made. What has run in the process
 before is in the copy, too.
@@ -56,10 +60,12 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tornpage.patch.block import NUMBERS, stand_in
 
-__all__ = ["Pristine", "PristineError", "unpickled"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["NoCopyError", "Pristine", "PristineError", "unpickled"]
 
 _LENGTH: Final = struct.Struct("<Q")
 _CHUNK: Final = 1 << 20
@@ -69,6 +75,14 @@ _TOGETHER: Final = b"0"
 _LOOK_SECONDS: Final = 0.5
 _ENDS_SECONDS: Final = 2.0
 _OUTPUTS: Final = (1, 2)
+_FIRST_DESCRIPTORS: Final = 1024
+
+_NO_COPY: Final = "this process could not be copied"
+_TOO_MANY: Final = (
+    f"{_NO_COPY} often enough: are there limits to it, as in a container?"
+)
+# The answer of a copy that cannot be copied.
+_UNCOPIED: Final = b""
 # As in `run`: what is done in a copy is short.
 _COLLECT_AFTER: Final = 50_000
 
@@ -76,10 +90,15 @@ _COLLECT_AFTER: Final = 50_000
 _fork: Final[Callable[[], int] | None] = getattr(os, "fork", None)
 _exit: Final = os._exit
 _getpid: Final = os.getpid
+_getppid: Final = os.getppid
 
 
 class PristineError(Exception):
     """There is no answer; the message says why, as a clause."""
+
+
+class NoCopyError(PristineError):
+    """This process, or the copy of it, cannot be copied: that says nothing of it."""
 
 
 class Pristine:
@@ -96,13 +115,20 @@ class Pristine:
     def __init__(self, answer: Callable[[Any], object]) -> None:
         self.missing = ""
         self._owner = _getpid()
+        here = threading.current_thread()
+        self._others = [one.name for one in threading.enumerate() if one is not here]
         self._process = 0
         self._requests = self._answers = -1
         if _fork is None:
             self.missing = "this platform cannot copy a process"
             return
-        ours, theirs = os.pipe(), os.pipe()
+        try:
+            ours, theirs = _two_pipes()
+        except OSError as error:
+            self.missing = f"{_NO_COPY}: {error}"
+            return
         self._requests, self._answers = ours[1], theirs[0]
+        numbers = {one: one() for one in NUMBERS}
         # No signal is to be handled twice, nor between the fork and what ends it. And
         # the copy must not collect before all that it has is hidden from the collector.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -111,9 +137,9 @@ class Pristine:
         try:
             self._process = _forked(_fork)
             if not self._process:
-                _serve(answer, ours[0], theirs[1], self._owner)
+                _serve(answer, ours[0], theirs[1], numbers)
         except Exception as error:  # noqa: BLE001 - audit hooks raise what they like
-            self.missing = f"this process could not be copied: {error}"
+            self.missing = f"{_NO_COPY}: {error}"
         if collects:
             gc.enable()
         os.close(ours[0])
@@ -163,10 +189,11 @@ class Pristine:
                 of them finds it as it was, the next as that one left it.
 
         Raises:
-            PristineError: There is no copy, or no answer.
+            NoCopyError: There is no copy, and none can be made.
+            PristineError: There is no answer.
         """
         if self.missing:
-            raise PristineError(self.missing)
+            raise NoCopyError(self.missing)
         asked = pickle.dumps(request)
         try:
             _send(self._requests, (_ALONE if alone else _TOGETHER) + asked)
@@ -176,12 +203,19 @@ class Pristine:
             self._end(wait=0)
             if isinstance(error, TimeoutError):
                 why = f"a copy of the process did not answer in {seconds:.0f} s"
+                if self._others:
+                    held = ", ".join(self._others)
+                    why += f"; what a thread of the process held ({held}) is held there"
             elif isinstance(error, OSError):
                 why = f"the copy of the process is gone: {error}"
             else:
                 raise
             self.missing = why
             raise PristineError(why) from error
+        if not raw:
+            self._end(wait=_ENDS_SECONDS)
+            self.missing = _TOO_MANY
+            raise NoCopyError(self.missing)
         said, value = unpickled(raw)
         if said:
             raise PristineError(said)
@@ -209,6 +243,17 @@ class Pristine:
         return bytes(found[_LENGTH.size :])
 
 
+def _two_pipes() -> tuple[tuple[int, int], tuple[int, int]]:
+    """Two pipes, or none and an OSError."""
+    first = os.pipe()
+    try:
+        return first, os.pipe()
+    except OSError:
+        for descriptor in first:
+            os.close(descriptor)
+        raise
+
+
 def _readable(descriptor: int, seconds: float) -> bool:
     """Whether there is something to read, or the end, in this time."""
     # select.select refuses descriptors from 1024 on.
@@ -230,15 +275,29 @@ def _forked(fork: Callable[[], int]) -> int:
 
 
 def _serve(
-    answer: Callable[[Any], object], requests: int, answers: int, original: int
+    answer: Callable[[Any], object],
+    requests: int,
+    answers: int,
+    numbers: Mapping[Callable[[], int], int],
 ) -> NoReturn:
     """Be the copy: answer until the original is gone."""
     try:
-        _set_aside(requests, answers, original)
+        original = numbers[NUMBERS[0]]
+        _set_aside(requests, answers, numbers)
         kept: _Copy | None = None
         while (request := _next_frame(requests, original)) is not None:
             alone = request[:1] == _ALONE
-            copy = (not alone and kept) or _Copy(answer, original)
+            copy = None if alone else kept
+            if copy is None:
+                copy = _copied(answer, original)
+                if copy is None and kept:
+                    # A container may have room for no more than one.
+                    kept.end()
+                    kept = None
+                    copy = _copied(answer, original)
+            if copy is None:
+                _send(answers, _UNCOPIED)
+                continue
             raw = copy.ask(request[1:])
             if raw is None:
                 said = f"a copy of the process ended with {copy.end()}"
@@ -256,7 +315,9 @@ def _serve(
         _exit(0)
 
 
-def _set_aside(requests: int, answers: int, original: int) -> None:
+def _set_aside(
+    requests: int, answers: int, numbers: Mapping[Callable[[], int], int]
+) -> None:
     """Let go of all that is the original's; see the module's head."""
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
@@ -265,33 +326,38 @@ def _set_aside(requests: int, answers: int, original: int) -> None:
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     sys.settrace(None)
     sys.setprofile(None)
     threading.settrace(None)
     threading.setprofile(None)
-    for descriptor in _pipes() - {requests, answers, 0, *_OUTPUTS}:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, *_OUTPUTS):
-        os.dup2(nowhere, descriptor)
+    for descriptor in (_pipes() | {0, *_OUTPUTS}) - {requests, answers}:
+        with contextlib.suppress(OSError):
+            os.dup2(nowhere, descriptor)
     # Where somebody captures what is printed, these have other descriptors.
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     logging.disable()
-    os.getpid = lambda: original
+    replaced = {one: (lambda number=number: number) for one, number in numbers.items()}
+    stand_in(replaced)
+    os.getpid, os.getppid, threading.get_native_id = map(replaced.__getitem__, NUMBERS)
 
 
 def _pipes() -> set[int]:
     """The descriptors of this process that are pipes or sockets."""
     found = set()
-    with contextlib.suppress(OSError):
-        for name in os.listdir("/dev/fd"):
-            with contextlib.suppress(OSError, ValueError):
-                mode = os.fstat(int(name)).st_mode
-                if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-                    found.add(int(name))
+    try:
+        there = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        # Where /proc is not mounted.
+        there = [*range(_FIRST_DESCRIPTORS)]
+    for descriptor in there:
+        with contextlib.suppress(OSError):
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+                found.add(descriptor)
     return found
 
 
@@ -305,7 +371,7 @@ def _read(descriptor: int, size: int, parent: int) -> bytes | None:
     found = bytearray()
     while len(found) < size:
         if not _readable(descriptor, _LOOK_SECONDS):
-            if os.getppid() != parent:
+            if _getppid() != parent:
                 return None
             continue
         chunk = os.read(descriptor, min(_CHUNK, size - len(found)))
@@ -321,10 +387,15 @@ class _Copy:
     def __init__(self, answer: Callable[[Any], object], original: int) -> None:
         assert _fork is not None
         self._original = original
-        ours, theirs = os.pipe(), os.pipe()
+        ours, theirs = _two_pipes()
         self._requests, self._answers = ours[1], theirs[0]
         parent = _getpid()
-        self._process = _fork()
+        try:
+            self._process = _fork()
+        except OSError:
+            for descriptor in (*ours, *theirs):
+                os.close(descriptor)
+            raise
         if not self._process:
             try:
                 os.close(self._requests)
@@ -341,7 +412,7 @@ class _Copy:
         with contextlib.suppress(BrokenPipeError):
             _send(self._requests, request)
         answer = _next_frame(self._answers, self._original)
-        if answer is None and os.getppid() != self._original:
+        if answer is None and _getppid() != self._original:
             os.killpg(0, signal.SIGKILL)
         return answer
 
@@ -351,6 +422,14 @@ class _Copy:
         os.close(self._answers)
         status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
         return signal.Signals(-status).name if status < 0 else f"status {status}"
+
+
+def _copied(answer: Callable[[Any], object], original: int) -> _Copy | None:
+    """A copy; None when there is no room for one."""
+    try:
+        return _Copy(answer, original)
+    except OSError:
+        return None
 
 
 def _answered(answer: Callable[[Any], object], request: bytes) -> bytes:

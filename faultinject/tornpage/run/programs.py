@@ -326,12 +326,14 @@ class _Runner:
         afresh = self.afresh
         if afresh is None or not afresh.wants(experiment):
             return
-        if missing := afresh.missing(experiment):
+        found = None
+        if not afresh.missing(experiment):
+            found = afresh.difference(experiment, self.plan.mutant)
+            self._doubt(seed, experiment, found)
+        if found is None and (missing := afresh.missing(experiment)):
             self.unchecked.add(
                 f"recovery in a process that has not run the program ({missing})"
             )
-            return
-        self._doubt(seed, experiment, afresh.difference(experiment, self.plan.mutant))
 
     def _overturned(
         self, seed: int | None, experiment: Experiment, finding: Finding
