@@ -137,7 +137,7 @@ def test_pages_left_to_the_file_are_in_no_generation_of_the_cache(tmp_path):
         assert pager._spent == spent - 3 * 500
 
 
-@pytest.mark.seeds(60)
+@pytest.mark.seeds(36)
 def test_pages_are_written_alike_one_by_one_and_together(seed, monkeypatch):
     rng = random.Random(seed)
     pages = object.__new__(newpages.NewPages)

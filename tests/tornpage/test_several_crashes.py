@@ -184,7 +184,7 @@ def compare(seeds, models, case):
     return compared
 
 
-@pytest.mark.seeds(6)
+@pytest.mark.seeds(4)
 def test_what_a_crash_left_undecided_is_still_undecided_at_the_next_crash(seed):
     seeds = range(seed * 2 * len(MODELS), (seed + 1) * 2 * len(MODELS))
     assert compare(seeds, MODELS, two_crashes) > 20
