@@ -33,7 +33,8 @@ def _apply(code, diff):
     return code.replace(old, new)
 
 
-def _pytest(folder, diffs, check="tornpage.check(WAL)"):
+def _write(folder, diffs, check="tornpage.check(WAL)"):
+    """Put the document's files there, the log with so many of its repairs."""
     sources = _sources()
     wal = sources["wal.py"]
     for diff in _blocks("diff")[:diffs]:
@@ -42,6 +43,10 @@ def _pytest(folder, diffs, check="tornpage.check(WAL)"):
     (folder / "wal.py").write_text("# wal.py\n" + wal)
     test = sources["test_wal.py"].replace("tornpage.check(WAL)", check)
     (folder / "test_wal.py").write_text("# test_wal.py\n" + test)
+
+
+def _pytest(folder, diffs, check="tornpage.check(WAL)"):
+    _write(folder, diffs, check)
     options = ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", "."]
     # Nothing here uses it, and it takes 2 s to import where no bytecode is kept.
     options += ["-p", "no:hypothesispytest"]
@@ -96,7 +101,7 @@ def test_the_log_with_both_is_consistent_and_every_point_is_closed(tmp_path):
 
 def _mutants(folder):
     """What `tornpage mutants --check` says of the planted bugs of the document."""
-    _pytest(folder, 2)
+    _write(folder, 2)
     bugs = "# test_bugs.py\n" + _sources()["test_bugs.py"]
     (folder / "test_bugs.py").write_text(bugs)
     return subprocess.run(
