@@ -38,7 +38,10 @@ pytestmark = pytest.mark.interop
 def bbolt() -> str:
     program = os.environ.get("SHEARBOLT_BBOLT") or shutil.which("bbolt")
     if program is None:
-        pytest.skip("no bbolt command on the PATH or in SHEARBOLT_BBOLT")
+        pytest.skip(
+            "no bbolt command on the PATH or in SHEARBOLT_BBOLT:"
+            " go install go.etcd.io/bbolt/cmd/bbolt@v1.5"
+        )
     said = subprocess.run([program, "version"], capture_output=True, check=False).stdout
     if not said.startswith(b"bbolt Version: 1.5"):
         pytest.skip(f"{program} is not version 1.5")
