@@ -16,3 +16,20 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CI", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """The processes there were: there is no other at the end, nothing remembered."""
+    import remembering
+
+    from tornpage.run import experiment
+
+    # Programs of other tests: what they left is forgotten below.
+    monkeypatch.setattr(experiment, "_run_here", False)
+    # A test of something else may have left multiprocessing's tracker, say.
+    present = remembering.children()
+    yield present
+    remembering.forget()
+    remembering.Plain.kept.clear()
+    assert remembering.children() <= present

@@ -10,11 +10,24 @@ import os
 import re
 import struct
 
+import psutil
+
 from tornpage.functions import subject_from
+from tornpage.run import Plan
 from tornpage.subject import Violation
 
 SIZE = struct.Struct("<H")
 WORD = re.compile(rb"[a-z]*\n")
+
+
+def plan(name, **given):
+    """One program of a subject of this module."""
+    return Plan(spec=f"remembering:{name}", programs=1, **given)
+
+
+def children():
+    """The processes that this one has begun."""
+    return set(psutil.Process().children(recursive=True))
 
 
 def packed(text):
