@@ -36,7 +36,7 @@ from tornpage.run.report import report
 from tornpage.uncovered import ControlError, UncoveredError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from tornpage.certificate import Certificate, Failure
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from tornpage.subject import Subject
 
 __all__ = [
+    "OVERDUE",
     "Catch",
     "Cover",
     "Lost",
@@ -56,7 +57,11 @@ __all__ = [
     "Unit",
     "begin_worker",
     "do",
+    "do_all",
+    "raised",
 ]
+
+OVERDUE = "the time was up before it was begun"
 
 # Executions make few cycles and much garbage that needs no collector.
 _GC_THRESHOLD = 50_000
@@ -239,6 +244,37 @@ def _limited(seconds: float) -> Iterator[None]:
             signal.setitimer(timer, 0)
         for number, handler in before:
             signal.signal(number, handler)
+
+
+def do_all(
+    batch: Sequence[Unit], seconds: float
+) -> list[Certificate | Planted | Told | Lost]:
+    """Do a batch of units.
+
+    Args:
+        batch: What is to be done.
+        seconds: Time after which no further one is begun.
+
+    Returns:
+        The results in the order of the units; `Lost` for one that has none.
+    """
+    until = time.monotonic() + seconds
+    results: list[Certificate | Planted | Told | Lost] = []
+    for unit in batch:
+        if results and time.monotonic() >= until:
+            results.append(Lost(OVERDUE))
+            continue
+        try:
+            results.append(do(unit))
+        except BaseException as error:  # noqa: BLE001 - nothing was covered
+            # SystemExit, too, which would end the gate with status 0.
+            results.append(Lost(raised(error)))
+    return results
+
+
+def raised(error: BaseException) -> str:
+    """Why a unit that raised this has no result, as a clause."""
+    return f"it raised {type(error).__name__}: {error}"
 
 
 def do(unit: Unit) -> Certificate | Planted | Told | Lost:

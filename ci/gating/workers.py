@@ -1,11 +1,16 @@
 """Processes that do units, and what is said when they cannot.
 
-    units, dearest first --> [ queue ] --> worker, worker --> (unit, result)
+    units, in order --> batches --> [ queue ] --> worker, worker --> (unit, result)
+
+A batch is a few programs: to hand one over takes 2 ms, in which a worker has nothing
+to do, and to explore one takes 35. What may take long, a planted bug or a failure to
+tell, is a batch by itself.
 
 Results come back as they are ready; whoever merges them must not depend on that
-order. When the deadline has passed no further unit is begun, those in progress are
-finished: each has a limit of its own. A worker that dies takes the pool with it, and
-every unit without a result is reported as lost: the verdict is then unverifiable.
+order. When the deadline has passed no further unit is begun, not even of a batch, and
+those in progress are finished: each has a limit of its own. A worker that dies takes
+the pool with it, and every unit without a result is reported as lost: the verdict is
+then unverifiable.
 
 The pool is `concurrent.futures` with spawned processes. `tornpage.run.pool`, which
 watches memory and replaces workers, was not taken: it serves one plan for hours; the
@@ -20,9 +25,10 @@ import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
-from gating.units import Lost, begin_worker, do
+from gating.units import OVERDUE, Cover, Lost, begin_worker, do_all, raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +37,13 @@ if TYPE_CHECKING:
     from gating.units import Unit
 
 __all__ = ["Crew"]
+
+_DIED = "a worker process died"
+
+_BATCH = 4
+# So many batches are left for each worker, or they become smaller: at the end all of
+# them are to be done at the same time.
+_LEFT = 8
 
 
 class Crew:
@@ -89,35 +102,48 @@ class Crew:
                 not begun.
         """
         waiting = deque(units)
-        running: dict[Future[Any], Unit] = {}
+        running: dict[Future[Any], list[Unit]] = {}
         while True:
             while len(running) < self._size and not self.broken and not self.late:
-                unit = waiting.popleft() if waiting else next(more or iter(()), None)
-                if unit is None:
+                batch = self._batch(waiting) or list(islice(more or (), 1))
+                if not batch:
                     break
                 try:
-                    running[self._pool.submit(do, unit)] = unit
+                    left = self._deadline - self._clock()
+                    running[self._pool.submit(do_all, batch, left)] = batch
                 except BrokenProcessPool:
-                    self.broken = "a worker process died"
-                    yield unit, Lost(self.broken)
+                    self.broken = _DIED
+                    for unit in batch:
+                        yield unit, Lost(_DIED)
             if not running:
                 break
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                yield running[future], self._result(future)
-                del running[future]
-        reason = self.broken or "the time was up before it was begun"
+                batch = running.pop(future)
+                yield from zip(batch, self._results(future, len(batch)), strict=True)
+        reason = self.broken or OVERDUE
         for unit in waiting:
             yield unit, Lost(reason)
 
-    def _result(self, future: Future[Any]) -> Any:
+    def _batch(self, waiting: deque[Unit]) -> list[Unit]:
+        """The next units to be done by one worker; empty when there is none."""
+        most = min(_BATCH, max(1, len(waiting) // (self._size * _LEFT)))
+        batch: list[Unit] = []
+        while waiting and len(batch) < most:
+            if batch and not isinstance(waiting[0], Cover):
+                break
+            batch.append(waiting.popleft())
+            if not isinstance(batch[0], Cover):
+                break
+        return batch
+
+    def _results(self, future: Future[Any], count: int) -> list[Any]:
         try:
-            return future.result()
+            results: list[Any] = future.result()
         except BrokenProcessPool:
-            self.broken = "a worker process died"
-            return Lost(self.broken)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - nothing was covered
-            # A worker's SystemExit, too, which would end the gate with status 0.
-            return Lost(f"it raised {type(error).__name__}: {error}")
+            self.broken = _DIED
+            return [Lost(_DIED)] * count
+        except Exception as error:  # noqa: BLE001 - nothing was covered
+            # What was found cannot be sent, say.
+            return [Lost(raised(error))] * count
+        return results

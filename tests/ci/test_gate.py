@@ -254,6 +254,32 @@ def test_what_a_unit_raises_is_reported_as_not_covered():
     assert "SubjectError" in lost.reason
 
 
+def covering(*seeds, spec="toy_store:Toy"):
+    stage = units.Stage(spec, "", 10)
+    return [units.Cover("x", stage, f"seed {one}", one, None, 9.0) for one in seeds]
+
+
+def test_a_unit_that_raises_costs_the_others_of_its_batch_nothing():
+    nowhere = covering(1, spec="toy_store:Nowhere")
+    first, second, third = units.do_all([*covering(0), *nowhere, *covering(2)], 60.0)
+    assert isinstance(second, units.Lost)
+    assert first.coverage.programs == third.coverage.programs == 1
+
+
+def test_no_unit_of_a_batch_is_begun_after_the_deadline():
+    first, second = units.do_all(covering(0, 1), 0.0)
+    assert first.coverage.programs == 1
+    assert second == units.Lost(units.OVERDUE)
+
+
+def test_units_come_back_once_each_however_they_were_batched():
+    wanted = covering(*range(70))
+    with workers.Crew(1, time.monotonic() + 60) as crew:
+        found = list(crew.results(wanted))
+    assert [unit for unit, _ in found] == wanted
+    assert [one.records[0].seed for _, one in found] == list(range(70))
+
+
 # -- policy --
 
 
