@@ -94,15 +94,20 @@ class Chooser(Protocol):
 class Recorder:
     """The part that all drivers share: the record of the answers.
 
+    Attributes:
+        asked: How many choices the present execution has made. Kept beside the record:
+            it is looked at twice for each read, and choices are few.
+
     The log is kept as three parallel facts in one tuple and turned into
     `Choice` objects only when somebody looks: making the object costs more
     than making the choice.
     """
 
-    __slots__ = ("_made",)
+    __slots__ = ("_made", "asked")
 
     def __init__(self) -> None:
         self._made: list[tuple[int, int, Label]] = []
+        self.asked = 0
 
     @property
     def log(self) -> list[Choice]:
@@ -113,11 +118,6 @@ class Recorder:
     def tape(self) -> Tape:
         """The answers alone."""
         return tuple([made[0] for made in self._made])
-
-    @property
-    def asked(self) -> int:
-        """How many choices the present execution has made."""
-        return len(self._made)
 
 
 class Enumerator(Recorder):
@@ -158,6 +158,7 @@ class Enumerator(Recorder):
                     "must depend on nothing but what it reads from the disk"
                 )
         self._made.append((picked, n, label))
+        self.asked = depth + 1
         return picked
 
     def advance(self) -> bool:
@@ -174,6 +175,7 @@ class Enumerator(Recorder):
                 f"{len(made)}: recovery must depend on nothing but what it reads "
                 "from the disk"
             )
+        self.asked = 0
         while made:
             picked, n, _ = made.pop()
             if picked + 1 < n:
@@ -207,6 +209,7 @@ class Sampler(Recorder):
         draw = self._random.random
         picked = 0 if draw() < self._honest else int(draw() * n)
         self._made.append((picked, n, label))
+        self.asked += 1
         return picked
 
 
@@ -234,6 +237,7 @@ class Replay(Recorder):
                 "program, seed or crash model"
             )
         self._made.append((picked, n, label))
+        self.asked = depth + 1
         return picked
 
 

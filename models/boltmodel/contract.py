@@ -85,6 +85,11 @@ class Outcome:
     progress: str = ""
     content: Bucket | None = field(default=None, compare=False, repr=False)
 
+    def __hash__(self) -> int:
+        # It is looked up for every outcome of every crash point, and these two tell
+        # nearly all apart.
+        return hash((self.digest, self.error))
+
 
 @dataclass(frozen=True, slots=True)
 class Promise:

@@ -84,6 +84,7 @@ class Life:
         watch: Gets every piece that is consumed.
 
     Attributes:
+        chooser: What decides.
         told: Whether the last question's answer tells everything that was chosen
             for it.
         parts: Answers that are kept from one crash point to the next; None: none.
@@ -93,7 +94,6 @@ class Life:
         "_appends",
         "_atom",
         "_bounds",
-        "_chooser",
         "_coupled",
         "_image",
         "_in_order",
@@ -105,6 +105,7 @@ class Life:
         "_syncs",
         "_watch",
         "_with_data",
+        "chooser",
         "fail_sync",
         "generation",
         "model",
@@ -123,7 +124,7 @@ class Life:
         self._syncs = 0
         self._reverts = image.model.fail == "revert"
         self._image = image
-        self._chooser = chooser
+        self.chooser = chooser
         self._watch = watch
         self.parts = image.parts
         self._atom = image.model.atom
@@ -137,11 +138,6 @@ class Life:
         self._coupled = self._in_order or self._appends or self._lies > 0
         self._spoils = image.model.spoils
         self._next_inode = max(image.files, default=0) + 1
-
-    @property
-    def choices(self) -> int:
-        """How many questions the chooser was asked so far."""
-        return self._chooser.asked
 
     def listen(self) -> Watch:
         """Collect what is consumed from now on in a watch of its own."""
@@ -338,7 +334,7 @@ class Life:
             else:
                 runs = list(groups.values())
             label = ("size", node.path, tuple(run[0] for run in runs))
-            picked = self._chooser.choose(len(runs), label)
+            picked = self.chooser.choose(len(runs), label)
             chosen = set(runs[picked])
             node.sizes = tuple(one for one in sizes if one in chosen)
             self._bounds.lie(min((one.need for one in chosen), key=len))
@@ -470,7 +466,7 @@ class Life:
         Raises:
             TypeError: The answer cannot be hashed.
         """
-        answer = put(self, node, question, self._chooser)
+        answer = put(self, node, question, self.chooser)
         try:
             hash(answer)
         except TypeError as error:
@@ -584,7 +580,7 @@ class Life:
             return groups[0].value, cell
         place = at * self._atom + low
         label = ("data", node.path, place, high - low, tuple(groups))
-        group = groups[self._chooser.choose(len(groups), label)]
+        group = groups[self.chooser.choose(len(groups), label)]
         if self._coupled:
             self._bounds.narrow(key, group.first, group.last, group.need)
         return group.value, group.cell

@@ -131,7 +131,7 @@ def put(life: Life, node: Node, question: Callable[[View], T], chooser: Chooser)
     Raises:
         Exception: What the question raised.
     """
-    asked = life.choices
+    asked = life.chooser.asked
     life.told = False
     if not life.merges:
         return question(_Reading(life, node))
@@ -139,7 +139,7 @@ def put(life: Life, node: Node, question: Callable[[View], T], chooser: Chooser)
         tree = _tree(life, node, question)
     except _ReadInstead:
         return question(_Reading(life, node))
-    life.told = life.choices == asked and _differ(tree)
+    life.told = life.chooser.asked == asked and _differ(tree)
     while isinstance(tree, _Branch):
         fork = tree.fork
         place = fork.at * life.model.atom + fork.low
@@ -180,14 +180,14 @@ def _tree(life: Life, node: Node, question: Callable[[View], Any]) -> _Branch | 
             life.size(node)
             life.consumed(node, known[1])
             return found
-    asked = life.choices
+    asked = life.chooser.asked
     outer = life.watch_apart(node)
     try:
         tree = _reduced(_Ways(life, node).all(question), 0)
     finally:
         inner = life.watch_again(node, outer)
         life.consumed(node, inner)
-    if fresh and life.choices == asked:
+    if fresh and life.chooser.asked == asked:
         life.asked_before[node.inode, question] = tree, inner
     return tree
 
@@ -309,9 +309,9 @@ class _Ways(_Reading):
         known = life.known(node, offset, stop)
         if known is not None:
             return decode(known)
-        asked = life.choices
+        asked = life.chooser.asked
         open_atoms = life.open_atoms(node, offset, stop)
-        if self._way and life.choices != asked:
+        if self._way and life.chooser.asked != asked:
             # It may have been about an atom that this way has narrowed.
             raise _ReadInstead
         if len(open_atoms) != 1:

@@ -121,14 +121,15 @@ class _Record:
     def pread(self, node: Node, start: int, stop: int) -> bytes:
         """As `put`, for what is asked most: it never ends a stretch by itself."""
         life = self._life
-        asked = life.choices
+        chooser = life.chooser
+        asked = chooser.asked
         try:
             answer = life.pread(node, start, stop)
         except BaseException:
             self.kept = False
             raise
         question = "pread", node.inode, start, stop
-        if life.choices == asked:
+        if chooser.asked == asked:
             self.steps.append((question, answer))
         else:
             self._chosen(question, answer, tells=node.limit == NEVER)
@@ -146,14 +147,14 @@ class _Record:
         alone = pending or step in _ALONE
         if alone:
             self._split()
-        asked = life.choices
+        asked = life.chooser.asked
         try:
             answer = _put(life, question)
         except BaseException:
             # A question of the code under test may raise: no answer to go on from.
             self.kept = False
             raise
-        if pending or life.choices != asked:
+        if pending or life.chooser.asked != asked:
             self._chosen(question, answer, tells=pending or self._tells(question))
             return answer
         self.steps.append((question, answer))

@@ -131,6 +131,7 @@ def _readers_unread(planter: Planter) -> None:
 
 def _checker_silenced(planter: Planter) -> None:
     planter.instead(Tx, "check", lambda *_, **__: [])
+    planter.replace(recovery, "check", lambda *_, **__: iter(()))
 
 
 def _errors_excused(planter: Planter) -> None:
