@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 
 __all__ = ["chain", "is_ours", "raised_at", "site"]
 
@@ -34,17 +35,22 @@ def site(plumbing: frozenset[str] = frozenset()) -> str:
     """The innermost line outside this package and outside the plumbing."""
     frame = innermost = sys._getframe(2)
     while True:
-        place = frame.f_code.co_filename
-        name = place.rpartition(os.sep)[2]
-        if not place.startswith(_HERE):
+        name = _outside(frame.f_code.co_filename)
+        if name:
             if name not in plumbing:
                 return f"{name}:{frame.f_lineno}"
-            if innermost.f_code.co_filename.startswith(_HERE):
+            if is_ours(innermost.f_code.co_filename):
                 innermost = frame
         if frame.f_back is None:
             name = innermost.f_code.co_filename.rpartition(os.sep)[2]
             return f"{name}:{innermost.f_lineno}"
         frame = frame.f_back
+
+
+@lru_cache(4096)
+def _outside(path: str) -> str:
+    """The name of a source file outside this package; "" for one inside."""
+    return "" if is_ours(path) else path.rpartition(os.sep)[2]
 
 
 def raised_at(error: BaseException, plumbing: frozenset[str] = frozenset()) -> str:

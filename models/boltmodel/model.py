@@ -105,6 +105,11 @@ class OrderError(Exception):
 class Bucket:
     """One bucket: a sequence and entries, each a value or another bucket.
 
+    Args:
+        entries: What is in it; None: nothing.
+        sequence: The bucket's counter.
+        names: Of the buckets among the entries, when they are known.
+
     Attributes:
         entries: Values and buckets by key, in no particular order.
         sequence: The bucket's counter, 0..2**64-1.
@@ -123,15 +128,19 @@ class Bucket:
     )
 
     def __init__(
-        self, entries: MutableMapping[bytes, Entry] | None = None, sequence: int = 0
+        self,
+        entries: MutableMapping[bytes, Entry] | None = None,
+        sequence: int = 0,
+        names: Iterable[bytes] | None = None,
     ) -> None:
         self.entries: MutableMapping[bytes, Entry] = {} if entries is None else entries
         self.sequence = sequence
         self.frozen = False
         self._digest: bytes | None = None
-        # The sum of the values and the names of the buckets, once asked for.
+        # The names of the buckets, once they are known, and the sum of the values, once
+        # asked for: then the names are known too.
+        self._names = None if names is None else set(names)
         self._plain: int | None = None
-        self._names: set[bytes] = set()
         self._sorted: list[bytes] | None = None
 
     def freeze(self) -> Bucket:
@@ -146,35 +155,41 @@ class Bucket:
 
     def buckets(self) -> list[tuple[bytes, Bucket]]:
         """The buckets in it by name, in no particular order."""
-        names: Iterable[bytes] = self.entries if self._plain is None else self._names
-        entries = ((name, self.entries[name]) for name in names)
-        return [(name, one) for name, one in entries if isinstance(one, Bucket)]
+        entries, names = self.entries, self._names
+        if names is None:
+            found = [(k, one) for k, one in entries.items() if isinstance(one, Bucket)]
+            self._names = {name for name, _ in found}
+            return found
+        named = ((name, entries[name]) for name in names)
+        return [(name, one) for name, one in named if isinstance(one, Bucket)]
 
     def thaw(self) -> Bucket:
         """A changeable copy of this bucket; buckets below stay shared."""
         # What may still change cannot be what another one stands on.
         entries = copied(self.entries) if self.frozen else dict(self.entries)
         made = Bucket(entries, self.sequence)
-        made._plain, made._names = self._plain, set(self._names)
+        made._plain = self._plain
+        made._names = None if self._names is None else set(self._names)
         return made
 
     def store(self, key: bytes, entry: Entry) -> None:
         """Put an entry under a key, replacing what stands there."""
-        if self._plain is not None:
+        if self._names is not None:
             self._uncount(key)
             if isinstance(entry, Bucket):
                 self._names.add(key)
-            else:
+            elif self._plain is not None:
                 self._plain += entry_sum(key, entry)
         self.entries[key] = entry
 
     def drop(self, key: bytes) -> None:
         """Remove an entry, if there is one."""
-        if self._plain is not None:
-            self._uncount(key)
+        self._uncount(key)
         self.entries.pop(key, None)
 
     def _uncount(self, key: bytes) -> None:
+        if self._names is None:
+            return
         old = self.entries.get(key)
         if isinstance(old, Bucket):
             self._names.discard(key)
@@ -185,14 +200,12 @@ class Bucket:
     def total(self) -> int:
         """The sum of all entries."""
         if self._plain is None:
-            self._names = {name for name, _ in self.buckets()}
             self._plain = sum(
                 entry_sum(key, entry)
                 for key, entry in self.entries.items()
                 if not isinstance(entry, Bucket)
             )
-        below = (entry_sum(name, self.entries[name]) for name in self._names)
-        return self._plain + sum(below)
+        return self._plain + sum(entry_sum(*below) for below in self.buckets())
 
     @property
     def digest(self) -> bytes:
@@ -488,15 +501,15 @@ def observe(tx: Readable) -> Bucket:
     Raises:
         OrderError: Keys do not come out in strictly ascending order.
     """
-    return Bucket(_entries(tx, ())).freeze()
+    return _observed(tx, (), 0).freeze()
 
 
 def observe_bucket(bucket: Walkable) -> Bucket:
     """Everything that a bucket shows, as a frozen model bucket; errors as above."""
-    return Bucket(_entries(bucket, ()), bucket.sequence).freeze()
+    return _observed(bucket, (), bucket.sequence).freeze()
 
 
-def _entries(source: Readable | Walkable, path: Path) -> dict[bytes, Entry]:
+def _observed(source: Readable | Walkable, path: Path, sequence: int) -> Bucket:
     entries: dict[bytes, Entry] = {}
     cursor = source.cursor()
     step = cursor.next
@@ -522,8 +535,8 @@ def _entries(source: Readable | Walkable, path: Path) -> dict[bytes, Entry]:
     # reads, and with it the crash explorer's tree, simple.
     for key in below:
         bucket = source.bucket(key)
-        entries[key] = Bucket(_entries(bucket, (*path, key)), bucket.sequence)
-    return entries
+        entries[key] = _observed(bucket, (*path, key), bucket.sequence)
+    return Bucket(entries, sequence, below)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,21 +59,23 @@ class Behaviour:
         self._experiment = experiment
         self._features = set(_program(experiment))
         self._points = 0
+        self._closed: set[str] = set()
 
-    def closure(self, closure: Closure, faults: Mapping[str, int]) -> None:
-        """Take in one crash point and the faults of its executions."""
+    def closure(self, where: str, closure: Closure, faults: Mapping[str, int]) -> None:
+        """Take in one crash point, its place as a kind, and its executions' faults."""
         self._points += 1
         if not closure.closed:
             return
-        where = self._experiment.where(closure.point)
-        self._features.add(f"crash {where}")
-        self._features.update(f"fault {kind} {where}" for kind in faults)
+        self._closed.add(where)
+        if faults:
+            self._features.update(f"fault {kind} {where}" for kind in faults)
 
     def features(self) -> frozenset[str]:
         """What was seen so far."""
         size = f"size 2^{self._points.bit_length()} crash points"
         several = (SEVERAL_THREADS,) if self._experiment.several_threads else ()
-        return frozenset((*self._features, size, *several))
+        crashes = (f"crash {where}" for where in self._closed)
+        return frozenset((*self._features, *crashes, size, *several))
 
 
 def _program(experiment: Experiment) -> Iterable[str]:

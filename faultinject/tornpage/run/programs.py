@@ -157,10 +157,8 @@ class Tally:
         """Count the operations of a program that ran."""
         self._operations.update(experiment.operation_kinds())
 
-    def closure(
-        self, experiment: Experiment, closure: Closure, faults: Mapping[str, int]
-    ) -> None:
-        """Count one crash point and the faults of its executions."""
+    def closure(self, where: str, closure: Closure, faults: Mapping[str, int]) -> None:
+        """Count one crash point, its place as a kind, and its executions' faults."""
         self.crash_points += 1
         self.executions += closure.executions
         self._closed += closure.closed
@@ -168,7 +166,7 @@ class Tally:
         images = images_from_log2(closure.images_log2)
         self._images += images
         self._largest = max(self._largest, images)
-        self._points[experiment.where(closure.point)] += 1
+        self._points[where] += 1
         if faults:
             self._faults.update(faults)
 
@@ -286,8 +284,9 @@ class _Runner:
 
         def visit(closure: Closure) -> None:
             faults = experiment.take_faults()
-            self.tally.closure(experiment, closure, faults)
-            behaviour.closure(closure, faults)
+            where = experiment.where(closure.point)
+            self.tally.closure(where, closure, faults)
+            behaviour.closure(where, closure, faults)
             fingerprint.closure(closure)
             self._given_up(experiment, closure, seed)
             self.watch(self.tally)
