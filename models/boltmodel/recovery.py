@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shearbolt import DB, Tx
+    from shearbolt.pages.format import Page
     from tornpage.disk import Disk
 
 T = TypeVar("T")
@@ -111,15 +112,12 @@ def look(db: DB) -> Look:
         OrderError: Keys come out of order.
     """
     with db.view() as tx:
-        return _walked(tx)
+        return _walked(tx, tx.db.pager.read_page)
 
 
-def _walked(tx: Tx) -> Look:
+def _walked(tx: Tx, read: Callable[[int, int], Page]) -> Look:
     content = observe(tx)
-    # Of the pages that the cursors have just read, nothing written since: what
-    # `Tx.check` would read again, as a third of all that recovery reads.
-    pager = tx.db.pager
-    found = check(pager, tx.meta, read=pager.page)
+    found = check(tx.db.pager, tx.meta, read=read)
     problems = tuple(map(str, islice(found, _MAX_PROBLEMS)))
     return Look(tx.id, content, problems)
 
@@ -130,7 +128,10 @@ def _sight(db: DB, disk: Disk) -> Sight:
         total = survey(disk, DATABASE, tx.meta)
         if total is not None:
             return Sight(tx.id, total)
-        seen = _walked(tx)
+        # The checker takes the pages that the cursors have just read, nothing written
+        # since: what a crash has left reads the same each time, and to read it again
+        # was half of all that recovery reads.
+        seen = _walked(tx, tx.db.pager.page)
     return Sight(seen.txid, seen.content, seen.problems)
 
 
