@@ -169,24 +169,16 @@ def untyped(planter):
 
 
 def heal_forgotten(planter):
-    planter.replace(doubt, "heal", lambda doubts, _pager, key: doubt.end(doubts, key))
+    planter.replace(doubt, "heal", lambda doubts, _, key, *__: doubt.end(doubts, key))
 
 
 def refuses_for_ever(planter):
-    def require(original):
-        def healthy(self):
-            original(self)
-            if self.durable._unsynced:
-                raise doubt.DatabaseFailedError("for ever")
-
-        return healthy
-
     def flush(original):
         def failing(self, sync):
             try:
                 original(self, sync)
             except OSError:
-                self._unsynced = True
+                self.failed = "for ever"
                 raise
 
         return failing

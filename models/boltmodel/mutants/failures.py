@@ -98,9 +98,8 @@ def _sync_retried(planter: Planter) -> None:
     needs="errors",
 )
 def _heal_skipped(planter: Planter) -> None:
-    def heal(_: Call, doubts: Any, pager: Pager, identity: tuple[int, int]) -> None:
-        del pager
-        doubt.end(doubts, identity)
+    def heal(_: Call, doubts: Any, __: Pager, file: tuple[int, int], *___: Any) -> None:
+        doubt.end(doubts, file)
 
     planter.instead(doubt, "heal", heal)
 
@@ -279,10 +278,8 @@ def _interrupted_is_done(planter: Planter) -> None:
     needs="errors",
 )
 def _untyped_error(planter: Planter) -> None:
-    def grow(_: Call, self: RobustFile, size: int, *, sync: bool) -> None:
+    def grow(_: Call, self: RobustFile, size: int) -> None:
         self.raw.ftruncate(size)
-        if sync:
-            self.fsync()
 
     planter.instead(RobustFile, "grow", grow)
 
