@@ -7,6 +7,10 @@
 After a failed fdatasync the page cache shows what the disk does not have, and
 the next fdatasync reports success: all of "retried", "reloaded" and "skipped"
 come down to believing the page cache.
+
+So does taking over from a process that was killed between a meta's write and its sync
+(`DurableFile.settle`): what is seen there need not be durable, and when the syncs of
+who takes over fail as well, it stays so.
 """
 
 from __future__ import annotations
@@ -196,6 +200,35 @@ def _doubt_dies_with_handle(planter: Planter) -> None:
 
     planter.instead(database, "_load", load)
     planter.instead(doubt, "doubt_about", doubt_about)
+
+
+@_bugs.add(
+    "takeover-unsynced",
+    "The first commit of a handle takes for durable what it has found.",
+    origin="bbolt HEAD: the first commit builds on what the page cache shows",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _takeover_unsynced(planter: Planter) -> None:
+    planter.instead(DurableFile, "settle", lambda *_: None)
+
+
+@_bugs.add(
+    "takeover-believed",
+    "A takeover whose syncs have failed counts as one that succeeded.",
+    origin="this engine (2026): a condition in `publish` that no model defended",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _takeover_believed(planter: Planter) -> None:
+    def publish(original: Call, self: DurableFile, meta: Meta, sync: bool) -> None:
+        if meta is self.live:
+            # As if what is live already could not be in doubt.
+            self._write_meta(meta, sync)
+        else:
+            original(self, meta, sync)
+
+    planter.instead(DurableFile, "publish", publish)
 
 
 @_bugs.add(
