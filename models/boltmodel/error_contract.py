@@ -12,7 +12,8 @@ engine is certain again:
     failed     -                   -
     certain    -                   nothing else: a write transaction has begun
     acked      this one            nothing else
-    killed     -                   - ; opening and `certain` settle nothing now
+    killed     -                   - ; opening settles nothing now, `certain` only
+                                   what this process has tried
 
     opened   begin 2   failed   certain   begin 2'   acked 2'
       1        1, 2     1, 2       1        1, 2'       2'
@@ -65,19 +66,20 @@ def promise_under_errors(history: ErrorHistory, marks: Sequence[Mark]) -> ErrorP
     acked: int | None = None
     maybe: tuple[int, ...] = ()
     killed = False
+    inherited: tuple[int, ...] = ()
     for mark in marks:
         match mark.label:
             case "acked":
                 exists, acked, maybe = True, int(mark["attempt"]), ()
                 killed = False
             case "opened" if killed:
-                maybe = (*maybe, int(mark["attempt"]))
+                inherited = maybe = (*maybe, int(mark["attempt"]))
             case "opened":
                 exists, acked, maybe = True, int(mark["attempt"]), ()
             case "begin":
                 maybe = (*maybe, int(mark["attempt"]))
-            case "certain" if not killed:
-                maybe = ()
+            case "certain":
+                maybe = inherited if killed else ()
             case "killed":
                 killed = True
             case _:

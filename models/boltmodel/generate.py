@@ -84,6 +84,8 @@ _UNCACHED_SHARE: Final = 0.25
 _WIDE_SHARE: Final = 0.5
 # Programs in which a call to the system fails.
 _FAULTY_SHARE: Final = 0.15
+# Of these, those whose process is killed, and another one goes on.
+_KILLED_SHARE: Final = 0.25
 # What can go wrong with which call. A read of no bytes is the end of the file.
 _EFFECTS: Final = {
     "pwrite": ("EIO", "ENOSPC", "EINTR", "short"),
@@ -167,6 +169,9 @@ def generate(seed: int, universe: Universe | None = None) -> Program:
     # On a given file nothing is injected: what it holds must be known afterwards.
     if universe is None and draw.random() < _FAULTY_SHARE:
         faults, ending = _draw_faults(draw), draw.choice(ENDINGS)
+        source.draw = random.Random(f"kill {seed}")
+        if source.draw.random() < _KILLED_SHARE:
+            faults = f"{_draw_kill(source.draw)}; {faults}"
     return Program(
         tuple(operations),
         page_size,
@@ -191,6 +196,14 @@ def _draw_faults(draw: random.Random) -> str:
         effect += "!"
     # Making the database takes the first calls; most faults come after that.
     return f"{call}#{draw.choice((1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20))}={effect}"
+
+
+def _draw_kill(draw: random.Random) -> str:
+    """A process killed at a sync, and how many syncs then fail in a row."""
+    # Making the database takes four, a commit two and sometimes a third.
+    nth = draw.randrange(4, 14)
+    failing = range(nth + 1, nth + 1 + draw.choice((0, 1, 2, 3)))
+    return "; ".join([f"sync#{nth}=kill", *(f"sync#{one}=EIO" for one in failing)])
 
 
 class _Source:

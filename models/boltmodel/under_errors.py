@@ -25,9 +25,21 @@ The aftermath is one of three endings:
     reopen    close, open, one more commit
     kill      the process dies, another one opens what the page cache shows
 
-One case of the last is a limit of the engine and is left out here, see
-`ErrorHistory.unhealed`: a meta slot in doubt when the process dies. What is known of
-the doubt dies too, and the page cache shows as durable what is not.
+A process also dies where the script says so (`fdatasync#5=kill`). Another one goes on
+with the next operation, under the rest of the script:
+
+    op op op#  | killed |  open  op op X op ...
+                           '- what was acknowledged, or what the dead one was about to
+                              commit: the page cache shows it, durable or not
+
+It knows nothing of the first: what the engine remembers of a disk it remembers by
+storage, and each process has its own.
+
+One case is a limit of the engine and is left out here, see `ErrorHistory.unhealed`:
+a write or sync of a meta has failed, and the process dies before the slot is certain
+again. What is known of the doubt dies too, and the page cache shows as durable what is
+not. A process that dies between the write of a meta and its sync, nothing having
+failed, is no such case.
 
 A commit that failed may still have taken effect: its marks say `begin` and no
 `acked`. Once a write transaction could begin (mark `certain`) the engine says
@@ -40,11 +52,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import shearbolt
 from boltmodel.interpret import DATABASE, READ_AHEAD, LiveFailure, Session
 from boltmodel.model import EMPTY, Bucket, ModelTx
 from boltmodel.programs import Commit, Program, Put, Value
-from boltmodel.recovery import look
 from shearbolt import (
     BoltError,
     DatabaseFailedError,
@@ -52,11 +62,12 @@ from shearbolt import (
     StorageError,
 )
 from shearbolt.database import doubt
-from tornpage.faults import FaultyDisk, Script
+from tornpage.faults import FaultyDisk, KilledError, Script
 from tornpage.subject import Violation
+from tornpage.trace import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from shearbolt import Tx
     from shearbolt.storage import Storage
@@ -96,7 +107,9 @@ class ErrorHistory:
         loose_txid: As `interpret.History`.
         errors: Names of the errors that were raised and excused, in order.
         refused: Whether the handle refused to write after the faults were lifted.
-        unhealed: Whether the process was to die with a meta slot in doubt.
+        takeovers: Processes that died before the program had ended, each followed
+            by another one.
+        unhealed: Whether a process was to die with a meta slot in doubt.
         live: Promises broken during the run; at most one.
     """
 
@@ -105,6 +118,7 @@ class ErrorHistory:
     loose_txid: bool = False
     errors: list[str] = field(default_factory=list)
     refused: bool = False
+    takeovers: int = 0
     unhealed: bool = False
     live: tuple[Violation, ...] = ()
 
@@ -146,6 +160,8 @@ class ErrorSession(Session):
         self.errors = ErrorHistory(None, loose_txid=program.no_freelist_sync)
         self._faulty = faulty
         self._program = program
+        # What a process may find that has not opened the database yet.
+        self._heritage: list[Bucket] = []
         super().__init__(program, cast("Storage", faulty), mark=self._promise)
 
     def run(self, ending: str) -> None:
@@ -160,17 +176,17 @@ class ErrorSession(Session):
                 if self._db is None and not self._open_patiently():
                     break
         self._faulty.lift()
-        if self._faulty.read_only:
+        if self.errors.unhealed:
+            self.abandon()
+        elif self._faulty.read_only:
             # The file system takes nothing more before the next mount. What has
             # been promised so far, the crashes after this run will tell.
             self.errors.refused = True
             self.abandon()
         elif ending == "kill":
-            self.errors.unhealed = self.in_doubt()
-            if self.errors.unhealed:
-                self.abandon()
-            else:
-                self._next_process()
+            self._die()
+            if not self.errors.unhealed:
+                self._aftermath(same_handle=False)
         else:
             self._aftermath(same_handle=ending == "continue")
 
@@ -209,6 +225,10 @@ class ErrorSession(Session):
         hits = len(self._faulty.injected)
         try:
             call()
+        except KilledError:
+            self.errors.takeovers += 1
+            self._die()
+            return False
         except LiveFailure as failure:
             error = failure.__cause__
             if not self._is_excused(error, hits):
@@ -220,7 +240,7 @@ class ErrorSession(Session):
 
     def _is_excused(self, error: BaseException | None, hits: int) -> bool:
         if isinstance(error, DatabaseFailedError):
-            return bool(self._faulty.injected)
+            return not all(one.kills for one in self._faulty.injected)
         if isinstance(error, StorageError | LockTimeoutError):
             return len(self._faulty.injected) > hits
         return False
@@ -264,6 +284,8 @@ class ErrorSession(Session):
     def _open_patiently(self) -> bool:
         """Open the database, again when a fault prevented it."""
         for _ in range(_TRIES):
+            if self.errors.unhealed:
+                break
             if self._excusing(self.open):
                 return True
             self.abandon()
@@ -305,49 +327,68 @@ class ErrorSession(Session):
             )
         self.errors.refused = True
 
-    def _next_process(self) -> None:
-        """The process dies; another one takes what the page cache shows."""
-        legal = self._legal_now()
-        disk = self._faulty.disk
-        disk.kill()
-        disk.mark("killed")
+    def _die(self) -> None:
+        """The process dies; the next one has what the page cache shows."""
+        self.errors.unhealed = self._failed_lately() and self.in_doubt()
+        self._heritage = self._legal_now()
+        # What the first process knew about its disk dies with it.
+        self._faulty = self._faulty.successor()
+        self._storage = cast("Storage", self._faulty)
+        self._faulty.mark("killed")
         self._readers.clear()
         self._writer = self._db = None
-        # What the first process knew about its disk dies with it.
-        self._faulty = FaultyDisk(disk, Script())
-        self._storage = cast("Storage", self._faulty)
-        with self._guard(
-            lambda: shearbolt.open(DATABASE, storage=self._storage), "open"
-        ) as db:
-            seen = self._guard(lambda: look(db), "read")
-        matching = [one for one in legal if one.digest == seen.content.digest]
-        if not matching or seen.problems:
-            raise LiveFailure(
-                Violation(
-                    "E errors",
-                    f"after the process died another one sees transaction "
-                    f"{seen.txid}, with content that no legal transaction had"
-                    + "".join(f"; checker: {one}" for one in seen.problems[:1]),
-                    (("content", f"one of {len(legal)}", "another"),),
-                )
-            )
-        self.committed = matching[0]
-        self._aftermath(same_handle=False)
+
+    def _compare(self, tx: Tx, promised: Bucket, prop: str, what: str) -> None:
+        """As `Session`; the first look of a process finds one of what is legal."""
+        if not self._heritage:
+            super()._compare(tx, promised, prop, what)
+            return
+        for content in self._heritage:
+            try:
+                super()._compare(tx, content, prop, what)
+            except LiveFailure as failure:
+                if failure.__cause__ is not None:
+                    raise
+            else:
+                problems = self._guard(tx.check, "check")
+                if problems:
+                    raise LiveFailure(
+                        _heirs_violation(tx.id, f"checker: {problems[0]}")
+                    )
+                self.committed, self._heritage = content, []
+                return
+        raise LiveFailure(_heirs_violation(tx.id, "content that no legal one had"))
+
+    def _lately(self) -> Iterator[Mark]:
+        """The marks since the engine was certain of its slots, newest first."""
+        for record in reversed(self._faulty.trace.data):
+            if isinstance(record, Mark):
+                if record.label in {"acked", "opened", "certain"}:
+                    return
+                yield record
+
+    def _failed_lately(self) -> bool:
+        return any(
+            mark.label == "fault" and not str(mark["script"]).endswith("=kill")
+            for mark in self._lately()
+        )
 
     def _legal_now(self) -> list[Bucket]:
         """What a process that knows nothing may see: promised or attempted."""
-        legal = [self.committed]
-        for mark in reversed(self._faulty.trace.data):
-            match getattr(mark, "label", ""):
-                case "acked" | "opened" | "certain":
-                    break
-                case "begin":
-                    legal.append(self.errors.attempts[mark["attempt"]].content)
-                case _:
-                    continue
+        attempts = self.errors.attempts
+        begun = [int(one["attempt"]) for one in self._lately() if one.label == "begin"]
+        legal = [self.committed, *(attempts[number].content for number in begun)]
         if not any(getattr(one, "label", "") == "opened" for one in self._faulty.trace):
             legal.append(EMPTY)
         return legal
+
+
+def _heirs_violation(txid: int, found: str) -> Violation:
+    return Violation(
+        "E errors",
+        f"after the process died another one sees transaction {txid}, with {found}",
+        (("content", "a legal one", found),),
+    )
 
 
 def _failed_violation(what: str, error: BoltError) -> Violation:

@@ -11,51 +11,15 @@ operation it makes, and that operation fails. Then:
 """
 
 import errno
+import sys
 import threading
-from contextlib import suppress
 
 import pytest
+from failing import FIRST, READY, change, content, fail_sync, opened
 from machine import PATH, Machine
 
 import shearbolt
 from shearbolt import BoltError, DatabaseFailedError, StorageError
-
-
-def content(db):
-    with db.view() as tx:
-        assert tx.check() == []
-        return {
-            (name, key): value
-            for name, bucket in tx.buckets()
-            for key, value in bucket.items()
-        }
-
-
-def made():
-    """A machine with a database of several versions, and its content."""
-    machine = Machine()
-    with shearbolt.open(PATH, page_size=1024, storage=machine) as db:
-        for round_ in range(4):
-            with db.update() as tx:
-                bucket = tx.create_bucket_if_not_exists(b"a")
-                for i in range(20):
-                    bucket[b"%02d" % (i * (round_ + 1) % 40)] = b"%d" % round_ * 40
-        return machine.power_off(), content(db)
-
-
-READY, FIRST = made()
-
-
-def change(tx, number):
-    """One transaction of the workload; returns what it adds to the model."""
-    bucket = tx.create_bucket_if_not_exists(b"a")
-    change = {(b"a", b"%02d" % (7 * number % 40)): b"n%d" % number * 60}
-    for (_, key), value in change.items():
-        bucket[key] = value
-    if number == 2:
-        tx.create_bucket(b"big")[b"k"] = b"v" * 30_000
-        change[b"big", b"k"] = b"v" * 30_000
-    return change
 
 
 def workload(machine):
@@ -178,25 +142,6 @@ def test_interrupted_calls_are_made_again():
 # -- the meta, in words --
 
 
-def opened(**options):
-    machine = READY.power_off()
-    db = shearbolt.open(PATH, storage=machine, **options)
-    with db.update() as tx:
-        change(tx, 0)
-    return machine, db
-
-
-def fail_sync(machine, number):
-    """The number-th fdatasync from now on fails."""
-    start = machine.log.count("fdatasync")
-
-    def plan(operation, _):
-        done = machine.log.count("fdatasync") - start
-        return errno.EIO if operation == "fdatasync" and done == number else None
-
-    machine.plan = plan
-
-
 def test_a_failed_meta_sync_shows_nothing_and_harms_nothing():
     machine, db = opened()
     known = content(db)
@@ -257,6 +202,34 @@ def test_a_later_handle_does_not_believe_the_slot_either():
         with again.update() as tx:
             known |= change(tx, 2)
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
+
+
+def test_a_doubt_about_one_file_is_none_about_another():
+    machine, db = opened()
+    known = content(db)
+    other = shearbolt.open("/data/other.db", storage=machine)
+    with other.update() as tx:
+        theirs = change(tx, 3)
+    start = machine.log.count("fdatasync")
+    machine.plan = lambda operation, _: (
+        errno.EIO
+        if operation == "fdatasync" and machine.log.count("fdatasync") > start + 1
+        else None
+    )
+    with pytest.raises(StorageError), db.update() as tx:
+        change(tx, 1)
+    machine.plan = lambda *_: None
+    with other.update() as tx:
+        theirs |= change(tx, 4)
+    other.close()
+    with shearbolt.open("/data/other.db", storage=machine) as other:
+        assert content(other) == theirs
+    assert db.durable.in_doubt()
+    with db.update() as tx:
+        known |= change(tx, 2)
+    after = machine.power_off()
+    for path, promised in ((PATH, known), ("/data/other.db", theirs)):
+        assert content(shearbolt.open(path, storage=after)) == promised
 
 
 def test_a_new_process_goes_on_soundly_after_a_failed_meta_sync():
@@ -375,13 +348,14 @@ def test_an_interrupt_inside_the_meta_sync_undoes_the_commit():
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
 
 
-def test_an_interrupt_between_the_swap_and_the_end_undoes_neither(monkeypatch):
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_between_the_swap_and_the_end_undoes_neither(times, monkeypatch):
     machine, db = opened()
     known = content(db)
     real, interrupted = shearbolt.database.doubt.end, []
 
     def end(*arguments):
-        if not interrupted:
+        if len(interrupted) < times:
             interrupted.append(True)
             raise KeyboardInterrupt
         real(*arguments)
@@ -394,43 +368,67 @@ def test_an_interrupt_between_the_swap_and_the_end_undoes_neither(monkeypatch):
     # Another thread may have begun to read it.
     assert tx.committed
     assert content(db) == known
-    for number in (2, 3):
-        with db.update() as tx:
-            known |= change(tx, number)
-    assert content(db) == known
-    assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
-
-
-# -- commits without syncs --
-
-
-def test_a_failed_sync_of_unsynced_commits_is_final():
-    machine, db = opened(no_sync=True)
-    fail_sync(machine, 1)
-    with pytest.raises(StorageError):
-        db.sync()
-    machine.plan = lambda *_: None
-    for call in (db.sync, lambda: db.begin(writable=True)):
-        with pytest.raises(DatabaseFailedError, match="no_sync"):
-            call()
-    content(db)
-
-
-def test_a_sync_makes_unsynced_commits_durable():
-    machine, db = opened(no_sync=True)
-    known = content(db)
-    assert content(shearbolt.open(PATH, storage=machine.power_off())) == FIRST
-    db.sync()
-    assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
-
-
-def test_a_synced_commit_after_unsynced_ones_carries_them():
-    machine, db = opened(no_sync=True)
-    db.no_sync = False
-    known = content(db)
+    # Nor does what the next commit does about the doubt, wherever that is cut short.
+    left = []
+    machine.plan = lambda *_: left.append(machine.power_off())
     with db.update() as tx:
-        known |= change(tx, 1)
+        later = known | change(tx, 2)
+    machine.plan = lambda *_: None
+    for crashed in left:
+        assert content(shearbolt.open(PATH, storage=crashed)) in (known, later)
+    with db.update() as tx:
+        later |= change(tx, 3)
+    assert content(db) == later
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == later
+
+
+def test_an_interrupt_of_what_handles_a_failure_leaves_the_slot_in_doubt(monkeypatch):
+    machine, db = opened()
+    known = content(db)
+
+    def interrupted(real):
+        def called(*arguments):
+            if sys.exc_info()[0] is not None:
+                raise KeyboardInterrupt
+            real(*arguments)
+
+        return called
+
+    fail_sync(machine, 2)
+    # Before whichever of them is called first while the failure is handled.
+    for name in ("begin", "heal"):
+        real = getattr(shearbolt.database.doubt, name)
+        monkeypatch.setattr(shearbolt.database.doubt, name, interrupted(real))
+    with pytest.raises(KeyboardInterrupt), db.update() as tx:
+        change(tx, 1)
+    monkeypatch.undo()
+    machine.plan = lambda *_: None
+    # What the slot shows is what nobody has promised, and may count after a crash.
+    assert db.durable.in_doubt()
+    with db.update() as tx:
+        known |= change(tx, 2)
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
+
+
+def test_what_makes_a_slot_certain_can_be_fallen_back_to():
+    """It is no newer than the live version, and what comes next spares it."""
+    machine, db = opened()
+    known, live = content(db), db.durable.live
+    fail_sync(machine, 2)
+    with pytest.raises(StorageError), db.update() as tx:
+        change(tx, 1)
+    db.close()
+    later = machine.power_off()
+    size, slot = live.page_size, live.slot
+    # The live meta goes bad: the slot that was in doubt is all there is.
+    later.cache[PATH][slot * size : (slot + 1) * size] = bytes(size)
+    spared = bytes(later.cache[PATH][(1 - slot) * size : (2 - slot) * size])
+    with shearbolt.open(PATH, storage=later) as again:
+        assert content(again) == known
+        with again.update() as tx:
+            known |= change(tx, 2)
+        assert content(again) == known
+    assert spared == later.cache[PATH][(1 - slot) * size : (2 - slot) * size]
 
 
 # -- creation, copies, closing --
@@ -521,72 +519,3 @@ def test_a_change_that_stops_halfway_is_not_committed():
 def test_nobody_else_runs_during_these_tests():
     # The machine counts operations: another thread would make that meaningless.
     assert threading.active_count() < 3
-
-
-class KilledError(BaseException):
-    """The process is gone, in the middle of what it did."""
-
-
-def taken_over():
-    """A machine on which the live meta is in the page cache only.
-
-    The process that wrote it was killed before its last fdatasync; everything that the
-    meta leads to is durable.
-    """
-    first = READY.power_off()
-    syncs = []
-
-    def killed(operation, _number):
-        syncs.extend([operation] * (operation == "fdatasync"))
-        # The takeover, the pages, and then the meta.
-        if len(syncs) >= 3:
-            raise KilledError
-
-    db = shearbolt.open(PATH, storage=first)
-    first.plan = killed
-    with pytest.raises(KilledError), db.update() as tx:
-        tx.bucket(b"a")[b"killed"] = b"k" * 400
-    # What is in doubt is remembered by storage: this one is another process's.
-    second = Machine()
-    second.disk, second.cache, second.dirty = first.disk, first.cache, first.dirty
-    return second
-
-
-@pytest.mark.parametrize("failures", range(6))
-def test_a_takeover_whose_syncs_fail_writes_over_nothing_that_may_count(failures):
-    """Not before the live meta is durable: until then the one before it counts."""
-    ends = set()
-    for at in range(1, 60):
-        machine = taken_over()
-        left = [failures]
-
-        def failing(operation, _number, left=left):
-            if operation == "fdatasync" and left[0]:
-                left[0] -= 1
-                return errno.EIO
-            return None
-
-        def killing(operation, number, failing=failing, last=at):
-            if number >= last:
-                raise KilledError
-            return failing(operation, number)
-
-        db = shearbolt.open(PATH, storage=machine)
-        machine.plan, machine.count = killing, 0
-        end = "killed"
-        try:
-            while True:
-                with suppress(BoltError):
-                    with db.update() as tx:
-                        tx.bucket(b"a")[b"new"] = b"n" * 900
-                    end = "committed"
-        except KilledError:
-            pass
-        machine.plan = lambda _operation, _number: None
-        with shearbolt.open(PATH, storage=machine.power_off()) as found:
-            there = content(found)
-        second = FIRST | {(b"a", b"killed"): b"k" * 400}
-        third = second | {(b"a", b"new"): b"n" * 900}
-        assert there == third if end == "committed" else there in (FIRST, second, third)
-        ends.add(end)
-    assert ends == {"killed", "committed"}

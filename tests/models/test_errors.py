@@ -6,9 +6,11 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 
+import shearbolt
 from boltmodel.contract import Outcome
 from boltmodel.error_contract import ErrorPromise, judge_errors, promise_under_errors
 from boltmodel.generate import generate
+from boltmodel.interpret import DATABASE
 from boltmodel.lanes import errors_sweep
 from boltmodel.lanes.double_fault import (
     PROGRAM,
@@ -25,10 +27,10 @@ from boltmodel.programs import Commit, Program, Put, ReaderOpen, Value
 from boltmodel.under_errors import ENDINGS, Attempt, ErrorHistory, run_under_errors
 from shearbolt.database import doubt
 from shearbolt.database.durable import DurableFile
-from shearbolt.database.handle import DB
+from shearbolt.pages.format import Meta
 from shearbolt.storage.robust import RobustFile
 from tornpage.disk import Disk
-from tornpage.faults import Script
+from tornpage.faults import FaultyDisk, Script
 from tornpage.model import CrashModel
 from tornpage.trace import Mark
 
@@ -149,6 +151,32 @@ def test_a_process_that_dies_in_doubt_takes_its_knowledge_along():
     assert not history.live
 
 
+def two_commits(disk):
+    with shearbolt.open(DATABASE, page_size=1024, storage=disk) as db:
+        with db.update() as tx:
+            tx.create_bucket(b"a")[b"k"] = b"first"
+        with db.update() as tx:
+            tx.bucket(b"a")[b"k"] = b"second"
+
+
+def test_a_reader_that_opens_later_does_not_believe_the_slot():
+    """Not even when it could not be written again: the page cache shows what failed."""
+    honest = FaultyDisk(Disk(), Script())
+    two_commits(honest)
+    syncs, writes = (honest.calls.count(call) for call in ("fdatasync", "pwrite"))
+    script = Script.parse(f"fdatasync#{syncs}=EIO; pwrite#{writes + 1}=EIO!")
+    disk = FaultyDisk(Disk(), script)
+    with pytest.raises(shearbolt.StorageError, match="fdatasync"):
+        two_commits(disk)
+    raw = disk.disk.open(DATABASE)
+    assert max(Meta.decode(raw.pread(80, at)).txid for at in (16, 1040)) == 3
+    with (
+        shearbolt.open(DATABASE, read_only=True, storage=disk) as reader,
+        reader.view() as tx,
+    ):
+        assert tx.bucket(b"a")[b"k"] == b"first"
+
+
 # -- planted violations: what the checks guard against -------------------------
 
 
@@ -169,29 +197,20 @@ def untyped(planter):
 
 
 def heal_forgotten(planter):
-    planter.replace(doubt, "heal", lambda doubts, _pager, key: doubt.end(doubts, key))
+    planter.replace(doubt, "heal", lambda doubts, _, key, *__: doubt.end(doubts, key))
 
 
 def refuses_for_ever(planter):
-    def require(original):
-        def healthy(self):
-            original(self)
-            if self.durable._unsynced:
-                raise doubt.DatabaseFailedError("for ever")
-
-        return healthy
-
     def flush(original):
         def failing(self, sync):
             try:
                 original(self, sync)
             except OSError:
-                self._unsynced = True
+                self.failed = "for ever"
                 raise
 
         return failing
 
-    planter.wrap(DB, "_require_healthy", require)
     planter.wrap(DurableFile, "flush", flush)
 
 
@@ -257,6 +276,7 @@ def shows(txid, content):
 
 
 FAILED = "opened 0, begin 1, acked 1, begin 2, failed"
+TAKEN = "opened 0, begin 1, acked 1, begin 2, killed, opened 2, certain"
 
 
 @pytest.mark.parametrize(
@@ -270,6 +290,11 @@ FAILED = "opened 0, begin 1, acked 1, begin 2, failed"
         (f"{FAILED}, begin 3, acked 3", ErrorPromise(True, 3)),
         (f"{FAILED}, opened 1", ErrorPromise(True, 1)),
         (f"{FAILED}, killed, opened 2, certain", ErrorPromise(True, 1, (2, 2))),
+        (f"{TAKEN}, begin 3, failed", ErrorPromise(True, 1, (2, 2, 3))),
+        # What this process has tried is gone, what it found may count still.
+        (f"{TAKEN}, begin 3, failed, certain", ErrorPromise(True, 1, (2, 2))),
+        (f"{TAKEN}, killed, opened 1, certain", ErrorPromise(True, 1, (2, 2, 1))),
+        (f"{TAKEN}, begin 3, acked 3, certain", ErrorPromise(True, 3)),
     ],
 )
 def test_marks_become_promises(text, promise):

@@ -115,6 +115,12 @@ def test_the_generator_uses_every_operation_and_option():
     faulty = [program for program in PROGRAMS if program.faults]
     assert 0 < len(faulty) < len(PROGRAMS) / 3
     assert {program.ending for program in faulty} == set(ENDINGS)
+    killed = [
+        program for program in map(generate, range(400)) if "=kill" in program.faults
+    ]
+    assert 5 < len(killed) < 400 / 10
+    # What is found at a takeover needs a kill and several syncs that then fail.
+    assert {program.faults.count("sync#") for program in killed} >= {1, 2, 3, 4}
 
 
 def test_the_generator_goes_to_the_borders():

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from tornpage.disk import Disk
-from tornpage.faults import FaultyDisk, Script, under_script
+from tornpage.faults import FaultyDisk, KilledError, Script, under_script
 from tornpage.faults.script import CALLS
 
 
@@ -175,3 +175,60 @@ def test_another_process_counts_from_one():
         process = FaultyDisk(disk, Script.parse("open#1=EMFILE"))
         assert outcome(lambda disk=process: disk.open("/f")) == "e"
         assert outcome(lambda disk=process: disk.open("/f")) == "w"
+
+
+def test_a_killed_process_makes_no_call_any_more_whatever_its_handlers_try():
+    for name in CALLS:
+        disk = faulty(f"{name}#{2 if name == 'open' else 1}=kill")
+        calls = dict(every_call(disk))
+        before = len(disk.trace.operations())
+        with pytest.raises(KilledError, match=f"killed before this {name}"):
+            calls[name]()
+        for other in CALLS:
+            with pytest.raises(KilledError):
+                calls[other]()
+        disk.lift()
+        with pytest.raises(KilledError):
+            disk.open("/f")
+        assert len(disk.trace.operations()) == before
+        assert [(one.call, one.kills) for one in disk.injected] == [(name, True)]
+
+
+def test_the_next_process_has_the_page_cache_and_neither_files_nor_locks():
+    first = faulty("fdatasync#1=kill")
+    file = first.open("/f")
+    assert file.lock(True)
+    file.pwritev([b"XY"], 0)
+    with pytest.raises(KilledError):
+        file.fdatasync()
+    second = first.successor()
+    assert second is not first
+    with pytest.raises(KilledError):
+        file.pread(1, 0)
+    again = second.open("/f")
+    assert again.lock(True)
+    assert again.pread(8, 0) == b"XYcdefgh"
+    again.fdatasync()
+    assert [one.op for one in second.trace.operations()] == ["write", "sync"]
+
+
+def test_a_script_goes_on_where_the_killed_process_was():
+    text = "fdatasync#1=kill; fdatasync#2=EIO; any#8=kill; /f=wX"
+    first = faulty(text)
+    file = first.open("/f")
+    file.pwritev([b"X"], 0)
+    with pytest.raises(KilledError):
+        file.fdatasync()
+    second = first.successor()
+    file = second.open("/f")
+    assert [outcome(file.fdatasync), outcome(file.fdatasync)] == ["e", "w"]
+    file.pwritev([b"X"], 0)
+    with pytest.raises(KilledError):
+        file.pwritev([b"X"], 0)
+    assert [one.index for one in second.injected] == [3, 5, 8]
+    assert second.calls == first.calls
+    third = second.successor()
+    file = third.open("/f")
+    assert outcome(file.fdatasync) == "e", "the letters count the second writing back"
+    third.lift()
+    assert outcome(third.successor().open("/f").fdatasync) == "w", "lifted is lifted"

@@ -27,6 +27,12 @@ faults = st.one_of(
     ),
     st.just(Fault("lock", 1, "busy")),
     st.just(Fault("pwrite", 2, "lost")),
+    st.builds(
+        Fault,
+        st.sampled_from((*CALLS, "sync", "any", "change")),
+        st.integers(1, 99),
+        st.just("kill"),
+    ),
     st.just(Fault("pread", 2, "stale", persistent=True)),
 )
 letters = st.builds(
@@ -62,6 +68,7 @@ def test_simplifying_ends_with_nothing(script):
         "pwrite#4=short:100",
         "lock#1=busy",
         "any#17=EINTR",
+        "fdatasync#5=kill",
         "/db@0=wxxwX",
         "/data/bolt.db=xW; sync#2=EIO",
     ],
@@ -81,6 +88,8 @@ def test_the_documented_forms_are_read(text):
         ("pwrite#1=short", "short:0"),
         ("open#1=short:3", "pread and pwrite"),
         ("pread#1=lost", "for pwrite"),
+        ("any#3=kill!", "no process would ever"),
+        ("any#3=kill:2", "means nothing"),
         ("pwrite#01=EIO", "is no fault"),
         ("/db@0=wxw", "is no fault"),
         ("/db@0=", "is no fault"),

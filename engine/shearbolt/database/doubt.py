@@ -30,6 +30,8 @@ from weakref import WeakKeyDictionary
 from shearbolt.errors import DatabaseFailedError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shearbolt.pages.format import Meta
     from shearbolt.pages.pager import Pager
     from shearbolt.storage import File, Storage
@@ -80,7 +82,9 @@ def end(doubts: Doubts, identity: tuple[int, int]) -> None:
     doubts.pop(identity, None)
 
 
-def heal(doubts: Doubts, pager: Pager, identity: tuple[int, int]) -> None:
+def heal(
+    doubts: Doubts, pager: Pager, identity: tuple[int, int], sync: Callable[[], None]
+) -> None:
     """Write the live version into the slot in doubt, and sync.
 
     The slot of the live meta gets the same bytes again, because only a page
@@ -88,6 +92,12 @@ def heal(doubts: Doubts, pager: Pager, identity: tuple[int, int]) -> None:
     under the txid before, which is what a copy of a database has there too
     (bbolt WriteTo): what failed cannot come back, and what was there before
     is not needed any more.
+
+    Args:
+        doubts: Of the storage.
+        pager: Pages of the file.
+        identity: (device, inode) of the file.
+        sync: Makes durable what was written to it.
 
     Raises:
         DatabaseFailedError: That failed too; a later call may succeed.
@@ -100,7 +110,7 @@ def heal(doubts: Doubts, pager: Pager, identity: tuple[int, int]) -> None:
         meta = meta.with_txid(max(meta.txid - 1, 0))
     try:
         pager.write(slot * pager.page_size, [meta.encode_page(slot)])
-        pager.file.fdatasync()
+        sync()
     except StorageError as error:
         raise DatabaseFailedError(
             f"{pager.path}: an earlier write or sync of meta page {slot} failed and "

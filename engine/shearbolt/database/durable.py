@@ -18,18 +18,20 @@ Taking over
 ===========
 The live meta of a file may be in the page cache only: the process that wrote it
 may have been killed before its fdatasync. So the first commit of a handle syncs
-before it writes over any page (`settle`). It does not write the live meta again:
-on a disk whose torn sectors become garbage that would risk the only copy, at every
-opening, for the sake of a rare failure. When this process knows of such a failure,
-of a meta's write or sync, the slot is rewritten (`heal`, see `doubt`);
-nothing acknowledged depends on that slot. What is left is a sync that failed in
-another process which could not heal it and was restarted without a reboot.
+before it writes over any page (`settle`); so does `sync` when it comes first, because
+behind a sync that has failed the next one has nothing to write. It does not write
+the live meta again: on a disk whose torn sectors become garbage that would risk the
+only copy, at every opening, for the sake of a rare failure. When this process knows
+of such a failure, of that sync or of a meta's write or sync, the slot is rewritten
+(`settle`; `heal`, see `doubt`). What is left is a sync that failed in another
+process which could not heal it and was restarted without a reboot.
 
 Without syncs
 =============
 With `no_sync` nothing is promised until `sync` returns. When a sync fails while
 such commits are waiting for it, the pages they wrote may be gone, and nobody
-knows which: the handle then refuses to write for good.
+knows which: the handle then refuses to write for good. Whatever it was made for: so
+every sync of the file is made by `_make`.
 
 Source: bbolt db.go, tx.go (writeMeta).
 """
@@ -37,6 +39,7 @@ Source: bbolt db.go, tx.go (writeMeta).
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.database import doubt
@@ -44,6 +47,8 @@ from shearbolt.database.growth import Growth
 from shearbolt.errors import DatabaseFailedError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shearbolt.pages.format import Meta
     from shearbolt.pages.pager import Pager
     from shearbolt.storage import Mutex, Storage
@@ -142,6 +147,8 @@ class DurableFile:
         try:
             self.flush(sync)
         except StorageError:
+            if self.failed:
+                raise
             # Whose pages were lost is unknown. Everything the live meta leads
             # to was synced before it was written; the meta itself may not be.
             self.publish(self.live, sync)
@@ -158,7 +165,9 @@ class DurableFile:
         if size <= growth.file_size:
             return
         grown = growth.target(size, max_size, alloc_size)
-        self.pager.file.grow(grown, sync=sync)
+        self.pager.file.grow(grown)
+        if sync:
+            self._make(self.pager.file.fsync)
         growth.file_size = grown
 
     def flush(self, sync: bool) -> None:
@@ -168,11 +177,14 @@ class DurableFile:
             StorageError: It failed. With earlier commits that were never
                 synced, the handle refuses to write from now on.
         """
-        if not sync:
+        if sync:
+            self._make(self.pager.file.fdatasync)
+        else:
             self._unsynced = True
-            return
+
+    def _make(self, sync: Callable[[], None]) -> None:
         try:
-            self.pager.file.fdatasync()
+            sync()
         except StorageError:
             if self._unsynced:
                 self.failed = (
@@ -209,7 +221,7 @@ class DurableFile:
                 raise
             doubt.begin(doubts, identity, unknown)
             try:
-                doubt.heal(doubts, self.pager, identity)
+                self._heal()
             except DatabaseFailedError as error:
                 _log.warning("%s", error)
             raise
@@ -248,14 +260,22 @@ class DurableFile:
             DatabaseFailedError: That failed too; a later call may succeed.
         """
         if self.in_doubt():
-            doubt.heal(self._doubts, self.pager, self.identity)
+            self._heal()
+
+    def _heal(self) -> None:
+        sync = partial(self._make, self.pager.file.fdatasync)
+        doubt.heal(self._doubts, self.pager, self.identity, sync)
 
     def sync(self) -> None:
-        """Make all commits durable.
+        """Make all commits durable, with what was found when the file was opened.
 
         Raises:
             DatabaseFailedError: An earlier sync failed.
             StorageError: The system refused.
         """
         self.require_sound()
-        self.flush(True)
+        if self._settled:
+            self.flush(True)
+        else:
+            # If this fails, the next one that works has nothing to write.
+            self.settle(True)

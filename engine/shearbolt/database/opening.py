@@ -312,7 +312,7 @@ def _load(
     if unknown is not None:
         live = unknown.live
         if not read_only:
-            doubt.heal(doubts, pager, identity)
+            doubt.heal(doubts, pager, identity, robust.fdatasync)
     needed = live.high_water_mark * live.page_size
     size = robust.size()
     if size < needed:

@@ -168,15 +168,13 @@ class RobustFile:
         """Make written data and the file's metadata durable; errors as above."""
         self._retry("fsync", self.raw.fsync)
 
-    def grow(self, size: int, *, sync: bool) -> None:
-        """Enlarge the file and make its new size durable.
+    def grow(self, size: int) -> None:
+        """Enlarge the file; its new size is durable after a sync.
 
         Raises:
             StorageError: The system reports an error.
         """
         self._retry("ftruncate", lambda: self.raw.ftruncate(size))
-        if sync:
-            self.fsync()
 
     def size(self) -> int:
         """The file's size in bytes.

@@ -8,7 +8,13 @@ What the power takes is the business of `tornpage.platter`.
 """
 
 from tornpage.faults.corruption import Span, Survey, flip, rot
-from tornpage.faults.faulty import FaultyDisk, FaultyFile, Injected, under_script
+from tornpage.faults.faulty import (
+    FaultyDisk,
+    FaultyFile,
+    Injected,
+    KilledError,
+    under_script,
+)
 from tornpage.faults.script import Fault, Letters, Script, ScriptError
 
 __all__ = [
@@ -16,6 +22,7 @@ __all__ = [
     "FaultyDisk",
     "FaultyFile",
     "Injected",
+    "KilledError",
     "Letters",
     "Script",
     "ScriptError",

@@ -25,6 +25,14 @@ too: under the name `LATER`.
 
 Which sectors a sync writes back is counted here, for the letters of a script.
 
+A process that is killed makes no call any more, whatever its handlers of exceptions
+try. What it has written is in the page cache, durable or not, and `successor` is
+the disk as the next process has it: another object, because what a process knows
+of a disk dies with it.
+
+    killed  --call--> KilledError, for ever
+    killed.successor()  --call--> Disk        the script goes on, calls are counted on
+
 What it is not: it decides nothing by itself. The same script and the same
 program give the same run. Crashes are the disk's: `disk` is the one in front of
 which it stands.
@@ -49,7 +57,14 @@ if TYPE_CHECKING:
 
     from tornpage.disk.simulated import Disk, DiskFile
 
-__all__ = ["LATER", "FaultyDisk", "FaultyFile", "Injected", "under_script"]
+__all__ = [
+    "LATER",
+    "FaultyDisk",
+    "FaultyFile",
+    "Injected",
+    "KilledError",
+    "under_script",
+]
 
 LATER = "an earlier fault"
 """What an error counts as that the disk raises because of an earlier fault."""
@@ -60,6 +75,20 @@ _WRITEBACK_ERRORS = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
 
 # What the disk raises by itself when a sync has failed before.
 _LATE_ERRORS = _WRITEBACK_ERRORS | {errno.EROFS}
+
+
+class KilledError(BaseException):
+    """The script has killed the process that makes this call.
+
+    No Exception, because code under test handles those. Whoever started it catches
+    this one, and may go on as another process with `FaultyDisk.successor`.
+    """
+
+    def __init__(self, call: str) -> None:
+        super().__init__(
+            f"the process is killed before this {call}; who started it catches that "
+            "and goes on with FaultyDisk.successor()"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +111,11 @@ class Injected:
     operations: int
     offset: int = -1
 
+    @property
+    def kills(self) -> bool:
+        """Whether it was the end of a process, and no call that failed."""
+        return self.fault.endswith("=kill")
+
 
 def under_script(disk: Disk, script: Script) -> Disk:
     """A disk for code under test that asks for a `Disk`; see `FaultyDisk`."""
@@ -92,7 +126,8 @@ class FaultyDisk:
     """A disk on which the faults of a script happen.
 
     It has everything a `Disk` has. Several may stand in front of one disk, one
-    after the other: each is another process, which counts its calls from one.
+    after the other: each is another process, which counts its calls from one. Only
+    a `successor` counts on.
 
     Args:
         disk: Where calls go that are not spoilt.
@@ -112,6 +147,7 @@ class FaultyDisk:
         self.injected: list[Injected] = []
         self._counted: Counter[Fault | Letters] = Counter()
         self._lifted = False
+        self._killed = False
         # Sectors with data that no sync has written back, by path.
         self._dirty: dict[str, set[int]] = {}
         # Written bytes and what they replaced, for stale reads.
@@ -127,6 +163,20 @@ class FaultyDisk:
     def lift(self) -> None:
         """From now on nothing goes wrong; calls are counted no more."""
         self._lifted = True
+
+    def successor(self) -> FaultyDisk:
+        """The disk as the next process has it, when this one is gone.
+
+        The page cache stays; open files and locks do not. `calls` and `injected`
+        are those of both, and every fault of the script counts on.
+        """
+        self._killed = True
+        self.disk.kill()
+        made = FaultyDisk(self.disk, self.script)
+        made.calls, made.injected = self.calls, self.injected
+        made._counted, made._lifted = self._counted, self._lifted
+        made._dirty, made._journal = self._dirty, self._journal
+        return made
 
     # -- what a program calls ------------------------------------------------
 
@@ -206,6 +256,8 @@ class FaultyDisk:
         return fault
 
     def _fault(self, call: str, offset: int = -1) -> Fault | None:
+        if self._killed:
+            raise KilledError(call)
         if self._lifted:
             return None
         self.calls.append(call)
@@ -219,6 +271,9 @@ class FaultyDisk:
                 found = one
         if found is not None:
             self._note(found, call, offset)
+            if found.kills:
+                self._killed = True
+                raise KilledError(call)
         return found
 
     def _note(self, fault: Fault | Letters | str, call: str, offset: int = -1) -> None:

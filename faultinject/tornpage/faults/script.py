@@ -14,6 +14,7 @@ test, carried in a replay token. So it is data, and the data is text.
     pwrite#4=short:100         100 bytes of the fourth write are written
     lock#1=busy                somebody else holds the lock
     any#17=EINTR               the 17th call, whatever it is
+    fdatasync#5=kill           the process is killed before its fifth fdatasync
     pread#5=flip:3             bit 3 of what the fifth read returns is wrong
     /db@0=wxxwX                see below
 
@@ -31,8 +32,10 @@ case and for ever. [wx]*[WX]: nothing is left open at the end.
              at:N                pread, pwrite: at byte N of the file instead
              lost                pwrite: reported as done, never done
              stale               pread: what was there before the last write
+             kill                the call is not made, the process that makes it is
+                                 gone; another one may go on (`FaultyDisk.successor`)
 
-The last four are silent: no error says that anything happened. A script with
+flip, at, lost and stale are silent: no error says that anything happened. A script with
 them breaks promises that no storage code without checksums can keep.
 
 The idea of errors as parsable data is Pebble's (vfs/errorfs), that of the letters
@@ -81,6 +84,7 @@ _GROUPS: Final = {
 
 # Effect -> (calls it makes sense for, whether it takes a number).
 _EFFECTS: Final = {
+    "kill": (frozenset({*CALLS, *_GROUPS}), False),
     "short": (frozenset({"pread", "pwrite"}), True),
     "busy": (frozenset({"lock"}), False),
     "flip": (frozenset({"pread", "pwrite"}), True),
@@ -105,7 +109,7 @@ class Fault:
         call: A name in `CALLS`, "sync", "change" or "any".
         nth: Which of these calls, from 1 on.
         effect: An errno's name ("EIO"), or "short", "busy", "flip", "at",
-            "lost", "stale".
+            "lost", "stale", "kill".
         amount: The effect's number: bytes for "short", a byte offset for
             "at", a bit for "flip"; 0 for the others.
         persistent: Whether all later calls go wrong in the same way.
@@ -141,6 +145,8 @@ class Fault:
             )
         if self.amount < 0 or (self.amount and not numbered):
             raise ScriptError(f"{self.effect}:{self.amount} means nothing")
+        if self.kills and self.persistent:
+            raise ScriptError("kill!: no process would ever make the call")
 
     @property
     def error(self) -> int:
@@ -149,6 +155,11 @@ class Fault:
             return 0
         number: int = getattr(errno, self.effect)
         return number
+
+    @property
+    def kills(self) -> bool:
+        """Whether it ends the process that makes the call."""
+        return self.effect == "kill"
 
     def matches(self, call: str) -> bool:
         """Whether calls of this name are counted for this fault."""

@@ -3,6 +3,7 @@
     depth         crashes during recovery, and during the commits after it
     errors_sweep  every error at every call
     double_fault  a sync fails, the process goes on, then the power goes
+    takeover      a process is killed, the next one's syncs fail, then the power goes
     relaxed       without syncs: fewer commits, and no holes
     interleave    readers between any two I/O operations of the writer
     corruption    what the format notices of silent corruption

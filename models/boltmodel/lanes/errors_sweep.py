@@ -93,6 +93,7 @@ class Sweep:
         faults: Faults that happened, by effect and call ("EIO pwrite").
         errors: Errors that callers got, by name.
         refusals: Runs whose handle refused to write after the fault.
+        takeovers: Processes that were killed in the middle of a program.
         unhealed: Runs whose process was to die with a meta slot in doubt; there
             the engine promises nothing to the next process.
         crash_points: Crash points that were closed or given up.
@@ -111,6 +112,7 @@ class Sweep:
     faults: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     refusals: int = 0
+    takeovers: int = 0
     unhealed: int = 0
     crash_points: int = 0
     closed: int = 0
@@ -127,7 +129,10 @@ class Sweep:
             yield f"  {name}: {number}"
         raised = ", ".join(f"{k} {v}" for k, v in sorted(self.errors.items()))
         yield f"errors raised: {raised or 'none'}"
-        yield f"refused to write: {self.refusals}, died in doubt: {self.unhealed}"
+        yield (
+            f"refused to write: {self.refusals}, killed: {self.takeovers}, "
+            f"died in doubt: {self.unhealed}"
+        )
         yield (
             f"{self.crash_points} crash points, {self.closed} closed, "
             f"{self.left_out} left out, {self.executions} recoveries, "
@@ -185,6 +190,7 @@ def sweep_program(
         history, disk = run_under_errors(program, Disk(model=model), script, ending)
         into.runs += 1
         into.refusals += history.refused
+        into.takeovers += history.takeovers
         into.unhealed += history.unhealed
         into.errors.update(history.errors)
         for one in disk.injected:

@@ -31,6 +31,7 @@ from boltmodel.mutants.plant import Planter
 from boltmodel.under_errors import ErrorHistory, ErrorSession
 from shearbolt import Tx
 from tornpage.explore import Explorer
+from tornpage.faults import FaultyDisk
 from tornpage.model import CrashModel
 from tornpage.platter.cell import Cell
 from tornpage.platter.image import Image
@@ -150,6 +151,15 @@ def _errors_unjudged(planter: Planter) -> None:
     planter.instead(subject.ShearboltSubject, "judge", judge)
 
 
+def _dead_remembered(planter: Planter) -> None:
+    def successor(_: Call, self: FaultyDisk) -> FaultyDisk:
+        self.disk.kill()
+        self._killed = False
+        return self
+
+    planter.instead(FaultyDisk, "successor", successor)
+
+
 def _tail_ignored(planter: Planter) -> None:
     def points(original: Call, self: Explorer) -> Iterator[CrashPoint]:
         for point in original(self):
@@ -254,6 +264,12 @@ SABOTAGES: Final[Mapping[str, Sabotage]] = {
             "Crashes after injected errors are not judged.",
             "sync-retried",
             _errors_unjudged,
+        ),
+        Sabotage(
+            "dead-remembered",
+            "Who takes over from a killed process knows what that one knew.",
+            "takeover-believed",
+            _dead_remembered,
         ),
         Sabotage(
             "tail-ignored",

@@ -7,6 +7,10 @@
 After a failed fdatasync the page cache shows what the disk does not have, and
 the next fdatasync reports success: all of "retried", "reloaded" and "skipped"
 come down to believing the page cache.
+
+So does taking over from a process that was killed between a meta's write and its sync
+(`DurableFile.settle`): what is seen there need not be durable, and when the syncs of
+who takes over fail as well, it stays so.
 """
 
 from __future__ import annotations
@@ -98,9 +102,8 @@ def _sync_retried(planter: Planter) -> None:
     needs="errors",
 )
 def _heal_skipped(planter: Planter) -> None:
-    def heal(_: Call, doubts: Any, pager: Pager, identity: tuple[int, int]) -> None:
-        del pager
-        doubt.end(doubts, identity)
+    def heal(_: Call, doubts: Any, __: Pager, file: tuple[int, int], *___: Any) -> None:
+        doubt.end(doubts, file)
 
     planter.instead(doubt, "heal", heal)
 
@@ -200,6 +203,35 @@ def _doubt_dies_with_handle(planter: Planter) -> None:
 
 
 @_bugs.add(
+    "takeover-unsynced",
+    "The first commit of a handle takes for durable what it has found.",
+    origin="bbolt HEAD: the first commit builds on what the page cache shows",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _takeover_unsynced(planter: Planter) -> None:
+    planter.instead(DurableFile, "settle", lambda *_: None)
+
+
+@_bugs.add(
+    "takeover-believed",
+    "A takeover whose syncs have failed counts as one that succeeded.",
+    origin="this engine (2026): a condition in `publish` that no model defended",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _takeover_believed(planter: Planter) -> None:
+    def publish(original: Call, self: DurableFile, meta: Meta, sync: bool) -> None:
+        if meta is self.live:
+            # As if what is live already could not be in doubt.
+            self._write_meta(meta, sync)
+        else:
+            original(self, meta, sync)
+
+    planter.instead(DurableFile, "publish", publish)
+
+
+@_bugs.add(
     "short-write-ignored",
     "How many bytes a write has written is not looked at.",
     origin="generic: short write",
@@ -279,10 +311,8 @@ def _interrupted_is_done(planter: Planter) -> None:
     needs="errors",
 )
 def _untyped_error(planter: Planter) -> None:
-    def grow(_: Call, self: RobustFile, size: int, *, sync: bool) -> None:
+    def grow(_: Call, self: RobustFile, size: int) -> None:
         self.raw.ftruncate(size)
-        if sync:
-            self.fsync()
 
     planter.instead(RobustFile, "grow", grow)
 
