@@ -107,7 +107,11 @@ class ForkedError(BoltError):
 
 
 class WouldDeadlockError(BoltError):
-    """A thread waits for a write transaction that it holds itself."""
+    """A thread would wait for itself.
+
+    For the write transaction that it has open; or, in a signal handler or a finalizer,
+    for the commit that it has interrupted.
+    """
 
 
 class TxClosedError(BoltError):
