@@ -37,6 +37,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Final, Self, TypeVar
 
 from shearbolt.check import check, free_ids
 from shearbolt.database.copy import replace_file, write_to
+from shearbolt.database.strangers import require_unchanged
 from shearbolt.errors import (
     ForkedError,
     FreePagesNotLoadedError,
@@ -479,6 +480,7 @@ class Tx(Single):
             TxNotWritableError: It is a read transaction.
             TxManagedError: It belongs to `update()`.
             StorageError: The system refused a write or a sync.
+            FileChangedError: Somebody else has cut or replaced the file.
             MaxSizeReachedError: The file would become larger than allowed.
             CorruptPageError: Damage was met on the way.
             WouldDeadlockError: A signal handler has interrupted another commit.
@@ -535,6 +537,7 @@ class Tx(Single):
         db, work, pages = self.db, self.work, self.pages
         clock = db.storage.monotonic
         durable, sync = db.durable, not db.no_sync
+        require_unchanged(durable)
         durable.settle(sync)
         began = clock()
         top = self.root_bucket
