@@ -403,14 +403,16 @@ class Branch(Page):
         overflow: int,
         keys: list[bytes],
         children: list[int],
+        content: int = 0,
         data: bytes = b"",
     ) -> None:
+        """Make one; `content` is how many bytes its keys have together."""
         self.data = data
         self.pgid = pgid
         self.overflow = overflow
         self.keys = keys
         self.children = children
-        self.cost = _OBJECT_COST + len(keys) * 96 + len(data)
+        self.cost = _OBJECT_COST + len(keys) * 96 + content + len(data)
         self.pairs = None
         self.wait = None
         self.whole = 0
