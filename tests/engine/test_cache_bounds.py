@@ -3,6 +3,7 @@
 import contextlib
 import random
 import sys
+import tracemalloc
 
 import pytest
 from machine import PATH, Machine
@@ -124,3 +125,26 @@ def test_a_page_that_two_threads_read_at_once_makes_the_cache_no_fuller(
             assert bucket.get(b"%05d" % at + bytes(95)) is not None
         assert db.pager._full == 0
         assert len(pages(db.pager)) > 50
+
+
+def test_deleting_a_bucket_takes_no_memory_for_its_pairs(path):
+    """Its pages are read, to know what is in them, and not kept."""
+    with shearbolt.open(path, no_sync=True) as db:
+        for begin in range(0, 40_000, 10_000):
+            with db.update() as tx:
+                bucket = tx.create_bucket_if_not_exists(b"b")
+                bucket.update(
+                    (b"%06d" % at, b"v" * 100) for at in range(begin, begin + 10_000)
+                )
+    with shearbolt.open(path, no_sync=True, cache_size=1 << 18) as db:
+        with db.update() as tx:
+            tracemalloc.start()
+            try:
+                tx.delete_bucket(b"b")
+                most = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+        # 4 MB of pairs; a page's number, its list's place, and what the cache holds.
+        assert most < 1_200_000
+        with db.view() as tx:
+            assert not tx.check()
