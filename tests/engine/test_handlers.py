@@ -160,12 +160,19 @@ def some(count, number, draw):
     return sorted({draw.choice(wanted) % count for _ in range(number)}) if count else []
 
 
+def places_of(way, db):
+    """The places in it. CPython 3.13 sees a fifth of them the first time."""
+    for _ in range(2):
+        with Interrupts(()) as whole:
+            way(db)
+    return whole
+
+
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_handler_anywhere_is_served_or_refused(tmp_path, way, seed):
     db = opened(tmp_path, "db")
-    with Interrupts(()) as whole:
-        way(db)
+    whole = places_of(way, db)
     handler = Handler(db)
     places = some(whole.count, 20, random.Random(f"{way.__name__} {seed}"))
     happened = 0
@@ -181,16 +188,15 @@ def test_a_handler_anywhere_is_served_or_refused(tmp_path, way, seed):
     db.close()
     # CPython 3.12.1 does not trace instructions when it is asked first.
     if places:
-        assert happened > 8
-        assert handler.written + handler.refused > happened
+        assert happened > len(places) // 2
+        assert handler.written + handler.refused >= happened
 
 
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize("way", [in_a_block, in_a_batch, read, rolled_back])
 def test_a_handler_that_closes_does_so_or_is_refused(tmp_path, way, seed):
     db = opened(tmp_path, "whole")
-    with Interrupts(()) as whole:
-        way(db)
+    whole = places_of(way, db)
     db.close()
     outcomes = set()
     places = some(whole.count, 12, random.Random(seed))

@@ -86,7 +86,8 @@ def test_cached_pages_are_those_of_the_file_after_any_commits(
             mark = db.info().high_water_mark
             with db.view() as tx:
                 trees = tx.root_bucket._with_all_below()
-                pages = [page for tree in trees for page in tree._tree()]
+                runs = [run for tree in trees for run in tree._tree()]
+                pages = [tx.load(pgid) for pgid, _ in runs]
             for kept in pages:
                 pgid = kept.pgid
                 read = db.pager.read_page(pgid, mark)

@@ -49,11 +49,11 @@ if TYPE_CHECKING:
     from shearbolt.pages.format import Page
     from shearbolt.tree.bucket import Bucket
 
-__all__ = ["DEFAULT_FILL_PERCENT", "Tree"]
+__all__ = ["DEFAULT_FILL_PERCENT", "Run", "Tree"]
 
 DEFAULT_FILL_PERCENT: Final = 0.5
 _MOST_FILL: Final = 1e6
-_Run = tuple[int, int]
+Run = tuple[int, int]
 """A page and how many stand behind it."""
 _EMPTY: Final = Leaf(0, 0, (), (), has_buckets=False, cost=leaf_cost(0, 0))
 
@@ -476,12 +476,12 @@ class Tree(Single):
             return None
         return encode_inline_bucket(self._sequence, keys, values)
 
-    def _tree(self) -> list[_Run | Node]:
+    def _tree(self) -> list[Run | Node]:
         """All pages of the tree, and the nodes that have taken their place.
 
         Not the pages themselves: a tree may be larger than memory.
         """
-        found: list[_Run | Node] = []
+        found: list[Run | Node] = []
         if not self._root:
             return found
         limit = self.tx.high_water_mark
@@ -499,7 +499,7 @@ class Tree(Single):
                 return found
             element = self.element(stack.pop())
 
-    def _free(self, found: list[_Run | Node]) -> None:
+    def _free(self, found: list[Run | Node]) -> None:
         """Free the pages of these."""
         for each in found:
             if isinstance(each, Node):
