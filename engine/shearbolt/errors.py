@@ -34,6 +34,7 @@ __all__ = [
     "DatabaseNotOpenError",
     "DatabaseReadOnlyError",
     "DifferentDatabaseError",
+    "FileChangedError",
     "ForkedError",
     "FreePagesNotLoadedError",
     "IncompatibleValueError",
@@ -107,7 +108,11 @@ class ForkedError(BoltError):
 
 
 class WouldDeadlockError(BoltError):
-    """A thread waits for a write transaction that it holds itself."""
+    """A thread would wait for itself.
+
+    For the write transaction that it has open; or, in a signal handler or a finalizer,
+    for the commit that it has interrupted.
+    """
 
 
 class TxClosedError(BoltError):
@@ -253,6 +258,21 @@ class VersionMismatchError(InvalidDatabaseError):
 
 class ChecksumError(InvalidDatabaseError):
     """The meta page's checksum is not that of its content."""
+
+
+class FileChangedError(InvalidDatabaseError):
+    """Somebody else has changed the file while it was open; it was not written to.
+
+    Close the handle and see what became of the file.
+    """
+
+    def __init__(self, what: str, *, path: str, offset: int = 0) -> None:
+        super().__init__(
+            f"somebody else has changed the file while it was open: {what}. It was not "
+            "written to; close this handle and look what became of the file",
+            path=path,
+            offset=offset,
+        )
 
 
 class CorruptPageError(BoltError):

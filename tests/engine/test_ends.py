@@ -230,3 +230,57 @@ def test_a_program_that_ends_its_transactions_is_not_said_to_have_lost_one(db, c
         sys.setswitchinterval(before)
     begin_write(db)
     assert not caplog.records
+
+
+class _Overtaken:
+    """Makes transactions; something else happens before a reader is on the list.
+
+    Args:
+        meanwhile: Called once.
+    """
+
+    def __init__(self, meanwhile):
+        self.made = 0
+        self._meanwhile = meanwhile
+
+    def __call__(self, *arguments, writable):
+        if not writable:
+            self.made += 1
+            call, self._meanwhile = self._meanwhile, lambda: None
+            call()
+        return shearbolt.Tx(*arguments, writable=writable)
+
+
+def test_a_reader_that_commits_overtake_while_it_begins_reads_the_last_version(
+    path, monkeypatch
+):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+        with db.update() as tx:
+            tx.create_bucket(b"b").update((b"%03d" % i, b"old") for i in range(200))
+
+        def commits():
+            for number in range(3):
+                with db.update() as tx:
+                    bucket = tx.bucket(b"b")
+                    bucket.update((b"%03d" % i, b"%d" % number) for i in range(200))
+
+        made = _Overtaken(commits)
+        monkeypatch.setattr(handle, "Tx", made)
+        reader = db.begin()
+        assert made.made == 2
+        commits()
+        db.pager.clear()
+        assert not reader.check()
+        assert set(reader.bucket(b"b").values()) == {b"2"}
+        reader.rollback()
+        assert db.stats().open_tx_n == 0
+
+
+def test_a_reader_that_begins_while_the_database_is_closed_is_refused(
+    path, monkeypatch
+):
+    db = shearbolt.open(path)
+    monkeypatch.setattr(handle, "Tx", _Overtaken(db.close))
+    with pytest.raises(shearbolt.DatabaseNotOpenError):
+        db.begin()
+    assert not db._readers

@@ -37,6 +37,7 @@ ARGUMENTS = {
 NAMED = {
     "CorruptPageError": {"path": "a.db", "pgid": 3, "offset": 12_288},
     "ChecksumError": {"path": "a.db", "offset": 16},
+    "FileChangedError": {"path": "a.db", "offset": 16},
     "InvalidDatabaseError": {"path": "a.db", "offset": 16},
     "VersionMismatchError": {"path": "a.db", "offset": 16},
 }

@@ -1,89 +1,20 @@
 """Ctrl-C anywhere in the engine loses and damages nothing.
 
-A trace function raises KeyboardInterrupt where a signal handler could: behind a call,
-a jump backwards, the beginning of a function. (CPython looks for signals nowhere else,
-so that `with lock:` cannot be cut in two.) Once, or a second time shortly after, while
-the first is on its way. Whatever was interrupted
-(beginning, changing, committing, rolling back, closing), the transaction is there or
-not; the handle goes on writing; the pages in use are those of one version.
+A trace function raises KeyboardInterrupt where a signal handler could (see `places`).
+Once, or a second time shortly after, while the first is on its way. Whatever was
+interrupted (beginning, changing, committing, rolling back, closing), the transaction is
+there or not; the handle goes on writing; the pages in use are those of one version.
 """
 
 import contextlib
-import dis
-import os
 import random
-import sys
 
 import pytest
 from machine import PATH, Machine
+from places import Interrupts
 
 import shearbolt
 from shearbolt.database import handle
-
-ENGINE = os.path.dirname(shearbolt.__file__)
-SEEN_BEHIND = {
-    "CALL",
-    "CALL_FUNCTION_EX",
-    "CALL_KW",
-    "JUMP_BACKWARD",
-    "POP_JUMP_BACKWARD_IF_FALSE",
-    "POP_JUMP_BACKWARD_IF_TRUE",
-    "POP_JUMP_BACKWARD_IF_NONE",
-    "POP_JUMP_BACKWARD_IF_NOT_NONE",
-    "RESUME",
-}
-
-
-class Interrupts:
-    """Raises KeyboardInterrupt at given places of the engine.
-
-    Args:
-        places: How many places come before each.
-    """
-
-    def __init__(self, places):
-        self.places = list(places)
-        self.count = 0
-
-    def __enter__(self):
-        sys.setprofile(self._called)
-        sys.settrace(self._entered)
-        return self
-
-    def __exit__(self, *_):
-        # In this order: the other call is seen by the profile function.
-        sys.setprofile(None)
-        sys.settrace(None)
-
-    def _called(self, _frame, _event, _value):
-        # A trace function that raises is taken away.
-        if sys.gettrace() is None and self.places:
-            sys.settrace(self._entered)
-
-    def _entered(self, frame, _event, _value):
-        if not frame.f_code.co_filename.startswith(ENGINE):
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return self._follower()
-
-    def _follower(self):
-        """Traces one frame, without keeping it."""
-        before = None
-
-        def follow(frame, event, _value):
-            nonlocal before
-            if event == "opcode":
-                seen = before in SEEN_BEHIND
-                before = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-                self.count += seen
-                if seen and self.places and self.count > self.places[0]:
-                    self.places.pop(0)
-                    raise KeyboardInterrupt
-            elif event == "exception":
-                before = None
-            return follow
-
-        return follow
 
 
 def filled(options):

@@ -71,12 +71,36 @@ class Batcher:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._changed = storage.condition()
+        # Threads that are in the middle of a call.
+        self._inside: set[int] = set()
         # The batch that takes more calls, if there is one.
         self._gathering: list[_Call] | None = None
 
     def run(self, db: DB, function: Callable[[Tx], Any]) -> Any:
         """Run a function in a transaction together with others; see `DB.batch`."""
+        thread = self._storage.thread_id()
+        if thread in self._inside:
+            # A signal handler or a finalizer in the middle of its thread's call, which
+            # may have the lock in its hands.
+            with db.update() as tx:
+                return function(tx)
         call = _Call(function)
+        try:
+            self._inside.add(thread)
+            self._take_part(db, call)
+        finally:
+            self._inside.discard(thread)
+        if call.alone:
+            with db.update() as tx:
+                return function(tx)
+        if call.error is not None:
+            raise call.error
+        for handler in call.handlers:
+            handler()
+        return call.result
+
+    def _take_part(self, db: DB, call: _Call) -> None:
+        """Lead a batch with this call, or join one and wait for its end."""
         with self._changed:
             batch = self._gathering
             leads = batch is None or db.max_batch_size <= 1
@@ -94,14 +118,6 @@ class Batcher:
                     self._changed.wait()
         if leads:
             self._lead(db, batch)
-        if call.alone:
-            with db.update() as tx:
-                return function(tx)
-        if call.error is not None:
-            raise call.error
-        for handler in call.handlers:
-            handler()
-        return call.result
 
     def _wait_for_company(self, db: DB, batch: list[_Call]) -> None:
         until = self._storage.monotonic() + db.max_batch_delay

@@ -9,15 +9,24 @@ Who may do what:
   the file itself, as bbolt.
 * Within the process any number of threads read beside one writer, `_write_tx`.
   The next one waits for `_writer`, a bell that is taken at the beginning and rung at
-  the end. `_state` is held for a moment, to read or swap the live meta together with
-  the list of readers, or to begin the write transaction; nobody waits
-  for anything else while holding it, so there is no order to get wrong and
-  readers and the writer cannot deadlock, not even within one thread.
-* Ending a transaction waits for nobody. A generator with a `view()` block in it, lost
-  in a cycle, ends its transaction when the collector finds it, in the middle of what
-  its thread was doing: beginning another one, with `_state` in its hands.
-  `committing` is held while the file is written, and by `close`.
+  the end.
+* Beginning to read waits for nobody: a reader puts itself on the list and then looks
+  whether the version it read is still the live one; if not, it takes the next. A writer
+  looks at the list when its predecessor's version is live. So either it sees the
+  reader, or the reader sees the new version.
+* Ending a transaction waits for nobody.
+* `committing` is held while the file is written, and by `close`.
 * Growing the file concerns nobody: there is no memory map.
+
+Foreign code in the middle
+==========================
+A signal handler, or what the collector finalizes, runs in the middle of what its
+thread was doing, and may begin or end a transaction there. (So does a generator with a
+`view()` block in it, lost in a cycle.) Therefore no lock is held where any can run:
+
+    _state       to become the writer, to swap the live version, to close: a few steps
+                 without a call. CPython runs nothing else in between.
+    committing   `Alone`: whoever would wait for its own thread is refused.
 
 What it is not: it writes nothing. How a version becomes durable and the live one is
 `durable`'s affair, what is in it `tx`'s.
@@ -61,6 +70,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from weakref import ref
 
 from shearbolt.check import free_ids
+from shearbolt.database.alone import Alone
 from shearbolt.database.batch import Batcher
 from shearbolt.database.durable import DurableFile
 from shearbolt.database.managed import Managed
@@ -100,6 +110,12 @@ _PATIENCE: Final = 1.0
 """Seconds a writer waits before it looks for a lost write transaction. Collecting
 a heap of 10 million objects takes about as long."""
 _MAX_PATIENCE: Final = 60.0
+
+_BUSY: Final = (
+    "this thread is in the middle of a commit, a sync or of closing the database, and "
+    "what a signal handler or a finalizer does cannot wait for it: note what is to be "
+    "done, and do it when the interrupted call has returned"
+)
 
 _log: Final = logging.getLogger("shearbolt")
 
@@ -179,19 +195,18 @@ class DB(Single):
         )
         self.identity: Final = self.durable.identity
         self._writer: Final = storage.mutex()
-        self._ending: Final = storage.mutex()
-        self.committing: Final = storage.mutex()
+        self.committing: Final = Alone(storage, _BUSY)
         self._batcher: Final = Batcher(storage)
         # Open transactions and their txids; of the write transaction the thread that
-        # began it, too. A lost one's reference is put into `_lost` by the collector,
-        # which may run anywhere: no locks there.
-        self._write_tx: tuple[ref[Tx], int, int] | None = None
+        # began it, too, and the one that is ending it. A lost one's reference is put
+        # into `_lost` by the collector, which may run anywhere: no locks there.
+        self._write_tx: tuple[ref[Tx], int, int, int | None] | None = None
         self._readers: dict[ref[Tx], int] = {}
         self._lost: list[ref[Tx]] = []
         self._open = True
         self._readers_begun = 0
         self._work: Final = Work()
-        # What ended transactions did, to be added to it by who has `_state`.
+        # What ended transactions did, to be added to it by the next that begins.
         self._uncounted: list[Work] = []
         self._free_pages = (0, 0)
         tell_in_child(self)
@@ -230,7 +245,8 @@ class DB(Single):
             DatabaseNotOpenError: The database is closed.
             DatabaseReadOnlyError: Writable, on a read-only database.
             DatabaseFailedError: Writable, after a failure that is not healed.
-            WouldDeadlockError: Writable, and this thread has one open.
+            WouldDeadlockError: Writable, and this thread has one open; or a signal
+                handler has interrupted a commit.
             ForkedError: The database was opened before a fork.
         """
         self.require_open()
@@ -278,17 +294,21 @@ class DB(Single):
     def _begin_read(self) -> Tx:
         if self._lost:
             self._collect_lost()
-        with self._state:
-            if not self._open:
-                raise DatabaseNotOpenError
-            meta = self.durable.live
+        durable = self.durable
+        while True:
+            meta = durable.live
             tx = Tx(self, meta, meta.txid, writable=False)
             # The collector drops it from the list by way of `_lost`.
             handle = tx.handle = ref(tx, self._lost.append)
             self._readers[handle] = meta.txid
-            self._readers_begun += 1
-            if self._uncounted:
-                self._count()
+            # In this order, see above. `close` looks at the list, too.
+            if durable.live is meta and self._open:
+                break
+            self._readers.pop(handle, None)
+            self.require_open()
+        self._readers_begun += 1
+        if self._uncounted:
+            self._count()
         return tx
 
     def _begin_write(self) -> Tx:
@@ -297,14 +317,16 @@ class DB(Single):
         thread = self.storage.thread_id()
         if self._writes_here(thread):
             self._require_no_writer_here(thread)
-        if not self._writer.acquire(blocking=False):
-            self._wait_for_writer()
+        self.committing.require_elsewhere()
+        self._writer.acquire(blocking=False)
         while (tx := self._take_turn(thread)) is None:
-            self._wait_for_writer()
+            # Without a writer it was another version that came in between.
+            if self._write_tx is not None:
+                self._wait_for_writer()
         return tx
 
     def _take_turn(self, thread: int) -> Tx | None:
-        """Become the writer; None when another thread has become it meanwhile."""
+        """Become the writer; None when another has become it meanwhile, or was it."""
         handle = None
         try:
             if self._lost:
@@ -318,23 +340,24 @@ class DB(Single):
                     "damaged: 'shearbolt repair' makes a new file",
                     path=self.path,
                 )
+            live = self.durable.live
+            tx = Tx(self, live, live.txid + 1, writable=True)
+            handle = tx.handle = ref(tx, self._lost.append)
+            # Once it is dead it can be looked up only if it was hashed before.
+            hash(handle)
+            running = (handle, tx.txid, thread, None)
             with self._state:
-                if not self._open:
-                    raise DatabaseNotOpenError
-                if self._write_tx is not None:
-                    return None
-                if self.pager.in_doubt or self.freelist.in_doubt:
-                    self._remove_doubts()
-                live = self.durable.live
-                txid = live.txid + 1
-                tx = Tx(self, live, txid, writable=True)
-                self.freelist.release(self._readers.values())
-                handle = tx.handle = ref(tx, self._lost.append)
-                # Once it is dead it can be looked up only if it was hashed before.
-                hash(handle)
-                self._write_tx = (handle, txid, thread)
-                if self._uncounted:
-                    self._count()
+                free = self._write_tx is None and self.durable.live is live
+                if free and self._open:
+                    self._write_tx = running
+            if not free:
+                return None
+            self.require_open()
+            if self.pager.in_doubt or self.freelist.in_doubt:
+                self._remove_doubts()
+            self.freelist.release(self._readers.values())
+            if self._uncounted:
+                self._count()
         except BaseException:
             self._end_turn(handle)
             raise
@@ -356,6 +379,10 @@ class DB(Single):
             # No call since it was looked at, so no other thread either: it is not the
             # next writer's.
             self._write_tx = None
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake who waits to be the next writer."""
         # Whether it is held is not known: an interrupt may have come between taking
         # it and beginning, or another thread may not have waited for it.
         self._writer.acquire(False)
@@ -377,7 +404,8 @@ class DB(Single):
 
     def _writes_here(self, thread: int) -> bool:
         running = self._write_tx
-        return running is not None and running[2] == thread
+        # Or ends somebody else's, that was lost.
+        return running is not None and thread in running[2:]
 
     def _wait_for_writer(self) -> None:
         """Wait until there may be no writer; `_take_turn` makes sure."""
@@ -419,9 +447,11 @@ class DB(Single):
         # It may be a commit that is being written by another thread, see
         # `_wait_for_writer`: only behind it is the doubt one of a failure.
         if durable.in_doubt():
-            with self.committing:
-                self.require_open()
-                durable.heal()
+            self.committing.run(self._heal)
+
+    def _heal(self) -> None:
+        self.require_open()
+        self.durable.heal()
 
     def end(self, tx: Tx) -> None:
         """A transaction has ended; called by it, once or more often."""
@@ -438,9 +468,11 @@ class DB(Single):
             self._uncounted.append(tx.work)
 
     def _count(self) -> None:
-        """Add up what ended transactions did; `_state` is held."""
-        while self._uncounted:
-            self._work.add(self._uncounted.pop())
+        """Add up what ended transactions did."""
+        # Others may be at it, too: each takes out what it adds.
+        with suppress(IndexError):
+            while self._uncounted:
+                self._work.add(self._uncounted.pop())
 
     def _end_write(self, handle: ref[Tx]) -> bool:
         """End the running write transaction if it is this one, and say so.
@@ -450,23 +482,31 @@ class DB(Single):
         running = self._write_tx
         if running is None or running[0] is not handle:
             return False
-        # The thread that began it, and another that finds it lost.
-        with self._ending:
-            running = self._write_tx
-            if running is None or running[0] is not handle:
-                return False
-            try:
+        # The thread that began it, and another that finds it lost, or a handler.
+        ended = (*running[:3], self.storage.thread_id())
+        mine = False
+        try:
+            # No call in between, so nobody else either.
+            if self._write_tx is running and running[3] is None:
+                self._write_tx = ended
+                mine = True
+            if mine:
                 if self.durable.is_live(running[1]):
                     self.freelist.commit()
                 else:
                     self.freelist.rollback(running[1])
                 self._free_pages = self.freelist.counts()
-            except BaseException:
+        except BaseException:
+            if mine:
                 self.freelist.in_doubt = True
-                raise
-            finally:
-                self._end_turn(handle)
-        return True
+            raise
+        finally:
+            if mine:
+                # By no call, so that no interrupt comes before it.
+                self._write_tx = None
+        if mine:
+            self._ring()
+        return mine
 
     # -- about the database --
 
@@ -477,11 +517,14 @@ class DB(Single):
             DatabaseNotOpenError: The database is closed.
             DatabaseFailedError: An earlier sync failed.
             StorageError: The system refused.
+            WouldDeadlockError: A signal handler has interrupted a commit.
         """
         self.require_open()
-        with self.committing:
-            self.require_open()
-            self.durable.sync()
+        self.committing.run(self._sync)
+
+    def _sync(self) -> None:
+        self.require_open()
+        self.durable.sync()
 
     def info(self) -> Info:
         """What the open file is.
@@ -507,18 +550,17 @@ class DB(Single):
         """
         if not self.statistics:
             return Stats()
-        with self._state:
-            self._count()
-            free, pending = self._free_pages
-            return Stats(
-                free_page_n=free,
-                pending_page_n=pending,
-                free_alloc=(free + pending) * self.page_size,
-                freelist_inuse=freelist_size(free + pending),
-                tx_n=self._readers_begun,
-                open_tx_n=len(self._readers),
-                tx_stats=self._work.frozen(),
-            )
+        self._count()
+        free, pending = self._free_pages
+        return Stats(
+            free_page_n=free,
+            pending_page_n=pending,
+            free_alloc=(free + pending) * self.page_size,
+            freelist_inuse=freelist_size(free + pending),
+            tx_n=self._readers_begun,
+            open_tx_n=len(self._readers),
+            tx_stats=self._work.frozen(),
+        )
 
     # -- the end --
 
@@ -532,25 +574,34 @@ class DB(Single):
 
         Raises:
             StorageError: The system reported an error; it is closed anyway.
+            WouldDeadlockError: A signal handler has interrupted a commit; it is not
+                closed.
         """
         if self._forked():
             # The parent owns the lock: let go of this copy of the file only.
             self._open = False
             self.pager.file.raw.close()
             return
-        with self.committing:
-            with self._state:
-                if not self._open:
-                    return
-                self._open = False
-                handles = [*self._readers]
-                if self._write_tx is not None:
-                    handles.append(self._write_tx[0])
-            transactions = [tx for tx in (handle() for handle in handles) if tx]
-            for tx in transactions:
-                tx.abandon()
-            self._close_file(in_use=bool(transactions))
+        if not self._open and self.committing.here():
+            return
+        self.committing.run(self._close)
+
+    def _close(self) -> None:
+        with self._state:
+            was_open, self._open = self._open, False
+        if not was_open:
+            return
+        transactions = self._open_transactions()
+        for tx in transactions:
+            tx.abandon()
+        self._close_file(in_use=bool(transactions))
         _log.debug("%s: closed", self.path)
+
+    def _open_transactions(self) -> list[Tx]:
+        handles = [*self._readers]
+        if self._write_tx is not None:
+            handles.append(self._write_tx[0])
+        return [tx for tx in (handle() for handle in handles) if tx is not None]
 
     def _close_file(self, *, in_use: bool) -> None:
         file = self.pager.file.raw
@@ -586,10 +637,7 @@ class DB(Single):
         """In a forked child: the open transactions are the parent's."""
         if not self._forked():
             return
-        handles = [*self._readers]
-        if self._write_tx is not None:
-            handles.append(self._write_tx[0])
-        for tx in filter(None, [handle() for handle in handles]):
+        for tx in self._open_transactions():
             tx.disown()
 
     def _forked(self) -> bool:

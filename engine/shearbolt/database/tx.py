@@ -37,6 +37,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Final, Self, TypeVar
 
 from shearbolt.check import check, free_ids
 from shearbolt.database.copy import replace_file, write_to
+from shearbolt.database.strangers import require_unchanged
 from shearbolt.errors import (
     ForkedError,
     FreePagesNotLoadedError,
@@ -44,6 +45,7 @@ from shearbolt.errors import (
     TxClosedError,
     TxManagedError,
     TxNotWritableError,
+    WouldDeadlockError,
 )
 from shearbolt.options import check_permissions, file_name
 from shearbolt.pages.format import (
@@ -103,6 +105,7 @@ class Tx(Single):
     __slots__ = (
         "__weakref__",
         "_commit_handlers",
+        "_committing",
         "_damage",
         "_free_pages",
         "_meta",
@@ -126,6 +129,7 @@ class Tx(Single):
         self.page_size: Final = db.page_size
         self.closed = False
         self.committed = False
+        self._committing = False
         self._meta = meta
         self._root: Bucket | None = Bucket(self, None, b"", meta.root, meta.sequence)
         self.managed = False
@@ -455,10 +459,14 @@ class Tx(Single):
         Raises:
             TxClosedError: It has ended already.
             TxManagedError: It belongs to `update()` or `view()`.
+            WouldDeadlockError: It is being committed: called by a signal handler.
         """
         self.require_open()
         if self.managed:
             raise TxManagedError("managed tx rollback not allowed")
+        if self._committing:
+            # The commit would go on, with pages that are free.
+            raise WouldDeadlockError("the transaction is being committed")
         self._close()
 
     def commit(self) -> None:
@@ -472,8 +480,10 @@ class Tx(Single):
             TxNotWritableError: It is a read transaction.
             TxManagedError: It belongs to `update()`.
             StorageError: The system refused a write or a sync.
+            FileChangedError: Somebody else has cut or replaced the file.
             MaxSizeReachedError: The file would become larger than allowed.
             CorruptPageError: Damage was met on the way.
+            WouldDeadlockError: A signal handler has interrupted another commit.
         """
         if self.closed:
             raise TxClosedError
@@ -481,28 +491,32 @@ class Tx(Single):
             raise TxManagedError("managed tx commit not allowed")
         if not self.writable:
             raise TxNotWritableError
-        handlers, db = self._commit_handlers, self.db
-        with db.committing:
-            self.require_open()
-            try:
-                db.require_open()
-                if self._damage is not None:
-                    raise self._damage
-                meta = self._write_pages()
-                pager, clock, work = db.pager, db.storage.monotonic, self.work
-                pager.in_doubt = True
-                self.pages.into_cache(pager)
-                began = clock()
-                db.durable.publish(meta, not db.no_sync)
-                pager.drop_indexes(db.freelist.__contains__)
-                work.write += 1
-                work.write_time += clock() - began
-            finally:
-                # Whether it is committed the database knows: an interrupt can arrive
-                # behind the last moment at which the commit could have failed.
-                self._close()
+        handlers = self._commit_handlers
+        self.db.committing.run(self._commit)
         for call in handlers:
             call()
+
+    def _commit(self) -> None:
+        self.require_open()
+        self._committing = True
+        db = self.db
+        try:
+            db.require_open()
+            if self._damage is not None:
+                raise self._damage
+            meta = self._write_pages()
+            pager, clock, work = db.pager, db.storage.monotonic, self.work
+            pager.in_doubt = True
+            self.pages.into_cache(pager)
+            began = clock()
+            db.durable.publish(meta, not db.no_sync)
+            pager.drop_indexes(db.freelist.__contains__)
+            work.write += 1
+            work.write_time += clock() - began
+        finally:
+            # Whether it is committed the database knows: an interrupt can arrive
+            # behind the last moment at which the commit could have failed.
+            self._close()
 
     def abandon(self) -> None:
         """Roll back because the database is being closed; called by it."""
@@ -523,6 +537,7 @@ class Tx(Single):
         db, work, pages = self.db, self.work, self.pages
         clock = db.storage.monotonic
         durable, sync = db.durable, not db.no_sync
+        require_unchanged(durable)
         durable.settle(sync)
         began = clock()
         top = self.root_bucket

@@ -289,7 +289,7 @@ def decode_branch(
     if start + length > limit:
         raise _too_long()
     keys = list(_cutter(sizes)(read(start, length), 0))
-    return Branch(pgid, overflow, keys, list(fields[2::3]))
+    return Branch(pgid, overflow, keys, list(fields[2::3]), length)
 
 
 def decode_freelist(

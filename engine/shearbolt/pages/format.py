@@ -245,11 +245,18 @@ class Meta:
 
     def encode(self) -> bytes:
         """The 64 bytes of the meta, its checksum last."""
-        body = _META.pack(
+        body = self._body()
+        return body + _meta_sum(body).to_bytes(8, "little")
+
+    def stands_in(self, data: bytes) -> bool:
+        """Whether these are the 64 bytes of this meta, as far as one need look."""
+        return data[:_META_SUM_AT] == self._body()
+
+    def _body(self) -> bytes:
+        return _META.pack(
             MAGIC, VERSION, self.page_size, self.flags, self.root, self.sequence,
             self.freelist, self.high_water_mark, self.txid, 0,
         )[:_META_SUM_AT]  # fmt: skip
-        return body + _meta_sum(body).to_bytes(8, "little")
 
     def encode_page(self, slot: int) -> bytes:
         """The whole page: header, meta, zeros."""
@@ -407,14 +414,16 @@ class Branch(Page):
         overflow: int,
         keys: list[bytes],
         children: list[int],
+        content: int = 0,
         data: bytes = b"",
     ) -> None:
+        """Make one; `content` is how many bytes its keys have together."""
         self.data = data
         self.pgid = pgid
         self.overflow = overflow
         self.keys = keys
         self.children = children
-        self.cost = _OBJECT_COST + len(keys) * 96 + len(data)
+        self.cost = _OBJECT_COST + len(keys) * 96 + content + len(data)
         self.pairs = None
         self.wait = None
         self.whole = 0

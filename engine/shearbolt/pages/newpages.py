@@ -92,8 +92,12 @@ class EncodedLeaf(Leaf):
         def read(start: int, length: int) -> bytes:
             return data[start : start + length]
 
-        page = decode_leaf(self.pgid, self._count, self.overflow, read, len(data))
-        self.keys, self.values = page.keys, page.values
+        # Another thread has decoded it since this one looked.
+        if data:
+            page = decode_leaf(self.pgid, self._count, self.overflow, read, len(data))
+            self.keys, self.values = page.keys, page.values
+            # The cache has counted one of both.
+            self._data = b""
         return self.keys if name == "keys" else self.values
 
 
@@ -224,7 +228,9 @@ class NewPages:
         except FormatError as error:
             raise self._db.pager.corrupt(pgid, str(error)) from None
         self.encoded[pgid] = data
-        self.decoded.append(Branch(pgid, overflow, list(keys), list(children), data))
+        size = content - ELEMENT_SIZE * len(keys)
+        page = Branch(pgid, overflow, list(keys), list(children), size, data)
+        self.decoded.append(page)
         return pgid
 
     def write_moved(self, old: Branch, children: list[int], moved: list[int]) -> int:
@@ -247,7 +253,8 @@ class NewPages:
         places = [(index, children[index]) for index in moved]
         data = encode_moved(old.data, pgid, overflow, places)
         self.encoded[pgid] = data
-        self.decoded.append(Branch(pgid, overflow, old.keys, children, data))
+        size = len(old.data) - PAGE_HEADER_SIZE - ELEMENT_SIZE * len(children)
+        self.decoded.append(Branch(pgid, overflow, old.keys, children, size, data))
         return pgid
 
     def _allocate_run(self, size: int) -> tuple[int, int]:

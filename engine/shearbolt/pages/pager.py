@@ -443,6 +443,11 @@ class Pager:
         copied: a page that a commit replaces in the one would come back with the other.
         """
         budget = self._budget
+        # Threads that read one page at once have counted it twice, and an interrupt
+        # may have come before what was dropped was taken off.
+        self._spent = self._held()
+        if self._spent <= budget:
+            return
         for page in list(self.young.values()):
             # It would drive everything else out, and not fit even then.
             if page.cost > budget and self.young.pop(page.pgid, None) is not None:
@@ -475,6 +480,14 @@ class Pager:
             kept = kept[half:]
             spent = sum(page.cost for page in kept)
         self._spent = spent
+
+    def _held(self) -> int:
+        """What the cache's pages and indexes cost."""
+        pages = [*self.young.values(), *self._old.values()]
+        indexed = [*self._indexed.values()]
+        return sum(page.cost for page in pages) + PLACE_COST * sum(
+            index_places(root.room) for root in indexed
+        )
 
     def forget_all(self, pgids: Iterable[int]) -> None:
         """Drop pages from the cache: their bytes in the file have changed."""

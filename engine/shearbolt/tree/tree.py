@@ -49,10 +49,12 @@ if TYPE_CHECKING:
     from shearbolt.pages.format import Page
     from shearbolt.tree.bucket import Bucket
 
-__all__ = ["DEFAULT_FILL_PERCENT", "Tree"]
+__all__ = ["DEFAULT_FILL_PERCENT", "Run", "Tree"]
 
 DEFAULT_FILL_PERCENT: Final = 0.5
 _MOST_FILL: Final = 1e6
+Run = tuple[int, int]
+"""A page and how many stand behind it."""
 _EMPTY: Final = Leaf(0, 0, (), (), has_buckets=False, cost=leaf_cost(0, 0))
 
 
@@ -474,26 +476,36 @@ class Tree(Single):
             return None
         return encode_inline_bucket(self._sequence, keys, values)
 
-    def _tree(self) -> list[Page | Node]:
-        """All pages of the tree, and the nodes that have taken their place."""
-        found: list[Page | Node] = []
-        stack = [self.root_element()] if self._root else []
+    def _tree(self) -> list[Run | Node]:
+        """All pages of the tree, and the nodes that have taken their place.
+
+        Not the pages themselves: a tree may be larger than memory.
+        """
+        found: list[Run | Node] = []
+        if not self._root:
+            return found
         limit = self.tx.high_water_mark
-        while stack:
-            element = stack.pop()
-            found.append(element)
+        element = self.root_element()
+        stack: list[int] = []
+        while True:
+            if isinstance(element, Node):
+                found.append(element)
+            else:
+                found.append((element.pgid, element.overflow))
             if len(found) > limit:
                 raise self.tx.corrupt(element.pgid, "the tree contains a cycle")
-            stack += [self.element(pgid) for pgid in element.children]
-        return found
+            stack += element.children
+            if not stack:
+                return found
+            element = self.element(stack.pop())
 
-    def _free(self, elements: list[Page | Node]) -> None:
+    def _free(self, found: list[Run | Node]) -> None:
         """Free the pages of these."""
-        for element in elements:
-            if isinstance(element, Node):
-                element.release()
+        for each in found:
+            if isinstance(each, Node):
+                each.release()
             else:
-                self.tx.free_page(element.pgid, element.overflow)
+                self.tx.free_page(*each)
 
     def let_go(self) -> None:
         """Cut the circles of references, here and below: the transaction has ended."""

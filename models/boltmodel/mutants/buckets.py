@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boltmodel.mutants.plant import Call, Planter
-    from shearbolt.pages.format import BucketValue, Page
+    from shearbolt.pages.format import BucketValue
     from shearbolt.tree.node import Node
+    from shearbolt.tree.tree import Run
 
 __all__ = ["MUTANTS"]
 
@@ -171,7 +172,7 @@ def _inline_leaks_pages(planter: Planter) -> None:
         finally:
             spilling = False
 
-    def free(original: Call, self: Tree, elements: list[Page | Node]) -> None:
+    def free(original: Call, self: Tree, elements: list[Run | Node]) -> None:
         if not spilling:
             original(self, elements)
 
@@ -187,12 +188,12 @@ def _inline_leaks_pages(planter: Planter) -> None:
     needs="run",
 )
 def _freed_as_on_disk(planter: Planter) -> None:
-    def tree(_: Call, self: Tree) -> list[Page | Node]:
-        found: list[Page | Node] = []
+    def tree(_: Call, self: Tree) -> list[Run | Node]:
+        found: list[Run | Node] = []
         stack = [self._root] if self._root else []
         while stack:
             page = self.tx.load(stack.pop())
-            found.append(page)
+            found.append((page.pgid, page.overflow))
             stack += page.children
         return found
 
@@ -247,7 +248,7 @@ def _parent_spilled_first(planter: Planter) -> None:
     needs="run",
 )
 def _nested_leaked(planter: Planter) -> None:
-    def free(original: Call, self: Tree, elements: list[Page | Node]) -> None:
+    def free(original: Call, self: Tree, elements: list[Run | Node]) -> None:
         if self.parent is None or self.parent.parent is None:
             original(self, elements)
 

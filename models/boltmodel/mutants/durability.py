@@ -265,7 +265,7 @@ def _wrong_slot(planter: Planter) -> None:
     "both-slots",
     "Every meta goes to both slots, under one sync, so as to have a copy.",
     origin="generic: wrong slot",
-    breaks="PA",
+    breaks="PAM",
     needs="errors, crash",
 )
 def _both_slots(planter: Planter) -> None:

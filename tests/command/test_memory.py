@@ -1,0 +1,64 @@
+"""Memory of what reads a file once does not grow with the file."""
+
+import os
+import tracemalloc
+
+import pytest
+
+import shearbolt
+from shearbolt.command import main, session
+
+PAIRS = 12_000
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    path = tmp_path_factory.mktemp("large") / "a.db"
+    with shearbolt.open(path, no_sync=True) as db:
+        for begin in range(0, PAIRS, 3000):
+            with db.update() as tx:
+                bucket = tx.create_bucket_if_not_exists(b"b")
+                bucket.update(
+                    (b"%06d" % at, b"v" * 300) for at in range(begin, begin + 3000)
+                )
+    return path
+
+
+WORDS = [
+    ["check"],
+    ["export"],
+    ["keys", "FILE", "b"],
+    ["stats"],
+    ["compact", "-o", "NEW", "FILE"],
+    ["diff", "FILE", "FILE"],
+]
+
+
+def most(words, large, new):
+    """Bytes at most, with the words of the last list filled in."""
+    names = {"FILE": str(large), "NEW": str(new)}
+    argv = [names.get(word, word) for word in words]
+    if len(words) == 1:
+        argv.append(str(large))
+    with (
+        open(os.devnull, "w", encoding="utf-8") as out,
+        pytest.MonkeyPatch.context() as p,
+    ):
+        p.setattr("sys.stdout", out)
+        tracemalloc.start()
+        try:
+            assert main(argv) == 0
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: words[0])
+def test_what_reads_a_file_once_keeps_little_of_it(words, large, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "CACHE_SIZE", 1 << 18)
+    assert most(words, large, tmp_path / "new.db") < 2_000_000
+
+
+def test_it_is_noticed_when_a_subcommand_keeps_all(large, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "CACHE_SIZE", 1 << 28)
+    assert most(["keys", "FILE", "b"], large, tmp_path / "new.db") > 3_000_000

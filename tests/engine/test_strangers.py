@@ -1,0 +1,147 @@
+"""A commit writes nothing into a file that somebody else has cut or replaced."""
+
+import os
+import pathlib
+import shutil
+
+import pytest
+from machine import PATH, Machine
+
+import shearbolt
+from shearbolt import FileChangedError
+from shearbolt.database import tx as transactions
+
+
+def filled(path, pairs=300, commits=1, **options):
+    db = shearbolt.open(path, no_sync=True, **options)
+    for _ in range(commits):
+        with db.update() as tx:
+            bucket = tx.create_bucket_if_not_exists(b"b")
+            bucket.update((b"%05d" % at, b"v" * 50) for at in range(pairs))
+    return db
+
+
+def content(path):
+    return pathlib.Path(path).read_bytes()
+
+
+def put(db):
+    with db.update() as tx:
+        tx.bucket(b"b").put(b"new", b"v" * 3000)
+
+
+def pairs(db):
+    with db.view() as tx:
+        return len(tx.bucket(b"b"))
+
+
+@pytest.mark.parametrize("share", [0, 0.05, 0.5, 0.99])
+def test_a_commit_into_a_file_cut_short_is_refused(path, share):
+    db = filled(path)
+    assert pairs(db) == 300
+    cut = int(db.durable.live.high_water_mark * db.page_size * share)
+    os.truncate(path, cut)
+    before = content(path)
+    for _ in range(2):
+        with pytest.raises(FileChangedError, match=f"cut short, {cut} bytes") as caught:
+            put(db)
+        assert caught.value.path == path
+    db.close()
+    assert content(path) == before
+
+
+@pytest.mark.parametrize("commits", [1, 2, 3])
+@pytest.mark.parametrize("size", [3, 3000])
+def test_a_commit_into_a_file_replaced_in_place_is_refused(path, commits, size):
+    backup = path + ".backup"
+    filled(backup, size, commits).close()
+    db = filled(path)
+    shutil.copyfile(backup, path)
+    with pytest.raises(FileChangedError):
+        put(db)
+    db.close()
+    assert content(path) == content(backup)
+    with shearbolt.open(path) as db:
+        assert pairs(db) == size
+
+
+def test_the_next_commit_is_accepted_when_the_file_is_back(path):
+    db = filled(path)
+    before = content(path)
+    os.truncate(path, 4096)
+    with pytest.raises(FileChangedError):
+        put(db)
+    with open(path, "r+b") as file:
+        file.write(before)
+    put(db)
+    db.close()
+    with shearbolt.open(path) as db, db.view() as tx:
+        assert tx.check() == []
+        assert len(tx.bucket(b"b")) == 301
+
+
+def test_room_that_was_cut_off_is_made_again_and_synced():
+    """Only pages that nobody uses are gone: the commit grows the file."""
+    machine = Machine()
+    db = shearbolt.open(PATH, storage=machine)
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+    used = db.durable.live.high_water_mark * db.page_size
+    assert len(machine.cache[PATH]) > used
+    for held in (machine.cache[PATH], machine.disk[PATH]):
+        del held[used:]
+    machine.log.clear()
+    with db.update() as tx:
+        tx.bucket(b"b").put(b"k", b"v" * 9000)
+    assert machine.log.index("ftruncate") < machine.log.index("pwritev")
+    assert "fsync" in machine.log
+    db.close()
+    with shearbolt.open(PATH, storage=machine.power_off()) as db, db.view() as tx:
+        assert tx.check() == []
+
+
+def test_a_live_meta_in_the_slot_of_the_other_is_the_live_one(path):
+    """As the `surgery` command leaves it when it brings an old version back."""
+    db = filled(path, commits=2)
+    size = db.page_size
+    db.close()
+    with open(path, "r+b") as file:
+        metas = [file.read(size), file.read(size)]
+        live = max(metas, key=lambda page: page[64:72])
+        file.seek(0)
+        other = metas.index(live) ^ 1
+        file.seek(other * size)
+        file.write(live)
+        file.seek((1 - other) * size)
+        file.write(bytes(size))
+    with shearbolt.open(path) as db:
+        put(db)
+        assert pairs(db) == 301
+
+
+@pytest.mark.parametrize("looked_at", ["size", "meta"])
+def test_it_is_noticed_when_a_commit_does_not_look(path, monkeypatch, looked_at):
+    """Both looks are needed: without either a file of somebody else is written to."""
+
+    def careless(durable):
+        file = durable.pager.file
+        needed = durable.live.high_water_mark * durable.pager.page_size
+        if looked_at == "size":
+            if file.size() < needed:
+                raise FileChangedError("cut", path=path)
+        elif not durable.live.stands_in(
+            file.read(durable.live.slot * durable.pager.page_size + 16, 64)
+        ):
+            raise FileChangedError("other", path=path)
+
+    monkeypatch.setattr(transactions, "require_unchanged", careless)
+    db = filled(path)
+    if looked_at == "size":
+        filled(path + ".backup", 3000).close()
+        shutil.copyfile(path + ".backup", path)
+    else:
+        os.truncate(path, 3 * 4096)
+    before = content(path)
+    put(db)
+    db.close()
+    assert content(path) != before
