@@ -62,6 +62,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tornpage.call_site import raised_at
+from tornpage.model import CrashModel, ModelError
 from tornpage.patch.block import patched
 from tornpage.subject import SubjectError, Violation
 from tornpage.time_limit import DEFAULT_SECONDS
@@ -184,6 +185,7 @@ class FunctionSubject:
     default_programs = 1
     # A run that forgets to call `ack` promises nothing, and keeps it.
     sometimes = (_ACK,)
+    default_crashes: int = 1
     returns_within: float | None = DEFAULT_SECONDS
 
     def __init__(
@@ -467,6 +469,18 @@ def _files(given: Mapping[str, bytes] | None, root: str | None) -> dict[str, byt
     return files
 
 
+def _crashes(given: int) -> int:
+    """The number of crashes in a row.
+
+    Raises:
+        SubjectError: It is none.
+    """
+    try:
+        return CrashModel(crashes=given).crashes
+    except (ModelError, TypeError) as error:
+        raise SubjectError(f"crashes: {error}") from error
+
+
 def _bugs(given: Mapping[str, Bug] | None) -> dict[str, Bug]:
     """The bugs to plant.
 
@@ -498,6 +512,7 @@ def subject_from(
     files: Mapping[str, bytes] | None = None,
     root: str | None = None,
     plumbing: Iterable[str] = (),
+    crashes: int = 1,
     returns_within: float | None = DEFAULT_SECONDS,
     bugs: Mapping[str, Bug] | None = None,
 ) -> FunctionSubject:
@@ -524,6 +539,10 @@ def subject_from(
             it with `open` and `os`; see `tornpage.patch.block`.
         plumbing: Names of source files ("file.py") that only pass operations on:
             stories name the innermost line outside of these.
+        crashes: How many crashes come in a row, unless a run says another number.
+            With 2 the power goes once more after each operation of `recover`, which
+            is called again then; with 1 it is left to end. For a store that changes
+            its files when it is opened.
         returns_within: Seconds of processor time in which one call of `run` or
             `recover` must return, or the promise that it does is broken; None: no
             limit. See `tornpage.time_limit`.
@@ -553,5 +572,6 @@ def subject_from(
         frozenset(plumbing),
         _bugs(bugs),
     )
+    made.default_crashes = _crashes(crashes)
     made.returns_within = returns_within
     return made
