@@ -66,12 +66,12 @@ from tornpage.model import CrashModel, ModelError
 from tornpage.patch.block import patched
 from tornpage.subject import SubjectError, Violation
 from tornpage.time_limit import DEFAULT_SECONDS
+from tornpage.trace import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
     from tornpage.disk.simulated import Disk
-    from tornpage.trace import Mark
 
 __all__ = ["FunctionSubject", "Seen", "subject_from"]
 
@@ -177,6 +177,19 @@ def _copied(value: Any) -> Any:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """What one call of `ack` promised.
+
+    Attributes:
+        marks: How many marks the run had made by then, this one's included.
+        things: What was acknowledged.
+    """
+
+    marks: int
+    things: tuple[Any, ...]
+
+
 class FunctionSubject:
     """A `tornpage.subject.Subject` made by `subject_from`; see there."""
 
@@ -255,20 +268,27 @@ class FunctionSubject:
             return nullcontext(disk)
         return patched(disk, self._root)
 
-    def run(self, program: tuple[Any, ...], disk: Disk) -> tuple[tuple[Any, ...], ...]:
-        """Do the work; returns what each call of `ack` acknowledged, in order."""
-        groups: list[tuple[Any, ...]] = []
+    def run(self, program: tuple[Any, ...], disk: Disk) -> tuple[_Promise, ...]:
+        """Do the work; returns what each call of `ack` promised, in order."""
+        promises: list[_Promise] = []
+        marks = records = promised = 0
 
         def ack(*things: Any) -> None:
+            nonlocal marks, records, promised
             if not things:
                 return
+            promised += len(things)
+            disk.mark(_ACK, txid=promised)
+            # A store may make marks of its own, and call them what it likes.
+            new = disk.trace.data[records:]
+            records += len(new)
+            marks += sum(isinstance(one, Mark) for one in new)
             # What is promised is what it is now, whatever becomes of it.
-            groups.append(copy.deepcopy(things))
-            disk.mark(_ACK, txid=sum(map(len, groups)))
+            promises.append(_Promise(marks, copy.deepcopy(things)))
 
         with self._entered(disk) as place:
             self._run(place, copy.deepcopy(program), ack)
-        return tuple(groups)
+        return tuple(promises)
 
     def recover(self, disk: Disk) -> Seen:
         """Reopen what a crash left."""
@@ -277,12 +297,14 @@ class FunctionSubject:
         return _seen(seen)
 
     def judge(
-        self, history: tuple[tuple[Any, ...], ...], marks: Sequence[Mark], outcome: Any
+        self, history: tuple[_Promise, ...], marks: Sequence[Mark], outcome: Any
     ) -> Sequence[Violation]:
         """What `check` says of this outcome."""
-        done = sum(mark.label == _ACK for mark in marks)
-        acked = tuple(chain.from_iterable(history[:done]))
-        in_flight = tuple(chain.from_iterable(history[done : done + 1]))
+        # Marks before a crash are the first ones of the run: their number says which.
+        made = [one.things for one in history if one.marks <= len(marks)]
+        acked = tuple(chain.from_iterable(made))
+        later = history[len(made) : len(made) + 1]
+        in_flight = tuple(chain.from_iterable(one.things for one in later))
         wrong = self._wrong(acked, in_flight, outcome)
         if wrong is None:
             return ()
@@ -318,13 +340,11 @@ class FunctionSubject:
             " wrong, or None"
         )
 
-    def features(self, history: tuple[tuple[Any, ...], ...]) -> Sequence[str]:
+    def features(self, history: tuple[_Promise, ...]) -> Sequence[str]:
         """Whether anything was acknowledged."""
         return (_ACK,) if history else ()
 
-    def live_violations(
-        self, history: tuple[tuple[Any, ...], ...]
-    ) -> Sequence[Violation]:
+    def live_violations(self, history: tuple[_Promise, ...]) -> Sequence[Violation]:
         """None: whatever `run` asserts raises there."""
         del history
         return ()
