@@ -41,7 +41,6 @@ a `Subject`.
 from __future__ import annotations
 
 import copy
-import enum
 import json
 import posixpath
 import random
@@ -55,21 +54,22 @@ from contextlib import (
     nullcontext,
     suppress,
 )
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tornpage.call_site import raised_at
 from tornpage.model import CrashModel, ModelError
 from tornpage.patch.block import patched
+from tornpage.seen import Seen, copy_of, key_of, seen_of
 from tornpage.subject import SubjectError, Violation
 from tornpage.time_limit import DEFAULT_SECONDS
 from tornpage.trace import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Iterable
 
     from tornpage.disk.simulated import Disk
 
@@ -80,101 +80,7 @@ Bug = tuple[str, "Callable[[], AbstractContextManager[Any]]"]
 
 _ACK = "acknowledged"
 _LINE = 72
-
-
-def _key(value: Any) -> Hashable:
-    """Hashable, and another one for whatever a check can tell apart.
-
-    Of outcomes with the same key one is judged. So one list is not one tuple.
-    """
-    if isinstance(value, dict):
-        # In their order, although dicts are equal in any: a check may look at it.
-        pairs = tuple((_key(k), _key(v)) for k, v in value.items())
-        return type(value).__name__, pairs
-    if isinstance(value, list | tuple):
-        return type(value).__name__, tuple(map(_key, value))
-    if isinstance(value, set | frozenset):
-        return "set", frozenset(map(_key, value))
-    if isinstance(value, bytearray):
-        return "bytearray", bytes(value)
-    if isinstance(value, deque):
-        return "deque", tuple(map(_key, value))
-    if is_dataclass(value) and not isinstance(value, type):
-        compared = (one.name for one in fields(value) if one.compare)
-        return _named(value), tuple(_key(getattr(value, name)) for name in compared)
-    _require_comparable(value)
-    # 1, 1.0 and True are equal; as something seen they are three things.
-    return type(value).__name__, value
-
-
-# What there is one of, so that it is equal to itself only and compares all the same.
-_SINGLE = (type(None), type(...), type, enum.Enum, FunctionType, BuiltinFunctionType)
-
-
-def _named(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def _hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _require_comparable(value: Any) -> None:
-    """Refuse what makes no two outcomes equal, or none that can be kept.
-
-    Raises:
-        SubjectError: It is an iterator, cannot be hashed or is equal to nothing else.
-    """
-    kind: Any = type(value)
-    if isinstance(value, Iterator):
-        why = "can be read once only"
-    elif not _hashable(value):
-        why = "cannot be hashed"
-    elif kind.__eq__ is object.__eq__ and not isinstance(value, _SINGLE):
-        why = "is equal to nothing but itself"
-    else:
-        return
-    raise SubjectError(
-        f"recover: it returned a {kind.__name__}, which {why}; return strings, numbers,"
-        " lists, dicts, sets, dataclasses, or what is made of these"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What recovery returned.
-
-    Attributes:
-        key: Stands for it where outcomes are told apart.
-        value: The thing itself, or a copy that nobody else has.
-    """
-
-    key: Hashable
-    value: Any = field(compare=False)
-
-    def __reduce__(self) -> tuple[Callable[[Any], Seen], tuple[Any]]:
-        """From the value, so that a copy of it that is another one has another key."""
-        return _seen, (self.value,)
-
-
-def _seen(value: Any) -> Seen:
-    return Seen(_key(value), _copied(value))
-
-
-def _copied(value: Any) -> Any:
-    """A copy, where there can be one.
-
-    Code under test goes on with what it has returned: recovery may fill the same dict
-    each time. And what `check` changes in what it was given is its own affair.
-    """
-    try:
-        return copy.deepcopy(value)
-    except Exception:  # noqa: BLE001 - whatever a class of somebody else raises
-        return value
+_DRAWN_PROGRAMS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +101,6 @@ class FunctionSubject:
 
     name: str = ""
     default_model = "tear=sector"
-    default_programs = 1
     # A run that forgets to call `ack` promises nothing, and keeps it.
     sometimes = (_ACK,)
     default_crashes: int = 1
@@ -220,6 +125,11 @@ class FunctionSubject:
         self._root = root
         self._plumbing = plumbing
         self._bugs = bugs or {}
+
+    @property
+    def default_programs(self) -> int:
+        """One where there is one, else as many as take a few seconds."""
+        return _DRAWN_PROGRAMS if callable(self._work) else 1
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
@@ -293,8 +203,8 @@ class FunctionSubject:
     def recover(self, disk: Disk) -> Seen:
         """Reopen what a crash left."""
         with self._entered(disk) as place:
-            seen = self._recover(place)
-        return _seen(seen)
+            found = self._recover(place)
+        return seen_of(found)
 
     def judge(
         self, history: tuple[_Promise, ...], marks: Sequence[Mark], outcome: Any
@@ -318,14 +228,14 @@ class FunctionSubject:
     def _wrong(
         self, acked: tuple[Any, ...], in_flight: tuple[Any, ...], seen: Seen
     ) -> str | None:
-        mine = _copied(seen.value)
-        if mine is seen.value and _key(mine) != seen.key:
+        mine = copy_of(seen.value)
+        if mine is seen.value and key_of(mine) != seen.key:
             raise SubjectError(
                 f"recover: it returned a {type(mine).__name__}, which cannot be copied"
                 " and was changed later; return what is made anew each time"
             )
         try:
-            wrong: object = self._check(_copied(acked), _copied(in_flight), mine)
+            wrong: object = self._check(copy_of(acked), copy_of(in_flight), mine)
         except AssertionError as error:
             return str(error) or f"the assertion at {raised_at(error)} fails"
         except Exception as error:
@@ -552,7 +462,7 @@ def subject_from(
             next call of `ack` promised: a tuple of one, of a whole group, or of none)
             and what recovery returned. Says what is wrong, or None; may assert instead.
         work: What to do, a list of JSON values; or a function that draws it from a
-            `random.Random`, for many programs.
+            `random.Random`, for many programs: 20 unless a run says how many.
         files: What is on the disk, durable, before `run`: bytes by name. A name that
             ends with "/" is that of a directory. With a root they are below it.
         root: When given, `run` and `recover` get this path instead of a disk and use

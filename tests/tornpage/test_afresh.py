@@ -21,7 +21,6 @@ from tornpage.certificate import Certificate, merge
 from tornpage.certificate.as_text import render
 from tornpage.certificate.token import Failure
 from tornpage.explore.explorer import CrashPoint, Reached
-from tornpage.functions import Seen
 from tornpage.model import CrashModel
 from tornpage.run import Plan, cover, run
 from tornpage.run import afresh as module
@@ -31,6 +30,7 @@ from tornpage.run.killrate import check_mutants
 from tornpage.run.report import Gone, Origin, replay, report
 from tornpage.run.verify import verify_file
 from tornpage.run.worker import work
+from tornpage.seen import Seen
 from tornpage.subject import Violation
 
 pytestmark = pytest.mark.usefixtures("processes")

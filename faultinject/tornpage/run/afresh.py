@@ -55,7 +55,6 @@ from tornpage.disk.simulated import Disk
 from tornpage.disk.witness import Call, witnessed
 from tornpage.explore.explorer import Explorer, Reached
 from tornpage.explore.schedule import format_schedule
-from tornpage.functions import Seen
 from tornpage.interruption import by_recovery
 from tornpage.patch.block import look_around
 from tornpage.run.experiment import (
@@ -67,6 +66,7 @@ from tornpage.run.experiment import (
     run_apart,
 )
 from tornpage.run.pristine import NoCopyError, Pristine, PristineError, unpickled
+from tornpage.seen import Seen
 from tornpage.uncovered import UncoveredError
 
 if TYPE_CHECKING:
