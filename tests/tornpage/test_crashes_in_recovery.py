@@ -110,7 +110,7 @@ SMALL = [one for one in DRAWN if not one.spoils]
 
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize(
-    ("models", "crashes", "cases"), [(MODELS, 2, 12), (SMALL, 2, 12), (MODELS, 3, 12)]
+    ("models", "crashes", "cases"), [(MODELS, 2, 6), (SMALL, 2, 6), (MODELS, 3, 6)]
 )
 def test_recoveries_that_are_crashed_have_the_outcomes_of_brute_force(
     models, crashes, cases, seed
