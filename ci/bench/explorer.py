@@ -291,7 +291,7 @@ def _close(
     with shearbolt.open(DATABASE, storage=disk) as db:
         change(db)
     # As in a run, whose programs share this: it is not given back between them.
-    beginnings = Beginnings(Memory(jumps=crash.separate))
+    beginnings = Beginnings(Memory(jumps=crash.jumps))
     explorer = Explorer(files, disk.trace, recover, crash, beginnings=beginnings)
     with few_collections():
         began = time.process_time()

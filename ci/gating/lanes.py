@@ -32,7 +32,7 @@ from gating.units import Catch, Cover, Lost, Stage, Tell, Told
 from gating.workers import Crew
 from tornpage.certificate import Certificate, MergeError
 from tornpage.certificate.record import merge_all
-from tornpage.extras import extras_of
+from tornpage.extras import model_for
 from tornpage.model import CrashModel
 from tornpage.registry import load
 from tornpage.reports import Exhibit, GateResult, Lane, Planted
@@ -152,9 +152,7 @@ class Gate:
         if mutant is not None and mutant not in self._subject.mutants():
             raise PolicyError(f"{policy.subject} has no planted bug {mutant!r}.")
         self._corpus = read_corpus([policy.path(one) for one in policy.corpus])
-        self._model = str(
-            CrashModel.parse(policy.model or extras_of(self._subject).default_model)
-        )
+        self._model = str(model_for(self._subject, policy.model or None))
         self._lanes = tuple(self._planned())
         self._catches = tuple(self._hunts())
         self._certificates: dict[str, list[Certificate]] = defaultdict(list)

@@ -16,16 +16,17 @@ which. A wrong value is a usage error, told before anything is run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from tornpage.model import MOST_CRASHES, CrashModel
 from tornpage.subject import SubjectError
 from tornpage.time_limit import DEFAULT_SECONDS
 
 if TYPE_CHECKING:
     from tornpage.subject import Subject
 
-__all__ = ["Extras", "extras_of"]
+__all__ = ["Extras", "extras_of", "model_for"]
 
 _DEFAULT_PROGRAMS: Final = 50
 
@@ -50,6 +51,8 @@ class Extras:
         features: Called with what `run` returned; names of what the program went
             through. A fuzzer keeps programs that show a new one. None: there are none.
         sometimes: Features that any run should have seen; one that has not is told.
+        default_crashes: Crashes in a row of a run that says no number, see
+            `CrashModel.crashes`; at least as many as `default_model` says.
     """
 
     default_model: str = ""
@@ -59,6 +62,7 @@ class Extras:
     recovers_alike: bool = False
     features: Features | None = None
     sometimes: tuple[str, ...] = ()
+    default_crashes: int = 1
 
 
 def extras_of(subject: Subject) -> Extras:
@@ -69,6 +73,7 @@ def extras_of(subject: Subject) -> Extras:
     """
     return Extras(
         default_model=_one(subject, "default_model", str, ""),
+        default_crashes=_crashes(subject),
         default_programs=_programs(subject),
         returns_within=_seconds(subject),
         packages=_names(subject, "packages"),
@@ -76,6 +81,28 @@ def extras_of(subject: Subject) -> Extras:
         features=_features(subject),
         sometimes=_names(subject, "sometimes"),
     )
+
+
+def model_for(
+    subject: Subject, given: str | None = None, crashes: int | None = None
+) -> CrashModel:
+    """The crash model of a run of this subject.
+
+    Args:
+        subject: The code under test.
+        given: A model, as `CrashModel.parse` reads it; None: the subject's.
+        crashes: How many crashes come in a row; None: as `given` says, and if it says
+            nothing of them, as the subject does.
+
+    Raises:
+        ModelError: There is no such model.
+        SubjectError: An attribute has a value that means nothing.
+    """
+    extras = extras_of(subject)
+    model = CrashModel.parse(extras.default_model if given is None else given)
+    if crashes is None and (given is None or "crashes=" not in given):
+        crashes = max(model.crashes, extras.default_crashes)
+    return model if crashes is None else replace(model, crashes=crashes)
 
 
 def _wrong(name: str, value: object, right: str) -> SubjectError:
@@ -102,6 +129,14 @@ def _programs(subject: Subject) -> int:
     value = getattr(subject, "default_programs", _DEFAULT_PROGRAMS)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise _wrong("default_programs", value, "a whole number of at least 1")
+    return value
+
+
+def _crashes(subject: Subject) -> int:
+    value = getattr(subject, "default_crashes", 1)
+    right = isinstance(value, int) and not isinstance(value, bool)
+    if not right or not 1 <= value <= MOST_CRASHES:
+        raise _wrong("default_crashes", value, f"a number from 1 to {MOST_CRASHES}")
     return value
 
 

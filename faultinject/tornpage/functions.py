@@ -41,7 +41,6 @@ a `Subject`.
 from __future__ import annotations
 
 import copy
-import enum
 import json
 import posixpath
 import random
@@ -55,22 +54,24 @@ from contextlib import (
     nullcontext,
     suppress,
 )
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tornpage.call_site import raised_at
+from tornpage.model import CrashModel, ModelError
 from tornpage.patch.block import patched
+from tornpage.seen import Seen, copy_of, key_of, seen_of
 from tornpage.subject import SubjectError, Violation
 from tornpage.time_limit import DEFAULT_SECONDS
+from tornpage.trace import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Iterable
 
     from tornpage.disk.simulated import Disk
-    from tornpage.trace import Mark
 
 __all__ = ["FunctionSubject", "Seen", "subject_from"]
 
@@ -79,101 +80,20 @@ Bug = tuple[str, "Callable[[], AbstractContextManager[Any]]"]
 
 _ACK = "acknowledged"
 _LINE = 72
-
-
-def _key(value: Any) -> Hashable:
-    """Hashable, and another one for whatever a check can tell apart.
-
-    Of outcomes with the same key one is judged. So one list is not one tuple.
-    """
-    if isinstance(value, dict):
-        # In their order, although dicts are equal in any: a check may look at it.
-        pairs = tuple((_key(k), _key(v)) for k, v in value.items())
-        return type(value).__name__, pairs
-    if isinstance(value, list | tuple):
-        return type(value).__name__, tuple(map(_key, value))
-    if isinstance(value, set | frozenset):
-        return "set", frozenset(map(_key, value))
-    if isinstance(value, bytearray):
-        return "bytearray", bytes(value)
-    if isinstance(value, deque):
-        return "deque", tuple(map(_key, value))
-    if is_dataclass(value) and not isinstance(value, type):
-        compared = (one.name for one in fields(value) if one.compare)
-        return _named(value), tuple(_key(getattr(value, name)) for name in compared)
-    _require_comparable(value)
-    # 1, 1.0 and True are equal; as something seen they are three things.
-    return type(value).__name__, value
-
-
-# What there is one of, so that it is equal to itself only and compares all the same.
-_SINGLE = (type(None), type(...), type, enum.Enum, FunctionType, BuiltinFunctionType)
-
-
-def _named(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
-
-
-def _hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _require_comparable(value: Any) -> None:
-    """Refuse what makes no two outcomes equal, or none that can be kept.
-
-    Raises:
-        SubjectError: It is an iterator, cannot be hashed or is equal to nothing else.
-    """
-    kind: Any = type(value)
-    if isinstance(value, Iterator):
-        why = "can be read once only"
-    elif not _hashable(value):
-        why = "cannot be hashed"
-    elif kind.__eq__ is object.__eq__ and not isinstance(value, _SINGLE):
-        why = "is equal to nothing but itself"
-    else:
-        return
-    raise SubjectError(
-        f"recover: it returned a {kind.__name__}, which {why}; return strings, numbers,"
-        " lists, dicts, sets, dataclasses, or what is made of these"
-    )
+_DRAWN_PROGRAMS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What recovery returned.
+class _Promise:
+    """What one call of `ack` promised.
 
     Attributes:
-        key: Stands for it where outcomes are told apart.
-        value: The thing itself, or a copy that nobody else has.
+        marks: How many marks the run had made by then, this one's included.
+        things: What was acknowledged.
     """
 
-    key: Hashable
-    value: Any = field(compare=False)
-
-    def __reduce__(self) -> tuple[Callable[[Any], Seen], tuple[Any]]:
-        """From the value, so that a copy of it that is another one has another key."""
-        return _seen, (self.value,)
-
-
-def _seen(value: Any) -> Seen:
-    return Seen(_key(value), _copied(value))
-
-
-def _copied(value: Any) -> Any:
-    """A copy, where there can be one.
-
-    Code under test goes on with what it has returned: recovery may fill the same dict
-    each time. And what `check` changes in what it was given is its own affair.
-    """
-    try:
-        return copy.deepcopy(value)
-    except Exception:  # noqa: BLE001 - whatever a class of somebody else raises
-        return value
+    marks: int
+    things: tuple[Any, ...]
 
 
 class FunctionSubject:
@@ -181,9 +101,9 @@ class FunctionSubject:
 
     name: str = ""
     default_model = "tear=sector"
-    default_programs = 1
     # A run that forgets to call `ack` promises nothing, and keeps it.
     sometimes = (_ACK,)
+    default_crashes: int = 1
     returns_within: float | None = DEFAULT_SECONDS
 
     def __init__(
@@ -205,6 +125,11 @@ class FunctionSubject:
         self._root = root
         self._plumbing = plumbing
         self._bugs = bugs or {}
+
+    @property
+    def default_programs(self) -> int:
+        """One where there is one, else as many as take a few seconds."""
+        return _DRAWN_PROGRAMS if callable(self._work) else 1
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
@@ -253,34 +178,43 @@ class FunctionSubject:
             return nullcontext(disk)
         return patched(disk, self._root)
 
-    def run(self, program: tuple[Any, ...], disk: Disk) -> tuple[tuple[Any, ...], ...]:
-        """Do the work; returns what each call of `ack` acknowledged, in order."""
-        groups: list[tuple[Any, ...]] = []
+    def run(self, program: tuple[Any, ...], disk: Disk) -> tuple[_Promise, ...]:
+        """Do the work; returns what each call of `ack` promised, in order."""
+        promises: list[_Promise] = []
+        marks = records = promised = 0
 
         def ack(*things: Any) -> None:
+            nonlocal marks, records, promised
             if not things:
                 return
+            promised += len(things)
+            disk.mark(_ACK, txid=promised)
+            # A store may make marks of its own, and call them what it likes.
+            new = disk.trace.data[records:]
+            records += len(new)
+            marks += sum(isinstance(one, Mark) for one in new)
             # What is promised is what it is now, whatever becomes of it.
-            groups.append(copy.deepcopy(things))
-            disk.mark(_ACK, txid=sum(map(len, groups)))
+            promises.append(_Promise(marks, copy.deepcopy(things)))
 
         with self._entered(disk) as place:
             self._run(place, copy.deepcopy(program), ack)
-        return tuple(groups)
+        return tuple(promises)
 
     def recover(self, disk: Disk) -> Seen:
         """Reopen what a crash left."""
         with self._entered(disk) as place:
-            seen = self._recover(place)
-        return _seen(seen)
+            found = self._recover(place)
+        return seen_of(found)
 
     def judge(
-        self, history: tuple[tuple[Any, ...], ...], marks: Sequence[Mark], outcome: Any
+        self, history: tuple[_Promise, ...], marks: Sequence[Mark], outcome: Any
     ) -> Sequence[Violation]:
         """What `check` says of this outcome."""
-        done = sum(mark.label == _ACK for mark in marks)
-        acked = tuple(chain.from_iterable(history[:done]))
-        in_flight = tuple(chain.from_iterable(history[done : done + 1]))
+        # Marks before a crash are the first ones of the run: their number says which.
+        made = [one.things for one in history if one.marks <= len(marks)]
+        acked = tuple(chain.from_iterable(made))
+        later = history[len(made) : len(made) + 1]
+        in_flight = tuple(chain.from_iterable(one.things for one in later))
         wrong = self._wrong(acked, in_flight, outcome)
         if wrong is None:
             return ()
@@ -294,14 +228,14 @@ class FunctionSubject:
     def _wrong(
         self, acked: tuple[Any, ...], in_flight: tuple[Any, ...], seen: Seen
     ) -> str | None:
-        mine = _copied(seen.value)
-        if mine is seen.value and _key(mine) != seen.key:
+        mine = copy_of(seen.value)
+        if mine is seen.value and key_of(mine) != seen.key:
             raise SubjectError(
                 f"recover: it returned a {type(mine).__name__}, which cannot be copied"
                 " and was changed later; return what is made anew each time"
             )
         try:
-            wrong: object = self._check(_copied(acked), _copied(in_flight), mine)
+            wrong: object = self._check(copy_of(acked), copy_of(in_flight), mine)
         except AssertionError as error:
             return str(error) or f"the assertion at {raised_at(error)} fails"
         except Exception as error:
@@ -316,13 +250,11 @@ class FunctionSubject:
             " wrong, or None"
         )
 
-    def features(self, history: tuple[tuple[Any, ...], ...]) -> Sequence[str]:
+    def features(self, history: tuple[_Promise, ...]) -> Sequence[str]:
         """Whether anything was acknowledged."""
         return (_ACK,) if history else ()
 
-    def live_violations(
-        self, history: tuple[tuple[Any, ...], ...]
-    ) -> Sequence[Violation]:
+    def live_violations(self, history: tuple[_Promise, ...]) -> Sequence[Violation]:
         """None: whatever `run` asserts raises there."""
         del history
         return ()
@@ -467,6 +399,18 @@ def _files(given: Mapping[str, bytes] | None, root: str | None) -> dict[str, byt
     return files
 
 
+def _crashes(given: int) -> int:
+    """The number of crashes in a row.
+
+    Raises:
+        SubjectError: It is none.
+    """
+    try:
+        return CrashModel(crashes=given).crashes
+    except (ModelError, TypeError) as error:
+        raise SubjectError(f"crashes: {error}") from error
+
+
 def _bugs(given: Mapping[str, Bug] | None) -> dict[str, Bug]:
     """The bugs to plant.
 
@@ -498,6 +442,7 @@ def subject_from(
     files: Mapping[str, bytes] | None = None,
     root: str | None = None,
     plumbing: Iterable[str] = (),
+    crashes: int = 1,
     returns_within: float | None = DEFAULT_SECONDS,
     bugs: Mapping[str, Bug] | None = None,
 ) -> FunctionSubject:
@@ -517,13 +462,17 @@ def subject_from(
             next call of `ack` promised: a tuple of one, of a whole group, or of none)
             and what recovery returned. Says what is wrong, or None; may assert instead.
         work: What to do, a list of JSON values; or a function that draws it from a
-            `random.Random`, for many programs.
+            `random.Random`, for many programs: 20 unless a run says how many.
         files: What is on the disk, durable, before `run`: bytes by name. A name that
             ends with "/" is that of a directory. With a root they are below it.
         root: When given, `run` and `recover` get this path instead of a disk and use
             it with `open` and `os`; see `tornpage.patch.block`.
         plumbing: Names of source files ("file.py") that only pass operations on:
             stories name the innermost line outside of these.
+        crashes: How many crashes come in a row, unless a run says another number.
+            With 2 the power goes once more after each operation of `recover`, which
+            is called again then; with 1 it is left to end. For a store that changes
+            its files when it is opened.
         returns_within: Seconds of processor time in which one call of `run` or
             `recover` must return, or the promise that it does is broken; None: no
             limit. See `tornpage.time_limit`.
@@ -553,5 +502,6 @@ def subject_from(
         frozenset(plumbing),
         _bugs(bugs),
     )
+    made.default_crashes = _crashes(crashes)
     made.returns_within = returns_within
     return made

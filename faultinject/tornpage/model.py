@@ -17,6 +17,7 @@ whole suite of lines is `tests/tornpage/test_model_litmus.py`.
     extend   zero      <  garbage
     rename   atomic    <  split
     names    fsync     <  dirsync
+    crashes  1         <  2        <  3 ...
     fail     four behaviours that do not compare
 
 A weaker disk has every image that the stronger one has. The default is a
@@ -28,6 +29,9 @@ The parameters are independent, with these exceptions: `order=ordered` speaks of
 the whole disk, so size and names follow the order as well, whatever `size` and
 `entries` say, and it goes neither with lying syncs nor with fail=revert;
 `size=with-data` leaves `extend` nothing to say, until a sync fails.
+
+All but one say what a single crash leaves. `crashes` says how many come in a row: each
+but the first may come at any operation of the recovery from the one before.
 
 A *preset* is a named set of values: a file system, or a kind of drive.
 """
@@ -41,10 +45,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["PRESETS", "SECTOR", "CrashModel", "ModelError"]
+__all__ = ["MOST_CRASHES", "PRESETS", "SECTOR", "CrashModel", "ModelError"]
 
 SECTOR = 512
 """Bytes of a sector: the least a drive writes at once."""
+
+MOST_CRASHES = 9
+"""The most crashes that may come in a row."""
 
 _PAGE = 4096
 _ALWAYS_SHOWN = 4
@@ -117,6 +124,9 @@ class CrashModel:
         names: What makes a name durable.
             "dirsync": a sync of its directory only.
             "fsync": fsync (not fdatasync) of the file as well.
+        crashes: How many crashes come in a row, 1 to 9. With 1 recovery is left to
+            end. With 2 the power goes once more at any operation of recovery, and
+            what that leaves is recovered from.
     """
 
     tear: str = _parameter("sector", "page", "byte", "garbage")
@@ -129,12 +139,19 @@ class CrashModel:
     extend: str = _parameter("zero", "garbage")
     rename: str = _parameter("atomic", "split")
     names: str = _parameter("dirsync", "fsync")
+    crashes: int = 1
 
     def __post_init__(self) -> None:
+        if not 1 <= self.crashes <= MOST_CRASHES:
+            raise ModelError(
+                f"crashes={self.crashes}: crashes is a number from 1 to {MOST_CRASHES}"
+            )
         for one in fields(self):
-            value, legal = getattr(self, one.name), one.metadata["values"]
-            if value not in legal and not (
-                one.name == "sync" and _LYING.fullmatch(value)
+            value, legal = getattr(self, one.name), one.metadata.get("values", ())
+            if (
+                legal
+                and value not in legal
+                and not (one.name == "sync" and _LYING.fullmatch(value))
             ):
                 raise ModelError(
                     f"{one.name}={value}: {one.name} is one of {', '.join(legal)}"
@@ -176,6 +193,11 @@ class CrashModel:
         return self.order == "any" and self.size == "free" and not self.lies
 
     @property
+    def jumps(self) -> bool:
+        """Whether what recovery reads may be jumped over, see `explore.memory`."""
+        return self.separate and self.crashes == 1
+
+    @property
     def spoils(self) -> bool:
         """Whether anything may turn into garbage."""
         return self.tear == "garbage" or self.unit_atoms > 1 or self.extend == "garbage"
@@ -207,7 +229,12 @@ class CrashModel:
             if name in given:
                 raise ModelError(f"{name} is given twice")
             given[name] = _FAIL_AS_ON.get(value, value) if name == "fail" else value
-        return cls(**{**preset, **given})
+        crashes = given.pop("crashes", "1")
+        if not (crashes.isascii() and crashes.isdigit()):
+            raise ModelError(
+                f"crashes={crashes}: crashes is a number from 1 to {MOST_CRASHES}"
+            )
+        return cls(**{**preset, **given}, crashes=int(crashes))
 
     def __str__(self) -> str:
         """The parameters that everybody looks for, and what differs otherwise."""

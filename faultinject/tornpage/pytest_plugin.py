@@ -1,4 +1,4 @@
-"""tornpage inside pytest: one fixture, one marker, five options.
+"""tornpage inside pytest: one fixture, one marker, six options.
 
     def test_my_store_survives_every_crash(tornpage):
         tornpage.check(MySubject())
@@ -53,6 +53,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--tornpage-model", metavar="SPEC", help="what a crash may do")
     group.addoption(
+        "--tornpage-crashes",
+        type=int,
+        metavar="N",
+        help="crashes in a row, each but the first during recovery",
+    )
+    group.addoption(
         "--tornpage-shards",
         type=int,
         default=1,
@@ -73,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker."""
     config.addinivalue_line(
         "markers",
-        "tornpage(seed=, programs=, seconds=, model=, mutant=):"
+        "tornpage(seed=, programs=, seconds=, model=, crashes=, mutant=):"
         " defaults for the tornpage fixture of this test",
     )
 
@@ -120,6 +126,7 @@ class TornpageFixture:
         programs: int | None = None,
         seconds: float | None = None,
         model: str | None = None,
+        crashes: int | None = None,
         mutant: str | None = None,
     ) -> Certificate:
         """Close every crash of some programs of a subject.
@@ -131,6 +138,9 @@ class TornpageFixture:
                 as the subject thinks right.
             seconds: Start no program after this many seconds.
             model: What a crash may do, as `CrashModel.parse` reads it.
+            crashes: How many crashes come in a row, each but the first at any
+                operation of the recovery from the one before; when neither this nor
+                the model says so, as many as the subject does.
             mutant: Planted bug to run with.
 
         Returns:
@@ -143,8 +153,7 @@ class TornpageFixture:
         """
         # Not at the top: see the module's head.
         from tornpage.certificate.as_text import render  # noqa: PLC0415
-        from tornpage.extras import extras_of  # noqa: PLC0415
-        from tornpage.model import CrashModel  # noqa: PLC0415
+        from tornpage.extras import extras_of, model_for  # noqa: PLC0415
         from tornpage.registry import spec_of  # noqa: PLC0415
         from tornpage.run.programs import Plan, run  # noqa: PLC0415
 
@@ -160,8 +169,10 @@ class TornpageFixture:
             seed=first,
             programs=programs,
             seconds=seconds,
-            model=CrashModel.parse(
-                self._setting("model", model) or extras.default_model
+            model=model_for(
+                subject,
+                self._setting("model", model),
+                self._setting("crashes", crashes),
             ),
             mutant=self._setting("mutant", mutant),
         )

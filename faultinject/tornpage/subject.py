@@ -22,7 +22,11 @@ Rules a subject keeps, because the exploration is only sound under them:
 * `recover` stands for a new process: it leans on nothing that `run`, or an earlier
   `recover`, has left in this one, be it in the subject. A store that keeps something
   outside of its files has it cleared there. Samples of this are looked at (`afresh`).
-* `judge` is a pure function; it is called far more often than `recover`.
+* `recover` may go on, when the store is open, to what a user would do with it. If it
+  changes the disk by that it calls `disk.recovered()` before: where crashes during
+  recovery are explored (`CrashModel.crashes`), they come no later.
+* `judge` is a pure function; it is called far more often than `recover`. After crashes
+  during recovery it is asked what it is asked after one: they promise nothing new.
 
 One call of `run` or `recover` may take a minute of processor time. A subject that needs
 more says so with `returns_within`; what else it may say is in `tornpage.extras`.

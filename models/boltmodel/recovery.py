@@ -156,6 +156,8 @@ def recover(disk: Disk, *, forward: bool = True) -> Outcome:
     if len(disk.trace) != operations:
         handle = None
         again = _said(_attempt(lambda: _second_opening(db, disk, first)))
+    # What comes now is a user's, not recovery's: a crash in it has promises of its own.
+    disk.recovered()
     if forward and not first.problems and not again:
         progress = _said(_attempt(lambda: _one_more_commit(handle, disk, first)))
     _close(db)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import PRESETS, CrashModel, ModelError
-from tornpage.platter.brute import TooManyImages
+from tornpage.platter.brute import Device, TooManyImages
 
 MODELS = [
     CrashModel(*values)
@@ -28,7 +28,11 @@ MODELS = [
         ("prefix", "free"),
     )
 ]
-VALUES = {one.name: [*one.metadata["values"]] for one in dataclasses.fields(CrashModel)}
+VALUES = {
+    one.name: [*one.metadata["values"]]
+    for one in dataclasses.fields(CrashModel)
+    if one.metadata
+}
 VALUES["sync"] = ["honest", "honest", "lying:1", "lying:2"]
 
 
@@ -264,6 +268,29 @@ def random_asking(seed):
         return zlib.crc32(repr(seen).encode())
 
     return recover
+
+
+# -- images of several crashes, built in full ---------------------------------
+
+
+def add_images(level, every, lied, limit):
+    """Take images of platters into a level: the fewest lies that make each."""
+    for lies, platter in every:
+        for one in platter.images(limit):
+            key = tuple(sorted(one.files.items())), one.known, one.links
+            level[key] = min(lied + lies, level.get(key, 1 << 30))
+
+
+def device_of(key):
+    """The device of an image of a level."""
+    files, known, links = key
+    return Device(dict(files), known, links)
+
+
+def disk_of(key, model):
+    """A disk of an image of a level."""
+    files, known, links = key
+    return Disk(dict(files), model, known, dict(links))
 
 
 # -- small stores: right ones and broken ones --------------------------------

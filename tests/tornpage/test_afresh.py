@@ -20,15 +20,18 @@ from toy_store import MUTANTS, Toy
 from tornpage.certificate import Certificate, merge
 from tornpage.certificate.as_text import render
 from tornpage.certificate.token import Failure
-from tornpage.functions import Seen
+from tornpage.explore.explorer import CrashPoint, Reached
 from tornpage.model import CrashModel
 from tornpage.run import Plan, cover, run
 from tornpage.run import afresh as module
 from tornpage.run.afresh import Afresh
-from tornpage.run.experiment import Experiment
+from tornpage.run.experiment import Experiment, Finding
 from tornpage.run.killrate import check_mutants
-from tornpage.run.report import Gone, replay
+from tornpage.run.report import Gone, Origin, replay, report
 from tornpage.run.verify import verify_file
+from tornpage.run.worker import work
+from tornpage.seen import Seen
+from tornpage.subject import Violation
 
 pytestmark = pytest.mark.usefixtures("processes")
 
@@ -522,3 +525,44 @@ def test_points_are_those_with_most_pending_and_the_last():
     assert last == points[-1]
     counts = [len(made.explorer.pending(one)) for one in points]
     assert len(made.explorer.pending(most)) == max(counts)
+
+
+# -- made small ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", REMEMBERING)
+def test_what_is_seen_afresh_is_made_as_small_as_anything_else(way):
+    name = f"{way}_unsynced"
+    (found,) = run(subject_of(name), plan(name)).violations
+    assert found.shrunk
+    assert (found.found_size, found.shrunk_size) == (2, 1)
+    assert "to a local minimum" in found.shrinking
+    dishonest = [pick for pick in found.failure.at.partition(":")[2].split(".") if pick]
+    assert sum(pick != "0" for pick in dishonest) == 1
+
+
+def test_it_is_left_as_it_is_by_whoever_can_make_no_recovery_afresh():
+    (found,) = run(remembering.Plain(), plan("Plain")).violations
+    program = remembering.Plain().decode(found.failure.program)
+    experiment = Experiment(remembering.Plain(), program, CrashModel(), cap=100)
+    violation = Violation(found.property, found.message)
+    finding = Finding(violation, CrashPoint(1), Reached((), (1,), ()), afresh=True)
+    told, _ = report(Origin("x", CrashModel()), experiment, finding, seed=None)
+    assert not told.shrunk
+
+
+def test_a_worker_makes_it_small_too():
+    subject = remembering.module_unsynced
+    with Afresh(subject) as afresh:
+        found = dataclasses.replace(plan("module_unsynced"), shrink=False)
+        (violation,) = cover(
+            subject, found, subject.generate(0), 0, afresh=afresh
+        ).violations
+        task = {"task": "shrink", "token": violation.failure.token(), "seed": 0}
+        told = work(subject, found, task, afresh=afresh)["violation"]
+        assert (violation.shrunk, told["shrunk"], told["shrunk_size"]) == (
+            False,
+            True,
+            1,
+        )
+        assert work(subject, found, task)["violation"] is None

@@ -138,6 +138,13 @@ def test_quiet_is_one_line(capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+def test_quiet_still_tells_why_it_is_unverifiable(capsys):
+    assert main(["run", TOY, "--quiet", "--programs", "1", "--cap", "3"]) == 3
+    headline, because = capsys.readouterr().out.splitlines()
+    assert headline.startswith("UNVERIFIABLE")
+    assert "crash points were not closed" in because
+
+
 def test_quiet_still_tells_how_to_replay(capsys):
     assert main(["run", TOY, "--quiet", "--mutant", "no-sync"]) == 1
     first, second = capsys.readouterr().out.splitlines()

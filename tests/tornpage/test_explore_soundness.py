@@ -243,7 +243,7 @@ def test_nor_does_what_is_remembered_of_programs_that_begin_alike(seed):
     models = MODELS if seed % 2 else DRAWN
     model = models[seed // 2 % len(models)]
     recover = (random_recovery, random_repair, random_asking)[seed % 3](seed)
-    shared = Beginnings(Memory(jumps=model.separate))
+    shared = Beginnings(Memory(jumps=model.jumps))
     for number in range(8):
         draw = random.Random(f"{seed} {number}")
         # Few of them, longer and shorter: they begin alike.

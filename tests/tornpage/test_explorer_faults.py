@@ -17,10 +17,12 @@ from explorer_cases import (
 )
 
 import tornpage.platter.image
+from tornpage import interruption
 from tornpage.choices import Enumerator, ReplayError
 from tornpage.disk import question
 from tornpage.disk.life import Life
-from tornpage.explore import Explorer, memory
+from tornpage.explore import explorer as explorer_module
+from tornpage.explore import memory
 from tornpage.explore.turns import Stretch
 from tornpage.model import CrashModel
 from tornpage.platter import parts
@@ -62,7 +64,8 @@ def loses_the_last_torn_byte(patch):
 
 
 def takes_inside_a_sync_for_after_it(patch):
-    patch.setattr(Explorer, "_is_sync", lambda self, index: False)
+    for module in explorer_module, interruption:
+        patch.setattr(module, "is_sync", lambda operation: False)
 
 
 def reuses_too_long(patch):

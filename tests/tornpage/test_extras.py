@@ -14,6 +14,10 @@ WRONG = [
     ("default_programs", 0),
     ("default_programs", True),
     ("default_programs", "ten"),
+    ("default_crashes", 0),
+    ("default_crashes", 10),
+    ("default_crashes", True),
+    ("default_crashes", "2"),
     ("returns_within", 0),
     ("returns_within", -1.0),
     ("returns_within", float("nan")),
@@ -36,6 +40,7 @@ def test_what_it_says_is_taken():
     class Talkative(Toy):
         default_model = "tear=page"
         default_programs = 3
+        default_crashes = 2
         returns_within = None
         packages = ["a", "b"]  # noqa: RUF012
         recovers_alike = True
@@ -49,7 +54,7 @@ def test_what_it_says_is_taken():
     assert said.features is not None
     assert said.features(1) == {"1"}
     assert said == Extras(
-        "tear=page", 3, None, ("a", "b"), True, subject.features, ("split",)
+        "tear=page", 3, None, ("a", "b"), True, subject.features, ("split",), 2
     )
 
 

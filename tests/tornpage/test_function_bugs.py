@@ -11,7 +11,7 @@ import pytest
 
 from tornpage.functions import subject_from
 from tornpage.run import Plan, run
-from tornpage.run.killrate import check_mutants
+from tornpage.run.killrate import check_mutants, row
 from tornpage.run.report import replay
 from tornpage.subject import SubjectError
 
@@ -156,6 +156,56 @@ def test_a_bug_that_cannot_be_planted_is_no_bug_that_was_caught():
     ):
         with pytest.raises(SubjectError, match="'typo' cannot be planted: Attribute"):
             told()
+
+
+def raising(file):
+    raise RuntimeError("as a store may do, not as a bug that is planted wrongly")
+
+
+def raising_sometimes():
+    right = Store.sync
+
+    def sync(file):
+        if os.fstat(file).st_size > 100:
+            raising(file)
+        right(file)
+
+    return mock.patch.object(Store, "sync", staticmethod(sync))
+
+
+DEAD = {
+    "no-argument": (
+        "what is planted is called wrongly",
+        lambda: mock.patch.object(Store, "sync", staticmethod(lambda: None)),
+    ),
+    "at-once": (
+        "it raises wherever it is called",
+        lambda: mock.patch.object(Store, "sync", staticmethod(raising)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEAD)
+def test_a_bug_with_which_no_program_runs_is_none_that_was_caught(name):
+    rate = check_mutants(storing(bugs={**BUGS, name: DEAD[name]}), PLAN)
+    assert rate.mutants[name].verdict == "violated"
+    assert (rate.caught, rate.planned, rate.dead) == (3, 4, (name,))
+    assert not rate.passed
+    assert f"{name}: no program runs with it" in rate.summary()
+    error = "TypeError" if name == "no-argument" else "RuntimeError"
+    assert f"The program raised {error} at test_function_bugs.py:" in " ".join(
+        rate.summary().split()
+    )
+
+
+def test_one_that_raises_in_some_programs_is_caught_and_told_apart():
+    late = "raises where the log is long", raising_sometimes
+    rate = check_mutants(storing(bugs={**BUGS, "late": late}), PLAN)
+    assert rate.passed
+    assert (rate.caught, rate.without_a_crash, rate.dead) == (4, 1, ())
+    assert "4 of 4 planted bugs caught, 1 of them without a crash" in rate.summary()
+    assert "no crash, program" in row("late", rate.mutants["late"])
+    assert "no crash" not in row("no-fsync", rate.mutants["no-fsync"])
 
 
 # -- functions that a store keeps from its import --------------------------------------

@@ -198,3 +198,25 @@ def test_a_group_that_is_one_value_is_one_thing():
 
     asked, _ = asked_of(grouping(any_beginning, commit=commit))
     assert asked == [((), (("a", "b"),)), ((("a", "b"),), ())]
+
+
+@pytest.mark.parametrize("check", [any_beginning, all_or_nothing])
+def test_marks_of_the_store_are_no_promises_whatever_they_are_called(check):
+    """They were counted as calls of `ack`, by their label."""
+
+    def commit(disk, work, ack, *, fault):
+        disk.mark("acknowledged", txid=1)
+        mine = commit_groups if check is any_beginning else commit_sealed
+
+        def noted(*group):
+            disk.mark("acknowledged", txid=99)
+            ack(*group)
+            disk.mark("acknowledged")
+
+        mine(disk, work, noted)
+
+    recover = whole_lines if check is any_beginning else sealed_lines
+    assert verdict(grouping(check, recover=recover, commit=commit)) == "consistent"
+    asked, marks = asked_of(grouping(check, recover=recover, commit=commit))
+    assert [len(acked) for acked, _ in asked] == [0, 0, 0, 2, 2, 2, 3, 3, 3, 6, 6]
+    assert len(marks) == 10

@@ -13,12 +13,13 @@ from tornpage.choices import Replay, ReplayError
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.explore.memory import Memory
+from tornpage.explore.turns import End
 from tornpage.model import CrashModel
 from tornpage.platter.pieces import Watch
 from tornpage.run.experiment import beginnings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from tornpage.explore.beginnings import Beginnings
 
@@ -99,10 +100,13 @@ def first_byte(disk: Disk) -> Hashable:
     return disk.open("f").pread(1, 0)
 
 
-def recovered(memory: Memory, content: bytes, recover: object) -> tuple[object, bool]:
+def recovered(
+    memory: Memory, content: bytes, recover: Callable[[Disk], Hashable]
+) -> tuple[object, bool]:
     """One execution on a file of this content."""
     disk = Disk({"f": content})
-    return memory.outcome(disk, recover, Watch())  # type: ignore[arg-type]
+    end, new = memory.end(disk, lambda one: End(recover(one)), Watch())
+    return end.outcome, new
 
 
 def test_another_answer_of_the_disk_runs_recovery() -> None:

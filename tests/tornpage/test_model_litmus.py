@@ -42,9 +42,13 @@ def test_the_model_allows_what_the_line_says_and_nothing_else(litmus):
     assert not litmus.allowed & litmus.forbidden
 
 
+# All but the number of crashes, which says nothing of what one of them leaves.
+PARAMETERS = [one for one in dataclasses.fields(CrashModel) if one.name != "crashes"]
+
+
 def test_every_value_of_every_parameter_has_a_line():
     lines = {one.model for one in LITMUS}
-    for one in dataclasses.fields(CrashModel):
+    for one in PARAMETERS:
         for value in one.metadata["values"]:
             if value in {"lying:n", "16384", "65536"}:
                 continue
@@ -52,7 +56,7 @@ def test_every_value_of_every_parameter_has_a_line():
 
 
 def test_lines_tell_the_values_of_a_parameter_apart():
-    for one in dataclasses.fields(CrashModel):
+    for one in PARAMETERS:
         mine = [line for line in LITMUS if line.model.startswith(f"{one.name}=")]
         values = [v for v in one.metadata["values"] if v not in {"16384", "65536"}]
         values = ["lying:1" if v == "lying:n" else v for v in values]

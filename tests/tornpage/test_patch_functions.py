@@ -16,10 +16,12 @@ import pytest
 
 from tornpage.command import main
 from tornpage.disk import Disk
-from tornpage.functions import FunctionSubject, Seen, _key, subject_from
+from tornpage.extras import extras_of
+from tornpage.functions import FunctionSubject, subject_from
 from tornpage.model import CrashModel
 from tornpage.registry import load, spec_of
 from tornpage.run import Experiment, Plan, run
+from tornpage.seen import Seen, key_of
 from tornpage.subject import SubjectError
 
 PATH = "/notes"
@@ -182,9 +184,9 @@ def test_work_that_is_drawn_is_that_of_its_seed_and_travels_as_json():
 
 def test_things_seen_are_told_apart_and_equal_things_are_not():
     values = [1, 1.0, True, "1", b"1", [1], (1,), {1}, {1: 2}, {1: 3}, None, [[1]]]
-    assert len({_key(one) for one in values}) == len(values)
-    assert Seen(_key({1: 2, 3: 4}), 0) == Seen(_key({1: 2, 3: 4}), 1)
-    assert hash(_key({1: [2, {3}], "x": bytearray(b"4")}))
+    assert len({key_of(one) for one in values}) == len(values)
+    assert Seen(key_of({1: 2, 3: 4}), 0) == Seen(key_of({1: 2, 3: 4}), 1)
+    assert hash(key_of({1: [2, {3}], "x": bytearray(b"4")}))
 
 
 def test_an_order_that_a_crash_loses_is_found_in_a_dict():
@@ -378,11 +380,11 @@ class Record:
 
 def test_dataclasses_and_deques_can_be_seen():
     one, other = Record(["a"], object()), Record(["a"], object())
-    assert _key(one) == _key(other) != _key(Record(["b"]))
-    assert _key(deque([1])) == _key(deque([1])) != _key([1])
-    assert hash(_key([one, deque([Record([])])]))
+    assert key_of(one) == key_of(other) != key_of(Record(["b"]))
+    assert key_of(deque([1])) == key_of(deque([1])) != key_of([1])
+    assert hash(key_of([one, deque([Record([])])]))
     for single in (None, ..., Record, len, whole):
-        assert _key(single) == _key(single)
+        assert key_of(single) == key_of(single)
 
 
 def test_an_exception_is_told_with_the_line_of_the_store():
@@ -571,3 +573,17 @@ def test_a_run_that_never_acknowledges_is_suspicious():
 
     assert _run(appended(run=silent)).never_seen() == ("subject acknowledged",)
     assert _run(appended()).never_seen() == ()
+
+
+def test_work_that_is_drawn_is_run_for_more_than_one_seed():
+    def drawn(work):
+        return subject_from(
+            "S",
+            run=lambda root, work, ack: None,
+            recover=lambda root: None,
+            check=lambda acked, in_flight, seen: None,
+            work=work,
+        )
+
+    assert extras_of(drawn(lambda rng: [rng.random()])).default_programs == 20
+    assert extras_of(drawn(["a"])).default_programs == 1

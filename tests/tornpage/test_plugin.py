@@ -14,7 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 @pytest.fixture
 def inner(pytester, monkeypatch):
     """A pytest run in another process that can import the toy subjects."""
-    monkeypatch.setenv("PYTHONPATH", HERE)
+    monkeypatch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
     # Hypothesis's plugin takes 2 s of the 2.5 where no bytecode is kept.
     without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 
@@ -176,3 +176,23 @@ def test_a_shard_without_programs_does_not_pass(inner):
         "--tornpage-shards=3",
     )
     result.assert_outcomes(passed=2, skipped=1)
+
+
+def test_call_command_line_and_marker_say_how_many_crashes_in_this_order(inner):
+    result = inner(
+        """
+        import pytest
+        from toy_store import Toy
+
+        def test_call(tornpage):
+            model = tornpage.check(Toy(), programs=1, crashes=3).scope.model
+            assert model.endswith("crashes=3")
+
+        @pytest.mark.tornpage(crashes=4)
+        def test_command_line(tornpage):
+            model = tornpage.check(Toy(), programs=1).scope.model
+            assert model.endswith("crashes=2")
+    """,
+        "--tornpage-crashes=2",
+    )
+    result.assert_outcomes(passed=2)

@@ -14,6 +14,9 @@ from explorer_cases import (
     DRAWN,
     MODELS,
     NAMES,
+    add_images,
+    device_of,
+    disk_of,
     random_asking,
     random_recovery,
     random_repair,
@@ -22,7 +25,6 @@ from explorer_cases import (
 )
 
 from tornpage.choices import Enumerator
-from tornpage.disk import Disk
 from tornpage.disk.life import Life
 from tornpage.explore import Explorer
 from tornpage.platter.brute import Device, TooManyImages, platters
@@ -48,18 +50,18 @@ def crash_after_crash(explorer, point, lives, recover):
     done = explorer._operations[: point.index]
     # Images, and how many syncs have lied for them at least.
     level = {}
-    _add(level, platters(Device(dict(explorer._files)), model, done), 0, _FIRST)
+    add_images(level, platters(Device(dict(explorer._files)), model, done), 0, _FIRST)
     for run, ended in lives:
         if len(level) > _ALTOGETHER:
             raise TooManyImages("too many images for a small case")
         before, level = level, {}
         for key, lied in before.items():
-            disk = _disk(key, model)
+            disk = disk_of(key, model)
             run(disk)
             done = disk.trace.operations()[:ended]
-            found = platters(_device(key), model, done, model.lies - lied)
-            _add(level, found, lied, _LATER)
-    every = {recover(_disk(key, model)) for key in level}
+            found = platters(device_of(key), model, done, model.lies - lied)
+            add_images(level, found, lied, _LATER)
+    every = {recover(disk_of(key, model)) for key in level}
 
     reached = set()
     chooser = Enumerator()
@@ -72,23 +74,6 @@ def crash_after_crash(explorer, point, lives, recover):
         if not chooser.advance():
             return reached, every
     raise TooManyImages("too many executions for a small case")
-
-
-def _add(level, every, lied, limit):
-    for lies, platter in every:
-        for one in platter.images(limit):
-            key = tuple(sorted(one.files.items())), one.known, one.links
-            level[key] = min(lied + lies, level.get(key, 1 << 30))
-
-
-def _device(key):
-    files, known, links = key
-    return Device(dict(files), known, links)
-
-
-def _disk(key, model):
-    files, known, links = key
-    return Disk(dict(files), model, known, dict(links))
 
 
 def few_steps(seed, model):

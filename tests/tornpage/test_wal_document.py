@@ -99,6 +99,17 @@ def test_the_log_with_both_is_consistent_and_every_point_is_closed(tmp_path):
     assert points == closed
 
 
+def test_recovery_of_the_log_can_be_crashed(tmp_path):
+    checks = [line.strip() for body in _blocks("python") for line in body.splitlines()]
+    assert "tornpage.check(WAL, crashes=2)" in checks
+    status, lines = _pytest(tmp_path, 2, "tornpage.check(WAL, crashes=2)")
+    assert status == 0
+    points, closed = re.search(
+        r"([\d,]+) crash points \(([\d,]+) closed", "\n".join(lines)
+    ).groups()
+    assert points == closed
+
+
 def _mutants(folder):
     """What `tornpage mutants --check` says of the planted bugs of the document."""
     _write(folder, 2)

@@ -21,7 +21,13 @@ import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from tornpage.certificate.record import SEVERAL_THREADS, faults_with_zeros, log2_of
+from tornpage.certificate.record import (
+    SEVERAL_THREADS,
+    crashes_in_a_row,
+    faults_with_zeros,
+    log2_of,
+)
+from tornpage.interruption import CRASH_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -71,7 +77,7 @@ def render(certificate: Certificate) -> str:
     for name, text in _numbers(certificate):
         lines += _wrapped(f"  {name}", text)
     lines.append("")
-    lines += _wrapped("  proven", _PROVEN[certificate.verdict])
+    lines += _wrapped("  proven", _proven(certificate))
     lines += _wrapped("  not proven", _not_proven(certificate))
     return "\n".join(lines)
 
@@ -97,6 +103,20 @@ def _numbers(certificate: Certificate) -> Iterable[tuple[str, str]]:
     if scope.database:
         yield "database", f"sha256 {scope.database[:16]}"
     yield "versions", f"python {scope.python}, tornpage {scope.tornpage}"
+
+
+def _proven(certificate: Certificate) -> str:
+    crashes = crashes_in_a_row(certificate.scope.model)
+    text = _PROVEN[certificate.verdict]
+    if certificate.verdict != "consistent" or crashes == 1:
+        return text
+    text += (
+        f" So does recovery from up to {crashes} crashes in a row, each but the first"
+        " at any disk operation of the recovery before."
+    )
+    if not certificate.coverage.faults.get(CRASH_AGAIN):
+        text += " (No recovery changed anything, so none could be crashed.)"
+    return text
 
 
 def _not_proven(certificate: Certificate) -> str:

@@ -34,11 +34,14 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+from tornpage.interruption import CRASH_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,6 +60,7 @@ __all__ = [
     "Scope",
     "Unclosed",
     "Verdict",
+    "crashes_in_a_row",
     "exclusions",
     "faults_with_zeros",
     "images_from_log2",
@@ -96,6 +100,10 @@ _EXCLUDED: Final[Mapping[str, str]] = {
     "size=with-data": "a file never grows before its data is there",
     "entries=prefix": "names never change out of order",
 }
+_NO_MORE: Final = (
+    "no more than {} crashes come in a row without a recovery that ends",
+    "no crash comes during recovery (--crashes 2 has them come)",
+)
 _NEVER_COVERED: Final = (
     "no sync lies",
     "no sync, write or read fails unless the program makes it fail",
@@ -110,7 +118,15 @@ def exclusions(model: object) -> tuple[str, ...]:
         model: A crash model; its text is a list of parameter=value.
     """
     values = str(model).split(",")
-    return (*(_EXCLUDED[v] for v in values if v in _EXCLUDED), *_NEVER_COVERED)
+    deep = crashes_in_a_row(str(model))
+    more = _NO_MORE[deep == 1].format(deep)
+    return (*(_EXCLUDED[v] for v in values if v in _EXCLUDED), more, *_NEVER_COVERED)
+
+
+def crashes_in_a_row(model: str) -> int:
+    """How many crashes a crash model, as text, has come one during the other."""
+    found = re.search(r"\bcrashes=(\d+)", model)
+    return int(found[1]) if found else 1
 
 
 class MergeError(ValueError):
@@ -394,7 +410,7 @@ class Certificate:
         doubts = []
         if not seen.crash_points:
             doubts.append("no crash point was visited: nothing was exercised")
-        elif not sum(seen.faults.values()):
+        elif not sum(seen.faults.values()) - seen.faults.get(CRASH_AGAIN, 0):
             doubts.append(
                 "no execution met a dishonest disk: recovery never read anything"
                 " that a crash could change, so nothing was exercised"

@@ -9,8 +9,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING, TypeAlias
 
-from tornpage.extras import extras_of
-from tornpage.model import CrashModel
+from tornpage.extras import extras_of, model_for
+from tornpage.model import CrashModel, ModelError
 from tornpage.registry import (
     file_digest,
     load,
@@ -69,6 +69,13 @@ def add_work(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="SPEC",
         help=f"what a crash may do (default: the subject's, or {CrashModel()})",
+    )
+    parser.add_argument(
+        "--crashes",
+        type=positive,
+        metavar="N",
+        help="crashes in a row, each but the first during recovery (default: the"
+        " subject's, or 1)",
     )
     parser.add_argument(
         "--cap",
@@ -139,10 +146,13 @@ def plan_of(
     """
     extras = extras_of(subject)
     try:
-        given = options.model if options.model is not None else extras.default_model
-        model = CrashModel.parse(given)
-    except ValueError as error:
+        model = model_for(subject, options.model)
+    except ModelError as error:
         raise UsageError(f"--model: {error}") from error
+    try:
+        model = model_for(subject, options.model, options.crashes)
+    except ModelError as error:
+        raise UsageError(f"--crashes: {error}") from error
     if mutant is not None and mutant not in subject.mutants():
         hint = suggestion(mutant, subject.mutants())
         raise UsageError(

@@ -38,6 +38,8 @@ def conclude(certificate: Certificate, options: argparse.Namespace) -> int:
         say(headline(certificate))
         for violation in certificate.violations:
             say(violation.replay)
+        if certificate.verdict == "unverifiable":
+            say(f"because {certificate.doubts()[0]}")
     else:
         _show(certificate, kept)
     return certificate.exit_status

@@ -110,7 +110,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _refuse_with_replay(options: argparse.Namespace) -> None:
-    names = ("seed", "programs", "seconds", "model", "mutant", "cap", "json")
+    names = ("seed", "programs", "seconds", "model", "crashes", "mutant", "cap", "json")
     given = [f"--{name}" for name in names if getattr(options, name) is not None]
     if given:
         raise UsageError(

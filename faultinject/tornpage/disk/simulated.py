@@ -107,6 +107,7 @@ class Disk:
         refused: What this disk was asked for and does not have, see `uncovered`.
         several_threads: Whether more than one thread used it, see
             `tornpage.patch.threads`.
+        recovered_after: Operations that recovery took, see `recovered`; None: all.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class Disk:
         self.read_ahead = 0
         self.refused: list[str] = []
         self.several_threads = False
+        self.recovered_after: int | None = None
         self._life = life
         self._clock = Clock()
 
@@ -428,6 +430,16 @@ class Disk:
                 site=site(self.trace.plumbing),
             )
         )
+
+    def recovered(self) -> None:
+        """Say that recovery ends here, and what follows only tries the store out.
+
+        A crash during recovery (`CrashModel.crashes`) comes at no later operation. A
+        recovery that goes on with what a user would do, another commit say, promises
+        things by it that are not known to whoever judges.
+        """
+        if self.recovered_after is None:
+            self.recovered_after = len(self.trace.operations())
 
     def monotonic(self) -> float:
         """Seconds on the simulated clock."""

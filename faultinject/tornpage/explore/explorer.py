@@ -11,6 +11,7 @@ it read.
     sweep    one pass over the trace, the platter advanced operation by operation
     close    the tree of choices of one crash point, depth first
     eager    all images of a crash point, built one by one: the check on `close`
+             (of one crash, whatever the model says of several)
     sample   seeded random leaves, for trees too large to close
     replay   one leaf
 
@@ -25,6 +26,8 @@ leaves the legal contents of all of them alone therefore leaves the tree alone,
 and with it the outcomes and their tapes: they hold at the next crash point
 too, without an execution. The argument needs recovery to be deterministic; it
 is the rule that every subject keeps, and the enumerator notices most breaches.
+It does not speak of executions in which recovery is crashed (`recoveries`): what is
+read after that is not among what was consumed. Points that have any are closed anew.
 Under `order=ordered` pieces are coupled by the position of the crash; a new
 operation adds positions after all others, at which every older piece has its
 newest content, as it had before.
@@ -34,23 +37,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tornpage.choices import Choice, Chooser, Enumerator, Replay, Sampler, Tape
 from tornpage.disk.simulated import Disk
 from tornpage.explore.beginnings import Known
 from tornpage.explore.memory import Memory
+from tornpage.explore.recoveries import Recovery, ended, recover_in_a_row
 from tornpage.explore.schedule import CrashPoint, format_schedule, parse_schedule
+from tornpage.interruption import is_sync, issued
 from tornpage.model import CrashModel
 from tornpage.platter.brute import Device, arrives_in_pieces, platters
 from tornpage.platter.image import Image
 from tornpage.platter.pieces import Watch
-from tornpage.trace import Mark, Sync, SyncDir, Trace
+from tornpage.trace import Mark, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tornpage.explore.beginnings import Beginnings
+    from tornpage.explore.turns import End
     from tornpage.platter.pieces import Changes
     from tornpage.trace import Operation, Record
 
@@ -89,7 +96,8 @@ class Closure:
     Attributes:
         point: Which one.
         outcomes: Every distinct outcome, with the first way to it.
-        executions: How often recovery was run for it, 0 when reused.
+        executions: How often recovery was run for it, 0 when reused. A row of
+            recoveries is one execution.
         recalled: How often its outcome was known from earlier runs (`memory`).
         images_log2: log2 of the number of images that a crash here may leave.
         closed: Whether all of them are covered.
@@ -121,6 +129,9 @@ class Explorer:
         notice: Told after each execution, run or recalled, what was chosen.
         beginnings: What is known of programs that began alike. They must have been
             explored with the same recovery, model and cap.
+
+    Raises:
+        ValueError: Their memory jumps, and under this model none may.
     """
 
     def __init__(
@@ -148,6 +159,11 @@ class Explorer:
         self._reuse = reuse
         self._notice = notice
         self._beginnings = beginnings if self._start is None and reuse else None
+        if beginnings and beginnings.memory.jumps and not self.model.jumps:
+            raise ValueError(
+                f"beginnings whose memory jumps do not go with {self.model}: make them"
+                " with Memory(jumps=model.jumps)"
+            )
         self._operations: list[Operation] = []
         # For each operation and the end: how many marks come before it.
         self._marks: list[Mark] = []
@@ -216,7 +232,7 @@ class Explorer:
         for point in self.points():
             inside = point.inside
             done = point.index if inside else point.index - 1
-            if done >= 0 and inside != self._is_sync(done):
+            if done >= 0 and inside != is_sync(self._operations[done]):
                 change = image.apply(self._operations[done])
                 memory.parts.apply(change)
                 changes.append(change)
@@ -255,7 +271,7 @@ class Explorer:
 
     def memory(self) -> Memory:
         """An empty memory for recoveries under this model."""
-        return Memory(jumps=self._start is None and self.model.separate)
+        return Memory(jumps=self._start is None and self.model.jumps)
 
     def close(self, point: CrashPoint, stop: Stop | None = None) -> Closure:
         """Close one crash point; see `sweep` for `stop`."""
@@ -309,9 +325,24 @@ class Explorer:
         """A crashed disk of one's own, to run anything on."""
         return Disk.on_image(self._image_at(point).fork(), chooser)
 
+    def row(self, point: CrashPoint, tape: Tape) -> tuple[Recovery, ...]:
+        """The recoveries of the execution of this tape; see `recoveries`.
+
+        Raises:
+            ReplayError: The tape does not fit this crash point.
+        """
+        return tuple(self._row(self._image_at(point), Replay(tape)))
+
     def _run(self, image: Image, chooser: Chooser) -> Reached:
-        outcome = self._recover(Disk.on_image(image, chooser))
+        outcome = self._row(image, chooser)[-1].end.outcome
         return Reached(outcome, chooser.tape, tuple(chooser.log))
+
+    def _row(self, image: Image, chooser: Chooser) -> list[Recovery]:
+        disk = Disk.on_image(image, chooser)
+        crashes = self.model.crashes
+        return recover_in_a_row(
+            disk, chooser, lambda one, _: ended(self._recover, crashes, one), crashes
+        )
 
     def _search(
         self,
@@ -322,21 +353,33 @@ class Explorer:
         memory: Memory | None,
         chosen: list[tuple[Choice, ...]],
     ) -> tuple[Closure, bool]:
-        """Visit every leaf; also says whether `stop` ended it.
+        """Visit every leaf; also says whether the next point may not reuse it.
 
-        `chosen` gets the choices of each execution.
+        It may not when `stop` ended it, or a recovery could be crashed. `chosen` gets
+        the choices of each execution.
         """
         found: dict[Hashable, Reached] = {}
         chooser = Enumerator()
         executions = recalled = 0
-        closed = stopped = False
-        recover = self._recover
-        while executions + recalled < self._cap:
-            disk = Disk.on_image(image, chooser, watch)
+        closed = alone = ran = False
+        crashes = self.model.crashes
+        run = partial(ended, self._recover, crashes)
+
+        def recover(disk: Disk, first: bool) -> End:
+            nonlocal ran
             if memory is None:
-                outcome, ran = recover(disk), True
-            else:
-                outcome, ran = memory.outcome(disk, recover, watch)
+                ran = True
+                return run(disk)
+            end, new = memory.end(disk, run, watch if first else Watch())
+            ran = ran or new
+            return end
+
+        while executions + recalled < self._cap:
+            ran = False
+            disk = Disk.on_image(image, chooser, watch)
+            row = recover_in_a_row(disk, chooser, recover, crashes)
+            outcome = row[-1].end.outcome
+            alone = alone or bool(row[0].end.operations)
             executions += ran
             recalled += not ran
             log = tuple(chooser.log)
@@ -347,7 +390,7 @@ class Explorer:
                 reached = Reached(outcome, chooser.tape, log)
                 found[outcome] = reached
                 if stop is not None and stop(reached):
-                    stopped = True
+                    alone = True
                     break
             if not chooser.advance():
                 closed = True
@@ -361,7 +404,7 @@ class Explorer:
             closed,
             False,
         )
-        return closure, stopped
+        return closure, alone
 
     def _first_image(self) -> Image:
         if self._start is not None:
@@ -371,28 +414,13 @@ class Explorer:
     def _image_at(self, point: CrashPoint) -> Image:
         """The platter at a point, from the one of the last call if it is earlier."""
         self._check(point)
-        ended = point.index
-        if point.inside and not self._is_sync(ended):
-            ended += 1
+        ended = issued(self._operations, point)
         if ended < self._at:
             self._image, self._at = self._first_image(), 0
         while self._at < ended:
             self._image.apply(self._operations[self._at])
             self._at += 1
         return self._image
-
-    def _is_sync(self, index: int) -> bool:
-        """Whether a crash inside is one before the operation.
-
-        A failed sync that leaves pages clean is like a write in this: what it
-        may leave is more than what there was before.
-        """
-        one = self._operations[index]
-        return isinstance(one, Sync | SyncDir) and one.result not in {
-            "failed",
-            "silent",
-            "read-only",
-        }
 
     def _check(self, point: CrashPoint) -> None:
         n = len(self._operations)

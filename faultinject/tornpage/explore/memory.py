@@ -57,7 +57,7 @@ from tornpage.platter.cell import NEVER
 from tornpage.platter.parts import Parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tornpage.disk.life import Life
     from tornpage.disk.node import Node
@@ -340,11 +340,14 @@ class Memory:
 
     Args:
         jumps: Whether stretches may be jumped over. Not where answers come with
-            a time or with lies: there a piece may be decided by another one.
+            a time or with lies: there a piece may be decided by another one. Nor
+            where recovery may be crashed: one that is not run has to leave the disk
+            as it would, and disks of other crashes come here, too.
         bound: Bytes to keep; beyond it everything is forgotten, which costs
             time and nothing else.
 
     Attributes:
+        jumps: As given.
         changes: What the operations of the present program change.
         met: The outcomes that it has met.
         parts: Answers about parts of files.
@@ -353,17 +356,17 @@ class Memory:
 
     __slots__ = (
         "_bound",
-        "_jumps",
         "_root",
         "_walked",
         "changes",
+        "jumps",
         "met",
         "parts",
         "spent",
     )
 
     def __init__(self, *, jumps: bool, bound: int = _BOUND) -> None:
-        self._jumps = jumps
+        self.jumps = jumps
         self._bound = bound
         self.spent = 0
         self._root: Turn | End | None = None
@@ -394,19 +397,20 @@ class Memory:
         self._root, self.spent = None, 0
         self._walked = []
 
-    def outcome(
-        self, disk: Disk, recover: Callable[[Disk], Hashable], watch: Watch
-    ) -> tuple[Hashable, bool]:
-        """What `recover` reports of a disk that has just crashed.
+    def end(
+        self, disk: Disk, recover: Callable[[Disk], End], watch: Watch
+    ) -> tuple[End, bool]:
+        """How `recover` ends on a disk that has just crashed.
 
         Args:
-            disk: Fresh from the crash, nothing asked of it yet.
+            disk: Fresh from the crash, nothing asked of it yet. If recovery is not
+                run, it was asked all the same, but nothing is in its trace.
             recover: Always the same one, under the same model.
             watch: Gets every piece that is consumed.
 
         Returns:
-            The outcome, and whether this program had not met it before: then
-            recovery was run for it, now or for an earlier program.
+            The end, and whether this program had not met it before: then recovery
+            was run for it, now or for an earlier program.
 
         Raises:
             ReplayError: It is not deterministic.
@@ -418,14 +422,14 @@ class Memory:
         if isinstance(end, End):
             record.finish()
         else:
-            end = End(self._run(disk, recover, record))
+            end = self._run(disk, recover, record)
         if record.kept and (ran or any(one[3] for one in record.stretches)):
             self._keep(record, end)
         for _, _, pieces, _ in record.stretches:
             watch.add(pieces)
         new = end not in self.met
         self.met.add(end)
-        return end.outcome, new
+        return end, new
 
     def _walk(self, life: Life, record: _Record) -> Turn | End | None:
         """Follow the answers as far as they are known; None: to where none is."""
@@ -455,19 +459,17 @@ class Memory:
             record.turns[len(record.steps)] = turn
         return turn
 
-    def _run(
-        self, disk: Disk, recover: Callable[[Disk], Hashable], record: _Record
-    ) -> Hashable:
+    def _run(self, disk: Disk, recover: Callable[[Disk], End], record: _Record) -> End:
         life = disk._life
         listener = _Listener(life, record)
         disk._life = listener  # type: ignore[assignment]
         try:
-            outcome = recover(disk)
+            end = recover(disk)
             listener.finish()
         finally:
             disk._life = life
             record.finish()
-        return outcome
+        return end
 
     def _keep(self, record: _Record, end: End) -> None:
         """Hang what is new below what was walked, and note the stretches."""
@@ -480,7 +482,7 @@ class Memory:
         turn = turns[walked]
         if isinstance(turn, Turn):
             self._hang(turn, steps[walked:], walked, record, end)
-        if not self._jumps:
+        if not self.jumps:
             return
         for first, behind, pieces, new in record.stretches:
             begin = turns.get(first)
@@ -503,7 +505,7 @@ class Memory:
         begins = {
             place - walked
             for first, behind, _, new in record.stretches
-            if new and self._jumps
+            if new and self.jumps
             for place in (first, behind)
             if walked < place < walked + len(steps)
         }

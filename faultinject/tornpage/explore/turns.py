@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from tornpage.platter.pieces import Changes, Watch
+    from tornpage.trace import Operation
 
 __all__ = ["End", "Question", "Step", "Straight", "Stretch", "Turn"]
 
@@ -109,12 +110,20 @@ class Straight:
 
 
 class End:
-    """An outcome, after which nothing is asked."""
+    """An outcome, after which nothing is asked.
 
-    __slots__ = ("outcome",)
+    Attributes:
+        outcome: What recovery reported.
+        operations: What it did to the disk, where a crash during it is explored.
+    """
 
-    def __init__(self, outcome: Hashable) -> None:
+    __slots__ = ("operations", "outcome")
+
+    def __init__(
+        self, outcome: Hashable, operations: tuple[Operation, ...] = ()
+    ) -> None:
         self.outcome = outcome
+        self.operations = operations
 
 
 class Stretch:

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornpage.certificate.token import LIVE
 from tornpage.explore.explorer import parse_schedule
+from tornpage.interruption import CRASH_AGAIN, interruptions, issued
 from tornpage.model import CrashModel
 from tornpage.run.experiment import Experiment, Finding, outcome_lines
 from tornpage.story.timeline import kind_of, line_of
@@ -210,7 +211,11 @@ def _unfold(
     inside = False
     if point is not None:
         crash, inside = _index_of(trace, point.index), point.inside
-    seen = _Seen(choices)
+    # Numbers behind these are of operations of recovery.
+    own = len(trace)
+    if point is not None and interruptions(choices):
+        own = issued(experiment.operations, point)
+    seen = _Seen(choices, own)
     fates = _fates(trace, crash, inside, seen, experiment.pending(finding))
     steps = tuple(_steps(subject, trace, fates))
     return Scene(
@@ -247,13 +252,17 @@ def _index_of(trace: Sequence[Record], operations: int) -> int:
 class _Seen:
     """What the choices of an execution say about each operation, by its stamp.
 
+    Args:
+        choices: The choices.
+        own: Stamps below this are of the program.
+
     Attributes:
         lost: Operations of which recovery read what was there before.
         present: Operations of which recovery read something.
         torn: Operations that were mixed with others inside one sector.
     """
 
-    def __init__(self, choices: Sequence[Choice]) -> None:
+    def __init__(self, choices: Sequence[Choice], own: int) -> None:
         self.lost: set[int] = set()
         self.present: set[int] = set()
         self.torn: set[int] = set()
@@ -266,13 +275,12 @@ class _Seen:
                     self.lost.add(choice.label[-1][0].stamp)
             elif kind == "name":
                 (self.lost if choice.picked else self.present).add(choice.label[2])
+        for stamps in self.lost, self.present, self.torn:
+            stamps.intersection_update(range(own))
 
     def _data(self, choice: Choice) -> None:
         group = choice.label[-1][choice.picked]
         cell = group.cell
-        if cell.life:
-            # Stamps of a later life count the operations of recovery itself.
-            return
         stamps, (i, j, *_) = cell.stamps, cell.members[0]
         newest = len(stamps) - 1
         if max(i, j) > newest:
@@ -414,6 +422,9 @@ def _changes(subject: Subject, choices: Sequence[Choice]) -> Iterator[Change]:
             case "name":
                 said = "the change of this directory entry did not arrive"
                 yield Change(choice.label[1], "name", -1, b"", b"", said)
+            case _ if choice.label[0] == CRASH_AGAIN:
+                said = f"the power went once more {choice.label[-1][choice.picked]}"
+                yield Change("recovery", "", -1, b"", b"", said)
             case _:
                 yield Change("disk", "", -1, b"", b"", str(choice))
 

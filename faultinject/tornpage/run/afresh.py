@@ -51,10 +51,11 @@ from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tornpage.choices import Choice, Recorder, Replay
+from tornpage.disk.simulated import Disk
 from tornpage.disk.witness import Call, witnessed
 from tornpage.explore.explorer import Explorer, Reached
 from tornpage.explore.schedule import format_schedule
-from tornpage.functions import Seen
+from tornpage.interruption import by_recovery
 from tornpage.patch.block import look_around
 from tornpage.run.experiment import (
     Finding,
@@ -65,16 +66,17 @@ from tornpage.run.experiment import (
     run_apart,
 )
 from tornpage.run.pristine import NoCopyError, Pristine, PristineError, unpickled
+from tornpage.seen import Seen
 from tornpage.uncovered import UncoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
-    from tornpage.certificate.token import Failure
     from tornpage.choices import Label, Tape
     from tornpage.explore.schedule import CrashPoint
     from tornpage.model import CrashModel
     from tornpage.platter.cell import Group
+    from tornpage.platter.image import Image
     from tornpage.run.experiment import Experiment
     from tornpage.subject import Subject
     from tornpage.trace import Operation
@@ -134,16 +136,21 @@ class _Crash:
     Attributes:
         point: The crash point.
         tape: The answers, honest ones behind its end; None: the oldest content.
+        left: What a crash of a recovery left, the last one of several in a row: the
+            tape is of what comes then. None: there was no such crash.
     """
 
     point: CrashPoint
     tape: Tape | None
+    left: Image | None = None
 
     def chooser(self) -> Replay | _Oldest:
         """Who answers."""
         return _Oldest() if self.tape is None else Replay(self.tape)
 
     def __str__(self) -> str:
+        if self.left is not None:
+            return f"at point {self.point} and another during recovery"
         if self.tape:
             return format_schedule(self.point, self.tape)
         lost = "all that it may" if self.tape is None else "nothing"
@@ -205,7 +212,10 @@ def _pickled(value: object) -> bytes | None:
 def _deed(subject: Subject, explorer: Explorer, crash: _Crash) -> _Deed:
     """Make a recovery."""
     chooser = crash.chooser()
-    disk = explorer.disk(crash.point, chooser)
+    if crash.left is None:
+        disk = explorer.disk(crash.point, chooser)
+    else:
+        disk = Disk.on_image(crash.left, chooser)
     calls = witnessed(disk)
     try:
         outcome = recovered(subject, disk)
@@ -326,7 +336,7 @@ class Afresh:
             if said := _differ(here, there):
                 return Difference(
                     f"after a crash {crash}, {said}: {_FORGET}",
-                    self._broken(experiment, mutant, points),
+                    self.broken(experiment, mutant),
                 )
         return None
 
@@ -347,7 +357,7 @@ class Afresh:
         unknown = finding.overdue or self.missing(experiment)
         if point is None or explorer is None or unknown:
             return None
-        crash = _Crash(point, finding.tape)
+        crash = _last_crash(explorer, point, finding)
         here = _deed(experiment.subject, explorer, crash)
         try:
             there = self._ask(experiment, mutant, crash, _WAIT_SECONDS, alone=False)
@@ -363,16 +373,22 @@ class Afresh:
             return None
         return Difference(
             f"{promise!r} seems broken, but after the crash {crash}, {said}: {_FORGET}",
-            self._broken(experiment, mutant, _points(explorer)),
+            self.broken(experiment, mutant),
         )
 
-    def _broken(
-        self, experiment: Experiment, mutant: str | None, points: Sequence[CrashPoint]
+    def broken(
+        self, experiment: Experiment, mutant: str | None, promise: str | None = None
     ) -> Finding | None:
-        """The first promise that is broken at these points; see the module's head."""
-        if self.late:
+        """The first promise that recovery afresh breaks; see the module's head.
+
+        Args:
+            experiment: The program, with the bug planted that it was run with.
+            mutant: That bug.
+            promise: Only this one counts; None: any.
+        """
+        if self.late or experiment.explorer is None:
             return None
-        for point in points:
+        for point in _points(experiment.explorer):
             found = None
             for tape in None, ():
                 try:
@@ -385,8 +401,9 @@ class Afresh:
                 if reached is None or isinstance(reached.outcome, Raised):
                     break
                 broken = experiment.judge(point, reached.outcome)
-                if tape is None and broken:
-                    found = Finding(broken[0], point, reached, afresh=True)
+                wanted = [one for one in broken if promise in {None, one.property}]
+                if tape is None and wanted:
+                    found = Finding(wanted[0], point, reached, afresh=True)
                 elif tape is None or broken:
                     break
             else:
@@ -394,9 +411,21 @@ class Afresh:
         return None
 
     def replay(
-        self, experiment: Experiment, failure: Failure, point: CrashPoint, tape: Tape
+        self,
+        experiment: Experiment,
+        mutant: str | None,
+        point: CrashPoint,
+        tape: Tape,
+        wanted: str,
     ) -> Finding | None:
         """As `Experiment.replay`, in a process that has not run the program.
+
+        Args:
+            experiment: The program, with the bug planted that it was run with.
+            mutant: That bug.
+            point: The crash point.
+            tape: The answers of the disk.
+            wanted: The promise.
 
         Raises:
             UncoveredError: It cannot be told, or the tape does not fit.
@@ -404,9 +433,9 @@ class Afresh:
         """
         if experiment.explorer is None:
             return None
-        reached = self._reached(experiment, failure.mutant, point, tape)
+        reached = self._reached(experiment, mutant, point, tape)
         for violation in experiment.judge(point, reached.outcome):
-            if violation.property == failure.property:
+            if violation.property == wanted:
                 return Finding(violation, point, reached, afresh=True)
         return None
 
@@ -471,6 +500,17 @@ def _points(explorer: Explorer) -> tuple[CrashPoint, ...]:
     # What nobody syncs is pending to the end, and all of it at the last of these.
     most = max(looked, key=lambda one: (len(explorer.pending(one)), one))
     return (most, points[-1]) if most < points[-1] else (points[-1],)
+
+
+def _last_crash(explorer: Explorer, point: CrashPoint, finding: Finding) -> _Crash:
+    """The crash before the recovery that a finding is of.
+
+    Each recovery of a row is a process of its own; so only the last one is made again.
+    """
+    *_, last = by_recovery(finding.reached.choices if finding.reached else ())
+    before = explorer.row(point, finding.tape)[:-1]
+    tape = tuple(choice.picked for choice in last)
+    return _Crash(point, tape, before[-1].left if before else None)
 
 
 def _crashes(

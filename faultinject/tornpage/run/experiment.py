@@ -29,7 +29,9 @@ from tornpage.explore.beginnings import Beginnings
 from tornpage.explore.explorer import CrashPoint, Explorer, Reached
 from tornpage.explore.memory import Memory
 from tornpage.extras import extras_of
+from tornpage.interruption import interruptions
 from tornpage.story.cause import lost_by
+from tornpage.story.chapter import Relapse
 from tornpage.story.reason import explain
 from tornpage.story.timeline import kind_of, line_of, where
 from tornpage.story.wording import fault_kinds
@@ -166,7 +168,7 @@ def beginnings_of(subject: Subject, model: CrashModel) -> Beginnings | None:
     """
     if not extras_of(subject).recovers_alike:
         return None
-    return Beginnings(Memory(jumps=model.separate))
+    return Beginnings(Memory(jumps=model.jumps))
 
 
 def outcome_lines(subject: Subject, outcome: Hashable) -> Sequence[str]:
@@ -506,6 +508,25 @@ class Experiment:
         """The finding of this property at the earliest crash point, or None."""
         return next(self.sweep(wanted=wanted), None)
 
+    def relapses(self, finding: Finding) -> Sequence[Relapse]:
+        """The recoveries that were crashed in their turn, in order.
+
+        Raises:
+            ReplayError: They do not come again.
+        """
+        again = interruptions(finding.reached.choices) if finding.reached else ()
+        if not again or finding.point is None or self.explorer is None:
+            return ()
+        found = []
+        row = self.explorer.row(finding.point, finding.tape)
+        for crash, recovery in zip(again, row, strict=False):
+            assert recovery.left is not None
+            first = recovery.left.clock - crash.after
+            pending = (one - first for one in recovery.left.pending())
+            mine = frozenset(one for one in pending if one >= 0)
+            found.append(Relapse(crash.operations, CrashPoint(crash.after), mine))
+        return found
+
     def pending(self, finding: Finding) -> frozenset[int]:
         """The operations that its crash may lose something of, counted from 0."""
         if finding.point is None or self.explorer is None:
@@ -520,6 +541,9 @@ class Experiment:
         where they are very large: each is from files that were made in full.
         """
         if finding.point is None or finding.reached is None or finding.overdue:
+            return ""
+        if interruptions(finding.reached.choices):
+            # It is looked for among crashes of a program that recovery survives.
             return ""
         if finding.afresh:
             return _AFRESH

@@ -386,7 +386,12 @@ class _Runner:
     ) -> None:
         plan = self.plan
         reported, interrupted = report(
-            plan.origin(), experiment, finding, seed=seed, shrink=plan.shrink
+            plan.origin(),
+            experiment,
+            finding,
+            seed=seed,
+            shrink=plan.shrink,
+            afresh=self.afresh,
         )
         self.reported.append(reported)
         if interrupted:

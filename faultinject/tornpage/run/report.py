@@ -16,12 +16,13 @@ import shlex
 import subprocess
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tornpage.certificate.record import ReportedViolation
 from tornpage.certificate.token import FAILURES, LIVE, Failure
 from tornpage.explore.explorer import format_schedule, parse_schedule
+from tornpage.interruption import interruptions
 from tornpage.model import CrashModel
 from tornpage.run.afresh import Afresh
 from tornpage.run.experiment import (
@@ -39,12 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tornpage.choices import Tape
+    from tornpage.explore.schedule import CrashPoint
     from tornpage.subject import Subject
 
 __all__ = ["Gone", "Origin", "replay", "report"]
-
-PROGRAM_ATTEMPTS = 1_000
-TAPE_ATTEMPTS = 1_000
 
 # A longer token goes into a file only: terminals and chats break such lines, and
 # Linux refuses arguments beyond 128 KiB.
@@ -87,6 +86,7 @@ def report(
     seed: int | None,
     shrink: bool = True,
     reason: bool = True,
+    afresh: Afresh | None = None,
 ) -> tuple[ReportedViolation, bool]:
     """Shrink a finding and tell its story.
 
@@ -99,6 +99,8 @@ def report(
             the finding as it is.
         reason: Whether to look for the order that is missing; without either no
             recovery runs.
+        afresh: Makes recoveries where no program was run; without it what was found
+            so is not shrunk.
 
     Returns:
         The report, and whether Ctrl-C cut the shrinking short; the story is then
@@ -106,22 +108,27 @@ def report(
     """
     subject = experiment.subject
     original = subject.describe(experiment.program)
-    # Each attempt would take all the time that there is, or a process.
-    shrink = shrink and not finding.overdue and not finding.afresh
-    budget, tape_budget = Budget(PROGRAM_ATTEMPTS), Budget(TAPE_ATTEMPTS)
+    # Each attempt would take all the time that there is.
+    shrink = shrink and not finding.overdue
+    judge = _Judge(origin, finding)
+    if finding.afresh:
+        shrink = shrink and afresh is not None
+        judge = _JudgeAfresh(origin, finding, afresh)
+    budget, tape_budget = Budget(judge.attempts), Budget(judge.attempts)
     smaller, small = experiment, finding
     if shrink:
-        smaller, small = _smallest_program(origin, experiment, finding, budget)
+        smaller, small = _fewest_crashes(judge, smaller, small, budget)
+        smaller, small = _smallest_program(judge, smaller, small, budget)
         if budget.interrupted:
             tape_budget.interrupt()
-        small = _smallest_tape(smaller, small, tape_budget)
+        small = _smallest_tape(judge, smaller, small, tape_budget)
         how = f"program {budget.describe()}; tape {tape_budget.describe()}"
     else:
         how = "not shrunk"
     failure = Failure(
         subject=origin.spec,
         program=subject.encode(smaller.program),
-        model=str(origin.model),
+        model=str(judge.model),
         at=_schedule(small),
         property=small.violation.property,
         mutant=origin.mutant,
@@ -145,22 +152,110 @@ def report(
     return reported, budget.interrupted or tape_budget.interrupted
 
 
-def _smallest_program(
-    origin: Origin, experiment: Experiment, finding: Finding, budget: Budget
-) -> _Case:
-    subject = experiment.subject
-    promise = finding.violation.property
+class _Judge:
+    """Says of smaller programs and tapes whether they break the same promise.
 
-    def fails(program: Any) -> _Case | None:
+    Args:
+        origin: Where the finding comes from.
+        finding: What was found.
+
+    Attributes:
+        attempts: Most programs, and most tapes, to ask about.
+        model: What a crash may do.
+    """
+
+    attempts = 1_000
+
+    def __init__(self, origin: Origin, finding: Finding) -> None:
+        self.origin = origin
+        self.promise = finding.violation.property
+        self.model = origin.model
+
+    def first(self, candidate: Experiment) -> Finding | None:
+        """What breaks the promise first."""
+        return candidate.first(self.promise)
+
+    def replay(
+        self, candidate: Experiment, point: CrashPoint, tape: Tape
+    ) -> Finding | None:
+        """What breaks it after this very crash."""
+        return candidate.replay(point, tape, self.promise)
+
+    def case(self, program: Any, subject: Subject, budget: Budget) -> _Case | None:
+        """The program and what breaks the promise, or None."""
         try:
-            candidate = Experiment(subject, program, origin.model, cap=origin.cap)
-            found = candidate.first(promise)
+            candidate = Experiment(subject, program, self.model, cap=self.origin.cap)
+            found = self.first(candidate)
             if candidate.overdue:
                 budget.stop("a smaller program does not return")
         except UncoveredError:
             # Not deterministic: whatever it shows cannot be shown again.
             return None
         return None if found is None else (candidate, found)
+
+
+class _JudgeAfresh(_Judge):
+    """The same, by recoveries where the program was not run.
+
+    Args:
+        origin: Where the finding comes from.
+        finding: What was found.
+        afresh: Makes these recoveries; None: nobody is asked.
+    """
+
+    # Each takes a few processes, 20 ms.
+    attempts = 100
+
+    def __init__(self, origin: Origin, finding: Finding, afresh: Afresh | None) -> None:
+        super().__init__(origin, finding)
+        self._afresh = afresh
+
+    def first(self, candidate: Experiment) -> Finding | None:
+        """What breaks the promise first."""
+        assert self._afresh is not None
+        return self._afresh.broken(candidate, self.origin.mutant, self.promise)
+
+    def replay(
+        self, candidate: Experiment, point: CrashPoint, tape: Tape
+    ) -> Finding | None:
+        """What breaks it after this very crash."""
+        assert self._afresh is not None
+        mutant = self.origin.mutant
+        return self._afresh.replay(candidate, mutant, point, tape, self.promise)
+
+
+def _fewest_crashes(
+    judge: _Judge, experiment: Experiment, finding: Finding, budget: Budget
+) -> _Case:
+    """The same with as few crashes in a row as break the promise.
+
+    A search comes upon a second crash before it has seen all that one crash may leave.
+    The judge goes on with as many as are needed.
+    """
+    whole = judge.model
+    reached = finding.reached
+    needed = 1 + len(interruptions(reached.choices if reached else ()))
+    fails = _until_interrupted(
+        lambda program: judge.case(program, experiment.subject, budget), budget
+    )
+    for crashes in range(1, needed):
+        judge.model = replace(whole, crashes=crashes)
+        found: _Case | None = None
+        if budget.spend():
+            found = fails(experiment.program)
+        if found is not None:
+            return found
+    judge.model = replace(whole, crashes=needed)
+    return experiment, finding
+
+
+def _smallest_program(
+    judge: _Judge, experiment: Experiment, finding: Finding, budget: Budget
+) -> _Case:
+    subject = experiment.subject
+
+    def fails(program: Any) -> _Case | None:
+        return judge.case(program, subject, budget)
 
     return shrink_program(
         experiment.program,
@@ -172,21 +267,22 @@ def _smallest_program(
     ).found
 
 
-def _smallest_tape(experiment: Experiment, finding: Finding, budget: Budget) -> Finding:
+def _smallest_tape(
+    judge: _Judge, experiment: Experiment, finding: Finding, budget: Budget
+) -> Finding:
     point = finding.point
     if point is None:
         return finding
     met: dict[Tape, Finding] = {strip(finding.tape): finding}
 
     def fails(tape: Tape) -> Tape | None:
-        promise = finding.violation.property
         try:
-            found = experiment.replay(point, tape, promise)
+            found = judge.replay(experiment, point, tape)
             if found is not None and strip(found.tape) != tape:
                 # What was made is not what was asked for: choices vanished, or
                 # code that catches everything caught the objection of the tape.
                 # Only what repeats itself counts.
-                found = experiment.replay(point, strip(found.tape), promise)
+                found = judge.replay(experiment, point, strip(found.tape))
         except UncoveredError:
             # Another answer early on leaves fewer alternatives later.
             return None
@@ -247,6 +343,7 @@ def _told(
         reason=experiment.reason(finding) if reason else "",
         outcome=outcome_lines(subject, reached.outcome) if reached else (),
         replay=command,
+        relapses=experiment.relapses(finding),
     )
     return tell(subject, chapter)
 
@@ -311,7 +408,9 @@ def _again(experiment: Experiment, failure: Failure, afresh: Afresh | None) -> F
         if afresh is None:
             found = experiment.replay(point, tape, failure.property)
         else:
-            found = afresh.replay(experiment, failure, point, tape)
+            found = afresh.replay(
+                experiment, failure.mutant, point, tape, failure.property
+            )
     except (UncoveredError, IndexError) as error:
         raise Gone(f"the tape no longer fits: {error}.") from error
     if found is not None and strip(found.tape) != strip(tape):

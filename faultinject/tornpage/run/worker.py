@@ -100,7 +100,7 @@ def work(
         ValueError: The program of the task is not one of this subject.
     """
     if task["task"] == "shrink":
-        return _shrink(subject, plan, task)
+        return _shrink(subject, plan, task, afresh)
     seed: int | None = None
     if task["task"] == "seed":
         seed = task["seed"]
@@ -117,20 +117,26 @@ def work(
     }
 
 
-def _shrink(subject: Subject, plan: Plan, task: dict[str, Any]) -> dict[str, Any]:
+def _shrink(
+    subject: Subject, plan: Plan, task: dict[str, Any], afresh: Afresh | None
+) -> dict[str, Any]:
     """Find the failure of a token again and shrink it."""
     failure = Failure.from_token(task["token"])
-    if failure.afresh:
-        return {"violation": None}
     program = subject.decode(failure.program)
     with contextlib.ExitStack() as stack:
         if plan.mutant is not None:
             stack.enter_context(subject.mutant(plan.mutant))
         experiment = Experiment(subject, program, plan.model, cap=plan.cap)
-        finding = experiment.first(failure.property)
+        finding = None
+        if not failure.afresh:
+            finding = experiment.first(failure.property)
+        elif afresh is not None:
+            finding = afresh.broken(experiment, plan.mutant, failure.property)
         if finding is None:
             return {"violation": None}
-        violation, _ = report(plan.origin(), experiment, finding, seed=task["seed"])
+        violation, _ = report(
+            plan.origin(), experiment, finding, seed=task["seed"], afresh=afresh
+        )
     return {"violation": violation.to_json()}
 
 

@@ -7,6 +7,8 @@ same when the same promise is broken and their causes are equal:
     |                     '- where the crash was
     '- which operations the crashed disk did not bring, or not wholly
 
+A crash during recovery is told behind that: "; then recovery, after truncate wal.py:9".
+
 Source lines name the place in the storage code and not the place in the file, so
 that programs of different sizes agree. Without a crash, or when the crash alone is
 enough, the beginning of the violation's sentence, up to the first comma or colon and
@@ -21,6 +23,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from tornpage.interruption import CRASH_AGAIN, interruptions
+from tornpage.story.deeds import deeds_of
 from tornpage.story.timeline import kind_of
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
     from tornpage.choices import Choice
     from tornpage.run.experiment import Finding
+    from tornpage.story.deeds import Deed
     from tornpage.trace import Operation
 
 __all__ = ["cause_of", "lost_by"]
@@ -53,14 +58,18 @@ def cause_of(operations: Sequence[Operation], finding: Finding) -> str:
         where = f"{side} {kind_of(crash)} {crash.site}"
     else:
         where = "at the end"
+    deeds = deeds_of(operations, point, reached.choices)
     lost = sorted(
         {
             text
             for choice in reached.choices
-            if choice.picked
-            for text in _lost(operations, choice)
+            if choice.picked and choice.label[0] != CRASH_AGAIN
+            for text in _lost(deeds, choice)
         }
     )
+    for again in interruptions(reached.choices):
+        last = again.issued[-1]
+        where += f"; then recovery, after {kind_of(last)} {last.site}"
     if not lost:
         return f"{where}: {template}"
     return f"lost {', '.join(lost)}; {where}"
@@ -74,16 +83,15 @@ def _beginning(message: str) -> str:
     return _VARIABLE.sub("#", _BREAK.split(message, maxsplit=1)[0]).strip()
 
 
-def _lost(operations: Sequence[Operation], choice: Choice) -> Iterator[str]:
+def _lost(deeds: Sequence[Deed], choice: Choice) -> Iterator[str]:
     """What a dishonest choice left out, by source line and kind."""
     stamps = lost_by(choice)
     if stamps is None:
-        kind = str(choice.label[0])
-        yield "a write of recovery" if kind == "data" else kind
+        yield str(choice.label[0])
         return
     for stamp in stamps:
-        if 0 <= stamp < len(operations):
-            operation = operations[stamp]
+        if 0 <= stamp < len(deeds):
+            operation = deeds[stamp].operation
             yield f"{operation.site} {kind_of(operation)}"
 
 
@@ -91,15 +99,11 @@ def lost_by(choice: Choice) -> Sequence[int] | None:
     """The operations that a dishonest choice left out, or did not bring wholly.
 
     Returns:
-        Their places in the trace; None when these are operations of recovery, or it
-        is no choice of what a crash left.
+        Their numbers, see `deeds`; None when it is no choice of what a crash left.
     """
     match choice.label[0]:
         case "data":
             cell = choice.label[-1][choice.picked].cell
-            # Stamps of a later life count the operations of recovery itself.
-            if cell.life:
-                return None
             oldest: int = min(cell.members[0][:2])
             stamps: Sequence[int] = cell.stamps[oldest + 1 :]
             return stamps

@@ -4,6 +4,8 @@
     Program                                          the least that does it
     Disk                                             what it did to the disk
     An honest disk everywhere except                 what the crash left
+    Recovery                                         what it did until the power went
+                                                     again, and what that left
     In short                                         the order that is missing
     Recovery                                         promised beside found
     Replay                                           one command
@@ -23,6 +25,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tornpage.interruption import by_recovery
+from tornpage.story.deeds import deeds_of, ordinal
 from tornpage.story.timeline import timeline
 from tornpage.story.wording import dishonest_lines
 
@@ -31,14 +35,30 @@ if TYPE_CHECKING:
 
     from tornpage.choices import Choice
     from tornpage.explore.explorer import CrashPoint
+    from tornpage.story.deeds import Deed
     from tornpage.subject import Subject, Violation
-    from tornpage.trace import Trace
+    from tornpage.trace import Operation, Trace
 
-__all__ = ["WIDTH", "Chapter", "tell"]
+__all__ = ["WIDTH", "Chapter", "Relapse", "tell"]
 
 WIDTH = 80
 _MOST_LINES = 40
 _FACT_COLUMNS = (20, 27, 27)
+
+
+@dataclass(frozen=True, slots=True)
+class Relapse:
+    """A recovery that the power went in.
+
+    Attributes:
+        operations: What it did to the disk, or would have.
+        point: When it came, among these.
+        pending: Those that the crash may lose something of, counted from 0.
+    """
+
+    operations: Sequence[Operation]
+    point: CrashPoint
+    pending: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +75,7 @@ class Chapter:
         reason: The order that is missing, as a clause, or "".
         outcome: What recovery saw, in lines.
         replay: The replay command.
+        relapses: The recoveries that the power went in, in order.
     """
 
     violation: Violation
@@ -66,6 +87,7 @@ class Chapter:
     reason: str
     outcome: Sequence[str]
     replay: str
+    relapses: Sequence[Relapse] = ()
 
 
 def tell(subject: Subject, chapter: Chapter) -> str:
@@ -88,14 +110,38 @@ def tell(subject: Subject, chapter: Chapter) -> str:
 def _what_the_disk_did(subject: Subject, chapter: Chapter) -> list[str]:
     if chapter.point is None:
         return ["No crash and no fault: this happens on an honest disk.", ""]
+    operations, rows = chapter.trace.operations(), by_recovery(chapter.choices)
+    deeds = deeds_of(operations, chapter.point, chapter.choices)
     what = timeline(subject, chapter.trace, chapter.point, chapter.pending)
-    lines = ["Disk", *what, ""]
-    dishonest = [choice for choice in chapter.choices if choice.picked]
+    lines = ["Disk", *what, "", *_what_was_left(subject, deeds, rows[0])]
+    for number, relapse in enumerate(chapter.relapses, 1):
+        lines += (
+            f"{_recovery(number)}, in which the power goes once more".capitalize(),
+            *timeline(
+                subject,
+                relapse.operations,
+                relapse.point,
+                relapse.pending,
+            ),
+            "",
+            *_what_was_left(subject, deeds, rows[number]),
+        )
+    return lines
+
+
+def _recovery(number: int) -> str:
+    return "recovery" if number == 1 else f"the {ordinal(number)} recovery"
+
+
+def _what_was_left(
+    subject: Subject, deeds: Sequence[Deed], choices: Sequence[Choice]
+) -> list[str]:
+    dishonest = [choice for choice in choices if choice.picked]
     if not dishonest:
-        return [*lines, "An honest disk everywhere: the crash alone is enough.", ""]
-    lines.append("An honest disk everywhere except:")
+        return ["An honest disk everywhere: the crash alone is enough.", ""]
+    lines = ["An honest disk everywhere except:"]
     for number, choice in enumerate(dishonest, 1):
-        first, *rest = dishonest_lines(subject, chapter.trace, choice)
+        first, *rest = dishonest_lines(subject, deeds, choice)
         lines += _wrapped(first, indent=f"  {number}. ", hang="     ")
         for line in rest:
             lines += _wrapped(line, indent="     ")
@@ -110,6 +156,8 @@ def _in_short(chapter: Chapter) -> list[str]:
 
 def _what_was_found(chapter: Chapter) -> list[str]:
     where = "Recovery" if chapter.point is not None else "The program"
+    if chapter.relapses:
+        where = _recovery(len(chapter.relapses) + 1).capitalize()
     lines = []
     if chapter.violation.facts:
         lines.append(f"{where}: what was promised, what was found")
@@ -118,7 +166,7 @@ def _what_was_found(chapter: Chapter) -> list[str]:
             lines += _row(row)
         lines.append("")
     if chapter.outcome:
-        lines.append("Recovery saw")
+        lines.append(f"{where} saw")
         for line in _bounded(chapter.outcome):
             lines += _wrapped(line, indent="  ", hang="    ")
         lines.append("")

@@ -103,7 +103,10 @@ def line_of(subject: Subject, record: Record) -> str:
 
 
 def timeline(
-    subject: Subject, trace: Trace, point: CrashPoint, pending: Iterable[int]
+    subject: Subject,
+    trace: Trace | Sequence[Record],
+    point: CrashPoint,
+    pending: Iterable[int],
 ) -> list[str]:
     """The lines around the crash, 80 columns at most.
 
@@ -164,7 +167,9 @@ def _fit(text: str, room: int) -> str:
 _Numbered = list[tuple[str, "Record"]]
 
 
-def _split(trace: Trace, point: CrashPoint) -> tuple[_Numbered, _Numbered, _Numbered]:
+def _split(
+    trace: Trace | Sequence[Record], point: CrashPoint
+) -> tuple[_Numbered, _Numbered, _Numbered]:
     """Records before the crash, the one it happens in, and the rest.
 
     A mark belongs before the crash when every operation before it was completed.

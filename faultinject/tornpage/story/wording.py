@@ -11,6 +11,7 @@ The kinds are what a certificate counts:
     torn          a mixture of two contents inside one sector
     size lost     another size than the newest
     entry lost    a change of directory entries that did not arrive
+    crash in recovery  the power went once more, which no device did
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from tornpage.choices import Choice
     from tornpage.platter.cell import Group
+    from tornpage.story.deeds import Deed
     from tornpage.subject import Subject
-    from tornpage.trace import Operation, Trace
 
 __all__ = ["dishonest_lines", "fault_kinds"]
 
@@ -56,28 +57,32 @@ def _tear(group: Group) -> str:
     return "dropped" if i == j else "torn"
 
 
-def dishonest_lines(subject: Subject, trace: Trace, choice: Choice) -> list[str]:
-    """What the disk did there, what an honest one does, and who wrote what."""
-    operations = trace.operations()
+def dishonest_lines(
+    subject: Subject, deeds: Sequence[Deed], choice: Choice
+) -> list[str]:
+    """What the disk did there, what an honest one does, and who wrote what.
+
+    Args:
+        subject: Says what stands at a place in a file.
+        deeds: Operations by number.
+        choice: The choice, of a device.
+    """
     match choice.label[0]:
         case "data":
-            return _data(subject, operations, choice)
+            return _data(subject, deeds, choice)
         case "size":
-            return _size(operations, choice)
+            return _size(deeds, choice)
         case "name":
-            return _name(operations, choice)
+            return _name(deeds, choice)
     return [format_label(choice.label, choice.picked)]
 
 
-def _data(
-    subject: Subject, operations: Sequence[Operation], choice: Choice
-) -> list[str]:
+def _data(subject: Subject, deeds: Sequence[Deed], choice: Choice) -> list[str]:
     _, path, offset, length, groups = choice.label
     got, honest = groups[choice.picked], groups[0]
     cell = got.cell
     i, j, cut, *_ = cell.members[0]
-    # Stamps of a later life count the operations of recovery itself.
-    who = [str(got)] if cell.life else _writers(operations, cell, (i, j), offset, cut)
+    who = _writers(deeds, cell, (i, j), offset, cut)
     place = subject.locate(path, offset, honest.value)
     name = f"{path} {offset}..{offset + length}" + (f" ({place})" if place else "")
     return [
@@ -103,7 +108,7 @@ def _hex_pair(got: bytes, honest: bytes) -> list[str]:
 
 
 def _writers(
-    operations: Sequence[Operation],
+    deeds: Sequence[Deed],
     cell: Any,
     members: tuple[int, int],
     offset: int,
@@ -113,7 +118,7 @@ def _writers(
     if max(members) > newest:
         # Garbage is a content too, one that no operation wrote.
         lost = [stamp for stamp in cell.stamps if stamp >= 0]
-        torn = f"lost is {_named(operations, lost)}"
+        torn = f"lost is {_named(deeds, lost)}"
         return ["it is garbage: the device tore the sector", *([torn] if lost else [])]
     lines = []
     for which in dict.fromkeys(members):
@@ -122,51 +127,60 @@ def _writers(
             part = (
                 f"the sector up to byte {cut} " if which == members[0] else "the rest "
             )
-        lines.append(f"{part or 'it '}is {_origin(operations, cell, which, offset)}")
+        lines.append(f"{part or 'it '}is {_origin(deeds, cell, which, offset)}")
     lost = [cell.stamps[n] for n in range(min(members) + 1, newest + 1)]
-    return [*lines, f"lost is {_named(operations, lost)}"]
+    return [*lines, f"lost is {_named(deeds, lost)}"]
 
 
-def _origin(operations: Sequence[Operation], cell: Any, which: int, offset: int) -> str:
+def _origin(deeds: Sequence[Deed], cell: Any, which: int, offset: int) -> str:
     stamp = cell.stamps[which]
     if stamp >= 0:
-        return f"the content of {_named(operations, [stamp])}"
+        return f"the content of {_named(deeds, [stamp])}"
     # A durable content carries no stamp. Its writer is the last operation that
     # covers these bytes before the oldest pending one.
-    until = cell.stamps[1] if len(cell.stamps) > 1 else len(operations)
-    for index in range(min(until, len(operations)) - 1, -1, -1):
-        operation = operations[index]
-        if isinstance(
-            operation, Write
-        ) and operation.offset <= offset < operation.offset + len(operation.data):
-            return f"the durable content of {_named(operations, [index])}"
+    until = min(cell.stamps[1] if len(cell.stamps) > 1 else len(deeds), len(deeds))
+    inodes = {getattr(deeds[one].operation, "inode", 0) for one in _known(deeds, cell)}
+    for index in range(until - 1, -1, -1):
+        operation = deeds[index].operation
+        if (
+            isinstance(operation, Write)
+            and (operation.inode in inodes or not inodes)
+            and operation.offset <= offset < operation.offset + len(operation.data)
+        ):
+            return f"the durable content of {_named(deeds, [index])}"
     return "what was there before the program began"
 
 
-def _named(operations: Sequence[Operation], stamps: Iterable[int]) -> str:
+def _known(deeds: Sequence[Deed], cell: Any) -> Iterable[int]:
+    """The operations that made its contents, as far as these are known."""
+    return [one for one in cell.stamps if 0 <= one < len(deeds)]
+
+
+def _named(deeds: Sequence[Deed], stamps: Iterable[int]) -> str:
     """Say "operation 3 (write, store.py:9)" for [2]."""
     names = []
     for stamp in stamps:
-        name = f"operation {stamp + 1}"
-        if 0 <= stamp < len(operations):
-            operation = operations[stamp]
-            name += f" ({kind_of(operation)}, {operation.site})"
-        names.append(name)
+        if 0 <= stamp < len(deeds):
+            deed = deeds[stamp]
+            one = deed.operation
+            names.append(f"{deed} ({kind_of(one)}, {one.site})")
+        else:
+            names.append(f"operation {stamp + 1}")
     return ", ".join(names) or "nothing"
 
 
-def _size(operations: Sequence[Operation], choice: Choice) -> list[str]:
+def _size(deeds: Sequence[Deed], choice: Choice) -> list[str]:
     _, path, sizes = choice.label
     got, honest = sizes[choice.picked], sizes[0]
     return [
         f"{path} is {got.size} bytes long, not {honest.size}",
-        f"lost is {_named(operations, [honest.stamp])}",
+        f"lost is {_named(deeds, [honest.stamp])}",
     ]
 
 
-def _name(operations: Sequence[Operation], choice: Choice) -> list[str]:
+def _name(deeds: Sequence[Deed], choice: Choice) -> list[str]:
     _, name, stamp, _answers = choice.label
     return [
         f"the directory entry of {name} is as it was",
-        f"lost is {_named(operations, [stamp])}",
+        f"lost is {_named(deeds, [stamp])}",
     ]

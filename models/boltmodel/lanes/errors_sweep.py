@@ -225,7 +225,7 @@ def crash_after(
         model: What a crash may do.
         points: Most crash points; None: all of them.
     """
-    shared = into.beginnings.setdefault(model, Beginnings(Memory(jumps=model.separate)))
+    shared = into.beginnings.setdefault(model, Beginnings(Memory(jumps=model.jumps)))
     explorer = Explorer({}, disk.trace, recover, model, cap=_CAP, beginnings=shared)
     first = max(disk.injected[0].operations - 1, 0)
     if points is None:
