@@ -7,11 +7,11 @@ import pytest
 
 import shearbolt
 from shearbolt.database.growth import map_size
-from shearbolt.database.handle import _ClosedFile
 from shearbolt.pagefile import RawMeta, UnreadablePageError
 from shearbolt.pages.encoding import encode_branch, encode_leaf
 from shearbolt.pages.format import MAX_TXID, FormatError, fnv1a
 from shearbolt.salvage.repair import _sound_page_size
+from shearbolt.storage.closed import ClosedFile
 
 
 def test_the_last_transaction_id_is_not_used(db, monkeypatch):
@@ -31,7 +31,7 @@ def test_the_last_transaction_id_is_not_used(db, monkeypatch):
 
 @pytest.mark.parametrize("name", ["pread", "pwritev", "fsync", "size", "lock"])
 def test_the_file_of_a_closed_database_refuses_everything_but_close(name):
-    file = _ClosedFile()
+    file = ClosedFile()
     file.close()
     with pytest.raises(OSError, match="closed") as caught:
         getattr(file, name)(0, 0)

@@ -62,11 +62,10 @@ Source: bbolt db.go.
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 from weakref import ref
 
 from shearbolt.check import free_ids
@@ -80,7 +79,6 @@ from shearbolt.errors import (
     DatabaseReadOnlyError,
     ForkedError,
     InvalidDatabaseError,
-    StorageError,
     WouldDeadlockError,
 )
 from shearbolt.pages.encoding import freelist_size
@@ -88,6 +86,7 @@ from shearbolt.pages.format import MAX_TXID
 from shearbolt.pages.freelist import ArrayFreelist
 from shearbolt.pages.pager import Pager
 from shearbolt.stats import Info, Stats, Work
+from shearbolt.storage.closed import ClosedFile, let_go
 from shearbolt.storage.forks import tell_in_child
 from shearbolt.storage.robust import RobustFile
 from shearbolt.storage.single import Single
@@ -610,16 +609,9 @@ class DB(Single):
         # then it is closed when the last such read lets go of it. The same
         # holds for a file that is in doubt.
         in_use = in_use or self.durable.in_doubt()
-        closed = Pager(RobustFile(_ClosedFile(), self.path), self.page_size)
+        closed = Pager(RobustFile(ClosedFile(), self.path), self.page_size)
         self.pager = self.durable.pager = closed
-        try:
-            try:
-                file.unlock()
-            finally:
-                if not in_use:
-                    file.close()
-        except OSError as error:
-            raise StorageError.of(error, "close", self.path) from error
+        let_go(file, self.path, in_use=in_use)
 
     def require_open(self) -> None:
         """Raise unless the database is open, in this process.
@@ -642,16 +634,3 @@ class DB(Single):
 
     def _forked(self) -> bool:
         return self.storage.pid() != self._pid
-
-
-class _ClosedFile:
-    """Stands in for the file of a closed database."""
-
-    def _refuse(self, *_: object) -> Any:
-        raise OSError(errno.EBADF, "the database is closed")
-
-    pread = pwritev = ftruncate = fdatasync = fsync = _refuse
-    size = lock = unlock = identity = _refuse
-
-    def close(self) -> None:
-        """Closed already."""
