@@ -39,7 +39,7 @@ from tornpage.platter.brute import TooManyImages
 
 @pytest.mark.seeds(1)
 def test_random_programs_have_the_outcomes_of_brute_force(seed):
-    seeds = range(seed * 2 * len(MODELS), (seed + 1) * 2 * len(MODELS))
+    seeds = range(seed * len(MODELS), (seed + 1) * len(MODELS))
     agreed = 0
     for explorer in random_cases(seeds):
         found, same = differences(explorer)
@@ -74,13 +74,13 @@ def test_questions_of_parts_have_the_answers_of_brute_force(models, seed, monkey
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize("models", [MODELS, DRAWN], ids=["usual", "drawn"])
 def test_recoveries_that_write_have_the_outcomes_of_brute_force(models, seed):
-    seeds = range(seed * 64, (seed + 1) * 64)
+    seeds = range(seed * 40, (seed + 1) * 40)
     agreed = 0
     for explorer in random_cases(seeds, 7, models, 0.1, random_repair):
         found, same = differences(explorer, 200)
         assert not found, explorer.model
         agreed += same
-    assert agreed > 400
+    assert agreed > 250
 
 
 @pytest.mark.parametrize("model", ["tear=byte", "tear=byte,unit=16384"])
@@ -146,9 +146,9 @@ def test_what_a_write_left_beside_its_bytes_is_remembered_with_it(seed):
 def test_any_model_has_the_outcomes_of_brute_force_with_syncs_that_fail(failing, seed):
     agreed = 0
     results = set()
-    # Every third model, or every second with syncs that fail; in turn by seed.
+    # Every fifth model, or every second with syncs that fail; in turn by seed.
     every = range(seed * len(DRAWN), (seed + 1) * len(DRAWN))
-    seeds = [one for one in every if (one + seed) % (2 if failing else 3) == 0]
+    seeds = [one for one in every if (one + seed) % (2 if failing else 5) == 0]
     for explorer in random_cases(seeds, 8, DRAWN, failing):
         found, same = differences(explorer, 150)
         assert not found, explorer.model
