@@ -24,6 +24,9 @@ Until a new database is `opened` for the first time nobody was told that it
 exists: no file, an empty file and an empty database are all legal, but it must
 open. A file that was there before the program is under contract from the start.
 
+While commits made with `no_sync` wait for a sync (`unsynced`) these promises do not
+hold, but for what is left of them, which is `remains`.
+
 Each checker takes the same three things: the history, what the marks before
 the crash promise (`Promise`), and the outcome of recovery.
 
@@ -37,6 +40,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from boltmodel.model import EMPTY, Bucket, difference, path_text
+from boltmodel.unsynced import Waiting
 from tornpage.subject import Violation
 
 if TYPE_CHECKING:
@@ -47,17 +51,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHECKERS",
+    "UNTYPED",
     "Outcome",
     "Promise",
     "atomicity",
+    "broken",
     "idempotence",
     "judge",
     "legal_contents",
     "persistence",
     "progress",
     "promise_of",
+    "remains",
     "space",
 ]
+
+UNTYPED: Final = "(not a BoltError)"
+"""In an outcome's words: what was raised is no error that a caller expects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +109,13 @@ class Promise:
         exists: The database was opened at least once, so it must be there.
         acked: Newest acknowledged transaction; None before the first opening.
         in_flight: Transaction whose commit had been called and not returned.
+        unsynced: Commits wait for a sync: nothing of the content is promised.
     """
 
     exists: bool = False
     acked: int | None = None
     in_flight: int | None = None
+    unsynced: bool = False
 
 
 def promise_of(history: History, marks: Sequence[Mark]) -> Promise:
@@ -111,7 +123,9 @@ def promise_of(history: History, marks: Sequence[Mark]) -> Promise:
     exists = history.base is not None
     acked: int | None = None
     in_flight: int | None = None
+    waiting = Waiting()
     for mark in marks:
+        waiting.note(mark)
         data = dict(mark.data)
         match mark.label:
             case "opened" | "acked":
@@ -121,7 +135,7 @@ def promise_of(history: History, marks: Sequence[Mark]) -> Promise:
                 in_flight = int(data["txid"])
             case _:
                 continue
-    return Promise(exists, acked, in_flight)
+    return Promise(exists, acked, in_flight, waiting.for_sync)
 
 
 def legal_contents(history: History, promise: Promise) -> dict[int | None, Bucket]:
@@ -145,12 +159,7 @@ def persistence(
 ) -> Violation | None:
     """P: the database is there, opens, and is not older than acknowledged."""
     if promise.exists and not outcome.existed:
-        return _violation(
-            "P persistence",
-            f"the database file is gone; {_acked_text(promise)}",
-            [("file", "there", "no such entry in the directory")],
-            promise,
-        )
+        return _gone(promise)
     if outcome.error:
         return _violation(
             "P persistence",
@@ -253,6 +262,30 @@ def progress(history: History, promise: Promise, outcome: Outcome) -> Violation 
     )
 
 
+def remains(history: History, promise: Promise, outcome: Outcome) -> Violation | None:
+    """What is promised of a file whose commits wait for a sync."""
+    if promise.exists and not outcome.existed:
+        return _gone(promise)
+    for said in (outcome.error, outcome.again, outcome.progress):
+        if UNTYPED in said:
+            return _violation(
+                "E errors",
+                f"a file with commits that no sync has followed is refused with what "
+                f"is not a BoltError: {said}",
+                [("damage", "none, or a BoltError", said)],
+                promise,
+            )
+    known = [txid for txid in (promise.acked, promise.in_flight) if txid is not None]
+    if known and outcome.txid > max(known) + history.loose_txid:
+        return _violation(
+            "A atomicity",
+            f"recovery shows transaction {outcome.txid}, which was never begun",
+            [("txid", f"at most {max(known)}", str(outcome.txid))],
+            promise,
+        )
+    return None
+
+
 # In the order in which they are reported: the first says most.
 CHECKERS: Final[
     Mapping[str, Callable[[History, Promise, Outcome], Violation | None]]
@@ -269,8 +302,15 @@ def judge(
     history: History, marks: Sequence[Mark], outcome: Outcome
 ) -> tuple[Violation, ...]:
     """The promises an outcome breaks, in the order P, A, S, I, F."""
-    promise = promise_of(history, marks)
-    found = (check(history, promise, outcome) for check in CHECKERS.values())
+    return broken(history, promise_of(history, marks), outcome)
+
+
+def broken(
+    history: History, promise: Promise, outcome: Outcome
+) -> tuple[Violation, ...]:
+    """As `judge`, for a promise that is known."""
+    checks = (remains,) if promise.unsynced else CHECKERS.values()
+    found = (check(history, promise, outcome) for check in checks)
     return tuple(violation for violation in found if violation is not None)
 
 
@@ -287,6 +327,15 @@ def _violation(
     rows.append(("acknowledged", _number_text(promise.acked), ""))
     rows.append(("in flight", _number_text(promise.in_flight), ""))
     return Violation(prop, message, tuple(rows))
+
+
+def _gone(promise: Promise) -> Violation:
+    return _violation(
+        "P persistence",
+        f"the database file is gone; {_acked_text(promise)}",
+        [("file", "there", "no such entry in the directory")],
+        promise,
+    )
 
 
 def _number_text(txid: int | None) -> str:

@@ -20,7 +20,8 @@ few pages, so that listing the next version costs little reading.
 A reader has its meta in memory: of an older version the meta page is not needed.
 
 What it is not: a checker of files. Of a version that is not sound it lists what
-lies inside the file.
+lies inside the file. Nor is it for programs that switch `no_sync` on: commits that wait
+for no sync may write over the durable version, and do.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ engine is certain again:
     acked      this one            nothing else
     killed     -                   - ; opening settles nothing now, `certain` only
                                    what this process has tried
+    synced     what is shown       what was begun since that
 
     opened   begin 2   failed   certain   begin 2'   acked 2'
       1        1, 2     1, 2       1        1, 2'       2'
@@ -25,6 +26,8 @@ content with no commit or one of these in flight; `contract` decides that.
 After `killed` another process has the database. It sees what the page cache
 shows, which may be a commit that failed; only its own first commit makes that
 durable, or replaces it. Reading is no acknowledgement.
+
+While commits wait for a sync nothing is promised of any content (`unsynced`).
 """
 
 from __future__ import annotations
@@ -32,8 +35,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boltmodel.contract import CHECKERS, Outcome, Promise
+from boltmodel.contract import Outcome, Promise, broken
 from boltmodel.interpret import History
+from boltmodel.unsynced import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,11 +57,13 @@ class ErrorPromise:
         exists: The database was opened at least once, so it must be there.
         acked: What was acknowledged last; None before the first opening.
         maybe: Commits that may have taken effect, oldest first.
+        unsynced: Commits wait for a sync: nothing of the content is promised.
     """
 
     exists: bool = False
     acked: int | None = None
     maybe: tuple[int, ...] = ()
+    unsynced: bool = False
 
 
 def promise_under_errors(history: ErrorHistory, marks: Sequence[Mark]) -> ErrorPromise:
@@ -67,7 +73,9 @@ def promise_under_errors(history: ErrorHistory, marks: Sequence[Mark]) -> ErrorP
     maybe: tuple[int, ...] = ()
     killed = False
     inherited: tuple[int, ...] = ()
+    waiting = Waiting()
     for mark in marks:
+        waiting.note(mark)
         match mark.label:
             case "acked":
                 exists, acked, maybe = True, int(mark["attempt"]), ()
@@ -82,9 +90,13 @@ def promise_under_errors(history: ErrorHistory, marks: Sequence[Mark]) -> ErrorP
                 maybe = inherited if killed else ()
             case "killed":
                 killed = True
+            case "synced":
+                # What a process has taken over is durable now, too.
+                exists, acked, killed = True, int(mark["attempt"]), False
+                maybe = tuple(number for number in maybe if number > acked)
             case _:
                 continue
-    return ErrorPromise(exists, acked, maybe)
+    return ErrorPromise(exists, acked, maybe, waiting.for_sync)
 
 
 def judge_errors(
@@ -122,6 +134,5 @@ def _judge_one(
             known[txid] = attempt.content
         txids.append(txid)
     told = History(history.base, known, history.loose_txid)
-    plain = Promise(promise.exists, txids[0], txids[1])
-    found = (check(told, plain, outcome) for check in CHECKERS.values())
-    return tuple(violation for violation in found if violation is not None)
+    plain = Promise(promise.exists, txids[0], txids[1], promise.unsynced)
+    return broken(told, plain, outcome)

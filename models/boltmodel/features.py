@@ -25,6 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from boltmodel.unsynced import is_relaxed
 from shearbolt.pages.decoding import decode_branch, decode_bucket, decode_leaf
 from shearbolt.pages.format import (
     BRANCH,
@@ -39,6 +40,7 @@ from shearbolt.pages.format import (
     Meta,
     Page,
 )
+from tornpage.certificate import NOTHING_PROMISED
 from tornpage.trace import Mark, Truncate, Write
 
 if TYPE_CHECKING:
@@ -106,6 +108,8 @@ def features(trace: Iterable[Record]) -> frozenset[str]:
     for record in trace:
         if isinstance(record, Mark):
             opened += record.label == "opened"
+            if record.label == "begin" and is_relaxed(record):
+                seen.add(NOTHING_PROMISED)
         elif isinstance(record, Truncate):
             seen.add("file grows")
         elif isinstance(record, Write):

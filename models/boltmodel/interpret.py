@@ -22,7 +22,10 @@ state of every transaction in the history:
     opened   txid=T           it is open and shows transaction T
     begin    txid=T           commit of T was called
     acked    txid=T           commit of T returned
+    synced   txid=T           `DB.sync` returned, T was acknowledged last
     closed   txid=T           the database was closed cleanly
+
+Those of a commit that syncs nothing say so: `no_sync=True`.
 
 `begin` stands at the call of commit, not where the transaction opened: until
 commit is called nothing of it may ever be seen.
@@ -64,6 +67,7 @@ from boltmodel.nearby import Places
 from boltmodel.programs import (
     Commit,
     Get,
+    NoSync,
     Operation,
     Program,
     ReaderCheck,
@@ -72,6 +76,7 @@ from boltmodel.programs import (
     Reopen,
     Rollback,
     Scan,
+    Sync,
 )
 from boltmodel.survey import survey
 from shearbolt import BoltError
@@ -195,6 +200,8 @@ class Session:
         self._storage = storage
         self._mark: Callable[..., None] = _ignore if mark is None else mark
         self._check_commits = check_commits
+        # What `NoSync` has said last.
+        self._no_sync = False
         self._db: DB | None = None
         self._writer: tuple[Tx, ModelTx] | None = None
         self._readers: dict[int, _Reader] = {}
@@ -216,6 +223,7 @@ class Session:
                 DATABASE,
                 page_size=options.page_size,
                 freelist_type=options.freelist_type,
+                no_sync=self._no_sync,
                 no_freelist_sync=options.no_freelist_sync,
                 cache_size=1 if options.small_cache else DEFAULT_CACHE_SIZE,
                 storage=self._storage,
@@ -295,6 +303,11 @@ class Session:
                 self._commit()
             case Rollback():
                 self._roll_back()
+            case NoSync(on):
+                self._no_sync = on
+            case Sync():
+                self._guard(self._open_db.sync, "sync")
+                self._mark("synced", txid=self.txid)
             case ReaderOpen(slot):
                 if slot in self._readers:
                     self._close_reader(slot)
@@ -336,6 +349,8 @@ class Session:
 
     def _write_tx(self) -> tuple[Tx, ModelTx]:
         if self._writer is None:
+            # Between transactions, where the engine says that it may be changed.
+            self._open_db.no_sync = self._no_sync
             tx = self._guard(lambda: self._open_db.begin(writable=True), "begin")
             self._writer = tx, ModelTx(self.committed)
         return self._writer
@@ -353,11 +368,12 @@ class Session:
             )
         state = model.commit()
         self.history.states[txid] = state
-        self._mark("begin", txid=txid)
+        how = {"no_sync": True} if self._open_db.no_sync else {}
+        self._mark("begin", txid=txid, **how)
         self._guard(tx.commit, f"commit of transaction {txid}")
         self._writer = None
         self.committed, self.txid = state, txid
-        self._mark("acked", txid=txid)
+        self._mark("acked", txid=txid, **how)
         if self._check_commits:
             self.check()
 

@@ -16,7 +16,8 @@ honest disk everywhere except ...".
 A crash does not end the run. What recovery chose among the legal states becomes
 the model's state, and what it left undecided on the disk stays undecided: the
 next crash can still bring back what the first one had pending. That is the
-part the sweep of single programs does not have.
+part the sweep of single programs does not have. A file that is damaged, because
+commits in it waited for a sync, is thrown away and a new one made.
 
 `close_points` closes a few crash points exhaustively: all choices, depth first. A
 commit is open to a torn meta at one point of its trace and by a few of some forty
@@ -50,6 +51,7 @@ from boltmodel.programs import (
     Get,
     MoveBucket,
     NextSequence,
+    NoSync,
     Operation,
     Program,
     Put,
@@ -60,6 +62,7 @@ from boltmodel.programs import (
     Rollback,
     Scan,
     SetSequence,
+    Sync,
     Thin,
     Value,
     fill_key,
@@ -94,6 +97,8 @@ _NEIGHBOURS: Final = 2
 # Executions for one crash point that `close_points` spends at most. A point that
 # needs more is left open; the sweep has the larger cap.
 _CAP: Final = 200
+# Where nothing is promised there is no end of them, and little to see.
+_LOOSE_CAP: Final = 8
 
 _INDEX: Final = st.integers(0, 5)
 _SLOT: Final = st.integers(0, _SLOTS - 1)
@@ -114,6 +119,8 @@ class CrashMachine(RuleBasedStateMachine):
         self._paths: tuple[Path, ...] = ()
         self._keys: tuple[bytes, ...] = ()
         self._values = 0
+        # Whether this run switches syncs off, and calls them.
+        self._relaxes = False
 
     @initialize(
         page_size=st.sampled_from((4096, 1024)),
@@ -122,6 +129,7 @@ class CrashMachine(RuleBasedStateMachine):
         in_bulk=st.booleans(),
         small_cache=st.booleans(),
         reads_ahead=st.booleans(),
+        relaxes=st.sampled_from((False, False, False, True)),
         paths=st.lists(
             st.lists(st.sampled_from(_NAMES), min_size=1, max_size=3).map(tuple),
             min_size=1,
@@ -138,6 +146,7 @@ class CrashMachine(RuleBasedStateMachine):
         in_bulk: bool,
         small_cache: bool,
         reads_ahead: bool,
+        relaxes: bool,
         paths: list[Path],
         keys: list[bytes],
     ) -> None:
@@ -152,6 +161,7 @@ class CrashMachine(RuleBasedStateMachine):
             reads_ahead=reads_ahead,
         )
         self._paths, self._keys = tuple(paths), tuple(keys)
+        self._relaxes = relaxes
         self._begin(base_known=False, outcome=None)
 
     # -- operations ---------------------------------------------------------------
@@ -237,6 +247,29 @@ class CrashMachine(RuleBasedStateMachine):
         """Roll back."""
         self._step(Rollback())
 
+    @precondition(lambda self: self._relaxes)
+    @rule(on=st.booleans())
+    def no_sync(self, on: bool) -> None:
+        """Switch syncs off or on for the commits to come."""
+        self._step(NoSync(on))
+
+    @precondition(lambda self: self._relaxes)
+    @rule(path=_INDEX, key=_INDEX)
+    def wait_and_sync(self, path: int, key: int) -> None:
+        """Commit without a sync, sync, and judge the crashes behind that."""
+        self._step(Rollback())
+        self._step(NoSync(True))
+        self._step(Put(self._path(path), self._key(key), self._value(5)))
+        self._step(Commit())
+        self._step(Sync())
+        self._close_up_to(len(self._disk.trace.operations()))
+
+    @precondition(lambda self: self._relaxes)
+    @rule()
+    def sync(self) -> None:
+        """Make everything durable that waits for it."""
+        self._step(Sync())
+
     @rule(slot=_SLOT)
     def reader_open(self, slot: int) -> None:
         """Open a reader that stays."""
@@ -268,6 +301,11 @@ class CrashMachine(RuleBasedStateMachine):
         self._judge(outcome, operations)
         known = promise_of(self._open.history, self._marks(operations)).exists
         self._open.abandon()
+        if outcome.error or outcome.problems or outcome.again:
+            # It is no violation, so that nothing was promised.
+            self._disk = Disk(model=_MODEL)
+            self._begin(base_known=False, outcome=None)
+            return
         self._disk = crashed
         self._begin(base_known=known, outcome=outcome)
 
@@ -328,7 +366,8 @@ class CrashMachine(RuleBasedStateMachine):
     def _close_up_to(self, last: int) -> None:
         for operations in range(max(0, last - _NEIGHBOURS), last + 1):
             choices = Enumerator()
-            for _ in range(_CAP):
+            promise = promise_of(self._open.history, self._marks(operations))
+            for _ in range(_LOOSE_CAP if promise.unsynced else _CAP):
                 crashed = self._disk.crash(choices, operations)
                 self._judge(recover(crashed, forward=False), operations)
                 if not choices.advance():

@@ -71,6 +71,9 @@ Path: TypeAlias = tuple[bytes, ...]
 # Bolt's limits (errors.go, bucket.go): longer keys are refused by put.
 MAX_KEY_SIZE: Final = 32768
 
+# A bucket of a damaged file may be in itself. Python ends at a thousand calls.
+_DEEPEST: Final = 100
+
 _SEQUENCE_MODULUS: Final = 1 << 64
 _LENGTHS: Final = struct.Struct("<II")
 _SEQUENCE: Final = struct.Struct("<Q")
@@ -99,7 +102,7 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a defect.
 
 
 class OrderError(Exception):
-    """A cursor gave keys that are not strictly ascending."""
+    """A cursor gave keys that are not strictly ascending, or buckets without end."""
 
 
 class Bucket:
@@ -499,7 +502,8 @@ def observe(tx: Readable) -> Bucket:
     """Everything a transaction shows, as a frozen model bucket.
 
     Raises:
-        OrderError: Keys do not come out in strictly ascending order.
+        OrderError: Keys do not come out in strictly ascending order, or there is
+            always one more bucket in a bucket.
     """
     return _observed(tx, (), 0).freeze()
 
@@ -510,6 +514,11 @@ def observe_bucket(bucket: Walkable) -> Bucket:
 
 
 def _observed(source: Readable | Walkable, path: Path, sequence: int) -> Bucket:
+    if len(path) > _DEEPEST:
+        raise OrderError(
+            f"there are more than {_DEEPEST} buckets in one another, the first of "
+            f"them {path_text(path[:4])}: a damaged one may contain itself"
+        )
     entries: dict[bytes, Entry] = {}
     cursor = source.cursor()
     step = cursor.next

@@ -15,6 +15,8 @@ Rules that keep programs shrinkable:
   told in four lines: put, commit, put, commit.
 * `Put` and `Fill` make the buckets of their path. `Delete`, `Sequence`,
   `DeleteBucket` and the rest do not.
+* `NoSync` holds from the next write transaction on, over closing and opening. So it
+  may stand anywhere, and never changes what is being written.
 * A value is a seed and a length, its bytes are computed: `Value(7, 5000)`.
 
 In JSON an operation is a list, its name first:
@@ -55,6 +57,7 @@ __all__ = [
     "Get",
     "MoveBucket",
     "NextSequence",
+    "NoSync",
     "Operation",
     "Program",
     "Put",
@@ -65,6 +68,7 @@ __all__ = [
     "Rollback",
     "Scan",
     "SetSequence",
+    "Sync",
     "Thin",
     "Value",
     "decode",
@@ -201,6 +205,18 @@ class Rollback:
 
 
 @dataclass(frozen=True, slots=True)
+class NoSync:
+    """Switch `DB.no_sync` for the write transactions to come."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Make all commits durable, with `DB.sync`."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReaderOpen:
     """Open a read transaction that stays open; replaces one of the slot."""
 
@@ -240,6 +256,8 @@ Operation: TypeAlias = (
     | Scan
     | Commit
     | Rollback
+    | NoSync
+    | Sync
     | ReaderOpen
     | ReaderCheck
     | ReaderClose
@@ -385,6 +403,8 @@ _NAMES: Final[dict[type, str]] = {
     Scan: "scan",
     Commit: "commit",
     Rollback: "rollback",
+    NoSync: "no-sync",
+    Sync: "sync",
     ReaderOpen: "reader",
     ReaderCheck: "reread",
     ReaderClose: "unreader",
@@ -466,6 +486,7 @@ _DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
     "number": _decode_int,
     "slot": _decode_int,
     "reverse": _decode_bool,
+    "on": _decode_bool,
     "start": _decode_bound,
     "stop": _decode_bound,
 }
@@ -547,6 +568,8 @@ _LINES: Final[dict[type, Callable[[Any], str]]] = {
     ),
     Commit: lambda _: "commit",
     Rollback: lambda _: "roll back",
+    NoSync: lambda op: f"switch no_sync {'on' if op.on else 'off'}",
+    Sync: lambda _: "sync all commits",
     ReaderOpen: lambda op: f"open reader {op.slot}",
     ReaderCheck: lambda op: f"read all through reader {op.slot}",
     ReaderClose: lambda op: f"read all through reader {op.slot} and close it",

@@ -35,11 +35,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import shearbolt
-from boltmodel.contract import Outcome
+from boltmodel.contract import UNTYPED, Outcome
 from boltmodel.interpret import DATABASE
 from boltmodel.model import (
     Bucket,
     ModelTx,
+    OrderError,
     bucket_digest,
     difference,
     entry_sum,
@@ -257,8 +258,9 @@ def _attempt(call: Callable[[], T]) -> tuple[T, str] | tuple[None, str]:
         if type(error).__module__.partition(".")[0] in _DRIVERS:
             raise
         kind = type(error).__name__
-        if not isinstance(error, shearbolt.BoltError):
-            kind = f"{kind} (not a BoltError)"
+        # That keys are out of order is said by who looked, and nobody's exception.
+        if not isinstance(error, shearbolt.BoltError | OrderError):
+            kind = f"{kind} {UNTYPED}"
         return None, f"{kind}: {error}"
 
 

@@ -41,6 +41,10 @@ again. What is known of the doubt dies too, and the page cache shows as durable 
 not. A process that dies between the write of a meta and its sync, nothing having
 failed, is no such case.
 
+Nor is there anything to compare with when a sync has failed while commits made with
+`no_sync` waited for it, and the page cache has gone back to what the disk has
+(fail=revert): the run ends there, see `ErrorHistory.reverted`.
+
 A commit that failed may still have taken effect: its marks say `begin` and no
 `acked`. Once a write transaction could begin (mark `certain`) the engine says
 that it has not. `error_contract` judges crashes by these marks.
@@ -54,7 +58,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from boltmodel.interpret import DATABASE, READ_AHEAD, LiveFailure, Session
 from boltmodel.model import EMPTY, Bucket, ModelTx
-from boltmodel.programs import Commit, Program, Put, Value
+from boltmodel.programs import Commit, NoSync, Program, Put, Value
+from boltmodel.unsynced import Waiting
 from shearbolt import (
     BoltError,
     DatabaseFailedError,
@@ -81,6 +86,8 @@ ENDINGS: Final = ("continue", "reopen", "kill")
 _TRIES: Final = 6
 
 _AFTER: Final = (b"after the faults",)
+_LONG: Final = 700
+_SHORT: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,7 @@ class ErrorHistory:
         takeovers: Processes that died before the program had ended, each followed
             by another one.
         unhealed: Whether a process was to die with a meta slot in doubt.
+        reverted: Whether commits that waited for a sync are gone from the page cache.
         live: Promises broken during the run; at most one.
     """
 
@@ -120,6 +128,7 @@ class ErrorHistory:
     refused: bool = False
     takeovers: int = 0
     unhealed: bool = False
+    reverted: bool = False
     live: tuple[Violation, ...] = ()
 
 
@@ -160,6 +169,8 @@ class ErrorSession(Session):
         self.errors = ErrorHistory(None, loose_txid=program.no_freelist_sync)
         self._faulty = faulty
         self._program = program
+        # Number of the attempt that the database shows.
+        self._shown = -1
         # What a process may find that has not opened the database yet.
         self._heritage: list[Bucket] = []
         super().__init__(program, cast("Storage", faulty), mark=self._promise)
@@ -173,10 +184,12 @@ class ErrorSession(Session):
         if self._open_patiently():
             for op in self._program.operations:
                 self._excusing(partial(self.step, op))
+                if self.errors.reverted:
+                    break
                 if self._db is None and not self._open_patiently():
                     break
         self._faulty.lift()
-        if self.errors.unhealed:
+        if self.errors.unhealed or self.errors.reverted:
             self.abandon()
         elif self._faulty.read_only:
             # The file system takes nothing more before the next mount. What has
@@ -209,6 +222,10 @@ class ErrorSession(Session):
             attempts.append(Attempt(txid, self.history.states[txid]))
         if label in {"opened", "begin", "acked"}:
             data["attempt"] = len(attempts) - 1
+        if label in {"opened", "acked"}:
+            self._shown = len(attempts) - 1
+        if label == "synced":
+            data["attempt"] = self._shown
         self._faulty.mark(label, **data)
 
     def _write_tx(self) -> tuple[Tx, ModelTx]:
@@ -225,12 +242,17 @@ class ErrorSession(Session):
         hits = len(self._faulty.injected)
         try:
             call()
+            if len(self._faulty.injected) > hits:
+                self.errors.reverted = self._has_reverted()
         except KilledError:
             self.errors.takeovers += 1
             self._die()
             return False
         except LiveFailure as failure:
             error = failure.__cause__
+            self.errors.reverted = self._has_reverted()
+            if self.errors.reverted and isinstance(error, BoltError | None):
+                return False
             if not self._is_excused(error, hits):
                 raise
             self.errors.errors.append(type(error).__name__)
@@ -244,6 +266,16 @@ class ErrorSession(Session):
         if isinstance(error, StorageError | LockTimeoutError):
             return len(self._faulty.injected) > hits
         return False
+
+    def _has_reverted(self) -> bool:
+        """Whether the page cache has lost commits that waited for a sync."""
+        if self._faulty.model.fail != "revert":
+            return False
+        waiting = Waiting()
+        for record in self._faulty.trace:
+            if isinstance(record, Mark):
+                waiting.note(record)
+        return waiting.failed or waiting.lost
 
     def _go_on(self) -> None:
         """Leave the operation that failed, keep the handle."""
@@ -307,7 +339,13 @@ class ErrorSession(Session):
         self.close()
 
     def _one_more_commit(self, *, may_refuse: bool) -> None:
-        value = Value(9_000_000 + len(self.errors.attempts), 700)
+        # While commits wait for a sync a long one is torn in more ways than can be
+        # tried; see `relaxing`.
+        relaxed = any(isinstance(op, NoSync) for op in self._program.operations)
+        length = _SHORT if relaxed else _LONG
+        value = Value(9_000_000 + len(self.errors.attempts), length)
+        # One that promises something, and makes durable what waits for a sync.
+        self.step(NoSync(False))
 
         def commit() -> None:
             self.step(Put(_AFTER, b"k%d" % value.seed, value))

@@ -18,13 +18,14 @@ PROFILE = settings(
 )
 FINDING = settings(PROFILE, phases=(Phase.generate,), report_multiple_bugs=False)
 
-SIX = (
+SEVEN = (
     "no-data-sync",
     "wrong-slot",
     "checksum-unverified",
     "early-reuse",
     "no-dir-sync",
     "first-pair-wins",
+    "sync-does-nothing",
 )
 
 
@@ -32,7 +33,7 @@ def test_the_machine_finds_nothing_in_the_engine():
     run_state_machine_as_test(CrashMachine, settings=settings(PROFILE, max_examples=25))
 
 
-@pytest.mark.parametrize("name", SIX)
+@pytest.mark.parametrize("name", SEVEN)
 def test_the_machine_finds_a_planted_bug(name):
     with mutant(name), pytest.raises(BrokenPromiseError):
         run_state_machine_as_test(CrashMachine, settings=FINDING)

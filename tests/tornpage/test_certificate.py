@@ -9,6 +9,7 @@ import random
 import pytest
 
 from tornpage.certificate import (
+    NOTHING_PROMISED,
     Certificate,
     Coverage,
     Failure,
@@ -229,3 +230,16 @@ def test_the_text_says_what_was_not_proven():
     text = render(certificate(scope=scope))
     assert "not proven" in text
     assert "no sync lies" in text
+
+
+def test_where_nothing_is_promised_the_certificate_claims_nothing():
+    plain = certificate()
+    assert "promises nothing" not in " ".join(render(plain).split())
+    for count, said in ((1, "(1 program came"), (3, "(3 programs came")):
+        features = {f"subject {NOTHING_PROMISED}": count}
+        loose = certificate(coverage=covered(features=features))
+        text = " ".join(render(loose).split())
+        assert f"at the points at which the subject promises nothing of it {said}" in (
+            text
+        )
+        assert loose.verdict == plain.verdict == "consistent"

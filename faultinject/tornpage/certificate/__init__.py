@@ -10,10 +10,17 @@ See docs/certificate.md.
 
 from tornpage.certificate.as_json import CertificateError, from_json, to_json
 from tornpage.certificate.as_text import headline, render
-from tornpage.certificate.record import Certificate, Coverage, MergeError, merge
+from tornpage.certificate.record import (
+    NOTHING_PROMISED,
+    Certificate,
+    Coverage,
+    MergeError,
+    merge,
+)
 from tornpage.certificate.token import Failure, TokenError, read_token
 
 __all__ = [
+    "NOTHING_PROMISED",
     "Certificate",
     "CertificateError",
     "Coverage",

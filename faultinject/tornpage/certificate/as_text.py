@@ -22,6 +22,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from tornpage.certificate.record import (
+    NOTHING_PROMISED,
     SEVERAL_THREADS,
     crashes_in_a_row,
     faults_with_zeros,
@@ -125,10 +126,16 @@ def _not_proven(certificate: Certificate) -> str:
     schedules = ""
     if certificate.coverage.features.get(SEVERAL_THREADS):
         schedules = ", about other schedules of its threads than the one that happened"
+    loose = ""
+    if count := certificate.coverage.features.get(f"subject {NOTHING_PROMISED}"):
+        loose = (
+            ", about what a crash leaves at the points at which the subject promises"
+            f" nothing of it ({count:,} program{'s' * (count != 1)} came by some)"
+        )
     unchecked = "".join(f", about {one}" for one in certificate.unchecked)
     return (
-        f"anything about other programs{schedules}{unchecked}, or about crashes outside"
-        f" what is assumed: {assumed}."
+        f"anything about other programs{schedules}{loose}{unchecked}, or about crashes"
+        f" outside what is assumed: {assumed}."
     )
 
 

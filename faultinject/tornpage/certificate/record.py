@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXIT_STATUS",
     "MOST_UNCLOSED",
+    "NOTHING_PROMISED",
     "SEVERAL_THREADS",
     "Certificate",
     "Coverage",
@@ -87,6 +88,11 @@ _FAULTS = ("dropped", "torn", "size lost", "entry lost")
 
 SEVERAL_THREADS: Final = "threads several"
 """The feature of programs whose threads could have come in another order."""
+
+NOTHING_PROMISED: Final = "nothing promised"
+"""A feature that a subject's `features` may name: the program has crash points at which
+nothing is promised of what a crash leaves. They are visited and closed as all others
+are, and the certificate says how many programs have some."""
 
 # Crash points that were given up are named, but not all of a million.
 MOST_UNCLOSED: Final = 12

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from boltmodel.contract import CHECKERS, Outcome, Promise
 from boltmodel.interpret import History, LiveFailure, Session
+from boltmodel.programs import NoSync, Sync
 from boltmodel.recovery import recover
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
@@ -30,7 +31,7 @@ from tornpage.subject import Violation
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from boltmodel.programs import Program
+    from boltmodel.programs import Operation, Program
     from tornpage.explore import CrashPoint
     from tornpage.model import CrashModel
     from tornpage.trace import Mark
@@ -56,7 +57,7 @@ def run_relaxed(program: Program, disk: Disk, *, sync_every: int = 3) -> History
             if session.txid != before:
                 acked += 1
                 if not acked % sync_every:
-                    session.sync()
+                    session.step(Sync())
         session.close()
     except LiveFailure as failure:
         session.history.live = (failure.violation,)
@@ -65,17 +66,17 @@ def run_relaxed(program: Program, disk: Disk, *, sync_every: int = 3) -> History
 
 
 class _Relaxed(Session):
-    """A session whose commits do not wait for the disk."""
+    """A session whose commits do not wait for the disk, whatever the program says."""
 
     def open(self) -> None:
         """Open as usual, then without syncs: creation is always synced."""
+        self._no_sync = True
         super().open()
-        self._open_db.no_sync = True
 
-    def sync(self) -> None:
-        """Make everything so far durable."""
-        self._guard(self._open_db.sync, "sync")
-        self._mark("synced", txid=self.txid)
+    def step(self, op: Operation) -> None:
+        """As `Session.step`."""
+        if not isinstance(op, NoSync):
+            super().step(op)
 
 
 def no_holes(

@@ -262,6 +262,17 @@ def _wrong_slot(planter: Planter) -> None:
 
 
 @_bugs.add(
+    "sync-does-nothing",
+    "`DB.sync` syncs nothing: commits with `no_sync` go on waiting.",
+    origin="generic: missing sync",
+    breaks="P",
+    needs="crash",
+)
+def _sync_does_nothing(planter: Planter) -> None:
+    planter.instead(DurableFile, "sync", lambda _, self: self.require_sound())
+
+
+@_bugs.add(
     "both-slots",
     "Every meta goes to both slots, under one sync, so as to have a copy.",
     origin="generic: wrong slot",

@@ -11,6 +11,9 @@ come down to believing the page cache.
 So does taking over from a process that was killed between a meta's write and its sync
 (`DurableFile.settle`): what is seen there need not be durable, and when the syncs of
 who takes over fail as well, it stays so.
+
+And so does a sync that failed while commits made with `no_sync` waited for it, whatever
+it was made for (`DurableFile._make`).
 """
 
 from __future__ import annotations
@@ -229,6 +232,82 @@ def _takeover_believed(planter: Planter) -> None:
             original(self, meta, sync)
 
     planter.instead(DurableFile, "publish", publish)
+
+
+@_bugs.add(
+    "takeover-sync-unsettled",
+    "When `DB.sync` fails before the first commit, that commit takes the next for all.",
+    origin="this engine (2026), found by reading",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _takeover_sync_unsettled(planter: Planter) -> None:
+    def sync(_: Call, self: DurableFile) -> None:
+        self.require_sound()
+        self.flush(sync=True)
+
+    planter.instead(DurableFile, "sync", sync)
+
+
+@_bugs.add(
+    "unsynced-forgotten",
+    "A sync fails while unsynced commits wait for it, and the handle goes on.",
+    origin="generic: the fsync mistake of PostgreSQL and others (2018)",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _unsynced_forgotten(planter: Planter) -> None:
+    planter.instead(DurableFile, "_make", lambda _, __, sync: sync())
+
+
+@_bugs.add(
+    "unsynced-forgotten-growing",
+    "The same when the file has grown: only syncs of data count.",
+    origin="this engine (2026), found by reading",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _unsynced_forgotten_growing(planter: Planter) -> None:
+    def make(original: Call, self: DurableFile, sync: Call) -> None:
+        if sync == self.pager.file.fsync:
+            sync()
+        else:
+            original(self, sync)
+
+    planter.instead(DurableFile, "_make", make)
+
+
+@_bugs.add(
+    "unsynced-forgotten-settling",
+    "The same at the first commit of a handle, which then writes the live meta again.",
+    origin="this engine (2026), found by reading",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _unsynced_forgotten_settling(planter: Planter) -> None:
+    def settle(original: Call, self: DurableFile, sync: bool) -> None:
+        try:
+            original(self, sync)
+        except StorageError:
+            self.publish(self.live, sync)
+            self._settled = True
+
+    planter.instead(DurableFile, "settle", settle)
+
+
+@_bugs.add(
+    "unsynced-forgotten-healing",
+    "The same when a meta slot is made certain again.",
+    origin="this engine (2026), found by reading",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _unsynced_forgotten_healing(planter: Planter) -> None:
+    def heal(original: Call, *known: Any) -> None:
+        *most, pager, identity, _ = known
+        original(*most, pager, identity, pager.file.fdatasync)
+
+    planter.instead(doubt, "heal", heal)
 
 
 @_bugs.add(
