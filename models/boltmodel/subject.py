@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import shearbolt
 from boltmodel import programs
 from boltmodel.contract import Outcome, judge
-from boltmodel.corpus import CORPUS
+from boltmodel.corpus import CORPUS, DEAR
 from boltmodel.detector import PLUMBING
 from boltmodel.error_contract import judge_errors
 from boltmodel.features import SOMETIMES, features
@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ShearboltSubject"]
 
+# Drawn programs of a run without options, and before the dear ones of the corpus.
+_DRAWN: Final = 16
+
 # Programs of a run on a given file that names no number: measured on the etcd file
 # of the tests (80 pages), one takes 1.2 s and has ninety crash points.
 _PROGRAMS_ON_A_FILE: Final = 8
@@ -73,7 +76,7 @@ class ShearboltSubject:
 
     name = "shearbolt"
     # The corpus, and some that a seed has drawn.
-    default_programs = len(CORPUS) + 16
+    default_programs = len(CORPUS) + _DRAWN
     default_model = "tear=byte"
     sometimes = SOMETIMES
     packages = ("shearbolt",)
@@ -124,11 +127,14 @@ class ShearboltSubject:
         """The program of this seed; always the same one.
 
         The first seeds are the corpus, so that every run from seed 0 on replays
-        it first, whoever runs it.
+        it first, whoever runs it; what is dear of it comes behind some drawn ones.
         """
         if self._base is None:
             if 0 <= seed < len(CORPUS):
                 return CORPUS[seed]
+            behind = seed - len(CORPUS) - _DRAWN
+            if 0 <= behind < len(DEAR):
+                return DEAR[behind]
             return generate(seed)
         return generate(seed, universe_of(self._base, seed))
 

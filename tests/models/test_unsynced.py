@@ -1,5 +1,7 @@
 """Commits that wait for a sync: nothing is promised of them, and then everything."""
 
+import random
+
 import pytest
 
 from boltmodel import contract, generate, unsynced
@@ -22,6 +24,7 @@ from boltmodel.programs import (
     decode,
     encode,
 )
+from boltmodel.relaxing import relaxing_program
 from boltmodel.subject import ShearboltSubject
 from boltmodel.under_errors import ErrorHistory
 from boltmodel.unsynced import Waiting
@@ -254,17 +257,18 @@ def test_a_few_programs_switch_syncs_off_and_the_others_are_as_they_were(monkeyp
     seeds = range(2000)
     before = [generate.generate(seed) for seed in seeds]
     chosen = _relaxing(seeds)
-    assert 20 <= len(chosen) <= 60
-    assert 5 <= sum(bool(one.faults) for one in chosen.values()) <= 50
+    assert 4 <= len(chosen) <= 20
+    assert 1 <= sum(bool(one.faults) for one in chosen.values()) < len(chosen)
     assert all(decode(encode(one)) == one for one in chosen.values())
     monkeypatch.setattr(generate, "_RELAXING_SHARE", 0)
     after = [generate.generate(seed) for seed in seeds]
     assert {seed for seed in seeds if before[seed] != after[seed]} == set(chosen)
 
 
-@pytest.mark.parametrize("seed", list(_relaxing(range(700))))
+@pytest.mark.seeds(12)
 def test_every_crash_of_a_drawn_one_is_covered(seed):
-    assert broken(generate.generate(seed), cap=5000) is None
+    drawn = relaxing_program(random.Random(f"no-sync {seed}"))
+    assert broken(drawn, cap=5000) is None
 
 
 @pytest.mark.parametrize("fail", ["clean", "revert", "read-only"])

@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-from boltmodel.corpus import BY_NAME, CORPUS
+from boltmodel.corpus import BY_NAME
 from boltmodel.mutants import MUTANTS, mutant
 from boltmodel.programs import ReaderOpen, describe, encode
 from boltmodel.quiet import quiet
@@ -71,6 +71,7 @@ __all__ = [
     "survey",
 ]
 
+_ALL: Final = tuple(BY_NAME.values())
 _SUBJECT: Final = ShearboltSubject()
 _WHOLE: Final = CrashModel()
 _TORN: Final = CrashModel(tear="byte")
@@ -183,7 +184,7 @@ def _searches(
             yield lane, model, place, program
 
 
-def hunt(programs: Sequence[Program] = CORPUS) -> Hit | None:
+def hunt(programs: Sequence[Program] = _ALL) -> Hit | None:
     """Search the engine as it is now; the first broken promise, or None."""
     began = time.monotonic()
     executions = 0
@@ -272,7 +273,7 @@ def shrink(hit: Hit) -> Story:
 
 
 def exhibit(
-    name: str, programs: Sequence[Program] = CORPUS, *, told: bool = False
+    name: str, programs: Sequence[Program] = _ALL, *, told: bool = False
 ) -> Exhibit:
     """Hunt one planted bug.
 
