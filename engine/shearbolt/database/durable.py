@@ -189,8 +189,8 @@ class DurableFile:
             if self._unsynced:
                 self.failed = (
                     f"{self.pager.path}: a sync failed while commits made with no_sync "
-                    "waited for it; what they wrote may be lost. Reopen the "
-                    "database, run a check, and repeat what was not synced"
+                    "waited for it; what they wrote may be lost, although it can be "
+                    "read still: copy it into a new file with 'shearbolt compact'"
                 )
             raise
         self._unsynced = False
