@@ -25,8 +25,11 @@ def stop(*_, **__):
         return iter(())
     print("ready", flush=True)
     signal.pause()
-if sys.argv[1] == "ignored":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+# Whoever runs the tests may ignore some, as `nohup` does.
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+ignored = sys.argv[1] == "ignored"
+signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
 shearbolt.compact.records = stop
 sys.modules["shearbolt.salvage.repair"]._verify = stop
 shearbolt.surgery.open_database = stop
@@ -42,9 +45,13 @@ def ended_by(signum, kind, *words):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        assert process.stdout.readline() == b"ready\n"
-        process.send_signal(signum)
-        _, error = process.communicate(timeout=60)
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            process.send_signal(signum)
+            _, error = process.communicate(timeout=60)
+        finally:
+            # Nothing to do, but when a signal was not heard: it would be waited for.
+            process.kill()
     return process.returncode, error
 
 
