@@ -13,12 +13,18 @@ Tests of random programs have few seeds by default, for a suite of a few minutes
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     import pytest
+
+# A run in the background ignores Ctrl-C, and so would all processes that tests start
+# and then interrupt: they would be waited for, for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "gate",
