@@ -14,6 +14,7 @@ __all__ = [
     "change",
     "content",
     "fail_sync",
+    "fail_syncs_from",
     "opened",
     "taken_over",
 ]
@@ -66,11 +67,20 @@ def opened(**options):
 
 def fail_sync(machine, number):
     """The number-th fdatasync from now on fails."""
+    _fail_syncs(machine, range(number, number + 1))
+
+
+def fail_syncs_from(machine, first):
+    """The first-th fdatasync from now on fails, and all behind it."""
+    _fail_syncs(machine, range(first, 1 << 30))
+
+
+def _fail_syncs(machine, numbers):
     start = machine.log.count("fdatasync")
 
     def plan(operation, _):
         done = machine.log.count("fdatasync") - start
-        return errno.EIO if operation == "fdatasync" and done == number else None
+        return errno.EIO if operation == "fdatasync" and done in numbers else None
 
     machine.plan = plan
 

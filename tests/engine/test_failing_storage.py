@@ -15,7 +15,15 @@ import sys
 import threading
 
 import pytest
-from failing import FIRST, READY, change, content, fail_sync, opened
+from failing import (
+    FIRST,
+    READY,
+    change,
+    content,
+    fail_sync,
+    fail_syncs_from,
+    opened,
+)
 from machine import PATH, Machine
 
 import shearbolt
@@ -163,12 +171,7 @@ def test_a_failed_meta_sync_shows_nothing_and_harms_nothing():
 def test_while_the_meta_cannot_be_healed_reads_go_on_and_writes_are_refused():
     machine, db = opened()
     known = content(db)
-    start = machine.log.count("fdatasync")
-    machine.plan = lambda operation, _: (
-        errno.EIO
-        if operation == "fdatasync" and machine.log.count("fdatasync") > start + 1
-        else None
-    )
+    fail_syncs_from(machine, 2)
     with pytest.raises(StorageError), db.update() as tx:
         change(tx, 1)
     with pytest.raises(DatabaseFailedError, match="refused until the disk accepts"):
@@ -183,12 +186,7 @@ def test_while_the_meta_cannot_be_healed_reads_go_on_and_writes_are_refused():
 def test_a_later_handle_does_not_believe_the_slot_either():
     machine, db = opened()
     known = content(db)
-    start = machine.log.count("fdatasync")
-    machine.plan = lambda operation, _: (
-        errno.EIO
-        if operation == "fdatasync" and machine.log.count("fdatasync") > start + 1
-        else None
-    )
+    fail_syncs_from(machine, 2)
     with pytest.raises(StorageError), db.update() as tx:
         change(tx, 1)
     db.close()
@@ -210,12 +208,7 @@ def test_a_doubt_about_one_file_is_none_about_another():
     other = shearbolt.open("/data/other.db", storage=machine)
     with other.update() as tx:
         theirs = change(tx, 3)
-    start = machine.log.count("fdatasync")
-    machine.plan = lambda operation, _: (
-        errno.EIO
-        if operation == "fdatasync" and machine.log.count("fdatasync") > start + 1
-        else None
-    )
+    fail_syncs_from(machine, 2)
     with pytest.raises(StorageError), db.update() as tx:
         change(tx, 1)
     machine.plan = lambda *_: None
@@ -236,12 +229,7 @@ def test_a_new_process_goes_on_soundly_after_a_failed_meta_sync():
     # The process whose meta sync failed is gone, and with it what it knew.
     machine, db = opened()
     old = content(db)
-    start = machine.log.count("fdatasync")
-    machine.plan = lambda operation, _: (
-        errno.EIO
-        if operation == "fdatasync" and machine.log.count("fdatasync") > start + 1
-        else None
-    )
+    fail_syncs_from(machine, 2)
     with pytest.raises(StorageError), db.update() as tx:
         change(tx, 1)
     machine.plan = lambda *_: None
