@@ -15,6 +15,7 @@ from places import Interrupts
 
 import shearbolt
 from shearbolt.database import handle
+from shearbolt.database.tx import Tx
 
 
 def filled(options):
@@ -92,9 +93,6 @@ def interrupted(seed):
     )
     machine, way = filled(options), draw.choice(WAYS)
     count, changed = undisturbed(machine.power_off(), options, way)
-    if not count:
-        # CPython 3.12.1 does not trace instructions when it is asked first.
-        return 0
     # The end of a transaction is short, and most delicate.
     first = draw.choice((draw.randrange(count), count - 1 - draw.randrange(200)))
     db = shearbolt.open(PATH, storage=machine, **options)
@@ -131,3 +129,35 @@ def test_an_interrupt_anywhere_leaves_one_version_and_a_handle_that_writes(
     monkeypatch.setattr(handle, "_PATIENCE", 0.01)
     happened = [interrupted(one) for one in range(seed * 24, (seed + 1) * 24)]
     assert sum(happened) > 18
+
+
+def test_a_second_interrupt_as_a_failed_commit_ends_leaves_no_open_transaction(
+    monkeypatch,
+):
+    """It comes when the first line of ending has not run yet."""
+    close, calls = Tx._close, []
+
+    def interrupted_once(self):
+        calls.append(self)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        close(self)
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    with shearbolt.open(PATH, storage=Machine(), page_size=1024) as db:
+        with db.update() as tx:
+            change(tx, 0)
+        before = content(db)
+        with monkeypatch.context() as patch:
+            patch.setattr(Tx, "_close", interrupted_once)
+            patch.setattr(Tx, "_write_pages", interrupt)
+            with pytest.raises(KeyboardInterrupt) as raised, db.update() as tx:
+                change(tx, 1)
+        # It is kept by its traceback: nobody would find it lost.
+        assert raised.value.__traceback__
+        assert calls[-1].closed
+        assert content(db) == before
+        with db.update() as tx:
+            change(tx, 1)

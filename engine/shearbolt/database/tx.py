@@ -514,6 +514,9 @@ class Tx(Single):
             work.write += 1
             work.write_time += clock() - began
         finally:
+            # An interrupt can come before the next line has done anything: then
+            # whoever has the transaction may end it.
+            self._committing = False
             # Whether it is committed the database knows: an interrupt can arrive
             # behind the last moment at which the commit could have failed.
             self._close()

@@ -21,6 +21,7 @@ What it takes to see a bug, from cheap to dear:
     torn            losing power, with sectors that are torn at any byte
     errors, crash   a call that fails, and losing power later
     errors, torn    the same, with sectors that are torn at any byte
+    threads         another thread that goes on at the right place
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ NEEDS: Final = (
     "torn",
     "errors, crash",
     "errors, torn",
+    "threads",
 )
 
 

@@ -1,0 +1,243 @@
+"""Where CPython may let another thread go on, and be interrupted by a signal.
+
+Behind a call, at a jump backwards, at the beginning of a function: nowhere else does
+the interpreter look whether another thread waits for it (CPython, Python/ceval.c: the
+eval breaker). What lies between two such places happens at once, as far as other
+threads can tell:
+
+    self.live = meta          one step with the next
+    if self.live is meta:
+        self.count += 1
+    f(x)                      <- in f, before its first line; and behind it
+
+A call in C that lets others run while it waits (a lock, a read) is a place, too: it is
+one when it has returned.
+
+Python 3.11 is asked by a trace function, which sees each instruction of a thread.
+Later ones install that when a function runs for the second time, so that the same
+run has other places then; and 3.12.1 crashes when two threads switch it on and off.
+They are asked by `sys.monitoring`, which is told beforehand of all functions there are.
+It says which instruction comes next and not which one came before: an instruction
+behind a call counts as a place even where another way leads to it.
+
+What it is not: a build without the global lock has no such places. Threads switch
+anywhere there.
+"""
+
+from __future__ import annotations
+
+import dis
+import gc
+import sys
+from functools import cache
+from itertools import pairwise
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType, TracebackType
+    from typing import Self
+
+__all__ = ["Places", "tracer"]
+
+_CALLS: Final = frozenset({"CALL", "CALL_FUNCTION_EX", "CALL_KW"})
+_LOOKED_BEHIND: Final = _CALLS | {
+    "JUMP_BACKWARD",
+    "POP_JUMP_BACKWARD_IF_FALSE",
+    "POP_JUMP_BACKWARD_IF_NONE",
+    "POP_JUMP_BACKWARD_IF_NOT_NONE",
+    "POP_JUMP_BACKWARD_IF_TRUE",
+}
+"""Instructions behind which it looks, from Python 3.11 on. (The beginning of a function
+is one, too, and has an event of its own.)"""
+
+_OPNAME: Final = dis.opname
+
+
+def tracer(
+    code: str | tuple[str, ...], place: Callable[[], None]
+) -> Callable[[FrameType, str, Any], Any]:
+    """A function for `sys.settrace` that calls another one at each place.
+
+    What that raises comes out of the code, as if the interpreter had raised it there;
+    Python then stops tracing.
+
+    Args:
+        code: How the names of the files begin whose places count.
+        place: What is called; it is not traced itself.
+    """
+
+    def entered(frame: FrameType, _event: str, _value: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(code):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        place()
+        return _follower(place)
+
+    return entered
+
+
+def _follower(place: Callable[[], None]) -> Callable[[FrameType, str, Any], Any]:
+    """Traces one frame, without keeping it."""
+    before = ""
+
+    def follow(frame: FrameType, event: str, _value: Any) -> Any:
+        nonlocal before
+        if event == "opcode":
+            looked = before in _LOOKED_BEHIND
+            before = _OPNAME[frame.f_code.co_code[frame.f_lasti]]
+            if looked:
+                place()
+        elif event == "exception":
+            before = ""
+        return follow
+
+    return follow
+
+
+def _nothing() -> None:
+    """Nobody cares about places now."""
+
+
+class _Traced:
+    """Places by a trace function: of threads that say so.
+
+    Args:
+        code: As `tracer`.
+
+    Attributes:
+        call: As `place` there. May be changed.
+    """
+
+    def __init__(self, code: tuple[str, ...]) -> None:
+        self.call: Callable[[], None] = _nothing
+        self._trace = tracer(code, self._called)
+
+    def _called(self) -> None:
+        self.call()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    def follow(self) -> None:
+        """From here on the calling thread passes places."""
+        sys.settrace(self._trace)
+
+    def leave(self) -> None:
+        """The calling thread passes no more places, or nobody cares."""
+        sys.settrace(None)
+
+
+if sys.version_info >= (3, 12):
+    _events = sys.monitoring.events
+    _LOCAL: Final = (
+        _events.PY_START | _events.PY_RESUME | _events.JUMP | _events.INSTRUCTION
+    )
+
+    class _Monitored:
+        """Places by `sys.monitoring`: of all threads, while it is entered.
+
+        Args:
+            code: As `tracer`; functions that are there when it is entered.
+
+        Attributes:
+            call: As `place` there. May be changed.
+        """
+
+        def __init__(self, code: tuple[str, ...]) -> None:
+            self.call: Callable[[], None] = _nothing
+            self._code = code
+            self._behind: dict[CodeType, frozenset[int]] = {}
+            self._tool = -1
+
+        def __enter__(self) -> Self:
+            monitoring = sys.monitoring
+            free = [tool for tool in range(6) if monitoring.get_tool(tool) is None]
+            if not free:
+                raise RuntimeError(
+                    "other tools have all of sys.monitoring: run without them"
+                )
+            # Those that have names (debuggers, coverage) are for these.
+            self._tool = tool = max(free, key=lambda one: (one in {3, 4}, one))
+            monitoring.use_tool_id(tool, "tornpage")
+            register = monitoring.register_callback
+            register(tool, _events.PY_START, self._at_start)
+            register(tool, _events.PY_RESUME, self._at_start)
+            register(tool, _events.JUMP, self._at_jump)
+            register(tool, _events.INSTRUCTION, self._at_instruction)
+            for code in _all_code(self._code):
+                self._behind[code] = _behind_calls(code)
+                monitoring.set_local_events(tool, code, _LOCAL)
+            return self
+
+        def __exit__(
+            self,
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            trace: TracebackType | None,
+        ) -> None:
+            monitoring, tool = sys.monitoring, self._tool
+            for code in self._behind:
+                monitoring.set_local_events(tool, code, 0)
+            self._behind.clear()
+            monitoring.free_tool_id(tool)
+
+        def follow(self) -> None:
+            """As `_Traced.follow`; it does already."""
+
+        def leave(self) -> None:
+            """As `_Traced.leave`; it can't."""
+
+        def _at_start(self, _code: CodeType, _offset: int) -> None:
+            self.call()
+
+        def _at_jump(self, _code: CodeType, offset: int, target: int) -> None:
+            if target < offset:
+                self.call()
+
+        def _at_instruction(self, code: CodeType, offset: int) -> None:
+            if offset in self._behind[code]:
+                self.call()
+
+    def _all_code(names: tuple[str, ...]) -> Iterator[CodeType]:
+        """All code of functions that are there, with what is in it."""
+        frozen = gc.get_freeze_count()
+        # It does not show what is frozen.
+        gc.unfreeze()
+        waiting = [
+            function.__code__
+            for function in gc.get_objects()
+            if isinstance(function, FunctionType)
+            and function.__code__.co_filename.startswith(names)
+        ]
+        if frozen:
+            gc.freeze()
+        seen: set[int] = set()
+        while waiting:
+            code = waiting.pop()
+            if id(code) not in seen:
+                seen.add(id(code))
+                yield code
+                waiting += [one for one in code.co_consts if isinstance(one, CodeType)]
+
+    @cache
+    def _behind_calls(code: CodeType) -> frozenset[int]:
+        """Offsets of the instructions behind calls."""
+        return frozenset(
+            after.offset
+            for before, after in pairwise(dis.get_instructions(code))
+            if before.opname in _CALLS
+        )
+
+    Places = _Monitored
+else:
+    Places = _Traced

@@ -1,0 +1,204 @@
+"""Every schedule of some threads with so many switches.
+
+    0                            nobody is made to stop
+    0:0>1  0:1>1  0:2>1 ...      thread 0 begins and is stopped once, at each place
+    0:7>1:0>0  0:7>1:1>0 ...     and 1, behind that, is stopped in turn
+
+Most errors of threads need one or two switches at the right place, however long the
+threads are (Musuvathi and Qadeer, "Iterative Context Bounding for Systematic Testing
+of Multithreaded Programs", PLDI 2007). So schedules are tried by the number of switches
+that they force; those at which a thread waits or ends do not count.
+
+The places at which to switch are found by running: each run says where behind its last
+switch somebody else could have gone on, and each of these is one schedule more. With
+`share` only some of these are followed; what was left out is counted.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tornpage.threads.places import Places
+from tornpage.threads.turns import Turns
+from tornpage.uncovered import UncoveredError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["Played", "Schedule", "Schedules", "Switch", "play"]
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A thread is made to stop, and another one goes on.
+
+    Attributes:
+        places: How many places are passed since the switch before.
+        thread: Who goes on.
+    """
+
+    places: int
+    thread: int
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Who begins, and who goes on when.
+
+    Attributes:
+        first: The thread that begins.
+        switches: In their order.
+    """
+
+    first: int = 0
+    switches: tuple[Switch, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.first}" + "".join(
+            f":{switch.places}>{switch.thread}" for switch in self.switches
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Schedule:
+        """The schedule of which this is the text.
+
+        Raises:
+            ValueError: It is none.
+        """
+        try:
+            first, *switches = text.split(":")
+            parts = [switch.split(">") for switch in switches]
+            return cls(
+                int(first),
+                tuple(Switch(int(places), int(thread)) for places, thread in parts),
+            )
+        except ValueError:
+            raise ValueError(
+                f"{text!r} is no schedule: 0:57>1:12>0, say, is thread 0, after 57 "
+                "places thread 1, after 12 more thread 0"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One run under one schedule.
+
+    Attributes:
+        schedule: Which.
+        results: What the threads have returned.
+        errors: What they have raised.
+        stuck: Whether all threads waited for each other.
+    """
+
+    schedule: Schedule
+    results: Sequence[object]
+    errors: Sequence[BaseException | None]
+    stuck: bool
+
+
+class Schedules:
+    """Runs some threads under every schedule, one after the other.
+
+    Args:
+        once: Gets the `Turns` of one run. Returns what each thread does; what they
+            share is made anew.
+        code: The beginnings of the file names of the code in which threads are made to
+            switch.
+        switches: How many a schedule has at most.
+        share: How many of the schedules that follow from one are tried, from 0 to 1.
+            Which depends on `seed` and on the schedule only.
+        seed: See there.
+
+    Attributes:
+        played: How many schedules were run.
+        left_out: How many were known and not run; what would follow from them is not
+            known.
+    """
+
+    def __init__(
+        self,
+        once: Callable[[Turns], Sequence[Callable[[], object]]],
+        code: tuple[str, ...],
+        *,
+        switches: int = 1,
+        share: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.played = 0
+        self.left_out = 0
+        self._once = once
+        self._code = code
+        self._switches = switches
+        self._share = share
+        self._seed = seed
+
+    def __iter__(self) -> Iterator[Played]:
+        """Run one after the other; those with the fewest switches first."""
+        with Places(self._code) as places:
+            yield from self._played(places)
+
+    def _played(self, places: Places) -> Iterator[Played]:
+        queue = deque([Schedule()])
+        threads = 1
+        while queue:
+            schedule = queue.popleft()
+            last = len(schedule.switches) == self._switches
+            played, turns = _play(self._once, schedule, places, record=not last)
+            if turns.missed:
+                # In a run like the one it follows from it can't be; the code is not
+                # the same each time.
+                raise UncoveredError(
+                    f"the schedule {schedule} was there and is not there any more: "
+                    "what the threads do depends on something besides the schedule"
+                )
+            if not schedule.switches and not schedule.first:
+                threads = len(played.results)
+                if not last and threads > 1 and not turns.open:
+                    raise UncoveredError(
+                        f"no thread passes a place in {', '.join(self._code)}, so "
+                        "there is nowhere to switch: name the files of the code under "
+                        "test"
+                    )
+                queue.extend(Schedule(first) for first in range(1, threads))
+            self.played += 1
+            yield played
+            for place, could in enumerate(turns.open):
+                for thread in range(threads):
+                    if could >> thread & 1:
+                        switch = Switch(place, thread)
+                        child = replace(schedule, switches=(*schedule.switches, switch))
+                        if self._is_wanted(child):
+                            queue.append(child)
+                        else:
+                            self.left_out += 1
+
+    def _is_wanted(self, schedule: Schedule) -> bool:
+        if self._share >= 1:
+            return True
+        name = f"{self._seed} {schedule}".encode()
+        return zlib.crc32(name) < self._share * (1 << 32)
+
+
+def play(
+    once: Callable[[Turns], Sequence[Callable[[], object]]],
+    schedule: Schedule,
+    code: tuple[str, ...],
+) -> Played:
+    """Run some threads under one schedule; arguments as for `Schedules`."""
+    with Places(code) as places:
+        return _play(once, schedule, places, record=False)[0]
+
+
+def _play(
+    once: Callable[[Turns], Sequence[Callable[[], object]]],
+    schedule: Schedule,
+    places: Places,
+    *,
+    record: bool,
+) -> tuple[Played, Turns]:
+    turns = Turns(schedule, places, record=record)
+    results = turns.run(once(turns))
+    return Played(schedule, results, turns.errors, turns.stuck), turns

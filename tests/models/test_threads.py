@@ -1,0 +1,95 @@
+"""Threads may switch anywhere in the engine, and the power may go in any of their runs.
+
+SHEARBOLT_SCHEDULES is how many percent of the schedules with one switch are tried (2);
+`python -m boltmodel.lanes.threads` tries all of them, in two minutes.
+"""
+
+import os
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from boltmodel.lanes import threads
+from boltmodel.lanes.threads import SCENARIOS, sweep
+from boltmodel.mutants.threads import IN_THREADS
+from boltmodel.quiet import quiet
+from shearbolt import TxClosedError
+from tornpage.threads import Schedule
+
+SHARE = int(os.environ.get("SHEARBOLT_SCHEDULES", "2")) / 100
+
+BUGS = {bug.name: bug for bug in IN_THREADS}
+
+# Where each is seen, and how many schedules that may take.
+SEEN_IN = {
+    "begin-unlooked": "readers",
+    "turn-unlooked": "writers",
+    "ended-too-early": "rolled-back",
+    "close-waits-for-nobody": "closed",
+    "live-too-early": "readers",
+    "batch-joined-late": "batches",
+}
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    with quiet():
+        yield
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_no_switch_of_threads_breaks_a_promise(name):
+    swept = sweep(SCENARIOS[name], share=SHARE, seed=7)
+    assert not swept.broken, swept.broken[0]
+    assert swept.schedules > 2
+    assert swept.closed == swept.crash_points
+    assert bool(swept.crash_points) is SCENARIOS[name].crashes
+    assert bool(swept.left_out) is (SHARE < 1)
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_bug_that_only_another_thread_shows_is_found(name):
+    scenario = SCENARIOS[SEEN_IN[name]]
+    with BUGS[name].plant():
+        found = sweep(scenario, most_broken=1).broken
+    assert found, name
+    # And not without the bug, under the very schedule that has shown it.
+    only = Schedule.parse(found[0].schedule)
+    assert not sweep(scenario, only=only).broken
+    with BUGS[name].plant():
+        assert sweep(scenario, only=only).broken[0] == found[0]
+
+
+def test_every_bug_has_a_scenario_that_shows_it():
+    assert set(SEEN_IN) == set(BUGS)
+    assert {bug.needs for bug in IN_THREADS} == {"threads"}
+
+
+def test_errors_that_are_not_allowed_are_broken_promises():
+    strict = replace(SCENARIOS["closed"], allowed=())
+    found = sweep(strict, share=0.2, most_broken=1).broken
+    assert "NotOpen" in found[0].message or "Closed" in found[0].message
+    assert SCENARIOS["closed"].allowed[1] is TxClosedError
+
+
+def test_the_command_says_what_it_found_and_how_to_see_it_again(capsys):
+    assert threads.main(["rolled-back", "--share", "0.01"]) == 3
+    said = capsys.readouterr().out
+    assert said.startswith("rolled-back: ")
+    assert "0 promises broken" in said
+    with BUGS["begin-unlooked"].plant():
+        found = sweep(SCENARIOS["readers"], most_broken=1).broken[0]
+        again = shlex.split(str(found).partition("again: ")[2])
+        assert again[:3] == ["python", "-m", "boltmodel.lanes.threads"]
+        assert threads.main(again[3:]) == 1
+    assert "reader 4: a/00: promised" in capsys.readouterr().out
+    assert threads.main(again[3:]) == 0
+    for wrong, why in (
+        (["no-such"], "there are readers, "),
+        (["readers", "--schedule", "x"], "is no schedule"),
+        (["--schedule", "0"], "name one"),
+    ):
+        with pytest.raises(SystemExit):
+            threads.main(wrong)
+        assert why in capsys.readouterr().err

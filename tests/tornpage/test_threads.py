@@ -1,0 +1,419 @@
+"""Threads under a schedule: what one switch shows, one switch shows, and nothing else.
+
+The stores here are a few lines. What they do wrong is what threads do wrong: a gap
+between looking and doing, two locks in two orders, a call before anybody listens.
+"""
+
+import gc
+import threading
+
+import pytest
+
+from tornpage.disk import Disk
+from tornpage.threads import (
+    DeadlockError,
+    Places,
+    Schedule,
+    Schedules,
+    Switch,
+    Turns,
+    play,
+    under_turns,
+)
+from tornpage.threads import turns as turns_module
+from tornpage.uncovered import UncoveredError
+
+CODE = (__file__,)
+
+
+def look(value):
+    """A call, and with it a place."""
+    return value
+
+
+class Counter:
+    def __init__(self, lock=None):
+        self.value = 0
+        self.lock = lock
+
+    def add(self):
+        self.value = look(self.value) + 1
+
+    def add_in_one_step(self):
+        self.value += 1
+
+    def add_alone(self):
+        with self.lock:
+            self.value = look(self.value) + 1
+
+
+def two(way, made=lambda _: Counter()):
+    """Two threads that do the same to one object, and what it is in the end."""
+    last = []
+
+    def once(turns):
+        last[:] = [made(turns)]
+        act = getattr(last[0], way)
+        return [act, act]
+
+    return once, last
+
+
+def mutex(turns):
+    return under_turns(Disk(), turns).mutex()
+
+
+def values(way, switches, made=lambda _: Counter(), **options):
+    once, last = two(way, made)
+    found = {}
+    for played in Schedules(once, CODE, switches=switches, **options):
+        assert not any(played.errors)
+        found.setdefault(last[0].value, []).append(str(played.schedule))
+    return found
+
+
+def test_a_gap_between_looking_and_doing_takes_one_switch():
+    assert set(values("add", 0)) == {2}
+    found = values("add", 1)
+    assert set(found) == {1, 2}
+    # And the schedule that shows it shows it again.
+    once, last = two("add")
+    play(once, Schedule.parse(found[1][0]), CODE)
+    assert last[0].value == 1
+
+
+@pytest.mark.parametrize("switches", [1, 2, 3])
+def test_what_cpython_does_in_one_step_has_no_gap(switches):
+    assert set(values("add_in_one_step", switches)) == {2}
+
+
+@pytest.mark.parametrize("switches", [1, 2, 3])
+def test_a_lock_keeps_others_out(switches):
+    found = values("add_alone", switches, lambda turns: Counter(mutex(turns)))
+    assert set(found) == {2}
+
+
+def test_a_lock_that_lets_two_in_is_seen(monkeypatch):
+    kind = type(mutex(Turns(Schedule(), Places(CODE))))
+    monkeypatch.setattr(kind, "acquire", lambda *_: True)
+    monkeypatch.setattr(kind, "release", lambda _: None)
+    found = values("add_alone", 1, lambda turns: Counter(mutex(turns)))
+    assert set(found) == {1, 2}
+
+
+class Twice:
+    """Goes wrong when another thread passes both gaps while this one is in a gap."""
+
+    def __init__(self):
+        self.step = 0
+        self.value = 0
+
+    def run(self):
+        mine = self.step = self.step + 1
+        look(mine)
+        seen = self.step
+        look(seen)
+        if mine == 1 and seen == 2 and self.step == 3:
+            self.value = 1
+
+    def bump(self):
+        look(self)
+        if self.step == 2:
+            self.step = 3
+
+
+def test_what_takes_two_switches_is_not_seen_with_one():
+    def found(switches):
+        seen = set()
+        last = []
+
+        def once(_):
+            last[:] = [Twice()]
+            return [last[0].run, last[0].run, last[0].bump]
+
+        for _ in Schedules(once, CODE, switches=switches):
+            seen.add(last[0].value)
+        return seen
+
+    assert found(1) == {0}
+    assert found(2) == {0, 1}
+
+
+def straight(count):
+    def body():
+        for _ in range(count):
+            look(None)
+
+    return body
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 1), (2, 5), (7, 3)])
+def test_every_place_is_switched_at_once(first, second):
+    """As many schedules as there are places, and each of them another one."""
+
+    def once(_):
+        return [straight(first), straight(second)]
+
+    seen = [played.schedule for played in Schedules(once, CODE, switches=1)]
+    assert len(set(seen)) == len(seen)
+    without = [one for one in seen if not one.switches]
+    assert [one.first for one in without] == [0, 1]
+    for thread in (0, 1):
+        places = [
+            one.switches[0].places
+            for one in seen
+            if one.switches and one.first == thread
+        ]
+        # Each place of the first thread, and none of the second, which runs alone.
+        assert places == list(range(len(places)))
+        # A call has a place at its beginning and one behind it, a round one more.
+        assert len(places) >= 3 * (first, second)[thread]
+
+
+def test_two_switches_are_tried_at_every_pair_of_places():
+    def once(_):
+        return [straight(2), straight(2)]
+
+    one = sum(1 for _ in Schedules(once, CODE, switches=1))
+    places = (one - 2) // 2
+    seen = {str(p.schedule) for p in Schedules(once, CODE, switches=2)}
+    pairs = {
+        f"{first}:{a}>{1 - first}:{b}>{first}"
+        for first in (0, 1)
+        for a in range(places)
+        for b in range(places)
+    }
+    assert pairs <= seen
+
+
+class TwoLocks:
+    def __init__(self, turns):
+        self.a, self.b = mutex(turns), mutex(turns)
+        self.ended = 0
+
+    def forwards(self):
+        with self.a:
+            look(None)
+            with self.b:
+                self.ended += 1
+
+    def backwards(self):
+        with self.b:
+            look(None)
+            with self.a:
+                self.ended += 1
+
+
+def test_threads_that_wait_for_each_other_are_told_so_and_end():
+    last = []
+
+    def once(turns):
+        last[:] = [TwoLocks(turns)]
+        return [last[0].forwards, last[0].backwards]
+
+    stuck = []
+    for played in Schedules(once, CODE, switches=1):
+        if played.stuck:
+            stuck.append(played)
+            assert any(isinstance(error, DeadlockError) for error in played.errors)
+        else:
+            assert last[0].ended == 2
+    assert stuck
+    assert threading.active_count() < 5
+    assert play(once, stuck[0].schedule, CODE).stuck
+
+
+class Box:
+    """One thread waits for what another one brings."""
+
+    def __init__(self, turns, *, looks):
+        self.changed = under_turns(Disk(), turns).condition()
+        self.full = False
+        self.looks = looks
+        self.got = None
+
+    def bring(self):
+        with self.changed:
+            self.full = True
+            self.changed.notify_all()
+
+    def fetch(self):
+        with self.changed:
+            if self.looks:
+                while not self.full:
+                    self.changed.wait()
+            else:
+                self.changed.wait()
+            self.got = self.full
+
+
+@pytest.mark.parametrize("looks", [True, False])
+def test_a_call_before_anybody_listens_is_lost(looks):
+    last = []
+
+    def once(turns):
+        last[:] = [Box(turns, looks=looks)]
+        return [last[0].fetch, last[0].bring]
+
+    stuck = 0
+    for played in Schedules(once, CODE, switches=1):
+        stuck += played.stuck
+        assert played.stuck or last[0].got
+    assert bool(stuck) is not looks
+
+
+class Waits:
+    """Waits for so long, and says what it knows then."""
+
+    def __init__(self, turns):
+        self.disk = under_turns(Disk(), turns)
+        self.changed = self.disk.condition()
+        self.lock = self.disk.mutex()
+        self.told = None
+
+    def wait(self):
+        with self.changed:
+            self.told = self.changed.wait(5.0), self.disk.monotonic()
+
+    def tell(self):
+        look(None)
+        with self.changed:
+            self.changed.notify_all()
+
+    def sleep(self):
+        self.disk.sleep(2.0)
+        self.told = self.disk.monotonic()
+
+    def hold(self):
+        with self.lock:
+            self.disk.sleep(9.0)
+
+    def want(self):
+        got = self.lock.acquire(timeout=3.0)
+        self.told = got, self.disk.monotonic()
+        if got:
+            self.lock.release()
+
+
+def waited(*ways, switches=1):
+    last = []
+
+    def once(turns):
+        last[:] = [Waits(turns)]
+        return [getattr(last[0], way) for way in ways]
+
+    return {
+        str(played.schedule): last[0].told
+        for played in Schedules(once, CODE, switches=switches)
+        if not played.stuck
+    }
+
+
+def test_time_goes_on_when_nobody_can():
+    assert waited("sleep", switches=0) == {"0": 2.0}
+    assert waited("wait", switches=0) == {"0": (False, 5.0)}
+    assert waited("hold", "want", switches=0) == {"0": (False, 3.0), "1": (True, 0.0)}
+
+
+def test_a_schedule_may_end_a_wait_that_has_an_end():
+    without = waited("wait", "tell", switches=0)
+    assert without["0"] == (True, 0.0)
+    assert (False, 5.0) in waited("wait", "tell").values()
+
+
+def test_what_a_thread_raises_is_its_own():
+    def fails():
+        raise KeyError("mine")
+
+    def once(_):
+        return [fails, lambda: 7]
+
+    played = play(once, Schedule(), CODE)
+    assert isinstance(played.errors[0], KeyError)
+    assert played.errors[1] is None
+    assert list(played.results) == [None, 7]
+
+
+def test_a_share_of_the_schedules_is_always_the_same_share():
+    every = values("add", 2)
+    total = sum(map(len, every.values()))
+    some = values("add", 2, share=0.4, seed=3)
+    assert some == values("add", 2, share=0.4, seed=3)
+    assert some != values("add", 2, share=0.4, seed=4)
+    assert 0 < sum(map(len, some.values())) < total
+    once, _ = two("add")
+    schedules = Schedules(once, CODE, switches=1, share=0.4)
+    played = sum(1 for _ in schedules)
+    assert schedules.played == played
+    assert schedules.left_out
+    whole = Schedules(once, CODE, switches=1)
+    assert sum(1 for _ in whole) == played + schedules.left_out
+    assert not whole.left_out
+
+
+def test_threads_that_are_not_the_same_each_time_are_not_said_to_be_covered():
+    runs = []
+
+    def once(_):
+        runs.append(None)
+        return [straight(9 if len(runs) == 1 else 1), straight(1)]
+
+    with pytest.raises(UncoveredError, match="besides the schedule"):
+        list(Schedules(once, CODE, switches=1))
+
+
+def test_code_that_nobody_runs_is_not_said_to_be_covered():
+    once, _ = two("add")
+    with pytest.raises(UncoveredError, match="nowhere to switch"):
+        list(Schedules(once, ("/nowhere/",), switches=1))
+
+
+def test_places_are_found_when_the_collector_is_told_to_leave_all_alone():
+    before = len(values("add", 1))
+    gc.freeze()
+    try:
+        assert len(values("add", 1)) == before
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
+
+
+def test_a_thread_that_waits_without_a_lock_ends_the_run(monkeypatch):
+    ended = []
+
+    def spins():
+        while not ended:
+            pass
+
+    monkeypatch.setattr(turns_module, "_MOST_SECONDS", 0.2)
+    try:
+        with pytest.raises(UncoveredError, match="thread 0 waits, and not by a lock"):
+            play(lambda _: [spins, lambda: ended.append(1)], Schedule(), CODE)
+    finally:
+        ended.append(1)
+
+
+def test_the_text_of_a_schedule_is_the_schedule():
+    schedule = Schedule(1, (Switch(57, 0), Switch(0, 2)))
+    assert str(schedule) == "1:57>0:0>2"
+    assert Schedule.parse(str(schedule)) == schedule
+    assert Schedule.parse("0") == Schedule()
+    for text in ("", "x", "0:1", "0:1>", "0:1>2>3", "0>1"):
+        with pytest.raises(ValueError, match="is no schedule"):
+            Schedule.parse(text)
+
+
+def test_locks_are_usable_by_whoever_prepares_and_looks_afterwards():
+    turns = Turns(Schedule(), Places(CODE))
+    disk = under_turns(Disk(), turns)
+    lock = disk.mutex()
+    with lock:
+        assert lock.locked()
+        assert not lock.acquire(blocking=False)
+        with pytest.raises(DeadlockError):
+            lock.acquire()
+    with pytest.raises(RuntimeError):
+        lock.release()
+    disk.sleep(3)
+    assert disk.monotonic() == 3
+    assert disk.pid() == Disk().pid()
