@@ -24,6 +24,7 @@ Packages, each importing only from those above it and from the modules below:
     disk         the machine that storage code talks to
     faults       calls that fail, data that goes bad
     patch        the same machine for code that uses `open` and `os`
+    threads      threads that switch where a schedule says
     explore      every outcome of every crash of a run
     story        a broken promise, told
     certificate  what was proved; a failure as a token
@@ -45,6 +46,7 @@ Modules that all of them share:
     time_limit   recovery ends
     call_site    source lines
     litmus       the crash model in one line a parameter
+    waits        calls during which other threads run
     progress     for somebody who watches
 
 See docs/design.md and docs/crash-model.md.

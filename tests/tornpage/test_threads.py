@@ -5,7 +5,9 @@ between looking and doing, two locks in two orders, a call before anybody listen
 """
 
 import gc
+import queue
 import threading
+import time
 
 import pytest
 
@@ -18,10 +20,11 @@ from tornpage.threads import (
     Switch,
     Turns,
     play,
+    turns_taken,
     under_turns,
 )
 from tornpage.threads import turns as turns_module
-from tornpage.uncovered import UncoveredError
+from tornpage.uncovered import UncoveredError, UnsupportedCallError
 
 CODE = (__file__,)
 
@@ -319,6 +322,165 @@ def test_a_schedule_may_end_a_wait_that_has_an_end():
     without = waited("wait", "tell", switches=0)
     assert without["0"] == (True, 0.0)
     assert (False, 5.0) in waited("wait", "tell").values()
+
+
+class Plain:
+    """Code that uses `threading` and `time`, and knows of no schedule."""
+
+    def __init__(self):
+        self.value = 0
+        self.lock = threading.Lock()
+        self.again = threading.RLock()
+        self.free = threading.Semaphore(1)
+        self.begun = threading.Event()
+        self.changed = threading.Condition()
+        self.line = queue.Queue(maxsize=1)
+
+    def with_a_lock(self):
+        with self.lock:
+            self.value = look(self.value) + 1
+
+    def with_a_reentrant_lock(self):
+        with self.again, self.again:
+            look(None)
+            with self.again:
+                self.value = look(self.value) + 1
+
+    def with_a_semaphore(self):
+        with self.free:
+            self.value = look(self.value) + 1
+
+    def give(self):
+        for number in (1, 2, 3):
+            self.line.put(number)
+        self.begun.set()
+
+    def take(self):
+        assert [self.line.get() for _ in range(3)] == [1, 2, 3]
+        self.begun.wait()
+        self.value = 2
+
+    def wake(self):
+        with self.changed:
+            self.value = 2
+            self.changed.notify_all()
+
+    def wait_for_it(self):
+        with self.changed:
+            while not self.value:
+                self.changed.wait()
+
+    def sleep(self):
+        time.sleep(30.0)
+
+    def late(self):
+        assert not self.begun.wait(0.02)
+        self.value = 2
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        ("with_a_lock", "with_a_lock"),
+        ("with_a_reentrant_lock", "with_a_reentrant_lock"),
+        ("with_a_semaphore", "with_a_semaphore"),
+        ("give", "take"),
+        ("wake", "wait_for_it"),
+        ("sleep", "late"),
+    ],
+)
+def test_code_that_knows_of_no_schedule_has_its_locks(ways):
+    before = threading.Lock, threading.RLock, time.sleep, threading.Thread.start
+    values = []
+
+    def once(turns):
+        with turns_taken(turns):
+            plain = Plain()
+            yield [getattr(plain, way) for way in ways]
+            values.append(plain.value)
+
+    schedules = Schedules(once, CODE, switches=1)
+    for played in schedules:
+        played.require_success()
+    assert set(values) == {2}
+    assert len(values) == schedules.played > 4
+    assert before == (
+        threading.Lock,
+        threading.RLock,
+        time.sleep,
+        threading.Thread.start,
+    )
+
+
+def test_without_the_locks_of_the_schedule_the_run_does_not_end(monkeypatch):
+    """So that nobody takes for covered what was not."""
+    monkeypatch.setattr(turns_module, "_MOST_SECONDS", 0.2)
+    plain = Plain()
+
+    def once(_):
+        return [plain.with_a_lock, plain.with_a_lock]
+
+    with pytest.raises(UncoveredError, match="and not by a lock or a sleep"):
+        list(Schedules(once, CODE, switches=1))
+
+
+def test_a_thread_begun_under_a_schedule_is_refused():
+    def once(turns):
+        with turns_taken(turns):
+            yield [threading.Thread(target=look, args=(1,)).start, straight(1)]
+
+    played = play(once, Schedule(), CODE)
+    with pytest.raises(UnsupportedCallError, match="begun under a schedule"):
+        played.require_success()
+
+
+class Noted:
+    """Notes what is durable before it is, in the step before the call that does it."""
+
+    def __init__(self, disk):
+        self.disk = disk
+        self.file = disk.open("/log", create=True)
+        self.durable = False
+        self.believed = []
+
+    def sync(self):
+        self.durable = True
+        self.file.fdatasync()
+
+    def believe(self):
+        if self.durable:
+            self.believed.append(len(self.disk.trace.operations()))
+
+
+def test_others_run_while_a_call_to_the_system_waits():
+    """There is no place of the interpreter's between the note and the sync."""
+    when = set()
+
+    def once(turns):
+        noted = Noted(under_turns(Disk(), turns))
+        yield [noted.sync, noted.believe]
+        when.update(noted.believed)
+
+    list(Schedules(once, CODE, switches=1))
+    # One operation made the file: before the sync, and after it.
+    assert when == {1, 2}
+
+
+def test_a_check_that_fails_behind_a_run_says_under_which_schedule():
+    def once(_):
+        yield [straight(1), straight(1)]
+        raise AssertionError("as it should not be")
+
+    with pytest.raises(AssertionError) as raised:
+        play(once, Schedule(1), CODE)
+    assert "the schedule 1" in raised.value.__notes__[0]
+    with pytest.raises(TypeError, match="yields its threads once"):
+        play(lambda _: iter_twice(), Schedule(), CODE)
+
+
+def iter_twice():
+    yield [straight(1)]
+    yield [straight(1)]
 
 
 def test_what_a_thread_raises_is_its_own():

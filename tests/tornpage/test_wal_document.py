@@ -47,11 +47,16 @@ def _write(folder, diffs, check="tornpage.check(WAL)"):
 
 def _pytest(folder, diffs, check="tornpage.check(WAL)"):
     _write(folder, diffs, check)
+    return run_pytest(folder, "test_wal.py")
+
+
+def run_pytest(folder, name):
+    """Run a file of tests; its exit status and the lines it printed."""
     options = ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", "."]
     # Nothing here uses it, and it takes 2 s to import where no bytecode is kept.
     options += ["-p", "no:hypothesispytest"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "test_wal.py"],
+        [sys.executable, "-m", "pytest", *options, name],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
 from tornpage.uncovered import UnsupportedCallError
+from tornpage.waits import about_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +130,8 @@ class Turnstile:
 
     def __enter__(self) -> None:
         self._threads.use()
+        if not self._lock._is_owned():  # type: ignore[attr-defined]
+            about_to_wait()
         self._lock.acquire()
 
     def __exit__(

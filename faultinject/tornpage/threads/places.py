@@ -10,8 +10,8 @@ threads can tell:
         self.count += 1
     f(x)                      <- in f, before its first line; and behind it
 
-A call in C that lets others run while it waits (a lock, a read) is a place, too: it is
-one when it has returned.
+A call in C that lets others run meanwhile (a read, a sync) is a place before it has
+done anything, too. `tornpage.waits` tells of these; they are not looked for here.
 
 Python 3.11 is asked by a trace function, which sees each instruction of a thread.
 Later ones install that when a function runs for the second time, so that the same

@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tornpage.threads.places import Places
 from tornpage.threads.turns import Turns
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["Played", "Schedule", "Schedules", "Switch", "play"]
+
+
+Once: TypeAlias = "Callable[[Turns], Sequence[Body] | Generator[Sequence[Body]]]"
+"""What prepares one run; see `Schedules`."""
+
+Body: TypeAlias = "Callable[[], object]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +106,24 @@ class Played:
     errors: Sequence[BaseException | None]
     stuck: bool
 
+    def require_success(self) -> None:
+        """Raise what the first thread has raised that raised anything.
+
+        Raises:
+            BaseException: That; a `DeadlockError` when all threads were stuck.
+        """
+        for error in self.errors:
+            if error is not None:
+                raise error
+
 
 class Schedules:
     """Runs some threads under every schedule, one after the other.
 
     Args:
         once: Gets the `Turns` of one run. Returns what each thread does; what they
-            share is made anew.
+            share is made anew. A generator yields this instead, once, and goes on when
+            the threads have ended.
         code: The beginnings of the file names of the code in which threads are made to
             switch.
         switches: How many a schedule has at most.
@@ -120,7 +139,7 @@ class Schedules:
 
     def __init__(
         self,
-        once: Callable[[Turns], Sequence[Callable[[], object]]],
+        once: Once,
         code: tuple[str, ...],
         *,
         switches: int = 1,
@@ -183,7 +202,7 @@ class Schedules:
 
 
 def play(
-    once: Callable[[Turns], Sequence[Callable[[], object]]],
+    once: Once,
     schedule: Schedule,
     code: tuple[str, ...],
 ) -> Played:
@@ -193,12 +212,24 @@ def play(
 
 
 def _play(
-    once: Callable[[Turns], Sequence[Callable[[], object]]],
+    once: Once,
     schedule: Schedule,
     places: Places,
     *,
     record: bool,
 ) -> tuple[Played, Turns]:
     turns = Turns(schedule, places, record=record)
-    results = turns.run(once(turns))
+    made = once(turns)
+    if not isinstance(made, Generator):
+        results = turns.run(made)
+        return Played(schedule, results, turns.errors, turns.stuck), turns
+    with closing(made):
+        results = turns.run(next(made))
+        try:
+            again = next(made, None)
+        except Exception as error:
+            error.add_note(f"behind a run under the schedule {schedule}")
+            raise
+    if again is not None:
+        raise TypeError("what prepares a run yields its threads once")
     return Played(schedule, results, turns.errors, turns.stuck), turns

@@ -10,10 +10,10 @@ has to wait for a lock, or with the thread. Which one goes on behind the last tw
 up to the schedule: the one that was made to stop last, else the one with the lowest
 number. So the same schedule gives the same run.
 
-Locks are those of `under_turns`: a lock of `threading` would stop the only thread that
-runs. Time stands still as long as somebody can run; then it goes on to the first time
-at which a wait ends. A schedule may switch to a thread that waits for a limited time:
-its wait ends then and there, without success.
+Locks are the schedule's (see `locks`): one of `threading` would stop the only thread
+that runs. Time stands still as long as somebody can run; then it goes on to the first
+time at which a wait ends. A schedule may switch to a thread that waits for a limited
+time: its wait ends then and there, without success.
 
 When nobody can run any more, and nobody's time ends, all threads are stuck:
 each gets a `DeadlockError` out of its lock.
@@ -25,19 +25,21 @@ threads of a pool that nobody numbers are not told apart.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Final, cast
+from _thread import allocate_lock  # `threading` may have others
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Final
 
 from tornpage.uncovered import UncoveredError
+from tornpage.waits import told_of_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
+    from contextlib import AbstractContextManager
 
-    from tornpage.disk import Disk
     from tornpage.threads.places import Places
     from tornpage.threads.schedules import Schedule
 
-__all__ = ["DeadlockError", "Turns", "under_turns"]
+__all__ = ["DeadlockError", "Turns"]
 
 _MOST_SECONDS: Final = 60.0
 """Of one run. It takes milliseconds; a thread that looks for another one's doing again
@@ -54,7 +56,7 @@ class _Thread:
     __slots__ = ("deadline", "done", "error", "gate", "pushed", "ready", "result")
 
     def __init__(self) -> None:
-        self.gate = threading.Lock()
+        self.gate = allocate_lock()
         self.gate.acquire()
         self.done = False
         self.result: object = None
@@ -75,12 +77,14 @@ class Turns:
         record: Note at which places behind the last switch others could go on.
 
     Attributes:
+        schedule: The same.
         now: Seconds on the clock of the run.
         open: Behind the last switch, for each place the threads that could go on
             there, as a set of bits: 2 for thread 1.
         taken: How many of the switches came to pass. Fewer than there are: a
             place was not reached, or the thread could not run.
         stuck: Whether all threads waited for each other.
+        outside: In it `threading` is as it was, whatever was put in its place.
     """
 
     def __init__(
@@ -90,7 +94,8 @@ class Turns:
         self.open: list[int] = []
         self.taken = 0
         self.stuck = False
-        self._schedule = schedule
+        self.outside: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.schedule = schedule
         self._record = record
         self._threads: list[_Thread] = []
         self._numbers: dict[int, int] = {}
@@ -100,7 +105,7 @@ class Turns:
         self._count = 0
         self._next = schedule.switches[0] if schedule.switches else None
         self._places = places
-        self._over = threading.Lock()
+        self._over = allocate_lock()
 
     def run(self, bodies: Sequence[Callable[[], object]]) -> list[object]:
         """Run a function in a thread each, until all have returned or raised.
@@ -112,21 +117,24 @@ class Turns:
             UncoveredError: It does not end.
         """
         self._threads = [_Thread() for _ in bodies]
-        workers = [
-            threading.Thread(target=self._work, args=(number, body), daemon=True)
-            for number, body in enumerate(bodies)
-        ]
         self._over.acquire()
         self._places.call = self._place
-        for worker in workers:
-            worker.start()
-        self._running = self._schedule.first
-        self._threads[self._running].gate.release()
-        if not self._over.acquire(timeout=_MOST_SECONDS):
+        with self.outside():
+            workers = [
+                threading.Thread(target=self._work, args=(number, body), daemon=True)
+                for number, body in enumerate(bodies)
+            ]
+            for worker in workers:
+                worker.start()
+        self._running = self.schedule.first
+        with told_of_waits(self._place):
+            self._threads[self._running].gate.release()
+            ended = self._over.acquire(timeout=_MOST_SECONDS)
+        if not ended:
             raise UncoveredError(
-                f"under the schedule {self._schedule} the threads have not ended after "
-                f"{_MOST_SECONDS:g} seconds: thread {self._running} waits, and not by a "
-                "lock or a sleep of its disk"
+                f"under the schedule {self.schedule} the threads have not ended "
+                f"after {_MOST_SECONDS:g} seconds: thread {self._running} waits, and "
+                "not by a lock or a sleep that is the schedule's"
             )
         for worker in workers:
             worker.join()
@@ -142,7 +150,7 @@ class Turns:
     @property
     def missed(self) -> bool:
         """Whether some switch did not come to pass."""
-        return self.taken < len(self._schedule.switches)
+        return self.taken < len(self.schedule.switches)
 
     # -- in the threads --
 
@@ -179,7 +187,7 @@ class Turns:
             return
         wanted, self._count = self._next.thread, 0
         index = self.taken + 1
-        switches = self._schedule.switches
+        switches = self.schedule.switches
         self._next = switches[index] if index < len(switches) else None
         if not self._who_could() >> wanted & 1:
             # Not the schedule that was asked for: whoever looks at `missed` drops it.
@@ -266,108 +274,3 @@ class Turns:
     def is_here(self) -> bool:
         """Whether the calling thread is one of the run's."""
         return threading.get_ident() in self._numbers
-
-
-class _Mutex:
-    """A lock that one thread has, and others wait for by letting it run."""
-
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
-        self._held = False
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """As `threading.Lock.acquire`."""
-        turns = self._turns
-        if self._held and blocking:
-            if not turns.is_here():
-                raise DeadlockError("the lock is held, and no other thread runs")
-            until = None if timeout < 0 else turns.now + timeout
-            turns.wait(self._is_free, until)
-        if self._held:
-            return False
-        self._held = True
-        return True
-
-    def release(self) -> None:
-        """As `threading.Lock.release`."""
-        if not self._held:
-            raise RuntimeError("release unlocked lock")
-        self._held = False
-
-    def locked(self) -> bool:
-        """Whether somebody has it."""
-        return self._held
-
-    def _is_free(self) -> bool:
-        return not self._held
-
-    def __enter__(self) -> bool:
-        return self.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None:
-        self.release()
-
-
-class _Condition(_Mutex):
-    """A lock on which threads wait to be told something."""
-
-    def __init__(self, turns: Turns) -> None:
-        super().__init__(turns)
-        self._calls = 0
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """As `threading.Condition.wait`."""
-        calls, turns = self._calls, self._turns
-        until = None if timeout is None else turns.now + timeout
-        self.release()
-        told = False
-        try:
-            told = turns.wait(lambda: self._calls != calls, until)
-        finally:
-            self.acquire()
-        return told
-
-    def notify_all(self) -> None:
-        """As `threading.Condition.notify_all`."""
-        self._calls += 1
-
-
-class _Machine:
-    """A disk whose locks and clock are those of a run."""
-
-    def __init__(self, disk: Disk, turns: Turns) -> None:
-        self.disk = disk
-        self._turns = turns
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.disk, name)
-
-    def monotonic(self) -> float:
-        return self._turns.now
-
-    def sleep(self, seconds: float, /) -> None:
-        turns = self._turns
-        if turns.is_here():
-            turns.wait(lambda: False, turns.now + seconds)
-        else:
-            turns.now += seconds
-
-    def thread_id(self) -> int:
-        return threading.get_ident()
-
-    def mutex(self) -> _Mutex:
-        return _Mutex(self._turns)
-
-    def condition(self) -> _Condition:
-        return _Condition(self._turns)
-
-
-def under_turns(disk: Disk, turns: Turns) -> Disk:
-    """The disk with the locks and the clock of a run."""
-    return cast("Disk", _Machine(disk, turns))

@@ -6,6 +6,7 @@
     takeover      a process is killed, the next one's syncs fail, then the power goes
     relaxed       without syncs: fewer commits, and no holes
     interleave    readers between any two I/O operations of the writer
+    threads       threads switched at any place in the engine, then the power goes
     corruption    what the format notices of silent corruption
     kill          real processes, a real file, SIGKILL
     presets       what holds on each kind of disk

@@ -19,9 +19,7 @@ the last acknowledged commit: not the one that is being written, however much of
 
 It runs in one thread, on purpose: the same program gives the same run.
 
-What it is not: it does not switch between two lines of Python code. Whether the
-engine's few shared variables are handed over without a race is what its locks are for,
-and the tests with real threads.
+What it is not: it does not switch between two lines of Python code. `threads` does.
 """
 
 from __future__ import annotations

@@ -1,0 +1,273 @@
+"""Locks, sleeps and clocks of a run: who waits lets another thread have its turn.
+
+    under_turns(disk, turns)   a disk with locks and a clock, for code that asks it
+    turns_taken(turns)         `threading` and `time.sleep`, for code that uses them
+
+`threading` makes conditions, events, semaphores, barriers and queues of two kinds of
+lock; in the place of these others are put. What was made before the block keeps its own
+locks, and would stop the run (`queue.SimpleQueue`, written in C, does so always).
+
+What it is not: more threads. Those of a run are the functions that it is given; one
+that begins another in such a block is refused.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from tornpage.threads.turns import DeadlockError
+from tornpage.uncovered import UnsupportedCallError
+from tornpage.waits import about_to_wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from tornpage.disk import Disk, DiskFile
+    from tornpage.threads.turns import Turns
+
+__all__ = ["turns_taken", "under_turns"]
+
+
+class Mutex:
+    """A lock that one thread has, and others wait for by letting it run."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._held = False
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As `threading.Lock.acquire`."""
+        turns = self._turns
+        if self._held and blocking:
+            if not turns.is_here():
+                raise DeadlockError("the lock is held, and no other thread runs")
+            until = None if timeout < 0 else turns.now + timeout
+            turns.wait(self._is_free, until)
+        if self._held:
+            return False
+        self._held = True
+        return True
+
+    def release(self) -> None:
+        """As `threading.Lock.release`."""
+        if not self._held:
+            raise RuntimeError("release unlocked lock")
+        self._held = False
+
+    def locked(self) -> bool:
+        """Whether somebody has it."""
+        return self._held
+
+    def _is_free(self) -> bool:
+        return not self._held
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        self.release()
+
+
+class Condition(Mutex):
+    """A lock on which threads wait to be told something."""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__(turns)
+        self._calls = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As `threading.Condition.wait`."""
+        calls, turns = self._calls, self._turns
+        until = None if timeout is None else turns.now + timeout
+        self.release()
+        told = False
+        try:
+            told = turns.wait(lambda: self._calls != calls, until)
+        finally:
+            self.acquire()
+        return told
+
+    def notify_all(self) -> None:
+        """As `threading.Condition.notify_all`."""
+        self._calls += 1
+
+
+class Reentrant(Mutex):
+    """A lock that its thread may take again."""
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__(turns)
+        self._owner = 0
+        self._depth = 0
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As `threading.RLock.acquire`."""
+        if not self._is_owned():
+            if not super().acquire(blocking, timeout):
+                return False
+            self._owner = threading.get_ident()
+        self._depth += 1
+        return True
+
+    def release(self) -> None:
+        """As `threading.RLock.release`."""
+        if not self._is_owned():
+            raise RuntimeError("cannot release un-acquired lock")
+        self._depth -= 1
+        if not self._depth:
+            self._owner = 0
+            super().release()
+
+    # What `threading.Condition` asks of a reentrant lock.
+
+    def _is_owned(self) -> bool:
+        return self._held and self._owner == threading.get_ident()
+
+    def _release_save(self) -> int:
+        depth, self._depth = self._depth, 1
+        self.release()
+        return depth
+
+    def _acquire_restore(self, depth: int) -> None:
+        self.acquire()
+        self._depth = depth
+
+
+class _Machine:
+    """A disk with the locks and the clock of a run, whose calls let others run."""
+
+    def __init__(self, disk: Disk, turns: Turns) -> None:
+        self.disk = disk
+        self._turns = turns
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.disk, name)
+        return _waiting(value) if name in _WAIT else value
+
+    def open(self, path: str, /, **options: Any) -> _File:
+        """As `Disk.open`."""
+        about_to_wait()
+        return _File(self.disk.open(path, **options))
+
+    def monotonic(self) -> float:
+        """Seconds on the clock of the run."""
+        return self._turns.now
+
+    def sleep(self, seconds: float, /) -> None:
+        """Let others run for so long, by that clock."""
+        turns = self._turns
+        if turns.is_here():
+            turns.wait(lambda: False, turns.now + seconds)
+        else:
+            turns.now += seconds
+
+    def mutex(self) -> Mutex:
+        """A lock of the run."""
+        return Mutex(self._turns)
+
+    def condition(self) -> Condition:
+        """A condition of the run."""
+        return Condition(self._turns)
+
+
+class _File:
+    """An open file of such a disk."""
+
+    def __init__(self, file: DiskFile) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._file, name)
+        return _waiting(value) if name in _WAIT else value
+
+
+_WAIT: Final = frozenset(
+    {
+        # Of a disk.
+        "exists",
+        "fsync_dir",
+        "mkdir",
+        "rename",
+        "rmdir",
+        "unlink",
+        # Of a file.
+        "fdatasync",
+        "fsync",
+        "ftruncate",
+        "pread",
+        "pwritev",
+        "size",
+    }
+)
+"""Calls to the machine. (`lock` has to come back at once, so nobody waits in it.)"""
+
+
+def _waiting(call: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*given: Any, **named: Any) -> Any:
+        about_to_wait()
+        return call(*given, **named)
+
+    return called
+
+
+def under_turns(disk: Disk, turns: Turns) -> Disk:
+    """The disk with the locks and the clock of a run."""
+    return cast("Disk", _Machine(disk, turns))
+
+
+@contextmanager
+def turns_taken(turns: Turns) -> Iterator[None]:
+    """While entered, locks of `threading` and `time.sleep` are those of a run.
+
+    Raises:
+        UnsupportedCallError: By whoever starts a thread meanwhile.
+    """
+    machine = _Machine(cast("Disk", None), turns)
+    begin = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if turns.is_here():
+            raise UnsupportedCallError(
+                f"thread {thread.name!r} is begun under a schedule: the threads of "
+                "that are the functions that it is given"
+            )
+        begin(thread)
+
+    taken = [
+        (threading, "Lock", lambda: Mutex(turns)),
+        (threading, "_allocate_lock", lambda: Mutex(turns)),
+        (threading, "RLock", lambda: Reentrant(turns)),
+        (threading.Thread, "start", start),
+        (time, "sleep", machine.sleep),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in taken]
+
+    def put(those: list[tuple[Any, str, Any]]) -> None:
+        for owner, name, value in those:
+            setattr(owner, name, value)
+
+    @contextmanager
+    def outside() -> Iterator[None]:
+        put(before)
+        try:
+            yield
+        finally:
+            put(taken)
+
+    turns.outside = outside
+    put(taken)
+    try:
+        yield
+    finally:
+        put(before)
+        turns.outside = nullcontext
