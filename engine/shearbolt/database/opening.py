@@ -205,9 +205,12 @@ def open_database(
             statistics=statistics,
             settled=is_new,
         )
+        if not read_only and not db.durable.failed:
+            db.durable.heal()
         if not read_only or preload_freelist:
             db.load_freelist(make_freelist(freelist_type, free_ids(pager, meta)))
-        if not read_only and meta.freelist == NO_FREELIST and not no_freelist_sync:
+        keeps = not no_freelist_sync and not db.durable.failed
+        if not read_only and keeps and meta.freelist == NO_FREELIST:
             # So that programs that know no such files can open it again.
             db.begin(writable=True).commit()
     except BaseException:
@@ -310,9 +313,10 @@ def _load(
     doubts = doubt.known(storage)
     unknown = doubt.doubt_about(doubts, identity)
     if unknown is not None:
-        live = unknown.live
-        if not read_only:
-            doubt.heal(doubts, pager, identity, robust.fdatasync)
+        if unknown.stands(live):
+            live = unknown.live
+        else:
+            doubt.end(doubts, identity)
     needed = live.high_water_mark * live.page_size
     size = robust.size()
     if size < needed:
