@@ -116,7 +116,7 @@ class DurableFile:
         self._settled = settled
         self._read_only: Final = read_only
         if settled:
-            self._unsynced.made_anew(self.identity)
+            self._unsynced.forget(self.identity)
         # Commits wait for a sync that was not asked for: as `_unsynced` says, at hand:
         # the lock lets nobody else write, and a synced commit asks twice.
         self._waits = self._unsynced.waits(self.identity)

@@ -2,7 +2,7 @@
 
     nothing --commit with no_sync--> waiting --a sync---------------> nothing
                                         `-----a sync that failed----> lost
-    lost    --the database is made anew-----------------------------> nothing
+    lost    --the file is made anew, or removed---------------------> nothing
 
 What waits outlives the handle that wrote it: closing syncs nothing. So does what is
 lost: a later handle would read it from the page cache, build on it, and acknowledge
@@ -64,10 +64,14 @@ class Unsynced:
         """A sync has failed, and commits of this file waited for it."""
         self._lost[identity] = file
 
-    def made_anew(self, identity: tuple[int, int]) -> None:
-        """All that is in the file was written and synced just now."""
+    def forget(self, identity: tuple[int, int]) -> File | None:
+        """What was in the file counts no more: it was made anew, or is removed.
+
+        Returns:
+            What was kept open of it, to be closed by who knows that nobody reads it.
+        """
         self._waiting.discard(identity)
-        self._lost.pop(identity, None)
+        return self._lost.pop(identity, None)
 
 
 _known: WeakKeyDictionary[Storage, Unsynced] = WeakKeyDictionary()

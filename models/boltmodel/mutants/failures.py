@@ -290,7 +290,7 @@ def _unsynced_forgotten_settling(planter: Planter) -> None:
         try:
             original(self, sync)
         except StorageError:
-            self._unsynced.made_anew(self.identity)
+            self._unsynced.forget(self.identity)
             self.failed = self._waits = False
             self.publish(self.live, sync)
             self._settled = True
