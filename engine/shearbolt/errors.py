@@ -362,5 +362,7 @@ class DatabaseFailedError(BoltError):
 
     Reads go on; writes are refused, because the file system may have dropped
     what it could not write. Every `begin(True)` tries to heal first, so the
-    error ends by itself when the disk does work again.
+    error ends by itself when the disk does work again. Except after a failed sync
+    for which commits made with `no_sync` waited: they may be lost, and this process
+    does not write the file any more. Copy it into a new one.
     """

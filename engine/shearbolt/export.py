@@ -146,7 +146,8 @@ def records(tx: Tx) -> Iterator[Record]:
             walk through such a file need not end.
     """
     # A stack, not recursion: buckets may be nested deeper than Python recurses.
-    stack: list[tuple[Cursor, tuple[bytes, ...]]] = []
+    # It holds no paths: those of a chain of 8,000 buckets took 250 MB.
+    stack: list[Cursor] = []
     cursor = tx.cursor()
     path: tuple[bytes, ...] = ()
     roots = {cursor.bucket.root}
@@ -155,7 +156,7 @@ def records(tx: Tx) -> Iterator[Record]:
         if pair is None:
             if not stack:
                 return
-            cursor, path = stack.pop()
+            cursor, path = stack.pop(), path[:-1]
             pair = cursor.next()
             continue
         key, value = pair
@@ -170,7 +171,7 @@ def records(tx: Tx) -> Iterator[Record]:
                     bucket.root, f"bucket {key!r} has the pages of another bucket"
                 )
             roots.add(bucket.root)
-        stack.append((cursor, path))
+        stack.append(cursor)
         path = (*path, key)
         yield BucketRecord(path, bucket.sequence)
         cursor = bucket.cursor()

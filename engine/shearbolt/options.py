@@ -62,6 +62,12 @@ def check_seconds(option: str, value: object) -> None:
     # Not a number is not greater than anything.
     if not isinstance(value, (int, float)) or not value >= 0:
         raise OptionError(f"{option} is a number of seconds, 0 or more, not {value!r}")
+    try:
+        float(value)
+    except OverflowError:
+        raise OptionError(
+            f"{option} is a number of seconds, and not so large"
+        ) from None
 
 
 def check_permissions(value: object) -> None:

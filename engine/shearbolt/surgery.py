@@ -31,10 +31,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.database.opening import open_database
-from shearbolt.errors import BoltError, LockTimeoutError, StorageError
+from shearbolt.errors import BoltError, StorageError
 from shearbolt.options import check_seconds, file_name
 from shearbolt.pagefile import PageFile
 from shearbolt.pages.decoding import decode_bucket
@@ -52,6 +53,7 @@ from shearbolt.pages.format import (
     Header,
 )
 from shearbolt.storage import OSStorage
+from shearbolt.storage.locking import open_locked
 from shearbolt.storage.robust import RobustFile
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from shearbolt.pagefile import RawMeta
-    from shearbolt.storage import File, Storage
+    from shearbolt.storage import Storage
 
     Progress = Callable[[int, int], None]
     Path = str | bytes | PathLike[str]
@@ -87,7 +89,6 @@ META_FIELDS: Final = {
 }
 """The meta fields that may be set, by bbolt's names."""
 
-_LOCK_RETRY: Final = 0.05
 _CHUNK: Final = 1 << 20
 _META_PAGES: Final = 2
 
@@ -97,23 +98,6 @@ class SurgeryError(BoltError):
 
 
 # -- the copy ----------------------------------------------------------------------
-
-
-def _lock_shared(storage: Storage, file: File, path: str, timeout: float) -> None:
-    """Keep writers out while the file is copied."""
-    began = storage.monotonic()
-    try:
-        while not file.lock(False):
-            if storage.monotonic() - began > timeout - _LOCK_RETRY:
-                raise LockTimeoutError(
-                    f"{path}: another process is writing the database "
-                    f"(waited {timeout} s); stop it, or pass a longer timeout"
-                )
-            storage.sleep(_LOCK_RETRY)
-    except BoltError:
-        raise
-    except OSError as error:
-        raise StorageError.of(error, "flock", path) from error
 
 
 @contextmanager
@@ -133,18 +117,18 @@ def _copy(
     check_seconds("timeout", timeout)
     if storage.exists(target):
         raise SurgeryError(f'output file "{target}" already exists')
-    partial = f"{target}.{storage.pid()}.partial"
+    unfinished = f"{target}.{storage.pid()}.partial"
     try:
-        _copy_file(storage, name, partial, timeout, progress)
-        yield partial
+        _copy_file(storage, name, unfinished, timeout, progress)
+        yield unfinished
         try:
-            storage.rename(partial, target)
+            storage.rename(unfinished, target)
             storage.fsync_dir(target)
         except OSError as error:
             raise StorageError.of(error, "rename", target) from error
     except BaseException:
-        if storage.exists(partial):
-            storage.unlink(partial)
+        if storage.exists(unfinished):
+            storage.unlink(unfinished)
         raise
 
 
@@ -155,12 +139,12 @@ def _copy_file(
     timeout: float,
     progress: Progress | None,
 ) -> None:
+    # Its lock keeps writers out while it is copied.
+    patient = open_locked(
+        storage, source, partial(storage.open, source, read_only=True),
+        named=True, exclusive=False, timeout=timeout,
+    )  # fmt: skip
     try:
-        patient = storage.open(source, read_only=True)
-    except OSError as error:
-        raise StorageError.of(error, "open", source) from error
-    try:
-        _lock_shared(storage, patient, source, timeout)
         try:
             copy = storage.open(target, create=True)
         except OSError as error:

@@ -5,7 +5,8 @@ Theory
 Property E. When the system refuses a call, the caller gets a typed error, and
 then one of two things is true of the handle: it works on correctly, or it refuses
 to write and says so. Never anything else, and never for good: once the disk
-works again, closing and opening does.
+works again, closing and opening does. Except when commits that waited for a sync may be
+lost (`unsynced`): then no handle of that process writes the file any more.
 
 An `ErrorSession` runs a program as `interpret` does and excuses exactly the
 errors that were injected. After each of them it goes on with the next operation,
@@ -271,11 +272,15 @@ class ErrorSession(Session):
         """Whether the page cache has lost commits that waited for a sync."""
         if self._faulty.model.fail != "revert":
             return False
+        waiting = self._waiting()
+        return waiting.failed or waiting.lost
+
+    def _waiting(self) -> Waiting:
         waiting = Waiting()
         for record in self._faulty.trace:
             if isinstance(record, Mark):
                 waiting.note(record)
-        return waiting.failed or waiting.lost
+        return waiting
 
     def _go_on(self) -> None:
         """Leave the operation that failed, keep the handle."""
@@ -335,7 +340,7 @@ class ErrorSession(Session):
             raise LiveFailure(
                 Violation("E errors", "it does not open although the disk works again")
             )
-        self._one_more_commit(may_refuse=False)
+        self._one_more_commit(may_refuse=self._waiting().failed)
         self.close()
 
     def _one_more_commit(self, *, may_refuse: bool) -> None:

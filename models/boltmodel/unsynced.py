@@ -19,16 +19,17 @@ begun, and every call returns, or raises a `BoltError` (`contract.remains`).
 
 When a sync fails
 =================
-What waited for it may be gone, and the next sync reports success. A handle that made
-such commits knows that; it has to refuse every write, so that it acknowledges nothing
-more. If it does acknowledge something, it is taken at its word.
+What waited for it may be gone, and the next sync reports success. The process that made
+such commits knows that, whichever of its handles made them, and whichever one syncs; it
+has to refuse every write, so that it acknowledges nothing more. If it does acknowledge
+something, it is taken at its word.
 
-Another handle cannot know: neither one that is opened after that failure, nor one
-that was opened while commits of an earlier one waited, when the first sync it makes
-fails. What they acknowledge rests on pages that may be gone. There nothing is promised
+Another process cannot know: neither one that takes over after that failure, nor one
+that takes over while commits of the dead one wait, when the first sync it makes
+fails. What it acknowledges rests on pages that may be gone. There nothing is promised
 to the end of the program.
 
-    handle     commits wait    a sync fails    it is closed, or its process killed
+    process    commits wait    a sync fails    it is killed
     own        own             must refuse     what is left waits, or is lost
     another's  strangers'      lost for good
 
@@ -64,8 +65,8 @@ class Waiting:
 
     Attributes:
         for_sync: Commits wait for a sync: nothing is promised of the content.
-        own: The handle that is open has made some of them.
-        failed: A sync has failed meanwhile, and this handle knows it.
+        own: The process that runs has made some of them.
+        failed: A sync has failed meanwhile, and this process knows it.
         lost: One has failed and nobody knows it: nothing is promised any more.
     """
 
@@ -82,7 +83,7 @@ class Waiting:
             case "fault" if self.for_sync and _fails_a_sync(mark):
                 self.failed = self.failed or self.own
                 self.lost = self.lost or not self.own
-            case "opened" | "killed":
+            case "killed":
                 self.lost = self.lost or self.failed
                 self.own = self.failed = False
             case "acked" | "synced" if not is_relaxed(mark) and not self.lost:

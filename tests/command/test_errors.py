@@ -294,6 +294,18 @@ def test_a_message_stays_one_line_whatever_a_name_holds(tmp_path, run) -> None:
     assert "new\\nline\\x1b[31m.db" in answer.stderr
 
 
+def test_memory_that_is_not_enough_is_one_line(sound, run, monkeypatch) -> None:
+    """A meta may say that there is any number of pages, and a sparse file have them."""
+
+    def check(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("shearbolt.database.tx.check", check)
+    answer = run("check", sound)
+    assert answer.status == 1
+    assert answer.stderr == "Error: there is not enough memory for this\n"
+
+
 def test_an_import_that_fails_names_the_line_and_leaves_nothing(
     sound, tmp_path, run
 ) -> None:

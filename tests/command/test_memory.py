@@ -7,6 +7,7 @@ import pytest
 
 import shearbolt
 from shearbolt.command import main, session
+from shearbolt.export import records
 
 PAIRS = 12_000
 
@@ -57,6 +58,24 @@ def most(words, large, new):
 def test_what_reads_a_file_once_keeps_little_of_it(words, large, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "CACHE_SIZE", 1 << 18)
     assert most(words, large, tmp_path / "new.db") < 2_000_000
+
+
+def test_a_walk_down_a_chain_of_buckets_keeps_one_path(tmp_path):
+    """One for each level took half of the square of the depth."""
+    depth = 1500
+    with shearbolt.open(tmp_path / "deep.db", no_sync=True) as db:
+        with db.update() as tx:
+            bucket = tx.root_bucket
+            for _ in range(depth):
+                bucket = bucket.create_bucket(b"n")
+        with db.view() as tx:
+            tracemalloc.start()
+            try:
+                assert sum(1 for _ in records(tx)) == depth
+                most = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+    assert most < 4_000_000
 
 
 def test_it_is_noticed_when_a_subcommand_keeps_all(large, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Opening: what is a database, what is nearly one, and what is left alone."""
 
 import hashlib
+import math
 import os
 import random
 import threading
@@ -19,6 +20,7 @@ from shearbolt import (
     VersionMismatchError,
 )
 from shearbolt.pages.format import META_SIZE, PAGE_HEADER_SIZE, Meta, empty_database
+from shearbolt.storage import OSStorage
 
 
 @pytest.fixture
@@ -264,9 +266,86 @@ def test_a_locked_file_is_refused_after_the_timeout(filled):
             with pytest.raises(LockTimeoutError, match="has the database open") as hit:
                 shearbolt.open(filled, read_only=read_only, timeout=0.2)
             # A limit on waiting, not on speed.
-            assert 0.1 <= time.monotonic() - began < 60
+            assert 0.2 <= time.monotonic() - began < 60
             assert isinstance(hit.value, TimeoutError)
         assert digest(filled) == before
+
+
+@pytest.mark.parametrize("timeout", [0, 0.03, 0.05, 0.12, 2, math.inf])
+def test_the_last_try_for_the_lock_is_when_the_time_is_up(timeout, filled):
+    """Not before: whoever waits for as long as something takes would miss it."""
+
+    class Clock(OSStorage):
+        __slots__ = ("now",)
+
+        def monotonic(self):
+            return self.now
+
+        def sleep(self, seconds):
+            assert seconds > 0
+            self.now += seconds
+            if self.now >= end - 1e-9:
+                first.close()
+
+    storage = Clock()
+    storage.now = 5.0
+    for late in (0, 0.01):
+        end = 5 + min(timeout, 3) + late
+        first = shearbolt.open(filled)
+        if late and timeout < math.inf:
+            with pytest.raises(LockTimeoutError):
+                shearbolt.open(filled, timeout=timeout, storage=storage)
+            assert storage.now == pytest.approx(5 + timeout)
+            first.close()
+        elif timeout:
+            shearbolt.open(filled, timeout=timeout, storage=storage).close()
+        storage.now = 5.0
+        first.close()
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_file_that_is_replaced_while_one_waits_is_not_the_one_opened(
+    read_only, filled, tmp_path
+):
+    """What is committed to a file without a name is gone when it is closed."""
+    first = shearbolt.open(filled)
+    with first.view() as tx:
+        tx.copy_file(tmp_path / "new.db")
+    with shearbolt.open(tmp_path / "new.db") as db, db.update() as tx:
+        tx.create_bucket(b"new")
+
+    class Meanwhile(OSStorage):
+        __slots__ = ()
+
+        def sleep(self, _):
+            if os.path.exists(tmp_path / "new.db"):
+                os.replace(tmp_path / "new.db", filled)
+                first.close()
+
+    waiting = {"read_only": read_only, "timeout": 1, "storage": Meanwhile()}
+    with shearbolt.open(filled, **waiting) as db:
+        assert db.identity == (os.stat(filled).st_dev, os.stat(filled).st_ino)
+        with db.view() as tx:
+            tx.bucket(b"new")
+
+
+def test_a_file_that_is_removed_while_one_waits_is_made_anew_or_is_not_there(filled):
+    class Meanwhile(OSStorage):
+        __slots__ = ()
+
+        def sleep(self, _):
+            os.unlink(filled)
+            first.close()
+
+    first = shearbolt.open(filled)
+    with pytest.raises(DatabaseNotFoundError):
+        shearbolt.open(filled, read_only=True, storage=Meanwhile())
+    shearbolt.open(filled).close()
+    first = shearbolt.open(filled)
+    with shearbolt.open(filled, storage=Meanwhile()) as db, db.update() as tx:
+        tx.create_bucket(b"new")
+    with shearbolt.open(filled, read_only=True) as db, db.view() as tx:
+        tx.bucket(b"new")
 
 
 def test_readers_share_a_file_and_keep_writers_out(filled):

@@ -123,6 +123,11 @@ def test_the_size_of_a_transaction_is_a_number_of_bytes(size, db, tmp_path):
             Loader(target, tx_max_size=size)
 
 
+def test_seconds_that_no_clock_can_count_are_refused(path):
+    with pytest.raises(OptionError, match="a number of seconds, and not so large"):
+        shearbolt.open(path, timeout=10**400)
+
+
 @pytest.mark.parametrize("timeout", [math.nan, -1, "5", None])
 def test_surgery_waits_for_a_number_of_seconds(timeout, db, tmp_path):
     with pytest.raises(OptionError, match="timeout is a number of seconds"):

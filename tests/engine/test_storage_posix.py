@@ -6,6 +6,7 @@ for this is asked first.
 
 import errno
 import fcntl
+import gc
 import os
 import subprocess
 import sys
@@ -252,3 +253,17 @@ def test_a_descriptor_above_the_standard_streams_stays_as_it_is(tmp_path):
     fd = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT)
     assert above_standard(fd) == fd > 2
     os.close(fd)
+
+
+def test_a_file_that_outlives_the_modules_ends_in_silence(monkeypatch, tmp_path):
+    """What a failed sync keeps open does: Python sets their names to None."""
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    file = OSStorage().open(str(tmp_path / "f"), create=True)
+    fd = file._fd
+    with monkeypatch.context() as patch:
+        patch.setattr(_posix, "os", None)
+        del file
+        gc.collect()
+    os.close(fd)
+    assert said == []

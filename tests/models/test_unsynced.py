@@ -80,14 +80,17 @@ STORIES = {
     "begin~ acked~ opened synced": "",
     "begin~ acked~ killed opened begin acked": "",
     "synced begin~ acked~": "waits",
-    # A sync fails. Who made the commits knows that, and is taken at its word.
+    # A sync fails. The process that made the commits knows that, whichever handle it
+    # has open, and is taken at its word.
     "begin~ acked~ fdatasync#5=EIO": "waits",
     "begin~ acked~ fdatasync#5=EIO begin acked": "",
     "begin~ acked~ fsync#1=ENOSPC! synced": "",
-    # Another handle does not.
-    "begin~ acked~ fdatasync#5=EIO opened begin acked": "lost",
+    "begin~ acked~ fdatasync#5=EIO opened": "waits",
+    "begin~ acked~ fdatasync#5=EIO opened begin acked": "",
+    "begin~ acked~ opened fdatasync#5=EIO begin acked synced": "",
+    # Another process does not.
     "begin~ acked~ fdatasync#5=EIO killed opened synced": "lost",
-    "begin~ acked~ opened fdatasync#5=EIO begin acked synced": "lost",
+    "begin~ acked~ fdatasync#5=EIO opened killed opened synced": "lost",
     "begin~ acked~ killed opened fdatasync#5=EIO synced": "lost",
     "begin~ acked~ opened begin~ fdatasync#5=EIO begin acked": "",
     # These lose nothing of what was written.
@@ -288,12 +291,13 @@ STRANGERS = Program(
         NoSync(True),
         put(b"a", b"b"),
         Commit(),
-        Reopen(),
+        put(b"x"),
+        Commit(),
         NoSync(False),
         put(b"c"),
         Commit(),
     ),
-    faults="fdatasync#6=EIO",
+    faults="pwrite#9=kill; fdatasync#6=EIO",
 )
 
 
@@ -304,7 +308,7 @@ def test_a_commit_that_waits_taken_for_acknowledged_is_noticed(monkeypatch):
     assert broken(BY_NAME["48-sync"]).property == "P persistence"
 
 
-def test_another_handle_taken_for_one_that_knows_is_noticed(monkeypatch):
+def test_another_process_taken_for_one_that_knows_is_noticed(monkeypatch):
     """Sabotage: as above. It is a limit of the engine, see injected-errors.md."""
     assert broken(STRANGERS) is None
     monkeypatch.setattr(Waiting, "lost", property(lambda _: False, lambda *_: None))
@@ -333,6 +337,8 @@ NOTE = Waiting.note
         ("unsynced-forgotten-growing", _lost_by_any_failure),
         ("unsynced-forgotten-settling", _lost_by_any_failure),
         ("unsynced-forgotten-healing", _lost_by_any_failure),
+        ("unsynced-dies-with-handle", _lost_by_any_failure),
+        ("lost-dies-with-handle", _lost_by_any_failure),
     ],
 )
 def test_what_was_synced_taken_for_unpromised_lets_a_bug_live(bug, blind, monkeypatch):

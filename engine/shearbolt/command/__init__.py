@@ -189,6 +189,10 @@ def main(argv: Sequence[str] | None = None, *, storage: Storage | None = None) -
     except (BoltError, OSError) as error:
         session.note(f"Error: {_one_line(error)}")
         return diff.TROUBLE if command.name == "diff" else 1
+    except MemoryError:
+        # One byte a page, and a damaged file may say that it has any number.
+        session.note("Error: there is not enough memory for this")
+        return diff.TROUBLE if command.name == "diff" else 1
     except KeyboardInterrupt:
         return _INTERRUPTED
     except _EndedError as ended:

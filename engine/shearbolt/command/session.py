@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 
+from shearbolt.database import unsynced
 from shearbolt.database.copy import write_to
 from shearbolt.database.opening import open_database
 from shearbolt.errors import BoltError, StorageError
@@ -322,6 +323,7 @@ class Session:
         storage = self.storage
         self._require_free(output)
         partial = f"{output}.{storage.pid()}.partial"
+        identity = None
         if storage.exists(partial):
             # Of a process that was killed, and had the number that is ours now.
             storage.unlink(partial)
@@ -335,6 +337,7 @@ class Session:
                 storage=storage,
                 cache_size=CACHE_SIZE,
             ) as db:
+                identity = db.identity
                 yield db
                 if not no_sync:
                     db.sync()
@@ -342,6 +345,11 @@ class Session:
         except BaseException:
             if storage.exists(partial):
                 storage.unlink(partial)
+            if identity is not None:
+                # After a failed sync it is kept open, and would fill the disk unseen.
+                kept = unsynced.known(storage).forget(identity)
+                if kept is not None:
+                    kept.close()
             raise
 
     def _require_free(self, output: str) -> None:

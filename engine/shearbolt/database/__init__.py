@@ -7,6 +7,7 @@
     batch     the changes of several threads in one commit
     durable   the file side of a commit: settle, flush, publish, heal
     doubt     meta slots whose content is unknown
+    unsynced  commits that wait for a sync, and files that have lost some
     growth    how large the file is made
     copy      a file that appears whole and durable, or not at all
 

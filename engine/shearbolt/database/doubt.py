@@ -20,6 +20,11 @@ The doubt outlives the handle. A later handle on the same file in this process
 would read the slot from the page cache and believe it. So doubts are kept per
 storage and file. Each keeps its file open: the number that identifies a file is
 given away again when the last one who has it open closes it.
+
+It ends when somebody else has written the file meanwhile: another process, or who put
+a backup there. Then the live version that is known here is not the one that counts any
+more, and writing it again would destroy what was acknowledged since. It shows by the
+metas: one that this process has not written (`stands`).
 """
 
 from __future__ import annotations
@@ -44,13 +49,30 @@ class Doubt(NamedTuple):
 
     Attributes:
         live: The version that was committed last, which counts.
-        slot: The meta page of which nothing is known.
+        tried: What was being written when it failed.
         file: Kept open, so that its identity stays its own.
     """
 
     live: Meta
-    slot: int
+    tried: Meta
     file: File
+
+    @property
+    def slot(self) -> int:
+        """The meta page of which nothing is known."""
+        return self.tried.slot
+
+    def stands(self, found: Meta) -> bool:
+        """Whether nobody else has written the file since, as far as its metas say.
+
+        Args:
+            found: The one that counts, by what can be read.
+        """
+        if found in (self.live, self.tried):
+            return True
+        # The live one itself was being written again, and the page cache may have gone
+        # back to what the disk has: then the one before it is what can be read.
+        return self.slot == self.live.slot and found.txid < self.live.txid
 
 
 Doubts = dict[tuple[int, int], Doubt]

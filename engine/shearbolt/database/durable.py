@@ -30,8 +30,9 @@ Without syncs
 =============
 With `no_sync` nothing is promised until `sync` returns. When a sync fails while
 such commits are waiting for it, the pages they wrote may be gone, and nobody
-knows which: the handle then refuses to write for good. Whatever it was made for: so
-every sync of the file is made by `_make`.
+knows which: the file is then not written any more. Whatever the sync was made for: so
+every sync of the file is made by `_make`. Whichever handle made the commits, or the
+sync: so it is noted by file, not by handle (see `unsynced`).
 
 Source: bbolt db.go, tx.go (writeMeta).
 """
@@ -42,7 +43,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.database import doubt
+from shearbolt.database import doubt, unsynced
 from shearbolt.database.growth import Growth
 from shearbolt.errors import DatabaseFailedError, StorageError
 
@@ -67,22 +68,26 @@ class DurableFile:
         live: The version that was committed last.
         swapping: Held while another version becomes the live one.
         initial_size: Bytes it has at least when it grows.
-        settled: Whether it is known that the live version is durable.
+        settled: Whether it is known that the live version is durable: it was made
+            just now.
+        read_only: Whether nothing can be written through this file.
 
     Attributes:
         pager: Its pages.
         identity: (device, inode) of the file.
         growth: How large it is, and will be.
         live: The version that was committed last.
-        failed: Why it is never written again; "" while it may be.
+        failed: It is never written again: commits that waited for a sync are lost.
     """
 
     __slots__ = (
         "_doubts",
         "_freelist_of",
+        "_read_only",
         "_settled",
         "_swapping",
         "_unsynced",
+        "_waits",
         "failed",
         "growth",
         "identity",
@@ -99,17 +104,23 @@ class DurableFile:
         *,
         initial_size: int,
         settled: bool,
+        read_only: bool,
     ) -> None:
         self.pager = pager
         self.identity: Final = pager.file.identity()
         self.growth: Final = Growth(pager.file.size(), initial_size, pager.page_size)
         self.live = live
-        self.failed = ""
         self._swapping: Final = swapping
         self._doubts: Final = doubt.known(storage)
+        self._unsynced: Final = unsynced.known(storage)
         self._settled = settled
-        # Commits wait for a sync that was not asked for.
-        self._unsynced = False
+        self._read_only: Final = read_only
+        if settled:
+            self._unsynced.forget(self.identity)
+        # Commits wait for a sync that was not asked for: as `_unsynced` says, at hand:
+        # the lock lets nobody else write, and a synced commit asks twice.
+        self._waits = self._unsynced.waits(self.identity)
+        self.failed = self._unsynced.is_lost(self.identity)
         # Of the freelist page that transaction [0] has written: pages behind it.
         self._freelist_of = (-1, 0)
 
@@ -151,6 +162,12 @@ class DurableFile:
                 raise
             # Whose pages were lost is unknown. Everything the live meta leads
             # to was synced before it was written; the meta itself may not be.
+            if self._read_only:
+                # Whoever opens it for writing next writes it again.
+                raw = self.pager.file.raw
+                unknown = doubt.Doubt(self.live, self.live, raw)
+                doubt.begin(self._doubts, self.identity, unknown)
+                raise
             self.publish(self.live, sync)
         self._settled = True
 
@@ -179,21 +196,22 @@ class DurableFile:
         """
         if sync:
             self._make(self.pager.file.fdatasync)
-        else:
-            self._unsynced = True
+        elif not self._waits:
+            # In this order: an interrupt in between says too much, not too little.
+            self._unsynced.begin(self.identity)
+            self._waits = True
 
     def _make(self, sync: Callable[[], None]) -> None:
         try:
             sync()
         except StorageError:
-            if self._unsynced:
-                self.failed = (
-                    f"{self.pager.path}: a sync failed while commits made with no_sync "
-                    "waited for it; what they wrote may be lost, although it can be "
-                    "read still: copy it into a new file with 'shearbolt compact'"
-                )
+            if self._waits:
+                self._unsynced.lose(self.identity, self.pager.file.raw)
+                self.failed = True
             raise
-        self._unsynced = False
+        if self._waits:
+            self._unsynced.end(self.identity)
+            self._waits = False
 
     def publish(self, meta: Meta, sync: bool) -> None:
         """Write a meta into its slot and make it the live one.
@@ -206,7 +224,7 @@ class DurableFile:
                 was made certain again or is in doubt.
         """
         old = self.live
-        unknown = doubt.Doubt(old, meta.slot, self.pager.file.raw)
+        unknown = doubt.Doubt(old, meta, self.pager.file.raw)
         doubts, identity = self._doubts, self.identity
         doubt.begin(doubts, identity, unknown)
         try:
@@ -239,8 +257,13 @@ class DurableFile:
         Raises:
             DatabaseFailedError: A sync failed for which commits waited.
         """
-        if self.failed:
-            raise DatabaseFailedError(self.failed)
+        # Another handle for reading may have made that sync, see `sync`.
+        if self.failed or self._unsynced.is_lost(self.identity):
+            raise DatabaseFailedError(
+                f"{self.pager.path}: a sync failed while commits made with no_sync "
+                "waited for it; what they wrote may be lost, although it can be "
+                "read still: copy it into a new file with 'shearbolt compact'"
+            )
 
     def in_doubt(self) -> bool:
         """Whether the content of a meta slot is unknown, or is being written."""
@@ -259,8 +282,14 @@ class DurableFile:
         Raises:
             DatabaseFailedError: That failed too; a later call may succeed.
         """
-        if self.in_doubt():
-            self._heal()
+        if not self.in_doubt():
+            return
+        if self._read_only:
+            raise DatabaseFailedError(
+                f"{self.pager.path}: an earlier write or sync of a meta page failed; "
+                "open the database for writing to make it certain again"
+            )
+        self._heal()
 
     def _heal(self) -> None:
         sync = partial(self._make, self.pager.file.fdatasync)
@@ -274,6 +303,8 @@ class DurableFile:
             StorageError: The system refused.
         """
         self.require_sound()
+        # What a failed sync was for the next one does not write.
+        self.heal()
         if self._settled:
             self.flush(True)
         else:

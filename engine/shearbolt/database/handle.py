@@ -191,6 +191,7 @@ class DB(Single):
             self._state,
             initial_size=initial_size,
             settled=settled,
+            read_only=read_only,
         )
         self.identity: Final = self.durable.identity
         self._writer: Final = storage.mutex()
@@ -607,8 +608,8 @@ class DB(Single):
         # Another thread may be inside a read of a transaction just ended.
         # Closing the descriptor under it could make it read another file, so
         # then it is closed when the last such read lets go of it. The same
-        # holds for a file that is in doubt.
-        in_use = in_use or self.durable.in_doubt()
+        # holds for a file that is in doubt, or has lost commits.
+        in_use = in_use or self.durable.failed or self.durable.in_doubt()
         closed = Pager(RobustFile(ClosedFile(), self.path), self.page_size)
         self.pager = self.durable.pager = closed
         let_go(file, self.path, in_use=in_use)

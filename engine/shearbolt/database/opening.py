@@ -39,7 +39,6 @@ from shearbolt.database.handle import DB
 from shearbolt.errors import (
     ChecksumError,
     InvalidDatabaseError,
-    LockTimeoutError,
     OptionError,
     StorageError,
     VersionMismatchError,
@@ -59,6 +58,7 @@ from shearbolt.pages.format import (
 from shearbolt.pages.freelist import FREELIST_TYPES, make_freelist
 from shearbolt.pages.pager import DEFAULT_CACHE_SIZE, Pager
 from shearbolt.storage import OSStorage, Storage
+from shearbolt.storage.locking import open_locked
 from shearbolt.storage.robust import RobustFile
 from shearbolt.storage.twice import SyncedTwice
 
@@ -72,9 +72,6 @@ __all__ = ["DB", "OpenFile", "open_database"]
 
 DEFAULT_PAGE_SIZE: Final = 4096
 """bbolt takes the system's page size. A fixed one gives the same file anywhere."""
-
-_LOCK_RETRY: Final = 0.05
-"""Seconds between two tries for the file lock (bbolt flockRetryTimeout)."""
 
 _NEW_PAGES: Final = 4
 
@@ -175,16 +172,17 @@ def open_database(
     check_permissions(perm)
     if storage is None:
         storage = _MACHINE
-    try:
-        file = (open_file or storage.open)(
-            name, read_only=read_only, create=not read_only, perm=perm
-        )
-    except OSError as error:
-        raise StorageError.of(error, "open", name) from error
+    opens = partial(
+        open_file or storage.open,
+        name, read_only=read_only, create=not read_only, perm=perm,
+    )  # fmt: skip
+    file = open_locked(
+        storage, name, opens,
+        named=open_file is None, exclusive=not read_only, timeout=timeout,
+    )  # fmt: skip
     if sync_twice:
         file = SyncedTwice(file)
     try:
-        _lock(storage, file, name, exclusive=not read_only, timeout=timeout)
         pager, meta, is_new = _load(
             storage, file, name,
             read_only=read_only, page_size=page_size or DEFAULT_PAGE_SIZE,
@@ -205,9 +203,12 @@ def open_database(
             statistics=statistics,
             settled=is_new,
         )
+        if not read_only and not db.durable.failed:
+            db.durable.heal()
         if not read_only or preload_freelist:
             db.load_freelist(make_freelist(freelist_type, free_ids(pager, meta)))
-        if not read_only and meta.freelist == NO_FREELIST and not no_freelist_sync:
+        keeps = not no_freelist_sync and not db.durable.failed
+        if not read_only and keeps and meta.freelist == NO_FREELIST:
             # So that programs that know no such files can open it again.
             db.begin(writable=True).commit()
     except BaseException:
@@ -261,26 +262,6 @@ def _is_page_size(size: object) -> bool:
     )
 
 
-def _lock(
-    storage: Storage, file: File, path: str, *, exclusive: bool, timeout: float | None
-) -> None:
-    began = storage.monotonic()
-    while True:
-        try:
-            if file.lock(exclusive):
-                return
-        except InterruptedError:
-            continue
-        except OSError as error:
-            raise StorageError.of(error, "flock", path) from error
-        if timeout is not None and storage.monotonic() - began > timeout - _LOCK_RETRY:
-            raise LockTimeoutError(
-                f"{path}: another process or handle has the database open "
-                f"(waited {timeout} s); close it, or pass a longer timeout"
-            )
-        storage.sleep(_LOCK_RETRY)
-
-
 def _load(
     storage: Storage,
     file: File,
@@ -310,9 +291,10 @@ def _load(
     doubts = doubt.known(storage)
     unknown = doubt.doubt_about(doubts, identity)
     if unknown is not None:
-        live = unknown.live
-        if not read_only:
-            doubt.heal(doubts, pager, identity, robust.fdatasync)
+        if unknown.stands(live):
+            live = unknown.live
+        else:
+            doubt.end(doubts, identity)
     needed = live.high_water_mark * live.page_size
     size = robust.size()
     if size < needed:

@@ -29,7 +29,8 @@ decide on any others. A real file has `read_ahead`, the bytes worth reading at o
 where pages are read one behind the other, and more than it uses is asked of it
 (see `shearbolt.pages.window`). It is no part of the protocol: a file without it is read
 exactly. A simulated file may have `ask`, which answers a question about the file's
-bytes without showing them; a file without it is read (see `RobustFile.ask`).
+bytes without showing them; a file without it is read (see `RobustFile.ask`). A real one
+can say whether a name still means it (`stands_at`, see `shearbolt.storage.locking`).
 
 What it is not: it is not a file system abstraction for general use. It has the
 operations that the engine needs and no others.

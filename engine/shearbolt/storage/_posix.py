@@ -62,7 +62,9 @@ class OSFile(Single):
         self._fd = fd
 
     def __del__(self) -> None:
-        self.close()
+        # What is kept to the end of the process may outlive the modules: None then.
+        if os is not None:
+            self.close()
 
     def pread(self, length: int, offset: int, /) -> bytes:
         return os.pread(self._fd, length, offset)
@@ -98,6 +100,14 @@ class OSFile(Single):
     def identity(self) -> tuple[int, int]:
         status = os.fstat(self._fd)
         return status.st_dev, status.st_ino
+
+    def stands_at(self, path: str, /) -> bool:
+        """Whether the name means this file."""
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) == self.identity()
 
     def close(self) -> None:
         # Forget the number first: it may belong to somebody else as soon as

@@ -13,7 +13,7 @@ So does taking over from a process that was killed between a meta's write and it
 who takes over fail as well, it stays so.
 
 And so does a sync that failed while commits made with `no_sync` waited for it, whatever
-it was made for (`DurableFile._make`).
+it was made for (`DurableFile._make`), and by whichever handle (`database.unsynced`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from shearbolt.database import opening as database
 from shearbolt.database.durable import DurableFile
 from shearbolt.database.opening import DB
 from shearbolt.database.tx import Tx
+from shearbolt.database.unsynced import Unsynced
 from shearbolt.errors import StorageError
 from shearbolt.pages.format import Meta
 from shearbolt.pages.newpages import NewPages
@@ -289,6 +290,8 @@ def _unsynced_forgotten_settling(planter: Planter) -> None:
         try:
             original(self, sync)
         except StorageError:
+            self._unsynced.forget(self.identity)
+            self.failed = self._waits = False
             self.publish(self.live, sync)
             self._settled = True
 
@@ -308,6 +311,28 @@ def _unsynced_forgotten_healing(planter: Planter) -> None:
         original(*most, pager, identity, pager.file.fdatasync)
 
     planter.instead(doubt, "heal", heal)
+
+
+@_bugs.add(
+    "unsynced-dies-with-handle",
+    "That commits wait for a sync is forgotten when their handle is closed.",
+    origin="this engine (2026), found by the model",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _unsynced_dies_with_handle(planter: Planter) -> None:
+    planter.instead(Unsynced, "waits", lambda *_: False)
+
+
+@_bugs.add(
+    "lost-dies-with-handle",
+    "A file that has lost unsynced commits is written again by the next handle.",
+    origin="generic: reload from the cache after EIO",
+    breaks="PA",
+    needs="errors, crash",
+)
+def _lost_dies_with_handle(planter: Planter) -> None:
+    planter.instead(Unsynced, "is_lost", lambda *_: False)
 
 
 @_bugs.add(
