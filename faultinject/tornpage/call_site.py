@@ -16,11 +16,16 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from functools import lru_cache
 
-__all__ = ["chain", "is_ours", "raised_at", "site"]
+__all__ = ["called_from", "chain", "is_ours", "raised_at", "site"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+_LIBRARY = sysconfig.get_path("stdlib") + os.sep
+# Folders in that one for what is not the interpreter's.
+_INSTALLED = ("site-packages", "dist-packages")
 
 # Lines of a chain; a commit is never called from deeper than this.
 _DEPTH = 12
@@ -65,6 +70,33 @@ def raised_at(error: BaseException, plumbing: frozenset[str] = frozenset()) -> s
             found = innermost
         trace = trace.tb_next
     return innermost if found == "?" else found
+
+
+def called_from(error: BaseException, plumbing: frozenset[str] = frozenset()) -> str:
+    """The line that the standard library raised an exception for; "" if it did not.
+
+    A store that reads half a file has json raise, at a line that says nothing of it.
+    """
+    caller = ""
+    raised_by_library = False
+    trace = error.__traceback__
+    while trace is not None:
+        place = trace.tb_frame.f_code.co_filename
+        name = place.rpartition(os.sep)[2]
+        if not is_ours(place) and name not in plumbing:
+            raised_by_library = _is_library(place)
+            if not raised_by_library:
+                caller = f"{name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return caller if raised_by_library else ""
+
+
+def _is_library(path: str) -> bool:
+    """Whether a source file is the interpreter's own."""
+    if path.startswith("<frozen "):
+        return True
+    installed = any(f"{os.sep}{name}{os.sep}" in path for name in _INSTALLED)
+    return path.startswith(_LIBRARY) and not installed
 
 
 def chain() -> tuple[str, ...]:
