@@ -9,7 +9,10 @@ that only passes calls on (its *plumbing*: a pager, the standard library's shuti
     pager.py:7   write       plumbing
     file.py      pwritev     tornpage
 
-Where there is no such line the innermost one is as good as any.
+Where there is no such line the innermost one is as good as any. Lines outside of the
+function that called the code under test are none of its lines (`outermost`): who that
+is depends on how a run was begun, and another process makes the same call from another
+line.
 """
 
 from __future__ import annotations
@@ -18,14 +21,23 @@ import os
 import sys
 import sysconfig
 from functools import lru_cache
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["called_from", "chain", "is_ours", "raised_at", "site"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["called_from", "chain", "is_ours", "outermost", "raised_at", "site"]
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 _LIBRARY = sysconfig.get_path("stdlib") + os.sep
 # Folders in that one for what is not the interpreter's.
 _INSTALLED = ("site-packages", "dist-packages")
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+_OUTERMOST: set[CodeType] = set()
 
 # Lines of a chain; a commit is never called from deeper than this.
 _DEPTH = 12
@@ -34,6 +46,13 @@ _DEPTH = 12
 def is_ours(path: str) -> bool:
     """Whether a source file is one of this package."""
     return path.startswith(_HERE)
+
+
+def outermost(function: _F) -> _F:
+    """Mark a function that calls code under test: no line beyond it is blamed."""
+    assert isinstance(function, FunctionType)
+    _OUTERMOST.add(function.__code__)
+    return function
 
 
 def site(plumbing: frozenset[str] = frozenset()) -> str:
@@ -46,7 +65,7 @@ def site(plumbing: frozenset[str] = frozenset()) -> str:
                 return f"{name}:{frame.f_lineno}"
             if is_ours(innermost.f_code.co_filename):
                 innermost = frame
-        if frame.f_back is None:
+        if frame.f_back is None or frame.f_code in _OUTERMOST:
             name = innermost.f_code.co_filename.rpartition(os.sep)[2]
             return f"{name}:{innermost.f_lineno}"
         frame = frame.f_back

@@ -19,7 +19,8 @@ from tornpage.disk import Disk
 from tornpage.functions import subject_from
 from tornpage.patch import UnsupportedCallError, patched
 from tornpage.registry import spec_of
-from tornpage.run import Plan, run
+from tornpage.run import Plan, cover, run
+from tornpage.run.afresh import Afresh
 
 # -- a right store with something in it that the patch does not reach --------------
 
@@ -441,3 +442,26 @@ def test_files_of_the_machine_that_tell_a_later_execution_nothing_are_fine(
         running=lambda root: run_(path), recovering=lambda root: recover_(path)
     )
     assert certificate.verdict == "consistent", certificate.doubts()
+
+
+def test_whatever_line_a_run_is_begun_from_recovery_does_the_same_in_a_copy():
+    def running(root, work, ack):
+        save(root, "1")
+        ack("1")
+
+    subject = subject_from(
+        "S", run=running, recover=load, check=lambda *_: None, work=["1"], root="/a/db"
+    )
+    asked = Plan(spec=spec_of(subject), programs=1)
+    afresh = Afresh(subject)
+
+    def begin(seed):
+        return cover(subject, asked, subject.generate(seed), seed, afresh=afresh)
+
+    try:
+        first = begin(0)
+        second = begin(1)
+    finally:
+        afresh.close()
+    assert first.doubts() == ()
+    assert second.doubts() == ()

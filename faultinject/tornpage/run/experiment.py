@@ -22,7 +22,7 @@ from functools import partial
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
-from tornpage.call_site import called_from, raised_at
+from tornpage.call_site import called_from, outermost, raised_at
 from tornpage.choices import format_label
 from tornpage.disk.simulated import Disk
 from tornpage.explore.beginnings import Beginnings
@@ -205,6 +205,7 @@ def recovered(subject: Subject, disk: Disk) -> Hashable:
     return _recovered(subject, _Chosen(), disk)
 
 
+@outermost
 def _recovered(subject: Subject, chosen: _Chosen, disk: Disk) -> Hashable:
     """What recovery reports, or how it failed to."""
     if chosen.overdue:
@@ -289,6 +290,7 @@ class Experiment:
         history: What the subject's run returned; None when it raised.
     """
 
+    @outermost
     def __init__(
         self,
         subject: Subject,
