@@ -81,15 +81,24 @@ def test_at_every_crash_check_gets_what_was_acknowledged_and_what_came_next():
 
 
 def test_plumbing_is_not_blamed_for_what_passes_through_it():
-    def sites(**more):
+    pager = {}
+    text = "def put(disk): disk.open('/x', create=True).pwritev([b'a'], 0)"
+    exec(compile(text, "/store/pager.py", "exec"), pager)
+
+    def adding(disk, work, ack):
+        pager["put"](disk)
+
+    def sites(*plumbing):
         subject = subject_from(
-            "S", run=add, recover=read, check=whole, work=["a"], **more
+            "S", run=adding, recover=read, check=whole, work=["a"], plumbing=plumbing
         )
         experiment = Experiment(subject, ("a",), CrashModel(), cap=10)
         return {one.site.partition(":")[0] for one in experiment.operations}
 
-    assert sites() == {"test_patch_functions.py"}
-    assert "test_patch_functions.py" not in sites(plumbing=["test_patch_functions.py"])
+    assert sites() == {"pager.py"}
+    assert sites("pager.py") == {"test_patch_functions.py"}
+    # Where all lines of a store are plumbing, those that called it are none of its.
+    assert sites("pager.py", "test_patch_functions.py") == {"pager.py"}
 
 
 def linking(root, *, swallows):
