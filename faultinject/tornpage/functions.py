@@ -41,6 +41,7 @@ a `Subject`.
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import posixpath
 import random
@@ -355,6 +356,27 @@ def _uses(function: FunctionType) -> Iterator[Any]:
                 yield function.__globals__[name]
 
 
+def _takes(name: str, function: Any, arguments: str) -> None:
+    """Refuse what cannot be called as it will be.
+
+    Raises:
+        SubjectError: It is no function of these arguments.
+    """
+    if not callable(function):
+        raise SubjectError(f"{name}: give a function, not {_short(function)}")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        # One of C's that does not say.
+        return
+    try:
+        signature.bind(*arguments.split(", "))
+    except TypeError as error:
+        raise SubjectError(
+            f"{name}: it is called as {name}({arguments}), and is {signature}: {error}"
+        ) from None
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
@@ -487,6 +509,11 @@ def subject_from(
         raise SubjectError(
             f"{name!r}: give the name of the variable that the subject is assigned to"
         )
+    _takes("run", run, "root, work, ack" if root else "disk, work, ack")
+    _takes("recover", recover, "root" if root else "disk")
+    _takes("check", check, "acked, in_flight, seen")
+    if callable(work):
+        _takes("work", work, "rng")
     # The replay command and the digest of the code go by where a subject's class is
     # said to be. The name is one of the module that calls this; `run` may be from
     # elsewhere.

@@ -153,12 +153,41 @@ class TornpageFixture:
         """
         # Not at the top: see the module's head.
         from tornpage.certificate.as_text import render  # noqa: PLC0415
-        from tornpage.extras import extras_of, model_for  # noqa: PLC0415
-        from tornpage.registry import spec_of  # noqa: PLC0415
-        from tornpage.run.programs import Plan, run  # noqa: PLC0415
+        from tornpage.model import ModelError  # noqa: PLC0415
+        from tornpage.subject import SubjectError  # noqa: PLC0415
 
         __tracebackhide__ = True
-        extras = extras_of(subject)
+        try:
+            certificate = self._certificate(
+                subject, seed, programs, seconds, model, crashes, mutant
+            )
+        except (ModelError, SubjectError) as error:
+            # Whoever wrote the subject learns nothing from the lines of this package;
+            # what their own code raised is the error's cause.
+            raise error.with_traceback(None)  # noqa: B904
+        self._request.node.user_properties.append((_PROPERTY, _summary(certificate)))
+        if certificate.verdict == "violated":
+            raise AssertionError(certificate.violations[0].story)
+        if certificate.verdict == "unverifiable":
+            raise AssertionError(render(certificate))
+        return certificate
+
+    def _certificate(
+        self,
+        subject: Subject,
+        seed: int | None,
+        programs: int | None,
+        seconds: float | None,
+        model: str | None,
+        crashes: int | None,
+        mutant: str | None,
+    ) -> Certificate:
+        """What these programs of the subject show; see `check`."""
+        from tornpage.extras import extras_of, model_for  # noqa: PLC0415
+        from tornpage.registry import require_subject, spec_of  # noqa: PLC0415
+        from tornpage.run.programs import Plan, run  # noqa: PLC0415
+
+        extras = extras_of(require_subject(subject, "what check was given"))
         seconds = self._setting("seconds", seconds)
         programs = self._setting("programs", programs)
         if programs is None and seconds is None:
@@ -176,13 +205,7 @@ class TornpageFixture:
             ),
             mutant=self._setting("mutant", mutant),
         )
-        certificate = run(subject, plan)
-        self._request.node.user_properties.append((_PROPERTY, _summary(certificate)))
-        if certificate.verdict == "violated":
-            raise AssertionError(certificate.violations[0].story)
-        if certificate.verdict == "unverifiable":
-            raise AssertionError(render(certificate))
-        return certificate
+        return run(subject, plan)
 
 
 def _summary(certificate: Certificate) -> dict[str, Any]:

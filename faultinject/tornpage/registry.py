@@ -16,11 +16,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import os
 import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
+from tornpage.call_site import raised_at
 from tornpage.extras import extras_of
 from tornpage.subject import Subject, SubjectError
 
@@ -34,6 +36,7 @@ __all__ = [
     "file_digest",
     "installed",
     "load",
+    "require_subject",
     "spec_of",
     "suggestion",
     "with_database",
@@ -86,10 +89,18 @@ def _import(module_name: str, attribute: str, spec: str) -> Any:
     # Console scripts, unlike `python -m`, do not look where the user stands.
     if "" not in sys.path:
         sys.path.insert(0, "")
+    if module_name.endswith(".py") or os.sep in module_name:
+        module = module_name.removesuffix(".py").removeprefix(f".{os.sep}")
+        raise SubjectError(
+            f"{module_name!r} is a file: write"
+            f" {module.replace(os.sep, '.')}:{attribute}, as in an import."
+        )
     try:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise SubjectError(f"Cannot import {module_name!r}: {error}.") from error
+    except Exception as error:
+        raise SubjectError(f"Cannot import {module_name!r}: {_told(error)}.") from error
     for part in attribute.split("."):
         try:
             found = getattr(found, part)
@@ -97,6 +108,52 @@ def _import(module_name: str, attribute: str, spec: str) -> Any:
             hint = suggestion(part, (n for n in vars(found) if n[:1].isupper()))
             raise SubjectError(f"{spec!r}: there is no {part!r}.{hint}") from None
     return found
+
+
+def _told(error: Exception) -> str:
+    """What code that is not ours raised, and where."""
+    kind = type(error).__name__
+    # A syntax error says itself which line is meant.
+    if isinstance(error, SyntaxError):
+        return f"{kind}: {error}"
+    return f"{kind} at {raised_at(error)}: {error}"
+
+
+def _made(found: Any, spec: str) -> Any:
+    """What a class or a factory gives.
+
+    Raises:
+        SubjectError: It cannot be called without arguments, or raises.
+    """
+    try:
+        return found()
+    except Exception as error:
+        raise SubjectError(
+            f"{spec!r} is not a subject, and gives none when it is called:"
+            f" {_told(error)}."
+        ) from error
+
+
+def require_subject(found: Any, said: str) -> Subject:
+    """The same, if it has what a subject must have.
+
+    Args:
+        found: What may be one.
+        said: What a complaint calls it.
+
+    Raises:
+        SubjectError: It is none.
+    """
+    if isinstance(found, type):
+        raise SubjectError(f"{said} is a class: give {found.__name__}(), an instance")
+    missing = [name for name in _members() if not hasattr(found, name)]
+    if missing:
+        some = "" if len(missing) == 1 else f", {len(missing)} names in all"
+        raise SubjectError(
+            f"{said} is not a subject: it lacks {missing[0]!r}{some}"
+            " (see tornpage.subject.Subject). tornpage.subject_from makes one."
+        )
+    return cast("Subject", found)
 
 
 def load(spec: str) -> Subject:
@@ -130,14 +187,8 @@ def load(spec: str) -> Subject:
                 f" imported: {error}. Install its distribution again."
             ) from error
     if isinstance(found, type) or (callable(found) and not hasattr(found, "judge")):
-        found = found()
-    missing = [name for name in _members() if not hasattr(found, name)]
-    if missing:
-        raise SubjectError(
-            f"{spec!r} is not a subject: it lacks {', '.join(missing)}"
-            " (see tornpage.subject.Subject)."
-        )
-    subject = cast("Subject", found)
+        found = _made(found, spec)
+    subject = require_subject(found, repr(spec))
     try:
         extras_of(subject)
     except SubjectError as error:

@@ -103,6 +103,18 @@ def test_a_larger_cap_is_advised_where_it_may_help():
     assert left.doubts()[1] == "1 of 9 crash points were not closed"
 
 
+def test_a_broken_promise_is_why_points_are_left_and_no_cap():
+    broken = certificate(coverage=covered(closed=8), violations=(violation(),))
+    assert broken.doubts() == ("1 of 9 crash points were not closed",)
+
+
+def test_a_disk_that_nobody_used_is_told_from_one_that_recovery_did_not_read():
+    unused = certificate(coverage=covered(operations={}, faults={}))
+    assert "no program changed anything on the disk" in unused.doubts()[0]
+    unread = certificate(coverage=covered(operations={"write": 1}, faults={}))
+    assert "recovery never read anything" in unread.doubts()[0]
+
+
 def test_an_unclosed_share_is_never_rounded_up_to_one():
     almost = covered(crash_points=10**9, closed=10**9 - 1)
     assert almost.closed_share < 1

@@ -160,6 +160,11 @@ def test_quiet_still_tells_how_to_replay(capsys):
         (["run", "toy_store:Ty"], "Did you mean Toy"),
         (["run", "toy_store:"], "module:attribute"),
         (["run", "json:JSONDecoder"], "is not a subject: it lacks"),
+        (["run", "toy_store:last"], "gives none when it is called: TypeError"),
+        (["run", "./toy_store.py:Toy"], "is a file: write toy_store:Toy"),
+        (["run", "toy_store.py:Toy"], "is a file: write toy_store:Toy"),
+        (["run", "wrong.syntax:X"], "'wrong.syntax': SyntaxError"),
+        (["run", "wrong.value:X"], "ValueError at value.py:1: too early"),
         (["run", TOY, "--mutant", "no-sink"], "Did you mean no-sync"),
         (["run", TOY, "--model", "tear=all"], "--model: tear=all"),
         (["run", TOY, "--programs", "0"], "0 is less than 1"),
@@ -185,7 +190,32 @@ def test_quiet_still_tells_how_to_replay(capsys):
     ],
 )
 def test_wrong_usage_is_explained_and_exits_two(capsys, argv, complaint):
+    os.mkdir("wrong")
+    for name, text in (("syntax", "def ("), ("value", "raise ValueError('too early')")):
+        with open(f"wrong/{name}.py", "w", encoding="ascii") as file:
+            file.write(f"{text}\n")
     assert complaint in " ".join(usage_error(capsys, *argv).split())
+
+
+def test_an_error_of_the_subject_is_never_the_exit_status_of_a_violation(
+    capsys, monkeypatch
+):
+    def generate(self, seed):
+        raise RuntimeError(f"no program of seed {seed}")
+
+    monkeypatch.setattr("toy_store.Toy.generate", generate)
+    assert main(["run", TOY]) == 3
+    told = capsys.readouterr()
+    assert "RuntimeError: no program of seed 0" in told.err
+    assert "no verdict was reached" in told.err
+    assert told.out == ""
+
+
+@pytest.mark.parametrize(("options", "status"), [((), 0), (("--check",), 3)])
+def test_a_subject_without_planted_bugs_says_so(capsys, monkeypatch, options, status):
+    monkeypatch.setattr("toy_store.Toy.mutants", lambda self: {})
+    assert main(["mutants", TOY, *options]) == status
+    assert f"{TOY} has no planted bugs" in capsys.readouterr().out
 
 
 def test_a_failure_of_another_subject_is_refused(capsys):

@@ -436,6 +436,33 @@ def _all_files(disk):
         )
 
 
+def test_temporary_files_without_a_name_are_had():
+    with patched(Disk()) as root:
+        with tempfile.TemporaryFile(dir=root) as file:
+            file.write(b"1")
+            file.seek(0)
+            assert file.read() == b"1"
+        with tempfile.SpooledTemporaryFile(max_size=1, dir=root) as file:
+            file.write(b"12")
+            file.seek(0)
+            assert file.read() == b"12"
+        assert os.listdir(root) == []
+
+
+def test_a_range_of_descriptors_is_closed():
+    with patched(Disk()) as root:
+        first, second, third = (
+            os.open(f"{root}/{name}", os.O_CREAT | os.O_WRONLY) for name in "abc"
+        )
+        os.closerange(first, third)
+        for closed in (first, second):
+            with pytest.raises(OSError, match="Bad file"):
+                os.fstat(closed)
+        os.close(third)
+        with pytest.raises(UnsupportedCallError, match="closerange"):
+            os.closerange(1 << 20, third)
+
+
 def test_names_of_temporary_files_are_those_of_last_time():
     """Random ones would make every store differ from run to run."""
 

@@ -19,7 +19,8 @@ from tornpage.disk import Disk
 from tornpage.functions import subject_from
 from tornpage.patch import UnsupportedCallError, patched
 from tornpage.registry import spec_of
-from tornpage.run import Plan, run
+from tornpage.run import Plan, cover, run
+from tornpage.run.afresh import Afresh
 
 # -- a right store with something in it that the patch does not reach --------------
 
@@ -357,3 +358,110 @@ def test_of_several_threads_only_the_schedule_that_happened_is_said_to_be_covere
     certificate = _certificate(**{where: _in_a_thread})
     assert certificate.verdict == "consistent"
     assert said in " ".join(render(certificate).split())
+
+
+# -- files that are not on the disk --------------------------------------------------
+
+
+def _write(path):
+    with open(path, "w", encoding="ascii") as file:
+        file.write("1")
+
+
+def _read(path):
+    with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+        file.read()
+
+
+def _sort(path):
+    """Use a scratch file, made anew each time."""
+    with open(path, "w+", encoding="ascii") as file:
+        file.write("1")
+    _read(path)
+
+
+def _log(path):
+    with open(path, "a", encoding="ascii") as file:
+        file.write("1")
+
+
+def _moved(path):
+    _write(f"{path}.new")
+    os.replace(f"{path}.new", path)
+
+
+def _in_a_table(path):
+    with contextlib.closing(sqlite3.connect(path)) as table:
+        table.execute("create table if not exists t (x)")
+
+
+REMEMBERED = {
+    "written, then read": (_write, _read),
+    "renamed, then read": (_moved, _read),
+    "written, then read to be changed": (
+        _write,
+        lambda path: open(path, "r+", encoding="ascii").close(),
+    ),
+    "a table in both": (_in_a_table, _in_a_table),
+    "written by recovery, read by the next one": (
+        lambda path: None,
+        lambda path: (_read(path), _write(path)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REMEMBERED)
+def test_what_a_store_remembers_on_the_machine_is_out_of_reach_of_crashes(
+    name, tmp_path
+):
+    path = str(tmp_path / "x")
+    run_, recover_ = REMEMBERED[name]
+    certificate = _certificate(
+        running=lambda root: run_(path), recovering=lambda root: recover_(path)
+    )
+    assert certificate.verdict == "unverifiable"
+    assert f"{path} is a file of the machine" in certificate.doubts()[0]
+
+
+FORGOTTEN = {
+    "a scratch file": (_sort, _sort),
+    "a log": (_log, _log),
+    "read by nobody later": (_write, lambda path: None),
+    "written by nobody": (_read, _read),
+    "no file": (lambda path: _write(os.devnull), lambda path: _read(os.devnull)),
+}
+
+
+@pytest.mark.parametrize("name", FORGOTTEN)
+def test_files_of_the_machine_that_tell_a_later_execution_nothing_are_fine(
+    name, tmp_path
+):
+    path = str(tmp_path / "x")
+    run_, recover_ = FORGOTTEN[name]
+    certificate = _certificate(
+        running=lambda root: run_(path), recovering=lambda root: recover_(path)
+    )
+    assert certificate.verdict == "consistent", certificate.doubts()
+
+
+def test_whatever_line_a_run_is_begun_from_recovery_does_the_same_in_a_copy():
+    def running(root, work, ack):
+        save(root, "1")
+        ack("1")
+
+    subject = subject_from(
+        "S", run=running, recover=load, check=lambda *_: None, work=["1"], root="/a/db"
+    )
+    asked = Plan(spec=spec_of(subject), programs=1)
+    afresh = Afresh(subject)
+
+    def begin(seed):
+        return cover(subject, asked, subject.generate(seed), seed, afresh=afresh)
+
+    try:
+        first = begin(0)
+        second = begin(1)
+    finally:
+        afresh.close()
+    assert first.doubts() == ()
+    assert second.doubts() == ()

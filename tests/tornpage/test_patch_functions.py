@@ -81,15 +81,24 @@ def test_at_every_crash_check_gets_what_was_acknowledged_and_what_came_next():
 
 
 def test_plumbing_is_not_blamed_for_what_passes_through_it():
-    def sites(**more):
+    pager = {}
+    text = "def put(disk): disk.open('/x', create=True).pwritev([b'a'], 0)"
+    exec(compile(text, "/store/pager.py", "exec"), pager)
+
+    def adding(disk, work, ack):
+        pager["put"](disk)
+
+    def sites(*plumbing):
         subject = subject_from(
-            "S", run=add, recover=read, check=whole, work=["a"], **more
+            "S", run=adding, recover=read, check=whole, work=["a"], plumbing=plumbing
         )
         experiment = Experiment(subject, ("a",), CrashModel(), cap=10)
         return {one.site.partition(":")[0] for one in experiment.operations}
 
-    assert sites() == {"test_patch_functions.py"}
-    assert "test_patch_functions.py" not in sites(plumbing=["test_patch_functions.py"])
+    assert sites() == {"pager.py"}
+    assert sites("pager.py") == {"test_patch_functions.py"}
+    # Where all lines of a store are plumbing, those that called it are none of its.
+    assert sites("pager.py", "test_patch_functions.py") == {"pager.py"}
 
 
 def linking(root, *, swallows):
@@ -520,7 +529,10 @@ def test_the_code_of_a_subject_is_what_its_functions_use(monkeypatch):
     # As in a test module that has the functions, and a store that it imports.
     for name in "stored", "helping", "unused":
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
-        exec("class Store: pass\ndef call(): pass", vars(sys.modules[name]))
+        exec(
+            "class Store:\n    def __init__(self, *root): pass\ndef call(): pass",
+            vars(sys.modules[name]),
+        )
     stored, helping, unused = (sys.modules[n] for n in ("stored", "helping", "unused"))
 
     def opened():
@@ -529,11 +541,14 @@ def test_the_code_of_a_subject_is_what_its_functions_use(monkeypatch):
     def through(use, root):
         return [use(one) for one in root]
 
+    def by(root, use):
+        return through(use, root)
+
     using = [
         lambda root: opened(),
         lambda root: [stored.call() for _ in root],
         functools.partial(through, stored.call),
-        functools.partial(through, use=functools.partial(helping.call, stored)),
+        functools.partial(by, use=functools.partial(helping.call, stored)),
         stored.Store,
     ]
     for recover in using:
@@ -587,3 +602,26 @@ def test_work_that_is_drawn_is_run_for_more_than_one_seed():
 
     assert extras_of(drawn(lambda rng: [rng.random()])).default_programs == 20
     assert extras_of(drawn(["a"])).default_programs == 1
+
+
+@pytest.mark.parametrize(
+    ("argument", "given", "complaint"),
+    [
+        ("run", lambda root: None, r"run\(root, work, ack\), and is \(root\)"),
+        ("recover", lambda: None, r"recover\(root\), and is \(\)"),
+        ("check", lambda seen: None, r"check\(acked, in_flight, seen\), and is"),
+        ("work", lambda: ["a"], r"work\(rng\), and is"),
+        ("check", None, "check: give a function, not None"),
+    ],
+)
+def test_a_function_of_other_arguments_is_refused_before_anything_runs(
+    argument, given, complaint
+):
+    functions = {
+        "run": lambda root, work, ack: None,
+        "recover": lambda root: None,
+        "check": lambda acked, in_flight, seen: None,
+        "work": ["a"],
+    }
+    with pytest.raises(SubjectError, match=complaint):
+        subject_from("S", root="/db", **functions | {argument: given})

@@ -76,6 +76,29 @@ SETTINGS = """
 """
 
 
+def test_a_subject_that_makes_no_sense_is_told_in_a_line(inner):
+    result = inner("""
+        import pytest
+        from toy_store import Toy
+
+        class Unsure(Toy):
+            def judge(self, history, marks, outcome):
+                return marks.nothing
+
+        @pytest.mark.parametrize("what", [None, Toy, Toy.judge, Unsure()])
+        def test_it(tornpage, what):
+            tornpage.check(what)
+    """)
+    result.assert_outcomes(failed=4)
+    text = result.stdout.str()
+    assert "what check was given is a class: give Toy(), an instance" in text
+    assert text.count("what check was given is not a subject") >= 2
+    assert "judge: it raised AttributeError at test_a_subject" in text
+    # The line that raised is shown, and none of the package's.
+    assert "return marks.nothing" in text
+    assert "explorer.py" not in text
+
+
 def test_the_marker_sets_defaults_and_the_call_overrides(inner):
     result = inner(SETTINGS, "--strict-markers", "-s")
     result.assert_outcomes(passed=2)

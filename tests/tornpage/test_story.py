@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import errno
+import json
+import os
 import re
 
 import pytest
@@ -241,3 +243,53 @@ def test_the_sync_of_an_open_directory_is_told_with_the_directorys_name(opened, 
     named = [explain._namer(None)(one) for one in disk.trace]
     assert named[0].startswith("the fsync dir at test_story.py:")
     assert named[0].endswith(f" ({shown})")
+
+
+def _json_in_place(recovered, said=None):
+    def save(root, work, ack):
+        with open(f"{root}/x", "w", encoding="ascii") as file:
+            json.dump(work, file)
+        ack(*work)
+
+    subject = subject_from(
+        "S", run=save, recover=recovered, check=said, work=["1"], root="/db"
+    )
+    return run(subject, Plan(spec="S", programs=1, shrink=False)).violations[0].story
+
+
+def test_what_the_standard_library_raises_is_told_with_the_line_that_called_it():
+    def load(root):
+        if not os.path.exists(f"{root}/x"):
+            return []
+        with open(f"{root}/x", encoding="ascii") as file:
+            return json.load(file)
+
+    story = _json_in_place(load, lambda acked, in_flight, seen: None)
+    line = load.__code__.co_firstlineno + 4
+    assert re.search(
+        rf"JSONDecodeError at decoder\.py:\d+, called\s+from\s+test_story\.py:{line}\.",
+        story,
+    )
+    assert re.search(rf"called from +- +test_story\.py:{line}\n", story)
+
+
+def test_what_a_store_raises_itself_is_told_with_its_line_alone():
+    def load(root):
+        raise ValueError("no")
+
+    story = _json_in_place(load, lambda acked, in_flight, seen: None)
+    assert "called from" not in story
+
+
+@pytest.mark.parametrize("long", ["said", "raised"])
+def test_however_long_a_message_is_the_story_is_not(long):
+    text = "a word " * 5_000
+
+    def load(root):
+        if long == "raised" and os.path.exists(f"{root}/x"):
+            raise ValueError(text)
+
+    said = text if long == "said" else None
+    story = _json_in_place(load, lambda acked, in_flight, seen: said)
+    assert "more lines ..." in story
+    assert len(story.splitlines()) < 200

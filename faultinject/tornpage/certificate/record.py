@@ -420,10 +420,13 @@ class Certificate:
             doubts.append(
                 "no execution met a dishonest disk: recovery never read anything"
                 " that a crash could change, so nothing was exercised"
+                if seen.operations
+                else "nothing was exercised: no program changed anything on the disk."
+                " The store has to use the disk, or the path, that run is given"
             )
         if missing := seen.crash_points - seen.closed:
             said = f"{missing:,} of {seen.crash_points:,} crash points were not closed"
-            if self.unclosed or not self.cut:
+            if self.unclosed or not (self.cut or self.violations):
                 said += f"; a larger --cap than {self.scope.cap:,} may close them"
             doubts.append(said)
         doubts += [f"not closed: {one}" for one in self.unclosed[:_UNCLOSED_SAID]]

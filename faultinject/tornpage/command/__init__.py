@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING, Final
 
 from tornpage.certificate.record import EXIT_STATUS, tornpage_version
@@ -102,6 +103,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted before anything was run\n")
         return 3
+    except Exception:  # noqa: BLE001 - whatever it is, it is no verdict.
+        # Left to the interpreter it would end with 1, and be taken for "violated".
+        traceback.print_exc()
+        sys.stderr.write(
+            "tornpage: no verdict was reached: the subject, or tornpage, raised the"
+            " error above\n"
+        )
+        return EXIT_STATUS["unverifiable"]
     return status
 
 

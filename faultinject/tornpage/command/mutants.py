@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from tornpage.certificate.record import EXIT_STATUS
 from tornpage.command.arguments import add_subject, add_work, plan_of, subject_of
 from tornpage.command.results import say
 from tornpage.progress import watching
@@ -39,6 +40,8 @@ def add(commands: Subparsers) -> None:
 def _mutants(options: argparse.Namespace) -> int:
     subject, digest = subject_of(options)
     names = subject.mutants()
+    if not names:
+        return _none_to_plant(options)
     if not options.check:
         width = max(map(len, names), default=0)
         for name, text in names.items():
@@ -56,6 +59,12 @@ def _mutants(options: argparse.Namespace) -> int:
     say()
     say(rate.summary())
     return 0 if rate.passed else 1
+
+
+def _none_to_plant(options: argparse.Namespace) -> int:
+    say(f"{options.subject} has no planted bugs; docs/your-own-store.md plants some")
+    # Nothing shows that its check would complain.
+    return EXIT_STATUS["unverifiable"] if options.check else 0
 
 
 def say_row(name: str, found: Certificate) -> None:

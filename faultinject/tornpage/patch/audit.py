@@ -9,10 +9,11 @@ it fails, the interpreter tells its audit hooks:
 
     real os.unlink("/db/x")  --"os.remove"-->  hook  --under the root?-->  refused
     os.fork(), os.system()   --"os.fork"---->  hook  --code under test?->  refused
+    open("/tmp/x")           --"open"------->  hook  --code under test?->  `elsewhere`
 
 A path under the root is nobody else's, whatever thread gives it. Another process is the
-business of a thread of the code under test only (`threads`): a test runner in the
-same process may begin some meanwhile.
+business of a thread of the code under test only (`threads`), and so is a file that is
+not under the root: a test runner in the same process may begin or open some meanwhile.
 
 An audit hook cannot be taken away again. It is added when the first disk is patched in,
 and looks at nothing while none is.
@@ -24,6 +25,7 @@ has none.
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -77,6 +79,9 @@ _PROCESSES: Final = frozenset(
     }
 )
 
+# What tells of files that an execution may leave to a later one (`elsewhere`).
+_FILES: Final = frozenset({"open", "os.rename", "sqlite3.connect"})
+
 _LONGEST = 120
 
 _patch: Calls | None = None
@@ -95,10 +100,22 @@ def _hook(event: str, given: tuple[Any, ...]) -> None:
                     f"{_said(event, given)} went to the machine past the patch: only"
                     " open, os and what is made of them are simulated"
                 )
+        if event in _FILES and patch.threads.own():
+            _elsewhere(patch, event, given)
     elif event in _PROCESSES and patch.threads.own():
         raise patch.disk.refuse(
             f"{_said(event, given)}: what another process does is not simulated"
         )
+
+
+def _elsewhere(patch: Calls, event: str, given: tuple[Any, ...]) -> None:
+    """Tell of a file of the machine's own."""
+    if event == "open":
+        patch.elsewhere.opened(given[0], given[2])
+    elif event == "os.rename":
+        patch.elsewhere.renamed(given[1])
+    elif given[0] != ":memory:":
+        patch.elsewhere.opened(given[0], os.O_RDWR | os.O_CREAT)
 
 
 def _of_the_disk(patch: Calls, place: Any) -> bool:

@@ -10,11 +10,11 @@ For as long as the block lasts, these functions look at the path or descriptor t
 they are given, and go to the disk when it is of the disk:
 
     builtins, io   open
-    os             open fdopen close dup read write pread pwrite readv writev preadv
-                   pwritev lseek fsync fdatasync sync ftruncate truncate fstat isatty
-                   stat lstat access chmod fchmod utime rename replace link unlink
-                   remove mkdir makedirs rmdir listdir scandir walk fwalk listxattr
-                   sendfile copy_file_range posix_fadvise get_inheritable
+    os             open fdopen close closerange dup read write pread pwrite readv
+                   writev preadv pwritev lseek fsync fdatasync sync ftruncate truncate
+                   fstat isatty stat lstat access chmod fchmod utime rename replace
+                   link unlink remove mkdir makedirs rmdir listdir scandir walk fwalk
+                   listxattr sendfile copy_file_range posix_fadvise get_inheritable
                    set_inheritable get_blocking device_encoding, and dir_fd=
     shutil         rmtree
     os.path        exists lexists isfile isdir getsize and what stands on os.stat
@@ -42,6 +42,8 @@ Limits
 * A directory is synced by os.fsync of its descriptor, which makes its entries durable;
   itself it is an entry of the one above, and lost with all that is in it as long as
   that one is not synced. The root was there before.
+* Files that are not under the root are the machine's, and outlive every crash. What one
+  execution has put into one no later execution may read (`elsewhere`).
 * There are no times, owners, permissions or symbolic links: os.stat has 0 for times,
   and 1 for the number of names.
 * A file that is still open when the block ends belongs to a process that is gone:
@@ -280,7 +282,7 @@ def _by_thread(
     return call
 
 
-def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
+def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
     """(module, name, what to put there)."""
     get = patch.file
     disk = patch.disk
@@ -342,6 +344,7 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
         yield os, name, _by_path(patch, getattr(os, name), patch.rename, 2)
     yield os, "link", _by_path(patch, os.link, patch.link, 2)
     pairs: dict[str, Callable[..., Any]] = {
+        "closerange": patch.closerange,
         "copy_file_range": patch.copy_file_range,
         "sendfile": patch.sendfile,
         **{name: _refuse(patch, name) for name in _REFUSED_PAIRS},
@@ -358,6 +361,9 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Callable[..., Any]]]
     yield threading.Thread, "start", patch.threads.starting(threading.Thread.start)
     # One that is taken is passed over, as with the names that it draws at random.
     yield tempfile, "_get_candidate_names", _candidate_names()
+    # A file that never had a name is made as where the system cannot: with one that
+    # is removed at once. A crash may leave that name.
+    yield tempfile, "_O_TMPFILE_WORKS", False
     # On os.stat they would read a size, which is one more thing undecided.
     for name in ("exists", "lexists"):
         real = getattr(posixpath, name)
@@ -511,7 +517,7 @@ def _functions(replaced: Sequence[tuple[Any, str, Any, Any]]) -> list[tuple[Any,
         (real, ours)
         for owner, _, real, ours in replaced
         # threading's own begins the threads that are followed.
-        if isinstance(owner, ModuleType) and owner is not _thread
+        if isinstance(owner, ModuleType) and owner is not _thread and callable(real)
     ]
     # Where a test has put something in place of os.fsync, say, that is not what code
     # keeps from its import.

@@ -24,6 +24,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from tornpage.patch.elsewhere import Elsewhere
 from tornpage.patch.files import (
     BLOCK,
     DiskRaw,
@@ -66,6 +67,7 @@ class Calls:
 
     Attributes:
         threads: The threads of the program.
+        elsewhere: Files that it has on the machine.
         lock: Held while the disk is used.
         alive: Whether the disk is still patched in.
     """
@@ -73,6 +75,7 @@ class Calls:
     def __init__(self, disk: Disk, root: str) -> None:
         self.disk = disk
         self.root = root
+        self.elsewhere = Elsewhere(disk, root)
         self.threads = Threads(disk)
         self.lock = Turnstile(self.threads)
         self.alive = True
@@ -318,6 +321,13 @@ class Calls:
         self._inherited.discard(descriptor)
         if opened not in self._open.values():
             opened.close()
+
+    def closerange(self, low: int, high: int, /) -> None:
+        """os.closerange."""
+        if not self.ours(low):
+            raise self.disk.refuse(f"os.closerange({low}, {high}), the machine's too")
+        for number in [one for one in self._open if low <= one < high]:
+            self.close(number)
 
     def dup(self, descriptor: int) -> int:
         """os.dup."""

@@ -22,7 +22,7 @@ from functools import partial
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
-from tornpage.call_site import raised_at
+from tornpage.call_site import called_from, outermost, raised_at
 from tornpage.choices import format_label
 from tornpage.disk.simulated import Disk
 from tornpage.explore.beginnings import Beginnings
@@ -93,12 +93,15 @@ class Raised:
         message: Its text.
         site: Source line that raised it.
         overdue: Whether it was ended, because its time was up.
+        caller: Source line that the standard library raised it for; "" when something
+            else did.
     """
 
     kind: str
     message: str
     site: str
     overdue: bool = False
+    caller: str = ""
 
     @classmethod
     def of(cls, error: BaseException, plumbing: frozenset[str]) -> Raised:
@@ -110,7 +113,8 @@ class Raised:
         """
         overdue = isinstance(error, OverdueError)
         kind = type(error).__name__
-        return cls(kind, str(error), raised_at(error, plumbing), overdue)
+        caller = called_from(error, plumbing)
+        return cls(kind, str(error), raised_at(error, plumbing), overdue, caller)
 
     def violation(self, *, recovery: bool) -> Violation:
         """The promise that this breaks, of recovery or of the program."""
@@ -122,12 +126,16 @@ class Raised:
                 (("ends with", "a return", "nothing"), ("was at", "-", self.site)),
             )
         promise = RECOVERY_RETURNS if recovery else RUN_RETURNS
-        facts = (
+        facts = [
             ("ends with", "a return", self.kind),
             ("message", "-", self.message or "(none)"),
             ("raised at", "-", self.site),
-        )
-        return Violation(promise, f"{what} raised {self.kind} at {self.site}.", facts)
+        ]
+        said = f"{what} raised {self.kind} at {self.site}"
+        if self.caller:
+            facts.append(("called from", "-", self.caller))
+            said += f", called from {self.caller}"
+        return Violation(promise, f"{said}.", tuple(facts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +205,7 @@ def recovered(subject: Subject, disk: Disk) -> Hashable:
     return _recovered(subject, _Chosen(), disk)
 
 
+@outermost
 def _recovered(subject: Subject, chosen: _Chosen, disk: Disk) -> Hashable:
     """What recovery reports, or how it failed to."""
     if chosen.overdue:
@@ -281,6 +290,7 @@ class Experiment:
         history: What the subject's run returned; None when it raised.
     """
 
+    @outermost
     def __init__(
         self,
         subject: Subject,

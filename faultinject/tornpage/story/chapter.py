@@ -94,7 +94,7 @@ def tell(subject: Subject, chapter: Chapter) -> str:
     """The story, ending with a newline."""
     lines = [
         *_wrapped(f"BROKEN: {chapter.violation.property}"),
-        *_wrapped(chapter.violation.message, indent="  "),
+        *_bounded(_wrapped(chapter.violation.message, indent="  ")),
         "",
         f"Program ({_count(len(chapter.program), 'operation')})",
         *_numbered(chapter.program),
@@ -168,7 +168,7 @@ def _what_was_found(chapter: Chapter) -> list[str]:
     if chapter.outcome:
         lines.append(f"{where} saw")
         for line in _bounded(chapter.outcome):
-            lines += _wrapped(line, indent="  ", hang="    ")
+            lines += _bounded(_wrapped(line, indent="  ", hang="    "))
         lines.append("")
     return lines
 
@@ -202,7 +202,7 @@ def _bounded(lines: Sequence[str]) -> Iterable[str]:
         return lines
     half = _MOST_LINES // 2
     left_out = len(lines) - 2 * half
-    return (*lines[:half], f"... {left_out:,} more lines ...", *lines[-half:])
+    return (*lines[:half], f"  ... {left_out:,} more lines ...", *lines[-half:])
 
 
 def _wrapped(text: str, indent: str = "", hang: str | None = None) -> list[str]:
