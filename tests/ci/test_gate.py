@@ -153,7 +153,9 @@ def test_planted_bugs_are_hunted_with_programs_that_are_proven_without_them(here
     assert {hunt.seeds for hunt in hunts} == {(0, 2)}
 
 
-def test_a_hunted_bug_is_met_by_every_program_once_before_any_is_crashed(monkeypatch):
+@pytest.fixture
+def met(monkeypatch):
+    """What a hunt does: the programs that it runs, and "crashed" between them."""
     done = []
     run, recover = Toy.run, Toy.recover
 
@@ -168,15 +170,75 @@ def test_a_hunted_bug_is_met_by_every_program_once_before_any_is_crashed(monkeyp
 
     monkeypatch.setattr(Toy, "run", noted_run)
     monkeypatch.setattr(Toy, "recover", noted_recover)
-    policy = a_policy(programs=6, planted_programs=6)
-    hunts = {one.name: one for one in Gate(policy)._catches}
+    return done
+
+
+def hunted(name, programs=6, first=0):
+    policy = a_policy(programs=programs, planted_programs=programs, seed=first)
+    (hunt,) = (one for one in Gate(policy)._catches if one.name == name)
+    return units.do(hunt)
+
+
+def naming(monkeypatch, seed):
+    told = {"seed": seed}
+    monkeypatch.setattr(Toy, "mutant_details", lambda *_: told, raising=False)
+
+
+def test_a_hunted_bug_is_met_by_every_program_once_before_any_is_crashed(met):
     for name, crashed in (("no-checksum", True), ("forgetful", False)):
-        done.clear()
-        assert units.do(hunts[name]).fate == "caught"
-        assert ("crashed" in done) == crashed
+        met.clear()
+        assert hunted(name).fate == "caught"
+        assert ("crashed" in met) == crashed
         if crashed:
             programs = [Toy().generate(seed) for seed in range(6)]
-            assert done[:7] == [*programs, "crashed"]
+            assert met[:7] == [*programs, "crashed"]
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_bug_is_looked_for_first_in_the_program_that_its_subject_names(
+    name, met, monkeypatch
+):
+    seed = 5
+    while (whole := hunted(name, programs=1, first=seed)).fate != "caught":
+        seed += 1
+    naming(monkeypatch, seed)
+    met.clear()
+    found = hunted(name, programs=seed + 1)
+    assert found.found_by == f"seed {seed}"
+    assert (found.property, found.executions) == (whole.property, whole.executions)
+    assert [one for one in met if one != "crashed"] == [Toy().generate(seed)]
+
+
+def test_a_program_that_shows_nothing_is_named_in_vain_and_looked_at_once(
+    met, monkeypatch
+):
+    shown = [
+        seed
+        for seed in range(12)
+        if hunted("no-checksum", programs=1, first=seed).fate == "caught"
+    ]
+    barren = next(seed for seed in range(12) if seed not in shown)
+    naming(monkeypatch, barren)
+    met.clear()
+    found = hunted("no-checksum", programs=12)
+    assert (found.fate, found.found_by) == ("caught", f"seed {shown[0]}")
+    others = [Toy().generate(seed) for seed in range(12) if seed != barren]
+    assert met[:3] == [Toy().generate(barren), "crashed", others[0]]
+    assert [one for one in met if one != "crashed"][1:] == others
+    monkeypatch.setattr("toy_store.MUTANTS", {"nothing": "changes nothing"})
+    named = hunted("nothing")
+    naming(monkeypatch, None)
+    assert (named.fate, named.executions) == ("survived", hunted("nothing").executions)
+
+
+def test_a_program_that_no_lane_runs_is_not_hunted_with_though_it_is_named(
+    met, monkeypatch
+):
+    for seed in (2, 9):
+        naming(monkeypatch, seed)
+        met.clear()
+        assert hunted("no-checksum", first=3).fate == "caught"
+        assert Toy().generate(seed) not in met
 
 
 # -- workers --

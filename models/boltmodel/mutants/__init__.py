@@ -24,6 +24,9 @@ and the contract are untouched.
     buckets      what is in buckets, below them, and where they hang
     cursors      walking, and what a transaction shows
 
+    plant        how one is planted and taken out again
+    shown        which program shows which
+
 What it is not: random mutation of source code. Each of these has a history, or
 is a mistake that this kind of code invites. Bugs that nothing can show, because
 the engine is safe against them in another place, are not here; they are argued
