@@ -247,21 +247,20 @@ def _limited(seconds: float) -> Iterator[None]:
 
 
 def do_all(
-    batch: Sequence[Unit], seconds: float
+    batch: Sequence[Unit], until: float
 ) -> list[Certificate | Planted | Told | Lost]:
     """Do a batch of units.
 
     Args:
         batch: What is to be done.
-        seconds: Time after which no further one is begun.
+        until: When no further one is begun, in seconds of `time.monotonic`.
 
     Returns:
         The results in the order of the units; `Lost` for one that has none.
     """
-    until = time.monotonic() + seconds
     results: list[Certificate | Planted | Told | Lost] = []
     for unit in batch:
-        if results and time.monotonic() >= until:
+        if time.monotonic() >= until:
             results.append(Lost(OVERDUE))
             continue
         try:

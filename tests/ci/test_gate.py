@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -323,15 +324,73 @@ def covering(*seeds, spec="toy_store:Toy"):
 
 def test_a_unit_that_raises_costs_the_others_of_its_batch_nothing():
     nowhere = covering(1, spec="toy_store:Nowhere")
-    first, second, third = units.do_all([*covering(0), *nowhere, *covering(2)], 60.0)
+    given = [*covering(0), *nowhere, *covering(2)]
+    first, second, third = units.do_all(given, time.monotonic() + 60)
     assert isinstance(second, units.Lost)
     assert first.coverage.programs == third.coverage.programs == 1
 
 
-def test_no_unit_of_a_batch_is_begun_after_the_deadline():
-    first, second = units.do_all(covering(0, 1), 0.0)
-    assert first.coverage.programs == 1
-    assert second == units.Lost(units.OVERDUE)
+def test_no_unit_of_a_batch_is_begun_after_the_deadline(monkeypatch):
+    clock = iter((7.0, 8.0, 9.0))
+    monkeypatch.setattr(units.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(units, "do", lambda unit: unit.name)
+    done = units.do_all(covering(0, 1, 2), 9.0)
+    assert done == ["seed 0", "seed 1", units.Lost(units.OVERDUE)]
+
+
+class Queue:
+    """Instead of processes: a batch is begun when somebody waits for it."""
+
+    def __init__(self, monkeypatch):
+        self.most = 0
+        self.submitted = []
+        monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda *_, **__: self)
+        monkeypatch.setattr(workers, "wait", self.wait)
+        self._processes = {}
+
+    def submit(self, do_all, batch, until):
+        future = Future()
+        self.submitted.append((future, do_all, batch, until))
+        self.most = max(self.most, len(self.submitted))
+        return future
+
+    def wait(self, running, return_when):
+        future, do_all, batch, until = self.submitted.pop(0)
+        future.set_result(do_all(batch, until))
+        return {future}, set(running) - {future}
+
+    def shutdown(self, cancel_futures):
+        self.submitted.clear()
+
+
+def test_a_batch_waits_for_each_worker_while_it_does_another(monkeypatch):
+    monkeypatch.setattr(units, "do", lambda unit: unit.name)
+    for size in (1, 2, 3):
+        queue = Queue(monkeypatch)
+        with workers.Crew(size, time.monotonic() + 60) as crew:
+            found = [name for _, name in crew.results(covering(*range(50)))]
+        assert queue.most == 2 * size
+        assert found == [f"seed {seed}" for seed in range(50)]
+
+
+def test_what_waits_when_the_deadline_comes_is_lost_if_it_is_needed(monkeypatch):
+    now = [100.0]
+
+    def done(unit):
+        now[0] += 4.0
+        return unit.name
+
+    monkeypatch.setattr(units, "do", done)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    Queue(monkeypatch)
+    lost = units.Lost(units.OVERDUE)
+    with workers.Crew(1, 110.0, lambda: now[0]) as crew:
+        found = list(crew.results(covering(0, 1), iter(covering(2, 3, 4, 5))))
+    assert [one for _, one in found] == ["seed 0", "seed 1", "seed 2"]
+    now[0] = 100.0
+    with workers.Crew(1, 110.0, lambda: now[0]) as crew:
+        found = list(crew.results(covering(0, 1, 2, 3, 4)))
+    assert [one for _, one in found] == ["seed 0", "seed 1", "seed 2", lost, lost]
 
 
 def test_units_come_back_once_each_however_they_were_batched():
