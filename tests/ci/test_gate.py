@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from concurrent.futures import Future
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -336,6 +338,26 @@ def test_no_unit_of_a_batch_is_begun_after_the_deadline(monkeypatch):
     monkeypatch.setattr(units, "do", lambda unit: unit.name)
     done = units.do_all(covering(0, 1, 2), 9.0)
     assert done == ["seed 0", "seed 1", units.Lost(units.OVERDUE)]
+
+
+def test_cycles_that_a_batch_leaves_are_gone_at_its_end(monkeypatch):
+    class Ring:
+        pass
+
+    left = []
+
+    def leave(unit):
+        ring = Ring()
+        ring.itself = ring
+        left.append(weakref.ref(ring))
+
+    monkeypatch.setattr(units, "do", leave)
+    gc.disable()
+    try:
+        units.do_all(covering(0, 1), time.monotonic() + 60)
+    finally:
+        gc.enable()
+    assert [one() for one in left] == [None, None]
 
 
 class Queue:
