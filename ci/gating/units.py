@@ -214,11 +214,13 @@ class _OverdueError(ControlError):
     """Time is up. Not an Exception: code under test may catch all of those."""
 
 
-def begin_worker(path: tuple[str, ...]) -> None:
+def begin_worker(path: tuple[str, ...], stages: Iterable[Stage] = ()) -> None:
     """Prepare a worker process.
 
     Args:
         path: Where its coordinator looks for modules.
+        stages: What recovery is made of afresh: before any program is run, the
+            process is set aside for each.
     """
     # Ctrl-C reaches the whole process group; the coordinator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -226,6 +228,10 @@ def begin_worker(path: tuple[str, ...]) -> None:
     # Code under test warns of the faults that it is given, thousands of times.
     logging.getLogger().addHandler(logging.NullHandler())
     sys.path[:] = path
+    for stage in stages:
+        # Whatever is wrong with it, its first unit says so.
+        with contextlib.suppress(Exception):
+            _afresh(stage)
 
 
 @contextlib.contextmanager
@@ -482,15 +488,21 @@ def _dishonest(failure: Failure) -> int:
 def _tell(unit: Tell) -> Told:
     subject = unit.stage.subject()
     found = unit.violation
-    plan = unit.stage.plan()
+    plan, failure = unit.stage.plan(), found.failure
+    afresh = _afresh(unit.stage) if failure.afresh else None
     with contextlib.ExitStack() as stack:
-        if found.failure.mutant is not None:
-            stack.enter_context(subject.mutant(found.failure.mutant))
-        program = subject.decode(found.failure.program)
+        if failure.mutant is not None:
+            stack.enter_context(subject.mutant(failure.mutant))
+        program = subject.decode(failure.program)
         experiment = Experiment(subject, program, plan.model, cap=plan.cap)
-        finding = experiment.first(found.property)
+        if afresh is None:
+            finding = experiment.first(found.property)
+        else:
+            finding = afresh.broken(experiment, failure.mutant, found.property)
         if finding is not None:
-            found, _ = report(plan.origin(), experiment, finding, seed=found.seed)
+            found, _ = report(
+                plan.origin(), experiment, finding, seed=found.seed, afresh=afresh
+            )
     try:
         return Told(found, scene_of(subject, found.failure), "")
     except (SceneError, UncoveredError, ValueError) as error:

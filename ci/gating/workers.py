@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
-    from gating.units import Unit
+    from gating.units import Stage, Unit
 
 __all__ = ["Crew"]
 
@@ -57,6 +57,8 @@ class Crew:
         size: How many.
         deadline: When no further unit is begun, on `clock`.
         clock: Seconds; tests put their own here.
+        stages: Of these recovery can be made afresh in each worker, whatever it has
+            run before.
 
     Attributes:
         broken: Why the workers are gone; "" while they are there.
@@ -67,6 +69,7 @@ class Crew:
         size: int,
         deadline: float,
         clock: Callable[[], float] = time.monotonic,
+        stages: Iterable[Stage] = (),
     ) -> None:
         self.broken = ""
         self._size = size
@@ -76,7 +79,7 @@ class Crew:
             size,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=begin_worker,
-            initargs=(tuple(sys.path),),
+            initargs=(tuple(sys.path), tuple(dict.fromkeys(stages))),
         )
 
     def __enter__(self) -> Self:

@@ -48,7 +48,7 @@ def here(monkeypatch):
         late = False
         broken = ""
 
-        def __init__(self, size, deadline, clock=time.monotonic):
+        def __init__(self, size, deadline, clock=time.monotonic, stages=()):
             self._late = lambda: clock() >= deadline
 
         def __enter__(self):
@@ -254,6 +254,32 @@ def test_two_workers_give_the_same_result_as_one(tmp_path):
         data = json.loads(json.dumps(Gate(policy).run().to_json()))
         made[count] = [_timeless(data)]
     assert made[1] == made[2]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_seen_afresh_is_so_in_every_lane_and_made_small(count, monkeypatch):
+    """Also where another lane has run programs in the same process before."""
+
+    def failures(self, lanes):
+        # Of each lane one, be they alike or not.
+        for plan, lane in zip(self._lanes, lanes, strict=True):
+            for one in lane.certificate.violations:
+                yield units.Tell(plan.name, plan.stage, one, 60.0)
+
+    monkeypatch.setattr(Gate, "_failures", failures)
+    policy = a_policy(
+        "remembering:module_unsynced",
+        workers=count,
+        models=("ext4-o", "btrfs"),
+        model_programs=1,
+        planted=False,
+    )
+    lanes = Gate(policy).run().lanes
+    found = [lane.certificate.violations for lane in lanes]
+    assert [len(one) for one in found] == [1, 1, 1]
+    for (one,) in found:
+        assert (one.failure.afresh, one.shrunk) == (True, True)
+        assert (one.found_size, one.shrunk_size) == (2, 1)
 
 
 def _timeless(data):
