@@ -253,13 +253,17 @@ class Gate:
         until = begun + policy.seconds * (1 - _FOR_FAILURES)
         told: tuple[tuple[str, Told], ...] = ()
         try:
-            with Crew(policy.processes, until, self._clock) as crew:
+            stages = [lane.stage for lane in self._lanes]
+            with Crew(policy.processes, until, self._clock, stages) as crew:
                 for unit, result in crew.results(units, self._more()):
                     self._take(unit, result)
                     self._tick(begun)
             lanes = self._merged()
-            with Crew(policy.processes, begun + policy.seconds, self._clock) as crew:
-                told = tuple(self._tell(crew, lanes))
+            failures = tuple(self._failures(lanes))[: policy.failures]
+            stages = [one.stage for one in failures if one.violation.failure.afresh]
+            end = begun + policy.seconds
+            with Crew(policy.processes, end, self._clock, stages) as crew:
+                told = tuple(self._told(crew, failures))
         except KeyboardInterrupt:
             done = f"{self._progress.done} of {len(units)} units"
             self._odd.append(f"interrupted after {done}")
@@ -318,25 +322,26 @@ class Gate:
             lanes.append(Lane(lane.name, lane.what, whole))
         return lanes
 
-    def _tell(self, crew: Crew, lanes: Sequence[Lane]) -> Iterator[tuple[str, Told]]:
-        """Shrink and draw the first failures, one of each property and cause."""
+    def _failures(self, lanes: Sequence[Lane]) -> Iterator[Tell]:
+        """What is to be shrunk and drawn: one failure of each property and cause."""
         stages = {lane.name: lane.stage for lane in self._lanes}
         known = set()
-        units = []
         for lane in lanes:
             for one in lane.certificate.violations:
                 if (one.property, one.cause) not in known:
                     known.add((one.property, one.cause))
-                    units.append(Tell(lane.name, stages[lane.name], one, _TELL_SECONDS))
+                    yield Tell(lane.name, stages[lane.name], one, _TELL_SECONDS)
+
+    def _told(self, crew: Crew, units: Sequence[Tell]) -> Iterator[tuple[str, Told]]:
         results: dict[str, Told] = {}
-        for unit, result in crew.results(units[: self._policy.failures]):
+        for unit, result in crew.results(units):
             assert isinstance(unit, Tell)
             found = unit.violation
             if isinstance(result, Lost):
                 results[found.replay] = Told(found, None, result.reason)
             else:
                 results[found.replay] = result
-        for unit in units[: self._policy.failures]:
+        for unit in units:
             yield unit.lane, results[unit.violation.replay]
 
     def _exhibits(self, told: Sequence[tuple[str, Told]]) -> Iterator[Exhibit]:

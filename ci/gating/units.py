@@ -36,7 +36,7 @@ from tornpage.run.report import report
 from tornpage.uncovered import ControlError, UncoveredError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import FrameType
 
     from tornpage.certificate import Certificate, Failure
@@ -63,8 +63,11 @@ __all__ = [
 
 OVERDUE = "the time was up before it was begun"
 
-# Executions make few cycles and much garbage that needs no collector.
-_GC_THRESHOLD = 50_000
+# Executions make few cycles and much garbage that needs no collector. What a program
+# needs while it is explored is gone at its end: a collection meanwhile looks at all of
+# that in vain. So they are made between batches, 2 % of a run instead of 5, and a
+# program that needs more than this has some of its own.
+_GC_THRESHOLD = 100_000
 
 # Measured: on a busy machine a unit takes five times its processor time.
 _STANDSTILL = 8
@@ -211,11 +214,13 @@ class _OverdueError(ControlError):
     """Time is up. Not an Exception: code under test may catch all of those."""
 
 
-def begin_worker(path: tuple[str, ...]) -> None:
+def begin_worker(path: tuple[str, ...], stages: Iterable[Stage] = ()) -> None:
     """Prepare a worker process.
 
     Args:
         path: Where its coordinator looks for modules.
+        stages: What recovery is made of afresh: before any program is run, the
+            process is set aside for each.
     """
     # Ctrl-C reaches the whole process group; the coordinator decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -223,6 +228,10 @@ def begin_worker(path: tuple[str, ...]) -> None:
     # Code under test warns of the faults that it is given, thousands of times.
     logging.getLogger().addHandler(logging.NullHandler())
     sys.path[:] = path
+    for stage in stages:
+        # Whatever is wrong with it, its first unit says so.
+        with contextlib.suppress(Exception):
+            _afresh(stage)
 
 
 @contextlib.contextmanager
@@ -247,21 +256,20 @@ def _limited(seconds: float) -> Iterator[None]:
 
 
 def do_all(
-    batch: Sequence[Unit], seconds: float
+    batch: Sequence[Unit], until: float
 ) -> list[Certificate | Planted | Told | Lost]:
     """Do a batch of units.
 
     Args:
         batch: What is to be done.
-        seconds: Time after which no further one is begun.
+        until: When no further one is begun, in seconds of `time.monotonic`.
 
     Returns:
         The results in the order of the units; `Lost` for one that has none.
     """
-    until = time.monotonic() + seconds
     results: list[Certificate | Planted | Told | Lost] = []
     for unit in batch:
-        if results and time.monotonic() >= until:
+        if time.monotonic() >= until:
             results.append(Lost(OVERDUE))
             continue
         try:
@@ -269,6 +277,7 @@ def do_all(
         except BaseException as error:  # noqa: BLE001 - nothing was covered
             # SystemExit, too, which would end the gate with status 0.
             results.append(Lost(raised(error)))
+    gc.collect(0)
     return results
 
 
@@ -339,37 +348,54 @@ def _beginnings(stage: Stage) -> Beginnings | None:
 class _Hunt:
     """The search for one planted bug, which is entered; cheapest looks first.
 
-    All programs are run before one is crashed: a run takes 4 ms, a sweep 15. (To crash
-    all with whole sectors before any sector is torn was worth it when torn sectors
-    took seconds. A bug that nothing else shows takes a fifth of the time without.)
+    A subject may name the program that shows the bug. That one is looked at alone, in
+    every way: nearly always nothing else is run. When it shows nothing, or none was
+    named, all programs are run before one is crashed: a run takes 4 ms, a sweep 15. (To
+    crash all with whole sectors before any sector is torn was worth it when torn
+    sectors took seconds. A bug that nothing else shows takes a fifth of the time
+    without.)
+
+    Args:
+        unit: What is searched for.
+        subject: The code with the bug.
+        named: Seed of the program that shows it, as the subject says; None: it says
+            nothing. One that is not among the unit's programs counts for nothing:
+            without the bug it is not proven to keep its promises.
     """
 
-    def __init__(self, unit: Catch, subject: Subject) -> None:
+    def __init__(self, unit: Catch, subject: Subject, named: int | None) -> None:
         self.unit = unit
         self.subject = subject
         self.plan = replace(unit.stage.plan(unit.name), cap=_HUNTING_CAP)
         self._shared = beginnings_of(subject, self.plan.model)
-        self._known: list[Experiment | None] = []
-        self.programs = len(unit.corpus) + unit.seeds[1]
+        self._known: dict[int, Experiment | None] = {}
+        first, count = unit.seeds
+        self.programs = len(unit.corpus) + count
+        self._named: tuple[int, ...] = ()
+        if named is not None and first <= named < first + count:
+            self._named = (len(unit.corpus) + named - first,)
         self.executions = 0
         self.found_by = ""
         self.seed: int | None = None
 
     def run(self) -> tuple[Experiment, Finding] | None:
         """The first broken promise, and the experiment that showed it."""
-        for look in self._look_at_run, self._look_at_crashes:
-            for experiment in self._experiments():
-                found = look(experiment)
-                if found is not None:
-                    return experiment, found
+        named = self._named
+        others = [at for at in range(self.programs) if at not in named]
+        for places in named, others:
+            for look in self._look_at_run, self._look_at_crashes:
+                for experiment in self._experiments(places):
+                    found = look(experiment)
+                    if found is not None:
+                        return experiment, found
         return None
 
-    def _experiments(self) -> Iterator[Experiment]:
-        """Every program, run; run once, however often they are looked at."""
-        for at, (name, seed, program) in enumerate(self._candidates()):
-            self.found_by, self.seed = name, seed
-            if at == len(self._known):
-                self._known.append(self._experiment(program))
+    def _experiments(self, places: Iterable[int]) -> Iterator[Experiment]:
+        """These programs, run; run once, however often they are looked at."""
+        for at in places:
+            self.found_by, self.seed, program = self._candidate(at)
+            if at not in self._known:
+                self._known[at] = self._experiment(program)
             one = self._known[at]
             if one is not None:
                 yield one
@@ -398,12 +424,12 @@ class _Hunt:
             # show. Another program may show it properly.
             return None
 
-    def _candidates(self) -> Iterator[tuple[str, int | None, Any]]:
-        for number, encoded in enumerate(self.unit.corpus, 1):
-            yield f"corpus {number}", None, self.subject.decode(encoded)
-        first, count = self.unit.seeds
-        for seed in range(first, first + count):
-            yield f"seed {seed}", seed, self.subject.generate(seed)
+    def _candidate(self, at: int) -> tuple[str, int | None, Any]:
+        corpus = self.unit.corpus
+        if at < len(corpus):
+            return f"corpus {at + 1}", None, self.subject.decode(corpus[at])
+        seed = self.unit.seeds[0] + at - len(corpus)
+        return f"seed {seed}", seed, self.subject.generate(seed)
 
     def _count(self, closure: Any) -> None:
         self.executions += closure.executions
@@ -422,7 +448,7 @@ def _catch(unit: Catch) -> Planted:
         needs=str(told.get("needs", "")),
     )
     with subject.mutant(unit.name):
-        hunt = _Hunt(unit, subject)
+        hunt = _Hunt(unit, subject, told.get("seed"))
         found = hunt.run()
         seconds = time.process_time() - begun
         known = replace(
@@ -462,15 +488,21 @@ def _dishonest(failure: Failure) -> int:
 def _tell(unit: Tell) -> Told:
     subject = unit.stage.subject()
     found = unit.violation
-    plan = unit.stage.plan()
+    plan, failure = unit.stage.plan(), found.failure
+    afresh = _afresh(unit.stage) if failure.afresh else None
     with contextlib.ExitStack() as stack:
-        if found.failure.mutant is not None:
-            stack.enter_context(subject.mutant(found.failure.mutant))
-        program = subject.decode(found.failure.program)
+        if failure.mutant is not None:
+            stack.enter_context(subject.mutant(failure.mutant))
+        program = subject.decode(failure.program)
         experiment = Experiment(subject, program, plan.model, cap=plan.cap)
-        finding = experiment.first(found.property)
+        if afresh is None:
+            finding = experiment.first(found.property)
+        else:
+            finding = afresh.broken(experiment, failure.mutant, found.property)
         if finding is not None:
-            found, _ = report(plan.origin(), experiment, finding, seed=found.seed)
+            found, _ = report(
+                plan.origin(), experiment, finding, seed=found.seed, afresh=afresh
+            )
     try:
         return Told(found, scene_of(subject, found.failure), "")
     except (SceneError, UncoveredError, ValueError) as error:

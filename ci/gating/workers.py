@@ -2,9 +2,9 @@
 
     units, in order --> batches --> [ queue ] --> worker, worker --> (unit, result)
 
-A batch is a few programs: to hand one over takes 2 ms, in which a worker has nothing
-to do, and to explore one takes 35. What may take long, a planted bug or a failure to
-tell, is a batch by itself.
+A batch is a few programs: to hand one over takes 2 ms, and to explore one takes 35. So
+that a worker does not stand still meanwhile, the next batch waits for each of them in
+the queue. What may take long, a planted bug or a failure to tell, is a batch by itself.
 
 Results come back as they are ready; whoever merges them must not depend on that
 order. When the deadline has passed no further unit is begun, not even of a batch, and
@@ -14,7 +14,9 @@ then unverifiable.
 
 The pool is `concurrent.futures` with spawned processes. `tornpage.run.pool`, which
 watches memory and replaces workers, was not taken: it serves one plan for hours; the
-gate has a hundred plans for seconds each, and a start costs half a second.
+gate has a hundred plans for seconds each, and a start costs half a second. An end would
+cost as much, for all that a worker remembers would be taken apart piece by piece: once
+every result is here workers are killed.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
-    from gating.units import Unit
+    from gating.units import Stage, Unit
 
 __all__ = ["Crew"]
 
@@ -44,6 +46,8 @@ _BATCH = 4
 # So many batches are left for each worker, or they become smaller: at the end all of
 # them are to be done at the same time.
 _LEFT = 8
+# Batches of a worker, the one that it does and the one that waits.
+_HANDED_OVER = 2
 
 
 class Crew:
@@ -53,6 +57,8 @@ class Crew:
         size: How many.
         deadline: When no further unit is begun, on `clock`.
         clock: Seconds; tests put their own here.
+        stages: Of these recovery can be made afresh in each worker, whatever it has
+            run before.
 
     Attributes:
         broken: Why the workers are gone; "" while they are there.
@@ -63,6 +69,7 @@ class Crew:
         size: int,
         deadline: float,
         clock: Callable[[], float] = time.monotonic,
+        stages: Iterable[Stage] = (),
     ) -> None:
         self.broken = ""
         self._size = size
@@ -72,17 +79,16 @@ class Crew:
             size,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=begin_worker,
-            initargs=(tuple(sys.path),),
+            initargs=(tuple(sys.path), tuple(dict.fromkeys(stages))),
         )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            # Whoever interrupts does not want to wait for units in progress.
-            for process in self._pool._processes.values():
-                process.kill()
+    def __exit__(self, *_: object) -> None:
+        # Whoever interrupts does not want to wait for units in progress either.
+        for process in self._pool._processes.values():
+            process.kill()
         self._pool.shutdown(cancel_futures=True)
 
     @property
@@ -102,28 +108,43 @@ class Crew:
                 not begun.
         """
         waiting = deque(units)
+        further = more or iter(())
         running: dict[Future[Any], list[Unit]] = {}
+        optional: set[Future[Any]] = set()
+        most = self._size * _HANDED_OVER
         while True:
-            while len(running) < self._size and not self.broken and not self.late:
-                batch = self._batch(waiting) or list(islice(more or (), 1))
+            while len(running) < most and not self.broken and not self.late:
+                batch, needed = self._batch(waiting), True
+                if not batch:
+                    batch, needed = list(islice(further, 1)), False
                 if not batch:
                     break
                 try:
-                    left = self._deadline - self._clock()
-                    running[self._pool.submit(do_all, batch, left)] = batch
+                    future = self._pool.submit(do_all, batch, self._until())
                 except BrokenProcessPool:
                     self.broken = _DIED
                     for unit in batch:
                         yield unit, Lost(_DIED)
+                    break
+                running[future] = batch
+                if not needed:
+                    optional.add(future)
             if not running:
                 break
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 batch = running.pop(future)
-                yield from zip(batch, self._results(future, len(batch)), strict=True)
+                results = self._results(future, len(batch))
+                # Waited in the queue when the deadline came.
+                if future not in optional or results != [Lost(OVERDUE)]:
+                    yield from zip(batch, results, strict=True)
         reason = self.broken or OVERDUE
         for unit in waiting:
             yield unit, Lost(reason)
+
+    def _until(self) -> float:
+        """The deadline on the one clock that all processes of a machine share."""
+        return time.monotonic() + self._deadline - self._clock()
 
     def _batch(self, waiting: deque[Unit]) -> list[Unit]:
         """The next units to be done by one worker; empty when there is none."""

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 import shearbolt
 from boltmodel import programs
 from boltmodel.contract import Outcome, judge
-from boltmodel.corpus import CORPUS, DEAR
+from boltmodel.corpus import BY_NAME, CORPUS, DEAR
 from boltmodel.detector import PLUMBING
 from boltmodel.error_contract import judge_errors
 from boltmodel.features import SOMETIMES, features
@@ -35,6 +35,7 @@ from boltmodel.generate import generate, universe_of
 from boltmodel.interpret import DATABASE, History, run
 from boltmodel.model import Bucket, path_text, walk
 from boltmodel.mutants import MUTANTS, mutant
+from boltmodel.mutants.shown import SHOWN
 from boltmodel.recovery import look, recover
 from boltmodel.simplify import simplify
 from boltmodel.under_errors import ErrorHistory, run_under_errors
@@ -247,6 +248,29 @@ class ShearboltSubject:
             KeyError: There is no planted bug of this name.
         """
         return mutant(name)
+
+    def mutant_details(self, name: str) -> Mapping[str, str | int]:
+        """What the gate tells of a planted bug, and where it looks for it first.
+
+        Returns:
+            Its origin, the least that shows it, and the seed of the program that does;
+            programs on a database are others, so there is no such seed there.
+
+        Raises:
+            KeyError: There is no planted bug of this name.
+        """
+        bug = MUTANTS[name]
+        told: dict[str, str | int] = {"origin": bug.origin, "needs": bug.needs}
+        if self._base is None and name in SHOWN:
+            told["seed"] = _seed_of(BY_NAME[SHOWN[name][1]])
+        return told
+
+
+def _seed_of(program: Program) -> int:
+    """Where `generate` has a program of the corpus."""
+    if program in DEAR:
+        return len(CORPUS) + _DRAWN + DEAR.index(program)
+    return CORPUS.index(program)
 
 
 def _content_lines(root: Bucket) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
+from concurrent.futures import Future
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -45,7 +48,7 @@ def here(monkeypatch):
         late = False
         broken = ""
 
-        def __init__(self, size, deadline, clock=time.monotonic):
+        def __init__(self, size, deadline, clock=time.monotonic, stages=()):
             self._late = lambda: clock() >= deadline
 
         def __enter__(self):
@@ -153,7 +156,9 @@ def test_planted_bugs_are_hunted_with_programs_that_are_proven_without_them(here
     assert {hunt.seeds for hunt in hunts} == {(0, 2)}
 
 
-def test_a_hunted_bug_is_met_by_every_program_once_before_any_is_crashed(monkeypatch):
+@pytest.fixture
+def met(monkeypatch):
+    """What a hunt does: the programs that it runs, and "crashed" between them."""
     done = []
     run, recover = Toy.run, Toy.recover
 
@@ -168,15 +173,75 @@ def test_a_hunted_bug_is_met_by_every_program_once_before_any_is_crashed(monkeyp
 
     monkeypatch.setattr(Toy, "run", noted_run)
     monkeypatch.setattr(Toy, "recover", noted_recover)
-    policy = a_policy(programs=6, planted_programs=6)
-    hunts = {one.name: one for one in Gate(policy)._catches}
+    return done
+
+
+def hunted(name, programs=6, first=0):
+    policy = a_policy(programs=programs, planted_programs=programs, seed=first)
+    (hunt,) = (one for one in Gate(policy)._catches if one.name == name)
+    return units.do(hunt)
+
+
+def naming(monkeypatch, seed):
+    told = {"seed": seed}
+    monkeypatch.setattr(Toy, "mutant_details", lambda *_: told, raising=False)
+
+
+def test_a_hunted_bug_is_met_by_every_program_once_before_any_is_crashed(met):
     for name, crashed in (("no-checksum", True), ("forgetful", False)):
-        done.clear()
-        assert units.do(hunts[name]).fate == "caught"
-        assert ("crashed" in done) == crashed
+        met.clear()
+        assert hunted(name).fate == "caught"
+        assert ("crashed" in met) == crashed
         if crashed:
             programs = [Toy().generate(seed) for seed in range(6)]
-            assert done[:7] == [*programs, "crashed"]
+            assert met[:7] == [*programs, "crashed"]
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_bug_is_looked_for_first_in_the_program_that_its_subject_names(
+    name, met, monkeypatch
+):
+    seed = 5
+    while (whole := hunted(name, programs=1, first=seed)).fate != "caught":
+        seed += 1
+    naming(monkeypatch, seed)
+    met.clear()
+    found = hunted(name, programs=seed + 1)
+    assert found.found_by == f"seed {seed}"
+    assert (found.property, found.executions) == (whole.property, whole.executions)
+    assert [one for one in met if one != "crashed"] == [Toy().generate(seed)]
+
+
+def test_a_program_that_shows_nothing_is_named_in_vain_and_looked_at_once(
+    met, monkeypatch
+):
+    shown = [
+        seed
+        for seed in range(12)
+        if hunted("no-checksum", programs=1, first=seed).fate == "caught"
+    ]
+    barren = next(seed for seed in range(12) if seed not in shown)
+    naming(monkeypatch, barren)
+    met.clear()
+    found = hunted("no-checksum", programs=12)
+    assert (found.fate, found.found_by) == ("caught", f"seed {shown[0]}")
+    others = [Toy().generate(seed) for seed in range(12) if seed != barren]
+    assert met[:3] == [Toy().generate(barren), "crashed", others[0]]
+    assert [one for one in met if one != "crashed"][1:] == others
+    monkeypatch.setattr("toy_store.MUTANTS", {"nothing": "changes nothing"})
+    named = hunted("nothing")
+    naming(monkeypatch, None)
+    assert (named.fate, named.executions) == ("survived", hunted("nothing").executions)
+
+
+def test_a_program_that_no_lane_runs_is_not_hunted_with_though_it_is_named(
+    met, monkeypatch
+):
+    for seed in (2, 9):
+        naming(monkeypatch, seed)
+        met.clear()
+        assert hunted("no-checksum", first=3).fate == "caught"
+        assert Toy().generate(seed) not in met
 
 
 # -- workers --
@@ -189,6 +254,32 @@ def test_two_workers_give_the_same_result_as_one(tmp_path):
         data = json.loads(json.dumps(Gate(policy).run().to_json()))
         made[count] = [_timeless(data)]
     assert made[1] == made[2]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_seen_afresh_is_so_in_every_lane_and_made_small(count, monkeypatch):
+    """Also where another lane has run programs in the same process before."""
+
+    def failures(self, lanes):
+        # Of each lane one, be they alike or not.
+        for plan, lane in zip(self._lanes, lanes, strict=True):
+            for one in lane.certificate.violations:
+                yield units.Tell(plan.name, plan.stage, one, 60.0)
+
+    monkeypatch.setattr(Gate, "_failures", failures)
+    policy = a_policy(
+        "remembering:module_unsynced",
+        workers=count,
+        models=("ext4-o", "btrfs"),
+        model_programs=1,
+        planted=False,
+    )
+    lanes = Gate(policy).run().lanes
+    found = [lane.certificate.violations for lane in lanes]
+    assert [len(one) for one in found] == [1, 1, 1]
+    for (one,) in found:
+        assert (one.failure.afresh, one.shrunk) == (True, True)
+        assert (one.found_size, one.shrunk_size) == (2, 1)
 
 
 def _timeless(data):
@@ -261,15 +352,93 @@ def covering(*seeds, spec="toy_store:Toy"):
 
 def test_a_unit_that_raises_costs_the_others_of_its_batch_nothing():
     nowhere = covering(1, spec="toy_store:Nowhere")
-    first, second, third = units.do_all([*covering(0), *nowhere, *covering(2)], 60.0)
+    given = [*covering(0), *nowhere, *covering(2)]
+    first, second, third = units.do_all(given, time.monotonic() + 60)
     assert isinstance(second, units.Lost)
     assert first.coverage.programs == third.coverage.programs == 1
 
 
-def test_no_unit_of_a_batch_is_begun_after_the_deadline():
-    first, second = units.do_all(covering(0, 1), 0.0)
-    assert first.coverage.programs == 1
-    assert second == units.Lost(units.OVERDUE)
+def test_no_unit_of_a_batch_is_begun_after_the_deadline(monkeypatch):
+    clock = iter((7.0, 8.0, 9.0))
+    monkeypatch.setattr(units.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(units, "do", lambda unit: unit.name)
+    done = units.do_all(covering(0, 1, 2), 9.0)
+    assert done == ["seed 0", "seed 1", units.Lost(units.OVERDUE)]
+
+
+def test_cycles_that_a_batch_leaves_are_gone_at_its_end(monkeypatch):
+    class Ring:
+        pass
+
+    left = []
+
+    def leave(unit):
+        ring = Ring()
+        ring.itself = ring
+        left.append(weakref.ref(ring))
+
+    monkeypatch.setattr(units, "do", leave)
+    gc.disable()
+    try:
+        units.do_all(covering(0, 1), time.monotonic() + 60)
+    finally:
+        gc.enable()
+    assert [one() for one in left] == [None, None]
+
+
+class Queue:
+    """Instead of processes: a batch is begun when somebody waits for it."""
+
+    def __init__(self, monkeypatch):
+        self.most = 0
+        self.submitted = []
+        monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda *_, **__: self)
+        monkeypatch.setattr(workers, "wait", self.wait)
+        self._processes = {}
+
+    def submit(self, do_all, batch, until):
+        future = Future()
+        self.submitted.append((future, do_all, batch, until))
+        self.most = max(self.most, len(self.submitted))
+        return future
+
+    def wait(self, running, return_when):
+        future, do_all, batch, until = self.submitted.pop(0)
+        future.set_result(do_all(batch, until))
+        return {future}, set(running) - {future}
+
+    def shutdown(self, cancel_futures):
+        self.submitted.clear()
+
+
+def test_a_batch_waits_for_each_worker_while_it_does_another(monkeypatch):
+    monkeypatch.setattr(units, "do", lambda unit: unit.name)
+    for size in (1, 2, 3):
+        queue = Queue(monkeypatch)
+        with workers.Crew(size, time.monotonic() + 60) as crew:
+            found = [name for _, name in crew.results(covering(*range(50)))]
+        assert queue.most == 2 * size
+        assert found == [f"seed {seed}" for seed in range(50)]
+
+
+def test_what_waits_when_the_deadline_comes_is_lost_if_it_is_needed(monkeypatch):
+    now = [100.0]
+
+    def done(unit):
+        now[0] += 4.0
+        return unit.name
+
+    monkeypatch.setattr(units, "do", done)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    Queue(monkeypatch)
+    lost = units.Lost(units.OVERDUE)
+    with workers.Crew(1, 110.0, lambda: now[0]) as crew:
+        found = list(crew.results(covering(0, 1), iter(covering(2, 3, 4, 5))))
+    assert [one for _, one in found] == ["seed 0", "seed 1", "seed 2"]
+    now[0] = 100.0
+    with workers.Crew(1, 110.0, lambda: now[0]) as crew:
+        found = list(crew.results(covering(0, 1, 2, 3, 4)))
+    assert [one for _, one in found] == ["seed 0", "seed 1", "seed 2", lost, lost]
 
 
 def test_units_come_back_once_each_however_they_were_batched():

@@ -8,10 +8,12 @@ import pytest
 
 import shearbolt
 from boltmodel.corpus import BY_NAME
-from boltmodel.lanes.museum import SHOWN, exhibit, shown
+from boltmodel.lanes.museum import exhibit, shown
 from boltmodel.mutants import MUTANTS, mutant
 from boltmodel.mutants.plant import NEEDS, Gallery, Planter
+from boltmodel.mutants.shown import SHOWN
 from boltmodel.programs import Commit, Program, Put, Value
+from boltmodel.subject import ShearboltSubject
 
 SHORT = Program((Put((b"a",), b"k", Value(1, 5)), Commit()))
 
@@ -82,6 +84,21 @@ def test_each_has_its_label():
 def test_what_was_recorded_is_what_there_is():
     assert set(SHOWN) == set(MUTANTS)
     assert {program for _, program in SHOWN.values()} <= set(BY_NAME)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_gate_is_told_the_program_that_shows_it(name):
+    subject = ShearboltSubject()
+    told = subject.mutant_details(name)
+    assert subject.generate(told["seed"]) is BY_NAME[SHOWN[name][1]]
+    assert (told["origin"], told["needs"]) == (MUTANTS[name].origin, SHOWN[name][0])
+
+
+def test_on_a_database_the_gate_is_told_no_program(tmp_path):
+    path = tmp_path / "some.db"
+    shearbolt.open(path).close()
+    subject = ShearboltSubject().with_database(str(path))
+    assert "seed" not in subject.mutant_details("no-data-sync")
 
 
 def test_every_program_of_the_corpus_is_the_first_to_show_something():

@@ -3,9 +3,10 @@
 import pytest
 
 from boltmodel.corpus import BY_NAME
-from boltmodel.lanes.museum import SHOWN, exhibit
+from boltmodel.lanes.museum import exhibit
 from boltmodel.lanes.sabotage import SABOTAGES, sabotaged
 from boltmodel.mutants import MUTANTS, mutant
+from boltmodel.mutants.shown import SHOWN
 
 
 def test_there_are_at_least_eight():

@@ -4,15 +4,16 @@ import random
 
 import pytest
 
-from boltmodel import contract, generate, unsynced
+from boltmodel import generate, unsynced
 from boltmodel.contract import UNTYPED, Outcome, judge
 from boltmodel.corpus import BY_NAME
 from boltmodel.error_contract import promise_under_errors
 from boltmodel.features import features
-from boltmodel.interpret import History, Session, run
+from boltmodel.interpret import History, run
 from boltmodel.lanes.museum import shown
+from boltmodel.lanes.sabotage import sabotaged
 from boltmodel.model import EMPTY, ModelTx, OrderError, observe
-from boltmodel.mutants import mutant
+from boltmodel.mutants import MUTANTS, mutant
 from boltmodel.programs import (
     Commit,
     NoSync,
@@ -315,56 +316,15 @@ def test_another_process_taken_for_one_that_knows_is_noticed(monkeypatch):
     assert broken(STRANGERS).property == "P persistence"
 
 
-def _never_again(self, mark):
-    if mark.label not in {"synced", "acked"}:
-        NOTE(self, mark)
+FORGOTTEN = [
+    *(bug for bug in MUTANTS if bug.startswith("unsynced-forgotten-")),
+    "unsynced-dies-with-handle",
+    "lost-dies-with-handle",
+]
 
 
-def _lost_by_any_failure(self, mark):
-    NOTE(self, mark)
-    self.lost = self.lost or self.failed
-
-
-NOTE = Waiting.note
-
-
-@pytest.mark.parametrize(
-    ("bug", "blind"),
-    [
-        ("sync-does-nothing", _never_again),
-        ("takeover-sync-unsettled", None),
-        ("unsynced-forgotten", _lost_by_any_failure),
-        ("unsynced-forgotten-growing", _lost_by_any_failure),
-        ("unsynced-forgotten-settling", _lost_by_any_failure),
-        ("unsynced-forgotten-healing", _lost_by_any_failure),
-        ("unsynced-dies-with-handle", _lost_by_any_failure),
-        ("lost-dies-with-handle", _lost_by_any_failure),
-    ],
-)
-def test_what_was_synced_taken_for_unpromised_lets_a_bug_live(bug, blind, monkeypatch):
-    """Sabotage: `needs` of the bug is hidden, so that the museum notices."""
-    if blind is None:
-        monkeypatch.setattr(contract, "Waiting", _Always)
-        monkeypatch.setattr("boltmodel.error_contract.Waiting", _Always)
-    else:
-        monkeypatch.setattr(Waiting, "note", blind)
-    with mutant(bug):
+@pytest.mark.parametrize("bug", FORGOTTEN)
+def test_a_failed_sync_taken_for_an_excuse_lets_every_bug_of_its_kind_live(bug):
+    """Sabotage: those of it that `lanes.sabotage` does not name."""
+    with sabotaged("known-is-lost"), mutant(bug):
         assert shown(bug) is None
-
-
-class _Always(Waiting):
-    def note(self, mark):
-        super().note(mark)
-        self.for_sync = True
-
-
-def test_a_session_that_never_switches_syncs_off_is_noticed(monkeypatch):
-    """Sabotage of the interpreter: nothing waits, and `DB.sync` may do nothing."""
-    step = Session.step
-    monkeypatch.setattr(
-        Session,
-        "step",
-        lambda self, op: None if isinstance(op, NoSync) else step(self, op),
-    )
-    with mutant("sync-does-nothing"):
-        assert shown("sync-does-nothing") is None

@@ -17,7 +17,12 @@ from tornpage.certificate import (
     merge,
     render,
 )
-from tornpage.certificate.record import ReportedViolation, Scope, images_from_log2
+from tornpage.certificate.record import (
+    ReportedViolation,
+    Scope,
+    images_from_log2,
+    merge_all,
+)
 
 SCOPE = Scope(subject="toy", model="tear=sector", cap=100)
 FAILURE = Failure("toy", [], "tear=sector", "live", "P")
@@ -138,6 +143,7 @@ def random_certificate(draw, first):
             points={draw.choice("abc"): draw.randint(1, 9)},
             faults={draw.choice("abc"): draw.randint(1, 9)},
             violating={draw.choice("abc"): draw.randint(1, 9)},
+            features={draw.choice("abc"): draw.randint(1, 9)},
             nanoseconds=draw.randrange(10**12),
         ),
         violations=(violation(draw.choice("PAS")),) * draw.randrange(2),
@@ -149,7 +155,7 @@ def random_certificate(draw, first):
 def test_merging_is_associative_to_the_last_bit(seed):
     draw = random.Random(seed)
     a, b, c = (random_certificate(draw, first) for first in (0, 4, 20))
-    assert merge(merge(a, b), c) == merge(a, merge(b, c))
+    assert merge(merge(a, b), c) == merge(a, merge(b, c)) == merge_all((a, b, c))
 
 
 def test_merging_with_nothing_changes_nothing():

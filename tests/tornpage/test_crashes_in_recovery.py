@@ -34,6 +34,7 @@ from tornpage.disk.life import Life
 from tornpage.explore import Explorer, recoveries
 from tornpage.explore import explorer as explorer_module
 from tornpage.explore.beginnings import Beginnings
+from tornpage.explore.explorer import parse_schedule
 from tornpage.explore.memory import Memory
 from tornpage.explore.turns import End
 from tornpage.extras import model_for
@@ -41,7 +42,7 @@ from tornpage.functions import subject_from
 from tornpage.model import CrashModel, ModelError
 from tornpage.platter.brute import Device, TooManyImages, arrives_in_pieces, platters
 from tornpage.reports.scene import scene_of
-from tornpage.run import Plan, run
+from tornpage.run import Experiment, Plan, relapse, run
 from tornpage.run.report import replay
 from tornpage.run.worker import plan_from_json, plan_to_json
 from tornpage.subject import SubjectError
@@ -335,6 +336,7 @@ def table(crashes=1, **given):
 
 
 TABLE = table(2)
+TWO = CrashModel(crashes=2)
 
 
 def certificate(subject, mutant=None, **given):
@@ -373,6 +375,151 @@ def test_the_story_tells_what_recovery_did_and_what_the_second_crash_left():
     assert "it is what was there before the program began" in recovery
     assert "The second recovery saw" in recovery
     assert story.index("  >>>>  crash") < story.index("Recovery, in which")
+
+
+def in_short(violation):
+    story = " ".join(violation.story.split())
+    return re.sub(r"test_\w+\.py:(\d+)", "here", story).partition("In short: ")[2]
+
+
+EARLY = "in recovery nothing has to be lost; it is broken as soon as the "
+REASONS = {
+    "empties the log first": f"{EARLY}truncate at here (log) has arrived.",
+    "syncs no table": "in recovery the write at here (table) must be durable before"
+    " the truncate at here (log).",
+    "brings it twice": f"{EARLY}write at here (table) has arrived.",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_it_says_in_short_which_order_recovery_fails_to_enforce(wrong):
+    (violation,) = certificate(TABLE, wrong).violations
+    assert in_short(violation).startswith(REASONS[wrong])
+    assert scene_of(TABLE, violation.failure).reason in " ".join(
+        violation.story.split()
+    )
+
+
+class Stepping:
+    """Its second recovery, and no other, takes the text away before it is elsewhere."""
+
+    def __init__(self, disk):
+        self.disk = disk
+
+    def write(self, name, data):
+        with contextlib.closing(self.disk.open(name, create=True)) as file:
+            file.pwritev([data], 0)
+            file.fsync()
+        self.disk.fsync_dir(name)
+
+    def read(self, name):
+        if not self.disk.exists(name):
+            return b""
+        with contextlib.closing(self.disk.open(name)) as file:
+            return file.pread(file.size(), 0)
+
+    def recover(self):
+        if not self.read("db/text"):
+            return self.read("db/other")
+        if not self.read("db/mark"):
+            self.write("db/mark", b"seen once")
+            return self.read("db/text")
+        text = self.read("db/text")
+        with contextlib.closing(self.disk.open("db/text")) as file:
+            file.ftruncate(0)
+        self.write("db/other", text)
+        return text
+
+
+def step(disk, work, ack):
+    for text in work:
+        Stepping(disk).write("db/text", text.encode())
+        ack(text)
+
+
+STEPPING = subject_from(
+    "STEPPING",
+    run=step,
+    recover=lambda disk: Stepping(disk).recover(),
+    check=lambda acked, _, seen: None if not acked or seen else "it is lost",
+    work=["one"],
+    crashes=3,
+)
+
+
+def test_it_says_which_recovery_that_is():
+    (violation,) = certificate(STEPPING).violations
+    assert in_short(violation).startswith(
+        "in the second recovery nothing has to be lost; it is broken as soon as the"
+        " truncate at here (db/text) has arrived."
+    )
+
+
+def write_both(disk, work, ack):
+    for name in "ab":
+        with contextlib.closing(disk.open(name, create=True)) as file:
+            disk.fsync_dir(name)
+            file.pwritev([b"new"], 0)
+
+
+def repair(disk):
+    """It has something to do only where the first write is lost and the second not."""
+    step = Stepping(disk)
+    if step.read("begun") and not step.read("ended"):
+        return "half"
+    if step.read("b") and not step.read("a"):
+        step.write("begun", b"1")
+        step.write("ended", b"1")
+    return "whole"
+
+
+def test_recovery_is_looked_at_where_the_first_crash_has_left_it():
+    subject = subject_from(
+        "repairing",
+        run=write_both,
+        recover=repair,
+        check=lambda *given: "it is half" if given[2] == "half" else None,
+        work=["one"],
+        crashes=2,
+    )
+    (violation,) = certificate(subject).violations
+    assert "lost is operation 3 (write" in violation.story
+    assert in_short(violation).startswith(f"{EARLY}write at here (begun) has arrived.")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"log": b"", "table": b"two     "},
+        {"log": b"", "table": b""},
+    ],
+    ids=["it begins anew", "it has nothing to do", "it is broken already"],
+)
+def test_nothing_is_said_from_files_on_which_recovery_does_other_things(
+    files, monkeypatch
+):
+    monkeypatch.setattr(relapse, "_contents", lambda _: files)
+    (violation,) = certificate(TABLE, "syncs no table").violations
+    assert "In short" not in violation.story
+
+
+def test_nothing_is_said_when_the_promise_is_broken_without_the_last_crash():
+    (violation,) = certificate(TABLE, "syncs no table").violations
+    found = []
+
+    def broken(marks, outcome):
+        found.append(outcome)
+        return [violation]
+
+    with TABLE.mutant("syncs no table"):
+        made = Experiment(TABLE, TABLE.decode(violation.failure.program), TWO, cap=1)
+        point, tape = parse_schedule(violation.failure.at)
+        reached = made.explorer.replay(point, tape)
+        said = relapse.relapse_reason(
+            made.explorer, point, reached, look, broken, locate=TABLE.locate, limit=99
+        )
+    assert (said, found) == ("", [["two"]])
 
 
 def test_its_cause_names_where_recovery_was():

@@ -162,8 +162,11 @@ def log2_of(count: int) -> float:
     return math.log2(count) if count else 0.0
 
 
-def _sum(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
-    return dict(Counter(left) + Counter(right))
+def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return {name: count for name, count in total.items() if count > 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,21 +203,23 @@ class Coverage:
     features: Mapping[str, int] = field(default_factory=dict)
     nanoseconds: int = 0
 
-    def __add__(self, other: Coverage) -> Coverage:
-        return Coverage(
-            programs=self.programs + other.programs,
-            crash_points=self.crash_points + other.crash_points,
-            closed=self.closed + other.closed,
-            reused=self.reused + other.reused,
-            executions=self.executions + other.executions,
-            images=self.images + other.images,
-            largest=max(self.largest, other.largest),
-            operations=_sum(self.operations, other.operations),
-            points=_sum(self.points, other.points),
-            faults=_sum(self.faults, other.faults),
-            violating=_sum(self.violating, other.violating),
-            features=_sum(self.features, other.features),
-            nanoseconds=self.nanoseconds + other.nanoseconds,
+    @classmethod
+    def total(cls, parts: Sequence[Coverage]) -> Coverage:
+        """All of these together, names in the order in which they come up."""
+        return cls(
+            programs=sum(part.programs for part in parts),
+            crash_points=sum(part.crash_points for part in parts),
+            closed=sum(part.closed for part in parts),
+            reused=sum(part.reused for part in parts),
+            executions=sum(part.executions for part in parts),
+            images=sum(part.images for part in parts),
+            largest=max((part.largest for part in parts), default=0),
+            operations=_sum(part.operations for part in parts),
+            points=_sum(part.points for part in parts),
+            faults=_sum(part.faults for part in parts),
+            violating=_sum(part.violating for part in parts),
+            features=_sum(part.features for part in parts),
+            nanoseconds=sum(part.nanoseconds for part in parts),
         )
 
     @property
@@ -520,13 +525,10 @@ def merge_all(parts: Sequence[Certificate]) -> Certificate:
     for part in parts[1:]:
         if part.scope != first.scope:
             raise MergeError(_difference(first.scope, part.scope))
-    coverage = first.coverage
-    for part in parts[1:]:
-        coverage += part.coverage
     return replace(
         first,
         seeds=_union([seeds for part in parts for seeds in part.seeds]),
-        coverage=coverage,
+        coverage=Coverage.total([part.coverage for part in parts]),
         violations=_distinct(v for part in parts for v in part.violations),
         cut=tuple(sorted(clause for part in parts for clause in part.cut)),
         records=tuple(

@@ -25,7 +25,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from tornpage.certificate.record import EXIT_STATUS, faults_with_zeros, log2_of
+from tornpage.certificate.record import (
+    EXIT_STATUS,
+    Coverage,
+    faults_with_zeros,
+    log2_of,
+)
 
 if TYPE_CHECKING:
     from tornpage.certificate.record import Certificate, ReportedViolation, Verdict
@@ -196,9 +201,7 @@ class GateResult:
         parts = [lane.certificate.coverage for lane in self.lanes]
         if not parts:
             return {}
-        whole = parts[0]
-        for part in parts[1:]:
-            whole += part
+        whole = Coverage.total(parts)
         return {
             "programs": whole.programs,
             "crash_points": whole.crash_points,

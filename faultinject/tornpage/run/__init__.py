@@ -3,6 +3,7 @@
     experiment   one program, its crashes, the promises
     programs     many programs, one certificate
     report       from a finding to something worth reading, and back
+    relapse      the order that is missing in a recovery that was crashed
     shrink       making a failure small: program, crash point, tape
     behaviour    what a program made happen, as a set of names
     detector     unsafe writes, found without a crash

@@ -30,6 +30,7 @@ from tornpage.explore.explorer import CrashPoint, Explorer, Reached
 from tornpage.explore.memory import Memory
 from tornpage.extras import extras_of
 from tornpage.interruption import interruptions
+from tornpage.run.relapse import relapse_reason
 from tornpage.story.cause import lost_by
 from tornpage.story.chapter import Relapse
 from tornpage.story.reason import explain
@@ -552,9 +553,6 @@ class Experiment:
         """
         if finding.point is None or finding.reached is None or finding.overdue:
             return ""
-        if interruptions(finding.reached.choices):
-            # It is looked for among crashes of a program that recovery survives.
-            return ""
         if finding.afresh:
             return _AFRESH
         dishonest = [one for one in finding.reached.choices if one.picked]
@@ -564,17 +562,30 @@ class Experiment:
             found = self._violations(marks, outcome)
             return [one for one in found if one.property == promise]
 
+        recover = partial(_recovered, self.subject, self._chosen)
+        limit = min(_REASONED, _REASONED_BYTES // (1 + self.size))
         try:
+            if interruptions(finding.reached.choices):
+                assert self.explorer is not None
+                return relapse_reason(
+                    self.explorer,
+                    finding.point,
+                    finding.reached,
+                    recover,
+                    broken,
+                    locate=self.subject.locate,
+                    limit=limit,
+                )
             found = explain(
                 self._files,
                 self.disk.trace,
-                partial(_recovered, self.subject, self._chosen),
+                recover,
                 broken,
                 finding.point,
                 model=self._model,
                 locate=self.subject.locate,
                 suspects=chain.from_iterable(lost_by(one) or () for one in dishonest),
-                limit=min(_REASONED, _REASONED_BYTES // (1 + self.size)),
+                limit=limit,
             )
         except UncoveredError:
             if not self.overdue:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tornpage.interruption import by_recovery
-from tornpage.story.deeds import deeds_of, ordinal
+from tornpage.story.deeds import deeds_of, recovery_named
 from tornpage.story.timeline import timeline
 from tornpage.story.wording import dishonest_lines
 
@@ -116,7 +116,7 @@ def _what_the_disk_did(subject: Subject, chapter: Chapter) -> list[str]:
     lines = ["Disk", *what, "", *_what_was_left(subject, deeds, rows[0])]
     for number, relapse in enumerate(chapter.relapses, 1):
         lines += (
-            f"{_recovery(number)}, in which the power goes once more".capitalize(),
+            f"{recovery_named(number)}, in which the power goes once more".capitalize(),
             *timeline(
                 subject,
                 relapse.operations,
@@ -127,10 +127,6 @@ def _what_the_disk_did(subject: Subject, chapter: Chapter) -> list[str]:
             *_what_was_left(subject, deeds, rows[number]),
         )
     return lines
-
-
-def _recovery(number: int) -> str:
-    return "recovery" if number == 1 else f"the {ordinal(number)} recovery"
 
 
 def _what_was_left(
@@ -157,7 +153,7 @@ def _in_short(chapter: Chapter) -> list[str]:
 def _what_was_found(chapter: Chapter) -> list[str]:
     where = "Recovery" if chapter.point is not None else "The program"
     if chapter.relapses:
-        where = _recovery(len(chapter.relapses) + 1).capitalize()
+        where = recovery_named(len(chapter.relapses) + 1).capitalize()
     lines = []
     if chapter.violation.facts:
         lines.append(f"{where}: what was promised, what was found")

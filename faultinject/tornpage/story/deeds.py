@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tornpage.explore.schedule import CrashPoint
     from tornpage.trace import Operation
 
-__all__ = ["Deed", "deeds_of", "ordinal"]
+__all__ = ["Deed", "deeds_of", "ordinal", "recovery_named"]
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh")
 
@@ -56,6 +56,11 @@ def ordinal(number: int) -> str:
     if number <= len(_ORDINALS):
         return _ORDINALS[number - 1]
     return f"{number}th"
+
+
+def recovery_named(number: int) -> str:
+    """Say "recovery" for 1, and "the second recovery" for 2."""
+    return "recovery" if number == 1 else f"the {ordinal(number)} recovery"
 
 
 def deeds_of(

@@ -25,8 +25,8 @@ anybody can observe is wrong. Those are not counted but argued, in
     python -m boltmodel.lanes.museum --markdown   the same as the table of the docs
     python -m boltmodel.lanes.museum --record F   keep which program showed which bug
 
-What was recorded (`SHOWN`) lets a test look at each bug in milliseconds: the one
-lane, the one program.
+What was recorded (`boltmodel.mutants.shown`) lets a test look at each bug in
+milliseconds, the one lane and the one program, and lets the gate begin there.
 
 What it is not: it knows no fault and no promise. `Experiment` crashes, the
 subject judges.
@@ -40,11 +40,11 @@ import multiprocessing
 import sys
 import time
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from boltmodel.corpus import BY_NAME
 from boltmodel.mutants import MUTANTS, mutant
+from boltmodel.mutants.shown import SHOWN
 from boltmodel.programs import ReaderOpen, describe, encode
 from boltmodel.quiet import quiet
 from boltmodel.subject import ShearboltSubject
@@ -53,13 +53,12 @@ from tornpage.run import Experiment, Finding
 from tornpage.run.shrink import Budget, shrink_program, shrink_tape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from boltmodel.programs import Program
     from tornpage.subject import Violation
 
 __all__ = [
-    "SHOWN",
     "Exhibit",
     "Hit",
     "Story",
@@ -83,14 +82,6 @@ _LIVE: Final = frozenset({"run", "readers", "errors"})
 # program; a bug can make it need very many, and shows in the first ones.
 _CAP: Final = 300
 _ATTEMPTS: Final = 400
-
-SHOWN: Final[Mapping[str, tuple[str, str]]] = {
-    name: (lane, program)
-    for name, (lane, program) in json.loads(
-        resources.files(__package__).joinpath("museum.json").read_text("utf-8")
-    ).items()
-}
-"""By planted bug: the lane and the program of the corpus that show it first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ raises false alarms instead is noticed even earlier, by the sound engine.
 Each record names one bug that its blindness hides (`hides`). If the museum lost
 that bug, nobody would notice the sabotage: that is what the bug is there for.
 
-What is sabotaged is whatever a verdict rests on: the contract, the comparison with
-the model, the readers, the engine's checker, the explorer, and the disk.
+What is sabotaged is whatever a verdict rests on: the contract, what it says of commits
+that wait for a sync, the comparison with the model, the readers, the engine's checker,
+the explorer, and the disk.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from boltmodel import interpret, model, recovery, subject
 from boltmodel.mutants.plant import Planter
+from boltmodel.programs import NoSync
 from boltmodel.under_errors import ErrorHistory, ErrorSession
+from boltmodel.unsynced import Waiting
 from shearbolt import Tx
 from tornpage.explore import Explorer
 from tornpage.faults import FaultyDisk
@@ -160,6 +163,38 @@ def _dead_remembered(planter: Planter) -> None:
     planter.instead(FaultyDisk, "successor", successor)
 
 
+def _syncs_stay_on(planter: Planter) -> None:
+    def step(original: Call, self: Session, op: Any) -> None:
+        if not isinstance(op, NoSync):
+            original(self, op)
+
+    planter.instead(interpret.Session, "step", step)
+
+
+def _synced_for_nothing(planter: Planter) -> None:
+    def note(original: Call, self: Waiting, mark: Mark) -> None:
+        if mark.label not in {"synced", "acked"}:
+            original(self, mark)
+
+    planter.instead(Waiting, "note", note)
+
+
+def _waiting_always(planter: Planter) -> None:
+    def note(original: Call, self: Waiting, mark: Mark) -> None:
+        original(self, mark)
+        self.for_sync = True
+
+    planter.instead(Waiting, "note", note)
+
+
+def _known_is_lost(planter: Planter) -> None:
+    def note(original: Call, self: Waiting, mark: Mark) -> None:
+        original(self, mark)
+        self.lost = self.lost or self.failed
+
+    planter.instead(Waiting, "note", note)
+
+
 def _tail_ignored(planter: Planter) -> None:
     def points(original: Call, self: Explorer) -> Iterator[CrashPoint]:
         for point in original(self):
@@ -270,6 +305,30 @@ SABOTAGES: Final[Mapping[str, Sabotage]] = {
             "Who takes over from a killed process knows what that one knew.",
             "takeover-believed",
             _dead_remembered,
+        ),
+        Sabotage(
+            "syncs-stay-on",
+            "Programs never switch syncs off, so nothing waits for one.",
+            "sync-does-nothing",
+            _syncs_stay_on,
+        ),
+        Sabotage(
+            "synced-for-nothing",
+            "What once waited for a sync is promised by none.",
+            "sync-does-nothing",
+            _synced_for_nothing,
+        ),
+        Sabotage(
+            "waiting-always",
+            "All commits are taken for such that wait for a sync.",
+            "takeover-sync-unsettled",
+            _waiting_always,
+        ),
+        Sabotage(
+            "known-is-lost",
+            "A failed sync of which the handle knows excuses all that comes later.",
+            "unsynced-forgotten",
+            _known_is_lost,
         ),
         Sabotage(
             "tail-ignored",

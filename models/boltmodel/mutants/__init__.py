@@ -24,6 +24,9 @@ and the contract are untouched.
     buckets      what is in buckets, below them, and where they hang
     cursors      walking, and what a transaction shows
 
+    plant        how one is planted and taken out again
+    shown        which program shows which
+
 Those of `threads` are not in `MUTANTS`: what shows them is `boltmodel.lanes.threads`.
 
 What it is not: random mutation of source code. Each of these has a history, or
