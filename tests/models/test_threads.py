@@ -1,6 +1,6 @@
 """Threads may switch anywhere in the engine, and the power may go in any of their runs.
 
-SHEARBOLT_SCHEDULES is how many percent of the schedules with one switch are tried (2);
+SHEARBOLT_SCHEDULES is how many percent of the schedules with one switch are tried (1);
 `python -m boltmodel.lanes.threads` tries all of them, in two minutes.
 """
 
@@ -17,7 +17,7 @@ from boltmodel.quiet import quiet
 from shearbolt import TxClosedError
 from tornpage.threads import Schedule
 
-SHARE = int(os.environ.get("SHEARBOLT_SCHEDULES", "2")) / 100
+SHARE = int(os.environ.get("SHEARBOLT_SCHEDULES", "1")) / 100
 
 BUGS = {bug.name: bug for bug in IN_THREADS}
 
@@ -52,7 +52,9 @@ def test_no_switch_of_threads_breaks_a_promise(name):
 def test_a_bug_that_only_another_thread_shows_is_found(name):
     scenario = SCENARIOS[SEEN_IN[name]]
     with BUGS[name].plant():
-        found = sweep(scenario, most_broken=1).broken
+        # A fifth shows it mostly, and in a fifth of the time.
+        found = sweep(scenario, share=0.2, most_broken=1).broken
+        found = found or sweep(scenario, most_broken=1).broken
     assert found, name
     # And not without the bug, under the very schedule that has shown it.
     only = Schedule.parse(found[0].schedule)

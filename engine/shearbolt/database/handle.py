@@ -69,7 +69,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from weakref import ref
 
 from shearbolt.check import free_ids
-from shearbolt.database.alone import Alone
+from shearbolt.database.alone import Alone, warn_of_parallel_threads
 from shearbolt.database.batch import Batcher
 from shearbolt.database.durable import DurableFile
 from shearbolt.database.managed import Managed
@@ -165,6 +165,7 @@ class DB(Single):
         statistics: bool,
         settled: bool,
     ) -> None:
+        warn_of_parallel_threads()
         self.path: Final = pager.path
         self.page_size: Final = pager.page_size
         self.read_only: Final = read_only
