@@ -28,7 +28,6 @@ JSON files it imports and exports. Database files it reads and writes through a
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import signal
 import sys
@@ -47,7 +46,7 @@ from shearbolt.command import (
     transfer,
 )
 from shearbolt.command.arguments import Parser, add_json
-from shearbolt.command.session import Command, Session, UsageError
+from shearbolt.command.session import Command, Session, UsageError, give_up
 from shearbolt.errors import BoltError
 
 if TYPE_CHECKING:
@@ -182,9 +181,8 @@ def main(argv: Sequence[str] | None = None, *, storage: Storage | None = None) -
     except UsageError as error:
         parser.error(str(error))
     except BrokenPipeError:
-        # Whoever read our output has seen enough. The interpreter would complain
-        # once more when it flushes at exit, so it gets somewhere to flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has seen enough.
+        give_up(sys.stdout)
         return _BROKEN_PIPE
     except (BoltError, OSError) as error:
         session.note(f"Error: {_one_line(error)}")

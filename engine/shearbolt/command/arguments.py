@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from shearbolt.command.session import DEFAULT_TIMEOUT
+from shearbolt.command.session import DEFAULT_TIMEOUT, give_up
 from shearbolt.command.text import FORMATS, PARSE_FORMATS
 
 if TYPE_CHECKING:
@@ -39,8 +39,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is; exit with status 2."""
         # A stream that is closed or full has no reader. argparse minds until 3.11.2.
-        with suppress(AttributeError, OSError):
-            sys.stderr.write(f"Error: {message} (see '{self.prog} --help')\n")
+        with suppress(AttributeError):
+            try:
+                sys.stderr.write(f"Error: {message} (see '{self.prog} --help')\n")
+                sys.stderr.flush()
+            except OSError:
+                give_up(sys.stderr)
         self.exit(2)
 
 

@@ -41,7 +41,15 @@ if TYPE_CHECKING:
     from shearbolt.database.opening import DB
     from shearbolt.storage import Storage
 
-__all__ = ["Command", "CommandError", "Progress", "Session", "UsageError", "opener"]
+__all__ = [
+    "Command",
+    "CommandError",
+    "Progress",
+    "Session",
+    "UsageError",
+    "give_up",
+    "opener",
+]
 
 # A look at the clock costs 50 ns and a redraw 20 us; ten a second look smooth.
 _REDRAW: Final = 0.1
@@ -118,9 +126,11 @@ class Progress:
 
     def _draw(self, text: str) -> None:
         # A terminal that was closed meanwhile is no reason to stop the work.
-        with suppress(OSError):
+        try:
             self._stream.write(text)
             self._stream.flush()
+        except OSError:
+            give_up(self._stream)
 
 
 # -- standard streams, as the process has them -------------------------------------
@@ -187,6 +197,16 @@ def _stderr() -> TextIO:
     return cast("TextIO", _Nobody()) if sys.stderr is None else sys.stderr
 
 
+def give_up(stream: TextIO) -> None:
+    """Let what waits in a stream of the process go nowhere: it can't be written.
+
+    Python would try once more at its end, say that it can't, and end with 120.
+    """
+    # One that has no descriptor is not the process's.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def opener(path: str, flags: int) -> int:
     """For `open`: a descriptor that is no standard stream's, see `above_standard`."""
     return above_standard(os.open(path, flags, 0o666))
@@ -224,9 +244,11 @@ class Session:
     def note(self, text: str) -> None:
         """Print a line on standard error, if it can be written."""
         # The exit status tells, too; there is nobody else to tell that this failed.
-        with suppress(OSError):
+        try:
             self.stderr.write(text + "\n")
             self.stderr.flush()
+        except OSError:
+            give_up(self.stderr)
 
     def watched(self) -> bool:
         """Whether somebody looks at standard error as it is written."""
