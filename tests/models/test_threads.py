@@ -87,6 +87,8 @@ def test_the_command_says_what_it_found_and_how_to_see_it_again(capsys):
         assert threads.main(again[3:]) == 1
     assert "reader 4: a/00: promised" in capsys.readouterr().out
     assert threads.main(again[3:]) == 0
+    assert threads.main(["readers", "--schedule", "0:99999>1"]) == 3
+    assert "not covered: of the schedule" in capsys.readouterr().out
     for wrong, why in (
         (["no-such"], "there are readers, "),
         (["readers", "--schedule", "x"], "is no schedule"),

@@ -524,6 +524,13 @@ def test_threads_that_are_not_the_same_each_time_are_not_said_to_be_covered():
         list(Schedules(once, CODE, switches=1))
 
 
+@pytest.mark.parametrize("text", ["0:9999>1", "0:1>7", "0:1>1:9999>0", "5"])
+def test_a_schedule_that_does_not_come_to_pass_is_not_said_to_be_played(text):
+    once, _ = two("add")
+    with pytest.raises(UncoveredError, match=r"came to pass|begins with thread 5"):
+        play(once, Schedule.parse(text), CODE)
+
+
 def test_code_that_nobody_runs_is_not_said_to_be_covered():
     once, _ = two("add")
     with pytest.raises(UncoveredError, match="nowhere to switch"):
@@ -560,7 +567,7 @@ def test_the_text_of_a_schedule_is_the_schedule():
     assert str(schedule) == "1:57>0:0>2"
     assert Schedule.parse(str(schedule)) == schedule
     assert Schedule.parse("0") == Schedule()
-    for text in ("", "x", "0:1", "0:1>", "0:1>2>3", "0>1"):
+    for text in ("", "x", "-1", "0:-1>1", "0:1", "0:1>", "0:1>2>3", "0>1"):
         with pytest.raises(ValueError, match="is no schedule"):
             Schedule.parse(text)
 

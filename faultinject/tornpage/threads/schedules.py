@@ -77,6 +77,8 @@ class Schedule:
             ValueError: It is none.
         """
         try:
+            if not set(text) <= set("0123456789:>"):
+                raise ValueError(text)
             first, *switches = text.split(":")
             parts = [switch.split(">") for switch in switches]
             return cls(
@@ -206,9 +208,19 @@ def play(
     schedule: Schedule,
     code: tuple[str, ...],
 ) -> Played:
-    """Run some threads under one schedule; arguments as for `Schedules`."""
+    """Run some threads under one schedule; arguments as for `Schedules`.
+
+    Raises:
+        UncoveredError: A switch of it did not come to pass: it was another schedule.
+    """
     with Places(code) as places:
-        return _play(once, schedule, places, record=False)[0]
+        played, turns = _play(once, schedule, places, record=False)
+    if turns.missed:
+        raise UncoveredError(
+            f"of the schedule {schedule} only {turns.taken} switches came to pass: it "
+            "is of other code, or of other threads"
+        )
+    return played
 
 
 def _play(

@@ -114,8 +114,13 @@ class Turns:
             What each has returned; what it has raised is in `errors`.
 
         Raises:
-            UncoveredError: It does not end.
+            UncoveredError: It does not end, or there is no such thread to begin.
         """
+        if self.schedule.first >= len(bodies):
+            raise UncoveredError(
+                f"the schedule {self.schedule} begins with thread "
+                f"{self.schedule.first}, and there are {len(bodies)}"
+            )
         self._threads = [_Thread() for _ in bodies]
         self._over.acquire()
         self._places.call = self._place

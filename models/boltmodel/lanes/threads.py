@@ -62,6 +62,7 @@ from tornpage.explore.beginnings import Beginnings
 from tornpage.explore.memory import Memory
 from tornpage.model import CrashModel
 from tornpage.threads import Schedule, Schedules, play, under_turns
+from tornpage.uncovered import UncoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -626,14 +627,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no scenario {unknown[0]!r}; there are {', '.join(SCENARIOS)}")
     status = 0
     for name in given.scenario or SCENARIOS:
-        with quiet():
-            swept = sweep(
-                SCENARIOS[name],
-                switches=given.switches,
-                share=given.share,
-                seed=given.seed,
-                only=given.schedule,
-            )
+        try:
+            with quiet():
+                swept = sweep(
+                    SCENARIOS[name],
+                    switches=given.switches,
+                    share=given.share,
+                    seed=given.seed,
+                    only=given.schedule,
+                )
+        except UncoveredError as error:
+            sys.stdout.write(f"{name}: not covered: {error}\n")
+            status = status or 3
+            continue
         sys.stdout.write(f"{name}: {swept}\n")
         sys.stdout.writelines(f"  {one}\n" for one in swept.broken)
         sys.stdout.flush()
