@@ -132,7 +132,8 @@ class Crew:
             if not running:
                 break
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
+            # In the order in which they were handed over: a set has none.
+            for future in [one for one in running if one in done]:
                 batch = running.pop(future)
                 results = self._results(future, len(batch))
                 # Waited in the queue when the deadline came.

@@ -441,6 +441,19 @@ def test_what_waits_when_the_deadline_comes_is_lost_if_it_is_needed(monkeypatch)
     assert [one for _, one in found] == ["seed 0", "seed 1", "seed 2", lost, lost]
 
 
+def test_what_was_done_meanwhile_comes_in_the_order_in_which_it_was_given(monkeypatch):
+    wait = workers.wait
+
+    def late(futures, return_when):
+        time.sleep(0.05)
+        return wait(futures, return_when=return_when)
+
+    monkeypatch.setattr(workers, "wait", late)
+    wanted = covering(*range(30))
+    with workers.Crew(1, time.monotonic() + 60) as crew:
+        assert [unit for unit, _ in crew.results(wanted)] == wanted
+
+
 def test_units_come_back_once_each_however_they_were_batched():
     wanted = covering(*range(70))
     with workers.Crew(1, time.monotonic() + 60) as crew:
