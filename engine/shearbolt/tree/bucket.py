@@ -50,7 +50,7 @@ from shearbolt.tree.deletions import delete_all
 from shearbolt.tree.insertions import put_all
 from shearbolt.tree.lookup import find
 from shearbolt.tree.ranges import Items, Keys, Range, Values, as_bytes
-from shearbolt.tree.tree import DEFAULT_FILL_PERCENT, Tree
+from shearbolt.tree.tree import DEFAULT_FILL_PERCENT, Tree, value_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -205,9 +205,12 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         if node is None or not node.is_leaf:
             node = self._leaf_node(key)
         if node is None:
-            if self._value(key).__class__ is BucketValue:
+            # The page is looked at first: what is refused changes nothing.
+            way: list[int] = []
+            leaf = self._leaf(key, way)
+            if leaf.has_buckets and value_in(leaf, key).__class__ is BucketValue:
                 raise IncompatibleValueError(key)
-            node = self._node_for(key)
+            node = self._node_along(way)
         node.pairs.put_plain(key, value)
         self.changes += 1
 
@@ -239,12 +242,13 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         node = self._leaf_node(key)
         if node is None:
             # The page is looked at first: a key that is not there changes nothing.
-            value = self._value(key)
-            if value is None:
+            way: list[int] = []
+            there = value_in(self._leaf(key, way), key)
+            if there is None:
                 return
-            if value.__class__ is BucketValue:
+            if there.__class__ is BucketValue:
                 raise IncompatibleValueError(key)
-            node = self._node_for(key)
+            node = self._node_along(way)
         if node.pairs.delete(key, plain=True):
             node.unbalanced = True
             self.changes += 1

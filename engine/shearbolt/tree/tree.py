@@ -27,9 +27,16 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.pages.encoding import encode_bucket, encode_inline_bucket
-from shearbolt.pages.format import BucketValue, Leaf, leaf_cost
+from shearbolt.pages.format import (
+    ELEMENT_SIZE,
+    PAGE_HEADER_SIZE,
+    BucketValue,
+    Leaf,
+    leaf_cost,
+)
 from shearbolt.pages.pager import MAX_DEPTH
 from shearbolt.storage.single import Single
+from shearbolt.tree.cut import is_one_piece
 from shearbolt.tree.deletions import (
     MOST_GATHERED,
     NEVER,
@@ -49,12 +56,14 @@ if TYPE_CHECKING:
     from shearbolt.pages.format import Page
     from shearbolt.tree.bucket import Bucket
 
-__all__ = ["DEFAULT_FILL_PERCENT", "Run", "Tree"]
+__all__ = ["DEFAULT_FILL_PERCENT", "Run", "Tree", "value_in"]
 
 DEFAULT_FILL_PERCENT: Final = 0.5
 _MOST_FILL: Final = 1e6
 Run = tuple[int, int]
 """A page and how many stand behind it."""
+_NO_HEADERS: Final[dict[bytes, BucketValue]] = {}
+"""What no child has told: shared and never changed."""
 _EMPTY: Final = Leaf(0, 0, (), (), has_buckets=False, cost=leaf_cost(0, 0))
 
 
@@ -85,6 +94,7 @@ class Tree(Single):
         "_deleting",
         "_doomed",
         "_fill_percent",
+        "_headers",
         "_held",
         "_nodes",
         "_patience",
@@ -120,6 +130,8 @@ class Tree(Single):
         self._nodes: dict[int, Node] = {}
         self.taken: set[int] = set()
         self._children: dict[bytes, Bucket] = {}
+        # At the commit: what children that were written say of themselves.
+        self._headers = _NO_HEADERS
         # Keys whose deletes are gathered; None: deletes are done at once. How many
         # have been, and after how many they are gathered (-1: not known).
         self._doomed: Doomed | None = None
@@ -274,14 +286,22 @@ class Tree(Single):
             self._root_page = self.tx.load(self._root)
         return self._root_page
 
-    def _leaf(self, key: bytes) -> Page | Node:
-        """The leaf where `key` is or would be."""
+    def _leaf(self, key: bytes, way: list[int] | None = None) -> Page | Node:
+        """The leaf where `key` is or would be.
+
+        Args:
+            key: The key.
+            way: Gets the positions of the children that lead there.
+        """
         element = self.root_element()
         cached = self.tx.db.pager.young
         depth = 0
         while not element.is_leaf:
             # From 1 on: what comes before the first key is in the first child.
-            pgid = element.children[bisect_right(element.keys, key, 1) - 1]
+            index = bisect_right(element.keys, key, 1) - 1
+            if way is not None:
+                way.append(index)
+            pgid = element.children[index]
             if self._doomed is not None:
                 self.carry_out_deletes()
             element = self._nodes.get(pgid) or cached.get(pgid) or self.tx.load(pgid)
@@ -298,14 +318,7 @@ class Tree(Single):
         """A key's value, a `BucketValue` when it names a bucket."""
         if self.tx.closed:
             self.tx.require_open()
-        leaf = self._leaf(key)
-        if isinstance(leaf, Node):
-            return leaf.pairs.get(key)
-        keys = leaf.keys
-        index = bisect_left(keys, key)
-        if index < len(keys) and keys[index] == key:
-            return leaf.values[index]
-        return None
+        return value_in(self._leaf(key), key)
 
     def _leaf_node(self, key: bytes) -> Node | None:
         """The leaf node where `key` is or would be, if it is a node already."""
@@ -323,13 +336,22 @@ class Tree(Single):
     def _node_for(self, key: bytes) -> Node:
         """The leaf node where `key` is or would be, made when it is none yet."""
         node = self._root_node or self.root_as_node()
-        nodes = self._nodes
         while not node.is_leaf:
-            index = node.child_index(key)
-            child = nodes.get(node.children[index])
-            if child is None or child.parent is not node:
-                child = node.child_at(index)
-            node = child
+            node = self._child(node, node.child_index(key))
+        return node
+
+    def _child(self, node: Node, index: int) -> Node:
+        """A child as a node, made when it is none yet."""
+        child = self._nodes.get(node.children[index])
+        if child is None or child.parent is not node:
+            return node.child_at(index)
+        return child
+
+    def _node_along(self, way: list[int]) -> Node:
+        """The leaf node to which these positions lead, made when it is none yet."""
+        node = self._root_node or self.root_as_node()
+        for index in way:
+            node = self._child(node, index)
         return node
 
     # -- deletes in a row, see `deletions` --
@@ -447,20 +469,58 @@ class Tree(Single):
         return self._root
 
     def _spill_own(self) -> None:
-        node = self._root_node
-        if node is None:
-            return
-        parent = self.parent
-        inline = None if parent is None else self._as_inline(node)
-        if inline is not None:
-            self._free(self._tree())
-            self._root = 0
-            value = inline
+        headers, self._headers = self._headers, _NO_HEADERS
+        root = self._write_headers(headers) if headers else 0
+        value = None
+        if not root:
+            node = self._root_node
+            if node is None:
+                return
+            if self.parent is not None:
+                value = self._as_inline(node)
+            if value is None:
+                root = node.spill().pgid
+            else:
+                self._free(self._tree())
+        self._root = root
+        if self.parent is not None:
+            self.parent.take_header(
+                self.name, value or encode_bucket(root, self._sequence)
+            )
+
+    def take_header(self, name: bytes, header: BucketValue) -> None:
+        """Note what a child that was written says of itself from now on."""
+        if self._headers:
+            self._headers[name] = header
         else:
-            self._root = node.spill().pgid
-            value = encode_bucket(self._root, self._sequence)
-        if parent is not None:
-            parent._node_for(self.name).put(self.name, value)
+            self._headers = {name: header}
+
+    def _write_headers(self, headers: dict[bytes, BucketValue]) -> int:
+        """Put the headers of children that were written in their place.
+
+        Returns:
+            The new root page, if they are all that is new in a root that is a leaf:
+            a page of its own size, that needs no node. Else 0, and it has nodes.
+        """
+        page = None if self._root_node is not None else self.root_element_page()
+        if isinstance(page, Leaf) and page.pgid:
+            keys, values = page.keys, list(page.values)
+            grown = 0
+            for name, header in headers.items():
+                at = bisect_left(keys, name)
+                grown += len(header) - len(values[at])
+                values[at] = header
+            tx, count = self.tx, len(keys)
+            content = ELEMENT_SIZE * count + page.cost - leaf_cost(count, 0)
+            if not grown and is_one_piece(
+                count, PAGE_HEADER_SIZE + content, tx.page_size
+            ):
+                tx.work.node_count += 1
+                tx.free_page(page.pgid, page.overflow)
+                return tx.pages.write_leaf(keys, values, content)
+        for name, header in headers.items():
+            self._node_for(name).put(name, header)
+        return 0
 
     def _as_inline(self, node: Node) -> BucketValue | None:
         """The bucket as a value of its parent, when it is small enough.
@@ -535,3 +595,14 @@ class Tree(Single):
 
 def _bound(node: Node) -> bytes:
     return node.bound
+
+
+def value_in(leaf: Page | Node, key: bytes) -> bytes | None:
+    """The value of a key in the leaf where it is or would be."""
+    if isinstance(leaf, Node):
+        return leaf.pairs.get(key)
+    keys = leaf.keys
+    index = bisect_left(keys, key)
+    if index < len(keys) and keys[index] == key:
+        return leaf.values[index]
+    return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from boltmodel.mutants.plant import Gallery
 from shearbolt.errors import IncompatibleValueError, SameBucketsError
 from shearbolt.pages.encoding import encode_inline_bucket
+from shearbolt.pages.format import BucketValue
 from shearbolt.tree import bucket as buckets
 from shearbolt.tree import tree
 from shearbolt.tree.bucket import Bucket
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boltmodel.mutants.plant import Call, Planter
-    from shearbolt.pages.format import BucketValue
     from shearbolt.tree.node import Node
     from shearbolt.tree.tree import Run
 
@@ -213,10 +213,10 @@ def _bucket_header_stale(planter: Planter) -> None:
         if node is None or parent is None or not self._root:
             original(self)
             return
-        before = parent._node_for(self.name).pairs.get(self.name)
+        before = parent._value(self.name)
         original(self)
-        if before is not None:
-            parent._node_for(self.name).put(self.name, before)
+        if isinstance(before, BucketValue):
+            parent.take_header(self.name, before)
 
     planter.instead(Tree, "_spill_own", spill_own)
 

@@ -19,6 +19,7 @@ from shearbolt.tree.bucket import Bucket
 from shearbolt.tree.contents import LeafContent
 from shearbolt.tree.leafpairs import LeafPairs
 from shearbolt.tree.node import Node
+from shearbolt.tree.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -284,10 +285,19 @@ def _never_rebalanced(planter: Planter) -> None:
     needs="run",
 )
 def _put_goes_left(planter: Planter) -> None:
-    def child_index(_: Call, self: Node, key: bytes) -> int:
-        return max(bisect_left(self._order, key) - 1, 0)
+    def leaf(
+        original: Call, self: Tree, key: bytes, way: list[int] | None = None
+    ) -> Page | Node:
+        found: Page | Node = original(self, key)
+        if way is None:
+            return found
+        element = self.root_element()
+        while not element.is_leaf:
+            way.append(max(bisect_left(element.keys, key) - 1, 0))
+            element = self.element(element.children[way[-1]])
+        return element
 
-    planter.instead(Node, "child_index", child_index)
+    planter.instead(Tree, "_leaf", leaf)
 
 
 @_bugs.add(
