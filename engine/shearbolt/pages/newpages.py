@@ -55,6 +55,9 @@ __all__ = ["EncodedLeaf", "NewPages"]
 _MAX_RUN: Final = 1024
 """Buffers handed to the system at once: as many as Linux takes in one call."""
 
+_FEW: Final = 8
+"""So many pages are faster one by one: a commit of one put has five."""
+
 _MOST_KEPT: Final = 1024
 """When a commit makes more leaves than this the file keeps them: an object takes as
 long to make as its page takes to be read, and a load leaves as much memory as it had
@@ -348,7 +351,7 @@ class NewPages:
             start = pgids[at]
             end = min(at + _MAX_RUN // 2, count)
             run = None
-            if pgids[end - 1] - start < end - at:
+            if _FEW < end - at == pgids[end - 1] - start + 1:
                 run = self._singles(pgids[at:end], zeros)
             if run is None:
                 run, end = self._run(pgids, at, zeros)
