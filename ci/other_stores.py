@@ -1,18 +1,19 @@
-"""Three well-known stores under the crash tester: what a power failure leaves of them.
+"""Four well-known stores under the crash tester: what a power failure leaves of them.
 
     python ci/other_stores.py       # a table and one story of each row, as Markdown
 
     dbm.dumb   of the standard library
     TinyDB     with its default JSON storage; skipped when it is not installed
     Dulwich    Git in Python, its loose objects and refs; skipped likewise
+    SQLite     by the standard library's sqlite3, in five of its modes; skipped where
+               SQLite is a part of the interpreter
 
 Each store is asked two questions. `KEEPS`: is what a call returned from still there?
 `OLD`: is what was durable long before still there, if the crash comes in the middle
-of one more change? Neither store promises either; docs/other-stores.md says what they
-do promise. The stores are unmodified, and are run with `open` and `os` patched. TinyDB
-is asked again with a storage that writes a new file, Dulwich with Git's option that
-syncs objects: a table of nothing but "violated" would not show that "consistent" can be
-had.
+of one more change? docs/other-stores.md says which store promises what. The stores are
+unmodified, and are run with `open` and `os` patched, or, SQLite, with a VFS. TinyDB is
+asked again with a storage that writes a new file, Dulwich with Git's option that syncs
+objects: a table of nothing but "violated" would not show that "consistent" can be had.
 
 Exit status: 0 when every question was answered, whatever the answer; 1 otherwise.
 """
@@ -26,7 +27,9 @@ import importlib.util
 import json
 import os
 import platform
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -34,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 from tornpage.disk import Disk
 from tornpage.functions import FunctionSubject, subject_from
 from tornpage.model import CrashModel
-from tornpage.patch import patched
+from tornpage.patch import UnsupportedCallError, patched
 from tornpage.run import Plan, run
 
 if TYPE_CHECKING:
@@ -176,6 +179,46 @@ def read_commits(root: str) -> list[str]:
     return sorted(found)
 
 
+def _rows(root: str, *modes: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{root}/notes.sqlite", isolation_level=None)
+    # Small pages: half as many sectors that a crash may tear.
+    for mode in ("page_size=512", *modes):
+        connection.execute(f"PRAGMA {mode}")
+    return connection
+
+
+def insert_rows(
+    root: str, work: Sequence[str], ack: Callable[[Any], None], modes: Sequence[str]
+) -> None:
+    """Insert rows, each in a transaction of its own."""
+    with closing(_rows(root, *modes)) as connection:
+        for key in work:
+            connection.execute("INSERT INTO notes VALUES (?)", (key,))
+            ack(key)
+
+
+def read_rows(root: str) -> list[str]:
+    """The keys of all rows, in a database that SQLite itself finds sound."""
+    with closing(_rows(root)) as connection:
+        for (problem,) in connection.execute("PRAGMA integrity_check"):
+            if problem != "ok":
+                raise sqlite3.DatabaseError(problem)
+        return [key for (key,) in connection.execute("SELECT key FROM notes")]
+
+
+@functools.cache
+def _database(journal: str) -> dict[str, bytes]:
+    """The file of a database with one row, made on a disk of its own."""
+    disk = Disk()
+    try:
+        with patched(disk) as root, closing(_rows(root, journal)) as connection:
+            connection.execute("CREATE TABLE notes (key TEXT PRIMARY KEY)")
+            connection.execute("INSERT INTO notes VALUES ('old')")
+    except UnsupportedCallError:
+        return {}
+    return dict(_files_below(disk, "/db"))
+
+
 @functools.cache
 def _repository(*, synced: bool) -> dict[str, bytes]:
     """The files of a repository with one commit, made on a disk of its own.
@@ -214,10 +257,10 @@ def keeps(acked: tuple[str, ...], in_flight: tuple[str, ...], seen: Any) -> str 
     return f"{list(acked)} had been stored, {seen} is left."
 
 
-def keeps_commits(
+def keeps_more(
     acked: tuple[str, ...], in_flight: tuple[str, ...], seen: Any
 ) -> str | None:
-    """The same, of commits on top of an old one."""
+    """The same, on top of an old one."""
     return keeps(("old", *acked), in_flight, seen)
 
 
@@ -317,11 +360,41 @@ def _git(
     )
 
 
-GIT_KEEPS = _git("GIT_KEEPS", keeps_commits)
+GIT_KEEPS = _git("GIT_KEEPS", keeps_more)
 GIT_OLD = _git("GIT_OLD", old_stays)
-GIT_SYNCED_KEEPS = _git("GIT_SYNCED_KEEPS", keeps_commits, synced=True)
+GIT_SYNCED_KEEPS = _git("GIT_SYNCED_KEEPS", keeps_more, synced=True)
 GIT_SYNCED_OLD = _git("GIT_SYNCED_OLD", old_stays, synced=True)
 
+
+def _sql(
+    name: str,
+    check: Callable[[tuple[str, ...], tuple[str, ...], Any], str | None],
+    *modes: str,
+) -> FunctionSubject:
+    journal = next((one for one in modes if "journal" in one), "journal_mode=DELETE")
+    return subject_from(
+        name,
+        run=lambda root, work, ack: insert_rows(root, work, ack, modes),
+        recover=read_rows,
+        check=check,
+        work=["new"],
+        files=_database(journal),
+        root="/db",
+    )
+
+
+SQL_KEEPS = _sql("SQL_KEEPS", keeps_more)
+SQL_OLD = _sql("SQL_OLD", old_stays)
+SQL_EXTRA_KEEPS = _sql("SQL_EXTRA_KEEPS", keeps_more, "synchronous=EXTRA")
+SQL_NORMAL_OLD = _sql("SQL_NORMAL_OLD", old_stays, "synchronous=NORMAL")
+SQL_TRUNCATE_KEEPS = _sql("SQL_TRUNCATE_KEEPS", keeps_more, "journal_mode=TRUNCATE")
+SQL_WAL_KEEPS = _sql("SQL_WAL_KEEPS", keeps_more, "journal_mode=WAL")
+_WAL_NORMAL = ("journal_mode=WAL", "synchronous=NORMAL")
+SQL_WAL_NORMAL_KEEPS = _sql("SQL_WAL_NORMAL_KEEPS", keeps_more, *_WAL_NORMAL)
+SQL_WAL_NORMAL_OLD = _sql("SQL_WAL_NORMAL_OLD", old_stays, *_WAL_NORMAL)
+
+_KEEPS = "after `COMMIT`, a crash keeps the row"
+_OLD = "committing, a crash keeps the old ones"
 QUESTIONS = (
     Question("dbm.dumb", "after `sync()`, a crash keeps the key", DUMB_KEEPS),
     Question("dbm.dumb", "adding a key, a crash keeps the old ones", DUMB_OLD),
@@ -347,16 +420,36 @@ QUESTIONS = (
         GIT_SYNCED_OLD,
         "dulwich",
     ),
+    Question("SQLite", _KEEPS, SQL_KEEPS, "sqlite3"),
+    Question("SQLite", _OLD, SQL_OLD, "sqlite3"),
+    Question("SQLite, EXTRA", _KEEPS, SQL_EXTRA_KEEPS, "sqlite3"),
+    Question("SQLite, NORMAL", _OLD, SQL_NORMAL_OLD, "sqlite3"),
+    Question("SQLite, TRUNCATE", _KEEPS, SQL_TRUNCATE_KEEPS, "sqlite3"),
+    Question("SQLite, WAL", _KEEPS, SQL_WAL_KEEPS, "sqlite3"),
+    Question("SQLite, WAL, NORMAL", _KEEPS, SQL_WAL_NORMAL_KEEPS, "sqlite3"),
+    Question("SQLite, WAL, NORMAL", _OLD, SQL_WAL_NORMAL_OLD, "sqlite3"),
 )
 
 
 def questions() -> list[Question]:
     """Those that can be asked here."""
-    return [
-        one
-        for one in QUESTIONS
-        if not one.package or importlib.util.find_spec(one.package)
+    return [one for one in QUESTIONS if not one.package or _is_there(one.package)]
+
+
+def _is_there(package: str) -> bool:
+    if package == "sqlite3":
+        return bool(_database("journal_mode=DELETE"))
+    return importlib.util.find_spec(package) is not None
+
+
+def made_with() -> str:
+    """What answers, and which version of it."""
+    packages = {one.package for one in questions()} - {""}
+    used = [
+        f"{one} {sqlite3.sqlite_version if one == 'sqlite3' else version(one)}"
+        for one in sorted(packages)
     ]
+    return ", ".join([f"Python {platform.python_version()}", *used])
 
 
 def answer(question: Question, model: str) -> Certificate:
@@ -385,9 +478,7 @@ def main() -> int:
         if story:
             stories.append(f"### {question.store}: {question.text}\n\n{story}")
         rows.append(f"| {question.store} | {question.text} | {' | '.join(cells)} |")
-    names = sorted({one.package for one in questions()} - {""})
-    used = [f"{one} {version(one)}" for one in names]
-    print(f"Python {platform.python_version()}", *used, sep=", ")
+    print(made_with())
     print()
     print(f"| store | question | {' | '.join(f'`{one}`' for one in MODELS)} |")
     print("|---|---" + "|---" * len(MODELS) + "|")

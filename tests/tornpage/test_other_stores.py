@@ -2,10 +2,8 @@
 
 import importlib.util
 import os
-import platform
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -42,9 +40,12 @@ def stores():
     ("store", "text", "model"), list(VERDICTS), ids=lambda value: value
 )
 def test_a_verdict_is_the_one_in_the_document(stores, store, text, model):
-    if store != "dbm.dumb":
-        pytest.importorskip(PACKAGES[store.partition(",")[0]])
-    [question] = [q for q in stores.questions() if (q.store, q.text) == (store, text)]
+    if package := PACKAGES.get(store.partition(",")[0]):
+        pytest.importorskip(package)
+    asked = [q for q in stores.questions() if (q.store, q.text) == (store, text)]
+    if store.startswith("SQLite") and not asked:
+        pytest.skip("this Python has SQLite inside, out of reach")
+    [question] = asked
     assert stores.answer(question, model).verdict == VERDICTS[store, text, model]
 
 
@@ -113,15 +114,12 @@ def test_a_new_file_without_its_fsync_or_its_rename_is_noticed(
     assert stores.answer(_new_files(stores), "tear=sector").verdict == "violated"
 
 
-def test_the_command_prints_the_stories_of_the_document():
+def test_the_command_prints_the_stories_of_the_document(stores):
     names = ("dulwich", "tinydb")
     if not all(map(importlib.util.find_spec, names)):
         pytest.skip("the document was made with Dulwich and TinyDB")
-    made_with = REPORT.splitlines()[0]
-    used = [f"{name} {version(name)}" for name in names]
-    here = ", ".join([f"Python {platform.python_version()}", *used])
-    if here != made_with:
-        pytest.skip(f"line numbers are those of {made_with}")
+    if stores.made_with() != REPORT.splitlines()[0]:
+        pytest.skip(f"line numbers are those of {REPORT.splitlines()[0]}")
     done = subprocess.run(
         [sys.executable, COMMAND], capture_output=True, text=True, check=False
     )

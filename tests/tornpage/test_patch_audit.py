@@ -100,10 +100,6 @@ PAST = {
     "os.truncate('/db/x'": _beneath(lambda path: Kept.truncate(path, 0)),
     "os.listdir('/db'": Kept.listdir,
     "os.chdir('/db'": os.chdir,
-    "sqlite3.connect('/db/x'": _beneath(sqlite3.connect),
-    "sqlite3.connect('file:/db/x": lambda root: sqlite3.connect(
-        f"file:{root}/x?mode=ro", uri=True
-    ),
     "os.system(": lambda root: os.system(f"rm -f {root}/x 2>/dev/null"),
     "subprocess.Popen('true'": lambda root: subprocess.run(["true"], check=True),
     "os.fork()": lambda root: _forked(),

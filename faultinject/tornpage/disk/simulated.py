@@ -105,6 +105,7 @@ class Disk:
             After a crash it is 0: recovery that reads more than it needs tells more
             images apart.
         refused: What this disk was asked for and does not have, see `uncovered`.
+        crashed: Whether it is what a crash has left.
         several_threads: Whether more than one thread used it, see
             `tornpage.patch.threads`.
         recovered_after: Operations that recovery took, see `recovered`; None: all.
@@ -138,6 +139,7 @@ class Disk:
         """
         made = cls.__new__(cls)
         made._start(Life(image, chooser, watch if watch is not None else Watch()))
+        made.crashed = True
         return made
 
     def _start(self, life: Life) -> None:
@@ -145,6 +147,7 @@ class Disk:
         self.trace = Trace()
         self.read_ahead = 0
         self.refused: list[str] = []
+        self.crashed = False
         self.several_threads = False
         self.recovered_after: int | None = None
         self._life = life

@@ -65,7 +65,6 @@ _PLACES: Final[Mapping[str, tuple[int, ...]]] = {
     "os.utime": (0, 3),
     "socket.bind": (1,),
     "socket.connect": (1,),
-    "sqlite3.connect": (0,),
 }
 
 _PROCESSES: Final = frozenset(
@@ -80,7 +79,7 @@ _PROCESSES: Final = frozenset(
 )
 
 # What tells of files that an execution may leave to a later one (`elsewhere`).
-_FILES: Final = frozenset({"open", "os.rename", "sqlite3.connect"})
+_FILES: Final = frozenset({"open", "os.rename"})
 
 _LONGEST = 120
 
@@ -91,6 +90,9 @@ _added = False
 def _hook(event: str, given: tuple[Any, ...]) -> None:
     patch = _patch
     if patch is None:
+        return
+    if event == "sqlite3.connect":
+        _connecting(patch, given)
         return
     places = _PLACES.get(event)
     if places is not None:
@@ -106,6 +108,18 @@ def _hook(event: str, given: tuple[Any, ...]) -> None:
         raise patch.disk.refuse(
             f"{_said(event, given)}: what another process does is not simulated"
         )
+
+
+def _connecting(patch: Calls, given: tuple[Any, ...]) -> None:
+    """Have sqlite3 use the disk, or say that it cannot."""
+    own, ours = patch.threads.own(), _of_the_disk(patch, given[0])
+    if (own or ours) and not patch.sqlite.connecting() and ours:
+        raise patch.disk.refuse(
+            f"{_said('sqlite3.connect', given)} went to the machine past the patch:"
+            " this Python has SQLite inside, where its functions cannot be reached"
+        )
+    if own and not ours:
+        _elsewhere(patch, "sqlite3.connect", given)
 
 
 def _elsewhere(patch: Calls, event: str, given: tuple[Any, ...]) -> None:

@@ -549,3 +549,4 @@ def _put_in_place(patch: Calls) -> Iterator[None]:
         for owner, name, real, _ in reversed(replaced):
             setattr(owner, name, real)
         _kept.put_back(functions)
+        patch.sqlite.end()

@@ -35,6 +35,7 @@ from tornpage.patch.files import (
     wrap,
 )
 from tornpage.patch.folders import Entries, Entry
+from tornpage.patch.sqlite import Sqlite
 from tornpage.patch.threads import Threads, Turnstile
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Calls:
     Attributes:
         threads: The threads of the program.
         elsewhere: Files that it has on the machine.
+        sqlite: What it does with sqlite3.
         lock: Held while the disk is used.
         alive: Whether the disk is still patched in.
     """
@@ -76,6 +78,7 @@ class Calls:
         self.disk = disk
         self.root = root
         self.elsewhere = Elsewhere(disk, root)
+        self.sqlite = Sqlite(self)
         self.threads = Threads(disk)
         self.lock = Turnstile(self.threads)
         self.alive = True
