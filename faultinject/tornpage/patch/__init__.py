@@ -6,6 +6,7 @@
     folders   what a listing of a directory consists of
     kept      functions that code keeps from its import
     threads   the threads of an execution, and that they end with it
+    sqlite    SQLite, as the module sqlite3 uses it
     audit     what reaches the machine past the patch
 
 What it covers, and what it refuses, is said in `block`.

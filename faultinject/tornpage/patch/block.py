@@ -20,6 +20,7 @@ they are given, and go to the disk when it is of the disk:
     os.path        exists lexists isfile isdir getsize and what stands on os.stat
     fcntl          flock lockf (of a whole file) fcntl (flags)
     mmap           mmap, for reading, of files that do not change meanwhile
+    sqlite3        all that SQLite does with its files (`sqlite`)
 
 and with them what is made of them: pathlib, shutil's moves and copies, tempfile, whose
 names are a fixed sequence meanwhile. Where code keeps a function from its import, as in
@@ -28,17 +29,17 @@ names are a fixed sequence meanwhile. Where code keeps a function from its impor
 Given such a path or descriptor, others are not left to the machine: they raise
 `UnsupportedCallError`, and whoever judges says "unverifiable", even if the store
 catches that and goes on. What reaches the machine past the patch is refused in the
-same way (`audit`): functions kept elsewhere, io.FileIO, sqlite3. So are other
-processes begun by code under test (os.fork, subprocess, os.system) and the end of this
-one (os._exit). And the machine itself refuses: simulated descriptors are numbers that
-no process has, and the root must not exist. No call can touch a real file by mistake.
+same way (`audit`): functions kept elsewhere, io.FileIO. So are other processes begun by
+code under test (os.fork, subprocess, os.system) and the end of this one (os._exit). And
+the machine itself refuses: simulated descriptors are numbers that no process has, and
+the root must not exist. No call can touch a real file by mistake.
 
 Limits
 ------
 * A function without an audit event that is kept in a closure, an instance or a list is
   the real one, which fails with EBADF or ENOENT: read, write, close, fsync, stat,
-  access and their like. So does C code that opens files by itself. No operation of it
-  in the story is the sign.
+  access and their like. So does C code that opens files by itself, SQLite excepted. No
+  operation of it in the story is the sign.
 * A directory is synced by os.fsync of its descriptor, which makes its entries durable;
   itself it is an entry of the one above, and lost with all that is in it as long as
   that one is not synced. The root was there before.
