@@ -1,6 +1,6 @@
 """The walk: one tree after another, every page once, past all damage.
 
-A walk keeps a byte for every page of the file:
+A walk keeps flags of the pages it has met (`PageMap`):
 
     FREE        the freelist has it
     USED        entered, or part of a run that was
@@ -31,6 +31,7 @@ from shearbolt.pages.format import (
     Header,
     Leaf,
 )
+from shearbolt.pages.pagemap import PageMap
 from shearbolt.pages.pager import MAX_DEPTH
 from shearbolt.salvage.pages import read_tolerant, read_tolerant_inline
 from shearbolt.salvage.records import Damage, FoundBucket, FoundPair, key_range
@@ -97,7 +98,7 @@ class Walk:
         limit: The first page id that does not exist.
 
     Attributes:
-        state: One byte a page.
+        state: The flags.
         lost: Subtrees that could not be entered.
         entered: How many pages were read, overflow included.
     """
@@ -105,8 +106,8 @@ class Walk:
     def __init__(self, pager: Pager, limit: int) -> None:
         self.pager: Final = pager
         self.limit: Final = limit
-        self.state: Final = bytearray(max(limit, 2))
-        self.state[0] = self.state[1] = USED
+        self.state: Final = PageMap()
+        self.state.add(0, 2, USED)
         self.lost: list[LostTree] = []
         self.entered = 0
 
@@ -200,11 +201,14 @@ class Walk:
             except FormatError as error:
                 reason, at = str(error), error.at
                 branch = self._flags(pgid) == BRANCH
-                self.state[pgid] |= USED
+                self.state.add(pgid, 1, USED)
+            except MemoryError:
+                # A size may be any number, and a sparse file as long as that.
+                reason = "there is not enough memory for its content"
+                self.state.add(pgid, 1, USED)
         if found is not None:
-            run = self.state[pgid : pgid + found.span]
             branch = isinstance(found.page, Branch)
-            if any(state & USED for state in run):
+            if self.state.first(pgid, found.span, USED):
                 reason = f"its {found.span} pages overlap other pages in use"
             elif found.stranger and not (
                 (low is not None or high is not None)
@@ -224,8 +228,7 @@ class Walk:
             self.lost[-1] = LostTree(bucket, low, high, branch)
             return None
         assert found is not None
-        for page in range(pgid, pgid + found.span):
-            self.state[page] |= USED
+        self.state.add(pgid, found.span, USED)
         self.entered += found.span
         frame = _Frame(bucket, found.page, pgid, low, high, depth)
         yield from self._flaws(frame, found)
