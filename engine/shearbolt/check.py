@@ -47,6 +47,9 @@ _USED: Final = 2
 _LISTED: Final = 64
 """Unused pages in a row that are named one by one. A sparse file may have a billion."""
 
+_MOST_LISTED: Final = 10_000
+"""And so many of them in all; of any further run the first page is named."""
+
 _MANY: Final = 1 << 24
 """Free pages that are taken for granted: their ids take half a gigabyte."""
 
@@ -122,17 +125,16 @@ class _Checker:
         while self._pending:
             yield from self._visit(self._pending.pop())
         if meta.freelist != NO_FREELIST:
+            left = _MOST_LISTED
             for first, behind in self.unseen():
-                if behind - first > _LISTED:
-                    more = behind - first - 1
-                    yield self._problem(
-                        first,
-                        f"page {first}: unreachable unfreed, and so are the {more} "
-                        "pages behind it",
-                    )
-                    continue
-                for page in range(first, behind):
-                    yield self._problem(page, f"page {page}: unreachable unfreed")
+                count = behind - first
+                message = "page {}: unreachable unfreed"
+                if count > 1 and count > min(_LISTED, left):
+                    message += f", and so are the {count - 1} pages behind it"
+                    count = 1
+                left -= count
+                for page in range(first, first + count):
+                    yield self._problem(page, message.format(page))
 
     def unseen(self) -> Iterator[tuple[int, int]]:
         """After `run`: the runs of pages it has not met, as (first, behind)."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import shearbolt
-from shearbolt import salvage
+from shearbolt import check, salvage
 from shearbolt.export import records
 from shearbolt.pagefile import PageFile, UnreadablePageError
 from shearbolt.pages import encoding
@@ -398,6 +398,19 @@ def test_unused_pages_of_a_sparse_file_are_one_problem(tmp_path) -> None:
     assert str(problem) == (
         f"page 5: unreachable unfreed, and so are the {PAGES - 6} pages behind it"
     )
+
+
+def test_of_many_unused_pages_runs_are_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(check, "_MOST_LISTED", 4)
+    path = sparse(tmp_path / "x.db", {4: make.leaf(4, {}), 8: make.leaf(8, {})}, 14)
+    with path.open("r+b") as file:
+        file.seek(2 * PAGE)
+        file.write(encoding.encode_freelist(2, 0, [8, 10]))
+    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+        assert [str(problem) for problem in tx.check()] == [
+            *(f"page {pgid}: unreachable unfreed" for pgid in (5, 6, 7, 9)),
+            "page 11: unreachable unfreed, and so are the 2 pages behind it",
+        ]
 
 
 def test_a_freelist_of_zeros_is_no_freelist(tmp_path) -> None:

@@ -48,7 +48,7 @@ from shearbolt.pages.pager import Pager
 from shearbolt.salvage.metas import find_metas
 from shearbolt.salvage.pages import read_tolerant, stored_pages
 from shearbolt.salvage.records import Damage, FoundBucket
-from shearbolt.salvage.walk import FREE, REFERENCED, USED, Walk
+from shearbolt.salvage.walk import FREE, REFERENCED, USED, LostRanges, Walk
 from shearbolt.storage import OSStorage
 from shearbolt.storage.robust import RobustFile
 
@@ -271,6 +271,7 @@ class Report:
         # Then every orphan is a child of it.
         home = lost[0] if len(lost) == 1 and lost[0].branch and free_known else None
         shelf: FoundBucket | None = None
+        ranges = LostRanges(lost)
         self._refer(walk)
         for pgid, page in self._orphaned(walk):
             offset = pgid * self.page_size
@@ -281,7 +282,7 @@ class Report:
                 )  # fmt: skip
                 yield from walk.tree(home.bucket, pgid, home.low, home.high)
                 continue
-            if not free_known and lost and not any(tree.holds(page) for tree in lost):
+            if not free_known and lost and not ranges.hold(page):
                 # An old version's page, of a part that is not damaged.
                 continue
             if shelf is None:

@@ -17,7 +17,9 @@ was a branch: its children, orphans now, may be found later.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from operator import lt
 from typing import TYPE_CHECKING, Final
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from shearbolt.salvage.pages import TolerantPage
     from shearbolt.salvage.records import Entry
 
-__all__ = ["FREE", "REFERENCED", "USED", "LostTree", "Walk"]
+__all__ = ["FREE", "REFERENCED", "USED", "LostRanges", "LostTree", "Walk"]
 
 FREE: Final = 1
 USED: Final = 2
@@ -74,6 +76,28 @@ class LostTree:
     def holds(self, page: Leaf | Branch) -> bool:
         """Whether all keys of a page lie in the range."""
         return _within(page.keys, self.low, self.high)
+
+
+class LostRanges:
+    """The key ranges of all lost trees, to ask which pages may come from one of them.
+
+    Sorted by where they begin, each with the furthest end so far: to ask every tree
+    about every orphan took the product of both.
+    """
+
+    __slots__ = ("_ends", "_lows")
+
+    def __init__(self, lost: Sequence[LostTree]) -> None:
+        ranges = sorted(
+            (tree.low or b"", (tree.high is None, tree.high or b"")) for tree in lost
+        )
+        self._lows = [low for low, _ in ranges]
+        self._ends = list(accumulate((end for _, end in ranges), max))
+
+    def hold(self, page: Leaf | Branch) -> bool:
+        """Whether all keys of a page, which has some, lie in one of the ranges."""
+        at = bisect_right(self._lows, min(page.keys)) - 1
+        return at >= 0 and self._ends[at] > (False, max(page.keys))
 
 
 @dataclass(slots=True)
