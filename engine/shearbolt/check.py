@@ -9,12 +9,15 @@ For one version of the database, given by its meta:
 * keys ascend strictly within a page and lie between the keys of the branch above;
 * inline buckets keep the same rules.
 
-It reads every page once and remembers one byte a page, so it ends on any input:
-a page met a second time is a problem, and is not entered again. bbolt's checker
-follows cycles for ever (bbolt #877) and skips inline buckets.
+It reads every page once and remembers which it has met (`PageMap`), so it ends on any
+input: a page met a second time is a problem, and is not entered again. bbolt's checker
+follows cycles for ever (bbolt #877) and skips inline buckets. Time, memory and the
+number of problems follow the pages that something leads to, and not how many there
+are according to the meta.
 
 Messages begin as bbolt's do (tx_check.go), so that scripts that look for them go
-on working; place and bucket are attributes.
+on working; place and bucket are attributes. Of a run of pages that is in use twice the
+first page is named, and so it is of a long run that nobody uses.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from typing import TYPE_CHECKING, Final
 from shearbolt.errors import CorruptPageError
 from shearbolt.pages.decoding import decode_bucket
 from shearbolt.pages.format import NO_FREELIST, BucketValue, FormatError, Leaf
+from shearbolt.pages.pagemap import PageMap
+from shearbolt.pages.pager import MAX_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,10 +39,23 @@ if TYPE_CHECKING:
     from shearbolt.pages.format import Meta, Page
     from shearbolt.pages.pager import Pager
 
-__all__ = ["Problem", "check", "free_ids"]
+__all__ = ["Problem", "check", "free_ids", "free_map"]
 
 _FREE: Final = 1
 _USED: Final = 2
+
+_LISTED: Final = 64
+"""Unused pages in a row that are named one by one. A sparse file may have a billion."""
+
+_MOST_LISTED: Final = 10_000
+"""And so many of them in all; of any further run the first page is named."""
+
+_MANY: Final = 1 << 24
+"""Free pages that are taken for granted: their ids take half a gigabyte."""
+
+_Path = tuple["_Path", bytes] | None
+"""The names that lead to a bucket, its own last: a tuple for each of the buckets in a
+chain would take the square of its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +83,7 @@ class _Visit:
     """A page to look at: where it hangs, and the keys it may hold."""
 
     pgid: int
-    path: tuple[bytes, ...]
+    path: _Path
     stack: tuple[int, ...]
     low: bytes | None
     high: bytes | None
@@ -83,46 +101,55 @@ class _Checker:
         self._meta = meta
         self._read = read
         self._text = format_key
-        self._state = bytearray(meta.high_water_mark)
+        self._limit = meta.high_water_mark
+        self._state = PageMap()
         self._pending: list[_Visit] = []
 
     def run(self, from_page: int | None = None) -> Iterator[Problem]:
         """All problems; below one page only when that is given."""
-        meta, state = self._meta, self._state
-        state[0:2] = bytes([_USED, _USED])[: len(state)]
+        meta, limit = self._meta, self._limit
+        self._state.add(0, 2, _USED)
         if meta.freelist != NO_FREELIST:
             yield from self._freelist()
         if from_page is not None:
-            if not 2 <= from_page < len(state):
+            if not 2 <= from_page < limit:
                 yield self._problem(
-                    from_page, f"page ID ({from_page}) out of range [2, {len(state)})"
+                    from_page, f"page ID ({from_page}) out of range [2, {limit})"
                 )
                 return
-            self._pending.append(_Visit(from_page, (), (), None, None))
+            self._pending.append(_Visit(from_page, None, (), None, None))
             while self._pending:
                 yield from self._visit(self._pending.pop())
             return
-        self._pending.append(_Visit(meta.root, (), (), None, None))
+        self._pending.append(_Visit(meta.root, None, (), None, None))
         while self._pending:
             yield from self._visit(self._pending.pop())
         if meta.freelist != NO_FREELIST:
-            # find() runs at memory speed where a loop would look at each page.
-            at = state.find(0)
-            while at >= 0:
-                yield self._problem(at, f"page {at}: unreachable unfreed")
-                at = state.find(0, at + 1)
+            left = _MOST_LISTED
+            for first, behind in self.unseen():
+                count = behind - first
+                message = "page {}: unreachable unfreed"
+                if count > 1 and count > min(_LISTED, left):
+                    message += f", and so are the {count - 1} pages behind it"
+                    count = 1
+                left -= count
+                for page in range(first, first + count):
+                    yield self._problem(page, message.format(page))
 
-    def unseen(self) -> list[int]:
-        """After `run`: the pages it has not met."""
-        return [pgid for pgid, state in enumerate(self._state) if not state]
+    def unseen(self) -> Iterator[tuple[int, int]]:
+        """After `run`: the runs of pages it has not met, as (first, behind)."""
+        return self._state.gaps(0, self._limit)
 
-    def _problem(
-        self, pgid: int, message: str, path: tuple[bytes, ...] = ()
-    ) -> Problem:
-        return Problem(message, pgid, pgid * self._meta.page_size, path)
+    def _problem(self, pgid: int, message: str, path: _Path = None) -> Problem:
+        names: list[bytes] = []
+        while path is not None:
+            path, name = path
+            names.append(name)
+        offset = pgid * self._meta.page_size
+        return Problem(message, pgid, offset, tuple(reversed(names)))
 
     def _freelist(self) -> Iterator[Problem]:
-        meta, state = self._meta, self._state
+        meta, limit, state = self._meta, self._limit, self._state
         pgid = meta.freelist
         try:
             ids, overflow = self._pager.freelist(pgid, meta.high_water_mark)
@@ -130,36 +157,40 @@ class _Checker:
             yield self._problem(pgid, f"page {pgid}: freelist: {error.reason}")
             return
         for page in ids:
-            if not 2 <= page < len(state):
-                yield self._problem(
-                    pgid, f"page ID ({page}) out of range [2, {len(state)})"
-                )
-            elif state[page] & _FREE:
+            if not 2 <= page < limit:
+                yield self._problem(pgid, f"page ID ({page}) out of range [2, {limit})")
+            elif state.claim(page, 1, _FREE):
                 yield self._problem(page, f"page {page}: already freed")
-            else:
-                state[page] |= _FREE
-        yield from self._use(pgid, overflow, "freelist", ())
+        yield from self._use(pgid, overflow, "freelist", None)
 
     def _use(
-        self, pgid: int, overflow: int, stack: object, path: tuple[bytes, ...]
+        self, pgid: int, overflow: int, stack: object, path: _Path
     ) -> Iterator[Problem]:
         """Mark a page run as used."""
-        state = self._state
-        for page in range(pgid, pgid + overflow + 1):
-            if state[page] & _USED:
-                yield self._problem(
-                    page, f"page {page}: multiple references (stack: {stack})", path
-                )
-            if state[page] & _FREE:
-                yield self._problem(page, f"page {page}: reachable freed", path)
-            state[page] |= _USED
+        state, length = self._state, overflow + 1
+        if not overflow and not state[pgid]:
+            state.add(pgid, 1, _USED)
+            return
+        if page := state.first(pgid, length, _USED):
+            yield self._problem(
+                page, f"page {page}: multiple references (stack: {stack})", path
+            )
+        if page := state.first(pgid, length, _FREE):
+            yield self._problem(page, f"page {page}: reachable freed", path)
+        state.add(pgid, length, _USED)
 
     def _visit(self, visit: _Visit) -> Iterator[Problem]:
         pgid, path, state = visit.pgid, visit.path, self._state
         stack = [*visit.stack, pgid]
-        if not 2 <= pgid < len(state):
+        if not 2 <= pgid < self._limit:
             yield self._problem(
-                pgid, f"page {pgid}: out of bounds: {len(state)} (stack: {stack})", path
+                pgid, f"page {pgid}: out of bounds: {self._limit} (stack: {stack})",
+                path,
+            )  # fmt: skip
+            return
+        if len(visit.stack) > MAX_DEPTH:
+            yield self._problem(
+                pgid, f"page {pgid}: the tree is deeper than {MAX_DEPTH} pages", path
             )
             return
         if state[pgid] & _USED:
@@ -168,9 +199,9 @@ class _Checker:
             )
             return
         try:
-            page = self._read(pgid, len(state))
+            page = self._read(pgid, self._limit)
         except CorruptPageError as error:
-            state[pgid] |= _USED
+            state.add(pgid, 1, _USED)
             yield self._problem(
                 pgid, f"page {pgid}: {error.reason} (stack: {stack})", path
             )
@@ -232,7 +263,7 @@ class _Checker:
         for name, value in zip(page.keys, page.values, strict=True):
             if value.__class__ is not BucketValue:
                 continue
-            path = (*visit.path, name)
+            path = (visit.path, name)
             try:
                 root, _, inline = decode_bucket(value)
             except FormatError as error:
@@ -272,8 +303,11 @@ def check(
     return checker.run(from_page)
 
 
-def unreachable_pages(pager: Pager, meta: Meta) -> list[int]:
+def _unreachable(pager: Pager, meta: Meta) -> list[tuple[int, int]]:
     """The free pages of a database that keeps no freelist: all not reachable.
+
+    Returns:
+        Their runs, as (first, behind).
 
     Raises:
         CorruptPageError: The tree is damaged, so that free pages cannot be
@@ -282,7 +316,46 @@ def unreachable_pages(pager: Pager, meta: Meta) -> list[int]:
     checker = _Checker(pager, meta, pager.page)
     for problem in checker.run():
         raise pager.corrupt(problem.pgid, str(problem))
-    return checker.unseen()
+    return list(checker.unseen())
+
+
+def _unreachable_ids(pager: Pager, meta: Meta) -> list[int]:
+    """The same, each page by itself.
+
+    Raises:
+        CorruptPageError: As there, or there are more than anybody has written.
+    """
+    runs = _unreachable(pager, meta)
+    count = sum(behind - first for first, behind in runs)
+    if count > _MANY:
+        # A page comes below the high-water mark by being written.
+        hole = pager.file.hole(0, meta.high_water_mark * meta.page_size)
+        if hole > count * meta.page_size // 2:
+            raise pager.corrupt(
+                runs[0][0],
+                f"nothing refers to this page and {count - 1} others, and most of "
+                "them are a hole of the file, which no database has",
+            )
+    ids: list[int] = []
+    for first, behind in runs:
+        ids += range(first, behind)
+    return ids
+
+
+def free_map(pager: Pager, meta: Meta) -> PageMap:
+    """The free pages of this version, to look them up; each has a flag.
+
+    Raises:
+        CorruptPageError: As `free_ids`.
+    """
+    free = PageMap()
+    if meta.freelist == NO_FREELIST:
+        for first, behind in _unreachable(pager, meta):
+            free.add(first, behind - first, _FREE)
+    else:
+        for pgid in free_ids(pager, meta):
+            free.add(pgid, 1, _FREE)
+    return free
 
 
 def free_ids(pager: Pager, meta: Meta) -> list[int]:
@@ -294,7 +367,7 @@ def free_ids(pager: Pager, meta: Meta) -> list[int]:
         CorruptPageError: The freelist is damaged, or without one the tree is.
     """
     if meta.freelist == NO_FREELIST:
-        return unreachable_pages(pager, meta)
+        return _unreachable_ids(pager, meta)
     ids = sorted(pager.freelist(meta.freelist, meta.high_water_mark)[0])
     # There may be millions, and nearly always all is well with them.
     ascending = all(map(lt, ids, islice(ids, 1, None)))

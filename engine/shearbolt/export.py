@@ -47,11 +47,15 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from shearbolt.errors import BoltError
 from shearbolt.options import check_size
+from shearbolt.pages.format import BucketValue
+from shearbolt.pages.pagemap import PageMap
 from shearbolt.tree.bucket import DEFAULT_FILL_PERCENT
+from shearbolt.tree.whole import leaves, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -59,7 +63,6 @@ if TYPE_CHECKING:
     from shearbolt.database.opening import DB
     from shearbolt.database.tx import Tx
     from shearbolt.tree.bucket import Bucket
-    from shearbolt.tree.cursor import Cursor
 
 __all__ = [
     "ENCODINGS",
@@ -141,41 +144,42 @@ Record = BucketRecord | PairRecord
 def records(tx: Tx) -> Iterator[Record]:
     """Everything the transaction sees, in order of `place`, lazily.
 
+    A transaction that is not changed meanwhile: what a write transaction's are is not
+    said.
+
     Raises:
-        CorruptPageError: Damage was met, or a bucket that is in two places: a
+        TxClosedError: The transaction has ended.
+        CorruptPageError: Damage was met, or a page that is in two places: a
             walk through such a file need not end.
     """
     # A stack, not recursion: buckets may be nested deeper than Python recurses.
     # It holds no paths: those of a chain of 8,000 buckets took 250 MB.
-    stack: list[Cursor] = []
-    cursor = tx.cursor()
+    claimed = PageMap()
+    bucket = tx.root_bucket
+    pairs = _pairs(bucket, claimed)
     path: tuple[bytes, ...] = ()
-    roots = {cursor.bucket.root}
-    pair = cursor.first()
+    stack: list[tuple[Bucket, Iterator[tuple[bytes, bytes]]]] = []
     while True:
-        if pair is None:
+        for key, value in pairs:
+            if value.__class__ is BucketValue:
+                break
+            yield PairRecord(path, key, value)
+        else:
             if not stack:
                 return
-            cursor, path = stack.pop(), path[:-1]
-            pair = cursor.next()
+            (bucket, pairs), path = stack.pop(), path[:-1]
             continue
-        key, value = pair
-        if value is not None:
-            yield PairRecord(path, key, value)
-            pair = cursor.next()
-            continue
-        bucket = cursor.bucket.bucket(key)
-        if bucket.root:
-            if bucket.root in roots:
-                raise tx.corrupt(
-                    bucket.root, f"bucket {key!r} has the pages of another bucket"
-                )
-            roots.add(bucket.root)
-        stack.append(cursor)
-        path = (*path, key)
+        stack.append((bucket, pairs))
+        bucket, path = bucket.bucket(key), (*path, key)
         yield BucketRecord(path, bucket.sequence)
-        cursor = bucket.cursor()
-        pair = cursor.first()
+        pairs = _pairs(bucket, claimed)
+
+
+def _pairs(bucket: Bucket, claimed: PageMap) -> Iterator[tuple[bytes, bytes]]:
+    """All pairs of a bucket, names of buckets among them."""
+    return chain.from_iterable(
+        zip(leaf.keys, values_of(leaf), strict=True) for leaf in leaves(bucket, claimed)
+    )
 
 
 # -- writing a stream into a database ----------------------------------------------

@@ -60,6 +60,8 @@ __all__ = ["PageFile", "RawMeta", "RawPage", "UnreadablePageError"]
 
 _META: Final = struct.Struct("<IIIIQQQQQQ")
 _META_PAGES: Final = 2
+_LARGE: Final = 1 << 26
+"""Bytes of a run that nobody is asked about: 64 MiB."""
 
 
 class UnreadablePageError(BoltError):
@@ -333,7 +335,22 @@ class PageFile:
                 f"error: invalid value, Page claims to have {header.overflow} overflow "
                 f"pages (>=hwm={self.high_water_mark}). Interrupting to avoid risky OOM"
             )
+        self._require_stored(pgid, header.overflow)
         return RawPage(header, self._bytes(pgid, header.overflow + 1))
+
+    def _require_stored(self, pgid: int, overflow: int) -> None:
+        """A large run must be in the file, and not a hole of it: it comes into memory.
+
+        Raises:
+            UnreadablePageError: Most of it is a hole.
+        """
+        start, length = pgid * self.page_size, (overflow + 1) * self.page_size
+        end = min(start + length, self.size)
+        if length > _LARGE and self._file.hole(start, end) > length // 2:
+            raise UnreadablePageError(
+                f"page {pgid} claims to have {overflow} overflow pages, and most of "
+                "them are a hole of the file"
+            )
 
     def _bytes(self, pgid: int, pages: int) -> bytes:
         offset, length = pgid * self.page_size, pages * self.page_size

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from shearbolt.errors import CorruptPageError
     from shearbolt.pages.format import Page
+    from shearbolt.pages.pagemap import PageMap
 
 __all__ = [
     "BucketStats",
@@ -299,14 +300,14 @@ class _Found:
 class BucketWalk:
     """Counts a committed bucket and all below it (bbolt Bucket.Stats).
 
-    Iterative, because nesting is as deep as the file says; and it never loads
-    more pages than there are, so it ends on cycles.
+    Iterative, because nesting is as deep as the file says; and it loads every page
+    once, so it ends on cycles.
 
     Args:
         load: `load(pgid)` gives a page.
         corrupt: `corrupt(pgid, reason)` makes the error for a damaged one.
         page_size: Bytes a page.
-        limit: Pages there are.
+        claimed: Pages that belong to something else, and those that it has met.
     """
 
     def __init__(
@@ -314,12 +315,12 @@ class BucketWalk:
         load: Callable[[int], Page],
         corrupt: Callable[[int, str], CorruptPageError],
         page_size: int,
-        limit: int,
+        claimed: PageMap,
     ) -> None:
         self._load = load
         self._corrupt = corrupt
         self._page_size = page_size
-        self._left = limit
+        self._claimed = claimed
         self._sums: Counter[str] = Counter()
         self._found: list[_Found] = []
 
@@ -327,7 +328,7 @@ class BucketWalk:
         """The numbers of the bucket with this root.
 
         Raises:
-            CorruptPageError: A page is damaged, or reached too often.
+            CorruptPageError: A page is damaged, or was met before.
         """
         found, sums = self._found, self._sums
         found.append(_Found(-1, root, inline))
@@ -358,10 +359,11 @@ class BucketWalk:
         stack = [(root, 1)]
         while stack:
             pgid, level = stack.pop()
-            if not self._left:
-                raise self._corrupt(pgid, "the tree contains a cycle")
-            self._left -= 1
             page = self._load(pgid)
+            if self._claimed.claim(pgid, page.overflow + 1):
+                raise self._corrupt(
+                    pgid, "its run is part of something else, or leads to itself"
+                )
             self._count(place, page, level)
             stack += [(child, level + 1) for child in page.children]
 

@@ -34,6 +34,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from shearbolt.database.copy import take_name
 from shearbolt.database.opening import open_database
 from shearbolt.errors import BoltError, StorageError
 from shearbolt.options import check_seconds, file_name
@@ -116,20 +117,23 @@ def _copy(
     name = file_name(source)
     check_seconds("timeout", timeout)
     if storage.exists(target):
-        raise SurgeryError(f'output file "{target}" already exists')
+        raise _exists(target)
     unfinished = f"{target}.{storage.pid()}.partial"
     try:
         _copy_file(storage, name, unfinished, timeout, progress)
         yield unfinished
         try:
-            storage.rename(unfinished, target)
-            storage.fsync_dir(target)
-        except OSError as error:
-            raise StorageError.of(error, "rename", target) from error
+            take_name(storage, unfinished, target)
+        except FileExistsError:
+            raise _exists(target) from None
     except BaseException:
         if storage.exists(unfinished):
             storage.unlink(unfinished)
         raise
+
+
+def _exists(target: str) -> SurgeryError:
+    return SurgeryError(f'output file "{target}" already exists')
 
 
 def _copy_file(
@@ -165,14 +169,19 @@ def _copy_bytes(
     source: RobustFile, target: RobustFile, progress: Progress | None
 ) -> None:
     size, done = source.size(), 0
-    while done < size:
-        chunk = source.read(done, _CHUNK)
-        if not chunk:
-            break
-        target.write(done, [chunk])
-        done += len(chunk)
-        if progress is not None:
-            progress(done, size)
+    # Holes stay holes: a file of a terabyte may have a few pages only.
+    for first, behind in source.stored(0, size):
+        done = first
+        while done < behind:
+            chunk = source.read(done, min(_CHUNK, behind - done))
+            if not chunk:
+                break
+            target.write(done, [chunk])
+            done += len(chunk)
+            if progress is not None:
+                progress(done, size)
+    if done < size:
+        target.grow(size)
     target.fdatasync()
 
 

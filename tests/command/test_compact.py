@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import stat
+from pathlib import Path
 
 import pytest
 from tests.command.databases import KINDS, content, make
 
 import shearbolt
 from shearbolt.compact import compact
+from shearbolt.storage import OSStorage
 
 
 @pytest.mark.parametrize("tx_max_size", [0, 100, 65536])
@@ -137,3 +142,68 @@ def test_after_a_failure_there_is_no_output(tmp_path, run) -> None:
     assert answer.status == 1
     assert "is corrupt" in answer.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+# -- names that others take --------------------------------------------------------
+
+
+class _Raced(OSStorage):
+    """Somebody makes the output at the last moment."""
+
+    __slots__ = ()
+
+    def rename_new(self, source, target, /):
+        Path(target).write_bytes(b"precious")
+        super().rename_new(source, target)
+
+
+MAKING = {
+    "compact": ["compact", "-o", "OUT", "DB"],
+    "import": ["import", "-o", "OUT", "EXPORT"],
+    "repair": ["repair", "-o", "OUT", "DB"],
+    "surgery": ["surgery", "freelist", "abandon", "--output", "OUT", "DB"],
+    "rebuild": ["surgery", "freelist", "rebuild", "--output", "OUT", "DB"],
+}
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("name", MAKING)
+def test_an_output_that_somebody_makes_meanwhile_is_not_replaced(
+    name, links, nested, tmp_path, run, monkeypatch
+) -> None:
+    output, export = tmp_path / "to.db", tmp_path / "e.jsonl"
+    assert run("export", "-o", export, nested).status == 0
+    if name == "rebuild":
+        shearbolt.open(nested, no_freelist_sync=True).close()
+        with shearbolt.open(nested, no_freelist_sync=True) as db, db.update() as tx:
+            tx.create_bucket(b"no freelist")
+    if not links:
+
+        def link(*_):
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", link)
+    places = {"OUT": output, "DB": nested, "EXPORT": export}
+    words = [places.get(word, word) for word in MAKING[name]]
+    answer = run(*words, storage=_Raced())
+    assert (answer.status, output.read_bytes()) == (1, b"precious")
+    assert "exists" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+    left = {entry.name for entry in tmp_path.iterdir()}
+    assert left == {"to.db", "e.jsonl", "nested.db"}
+    output.unlink()
+    assert run(*words).status == 0
+    assert content(output)
+    left = {entry.name for entry in tmp_path.iterdir()}
+    assert left == {"to.db", "e.jsonl", "nested.db"}
+
+
+def test_an_empty_output_that_somebody_has_locked_is_not_replaced(nested, run) -> None:
+    """It is about to become a database."""
+    output = nested.with_name("to.db")
+    output.touch()
+    with output.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        answer = run("compact", "-o", output, nested)
+    assert (answer.status, output.read_bytes()) == (1, b"")
+    assert "already exists" in answer.stderr

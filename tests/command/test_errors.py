@@ -12,12 +12,15 @@ import random
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 from tests.command.databases import make
 
 import shearbolt
 from shearbolt.command import COMMANDS
+from shearbolt.pages.encoding import encode_bucket, encode_freelist, encode_leaf
+from shearbolt.pages.format import NO_FREELIST, Meta
 
 # What each subcommand needs beside the database.
 ARGUMENTS = {
@@ -154,6 +157,59 @@ def test_damage_is_an_error_or_an_answer_never_a_traceback(
             assert path.read_bytes() == data
         (tmp_path / "out.db").unlink(missing_ok=True)
     assert not list(tmp_path.glob("*.partial"))
+
+
+# Three buckets whose pages lead back to them, in a file of 256 GiB of which 6 KiB are
+# there: what counts pages up to the number that the meta gives does not end.
+SPARSE = {
+    3: {b"b": 4},
+    4: {b"again": 4, b"next": 5},
+    5: {b"root": 3},
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+@pytest.mark.parametrize("freelist", [True, False])
+def test_a_sparse_file_takes_no_longer_than_what_is_in_it(
+    name, freelist, sound, tmp_path, run
+) -> None:
+    path, end = tmp_path / "sparse.db", 1 << 28
+    pages = [
+        encode_leaf(pgid, 0, list(names), [encode_bucket(root, 0) for root in roots])
+        for pgid, names in SPARSE.items()
+        for roots in [names.values()]
+    ]
+    live = Meta(1024, 3, 2 if freelist else NO_FREELIST, end, 2)
+    path.write_bytes(
+        live.encode_page(0)
+        + live.with_txid(1).encode_page(1)
+        + b"".join(
+            page.ljust(1024, b"\0") for page in [encode_freelist(2, 0, []), *pages]
+        )
+    )
+    os.truncate(path, 1024 * end)
+
+    def end_it(*_: object) -> None:
+        pytest.fail("it does not end")
+
+    before = signal.signal(signal.SIGALRM, end_it)
+    signal.setitimer(signal.ITIMER_REAL, 5)
+    tracemalloc.start()
+    try:
+        answer = run(*line(name, path, sound))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert most < 8_000_000
+    assert answer.status in {0, 1, 2}
+    assert one_line(answer) or not answer.stderr
+    assert len(answer.stdout) < 20_000
+    output = tmp_path / "out.db"
+    if output.exists():
+        # What was a hole is one in the copy.
+        assert output.stat().st_blocks * 512 < 1 << 20
 
 
 # -- locks -------------------------------------------------------------------------

@@ -6,23 +6,29 @@ follows it damages sound files in every place.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 import signal
 import sys
+import tracemalloc
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 import shearbolt
-from shearbolt import salvage
+from shearbolt import check, salvage
+from shearbolt.export import records
+from shearbolt.pagefile import PageFile, UnreadablePageError
 from shearbolt.pages import encoding
 from shearbolt.pages import format as fmt
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "ci"))
 
 from fuzz_inputs import CORPUS
-from fuzz_memory import MemoryStorage
+from fuzz_memory import MemoryFile, MemoryStorage
 from fuzz_parser import alarm, exercise_file, read_all
 
 _spec = importlib.util.spec_from_file_location("make", CORPUS / "make.py")
@@ -238,3 +244,251 @@ def test_nested_inline_buckets_take_no_memory_squared() -> None:
         pytest.raises(shearbolt.CorruptPageError, match="holds a bucket"),
     ):
         tx.bucket(b"b")
+
+
+# -- more pages than bytes ---------------------------------------------------------
+
+# A meta may say that there are any number of pages, and a sparse file have as many:
+# 256 GiB of 1,024 bytes each, of which a few are there.
+PAGES = 1 << 28
+SHARED = {
+    "a bucket in itself": {4: make.leaf(4, {b"again": make.bucket(4), b"k": b"v"})},
+    "two buckets in each other": {
+        4: make.leaf(4, {b"x": make.bucket(5)}),
+        5: make.leaf(5, {b"y": make.bucket(4)}),
+    },
+    "a bucket that holds the root": {4: make.leaf(4, {b"root": make.bucket(3)})},
+    "a bucket in itself, below a branch": {
+        4: make.branch(4, [(b"a", 5), (b"m", 6)]),
+        5: make.leaf(5, {b"b": make.bucket(4)}),
+        6: make.leaf(6, {b"n": b"1"}),
+    },
+    "two ways at each of thirty levels": {
+        **{
+            4 + level: make.leaf(
+                4 + level,
+                {b"x": make.bucket(5 + level), b"y": make.bucket(5 + level)},
+            )
+            for level in range(30)
+        },
+        34: make.leaf(34, {b"k": b"v"}),
+    },
+    "buckets that share a leaf": {
+        4: make.leaf(4, {b"%02d" % at: make.bucket(6 + at) for at in range(30)}),
+        5: make.leaf(5, {b"z": b"1"}),
+        **{6 + at: make.branch(6 + at, [(b"a", 5)]) for at in range(30)},
+    },
+    "a branch below itself, beside a leaf": {
+        4: make.branch(4, [(b"a", 5), (b"m", 6)]),
+        5: make.leaf(5, {b"a": b"1", b"b": b"2"}),
+        6: make.branch(6, [(b"m", 4), (b"n", 4)]),
+    },
+    "empty leaves for ever": {
+        4: make.branch(4, [(b"a0", 5), (b"m0", 6)]),
+        5: make.branch(5, [(b"a0", 4), (b"b0", 6), (b"c0", 7)]),
+        6: make.branch(6, [(b"m0", 4), (b"n0", 5), (b"o0", 7)]),
+        7: make.leaf(7, {}),
+    },
+    "two ways to empty leaves, at each of thirty levels": {
+        4: make.branch(4, [(b"a0", 6), (b"m0", 7)]),
+        **{
+            6 + 2 * level + side: make.branch(
+                6 + 2 * level + side, [(b"a0", 8 + 2 * level), (b"m0", 9 + 2 * level)]
+            )
+            for level in range(30)
+            for side in (0, 1)
+        },
+        66: make.leaf(66, {}),
+        67: make.leaf(67, {}),
+    },
+    "a run over all others": {
+        4: make._field(make.leaf(4, {b"k": b"v"}), 12, 4, PAGES - 10)
+    },
+}
+
+
+def sparse(path: Path, pages: dict[int, bytes], end: int = PAGES, **how) -> Path:
+    path.write_bytes(make.file(make._one_bucket() | pages, end=end, **how))
+    os.truncate(path, end * PAGE)
+    return path
+
+
+@contextmanager
+def bounded(seconds: float = 2.0, memory: int = 4_000_000):
+    """What is done inside takes no longer, and no more bytes."""
+    tracemalloc.start()
+    with alarm():
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+            assert tracemalloc.get_traced_memory()[1] < memory
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            tracemalloc.stop()
+
+
+def whole_walks(tx):
+    """Everything that reads all there is below a bucket."""
+    _, bucket = next(tx.buckets())
+    yield "check", lambda: tx.check() or pytest.fail("the check overlooks it")
+    yield "inspect", tx.inspect
+    yield "stats", tx.root_bucket.stats
+    yield "records", lambda: list(records(tx))
+    yield "items", lambda: list(bucket.items())
+    yield "backwards", lambda: list(bucket.items(reverse=True))
+    yield "first", bucket.cursor().first
+    yield "last", bucket.cursor().last
+
+
+@pytest.mark.parametrize("damage", SHARED)
+def test_every_walk_ends_with_the_pages_there_are(damage: str, tmp_path) -> None:
+    path = sparse(tmp_path / "sparse.db", SHARED[damage])
+    met = set()
+    with shearbolt.open(path, read_only=True) as db, db.view() as tx, bounded():
+        for name, walk in whole_walks(tx):
+            try:
+                walk()
+            except shearbolt.CorruptPageError:
+                met.add(name)
+    assert {"inspect", "stats", "records"} <= met
+    with shearbolt.open(path) as db, bounded():
+        with db.begin(writable=True) as tx, pytest.raises(shearbolt.CorruptPageError):
+            tx.delete_bucket(b"b")
+        with db.begin(writable=True) as tx, pytest.raises(shearbolt.CorruptPageError):
+            tx.inspect()
+        with db.begin(writable=True) as tx, suppress(shearbolt.CorruptPageError):
+            list(tx.bucket(b"b").items())
+        with db.begin(writable=True) as tx, suppress(shearbolt.BoltError):
+            tx.bucket(b"b").delete_many([b"a", b"b"])
+
+
+def test_records_come_in_order_or_not_at_all(tmp_path) -> None:
+    path = tmp_path / "swapped.db"
+    pages = {5: make.leaf(5, {b"m": b"1"}), 6: make.leaf(6, {b"a": b"2"})}
+    pages[4] = make.branch(4, [(b"a", 5), (b"m", 6)])
+    path.write_bytes(make.file(make._one_bucket() | pages))
+    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+        for walk in (tx.inspect, lambda: list(records(tx))):
+            with pytest.raises(shearbolt.CorruptPageError, match="not behind the leaf"):
+                walk()
+
+
+@pytest.mark.parametrize("metas", [True, False])
+def test_salvage_looks_at_the_pages_there_are(metas: bool, tmp_path) -> None:
+    pages = {4: make.branch(4, [(b"a0", 5), (b"m0", 6)]), 6: make.leaf(6, {b"m0": b""})}
+    path = sparse(tmp_path / "sparse.db", pages)
+    with path.open("r+b") as file:
+        # A leaf that nobody leads to stands alone, far behind.
+        file.seek(200_000_000 * PAGE)
+        file.write(make.leaf(200_000_000, {b"a0": b"1"}))
+        file.seek(0)
+        file.write(b"" if metas else bytes(2 * PAGE))
+    with bounded(), salvage.scan(path, page_size=PAGE) as report:
+        found = {e.key for e in report if isinstance(e, salvage.FoundPair)}
+    assert found == {b"a0", b"m0"}
+    with bounded(memory=8_000_000):
+        result = salvage.repair(path, tmp_path / "out.db")
+    assert result.pairs == 2
+
+
+def test_unused_pages_of_a_sparse_file_are_one_problem(tmp_path) -> None:
+    path = sparse(tmp_path / "sparse.db", {4: make.leaf(4, {b"k": b"v"})})
+    with shearbolt.open(path, read_only=True) as db, db.view() as tx, bounded():
+        (problem,) = tx.check()
+    assert str(problem) == (
+        f"page 5: unreachable unfreed, and so are the {PAGES - 6} pages behind it"
+    )
+
+
+def test_of_many_unused_pages_runs_are_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(check, "_MOST_LISTED", 4)
+    path = sparse(tmp_path / "x.db", {4: make.leaf(4, {}), 8: make.leaf(8, {})}, 14)
+    with path.open("r+b") as file:
+        file.seek(2 * PAGE)
+        file.write(encoding.encode_freelist(2, 0, [8, 10]))
+    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+        assert [str(problem) for problem in tx.check()] == [
+            *(f"page {pgid}: unreachable unfreed" for pgid in (5, 6, 7, 9)),
+            "page 11: unreachable unfreed, and so are the 2 pages behind it",
+        ]
+
+
+def test_a_freelist_of_zeros_is_no_freelist(tmp_path) -> None:
+    """A count of 2**34 ids, and a sparse file with room for them."""
+    page = make.header(10, make.FREELIST, 0xFFFF, PAGES - 20)
+    pages = {4: make.leaf(4, {b"k": b"v"}), 10: page + (1 << 34).to_bytes(8, "little")}
+    path = sparse(tmp_path / "sparse.db", pages)
+    with path.open("r+b") as file:
+        for slot in (0, 1):
+            file.seek(slot * PAGE)
+            live = make.meta(freelist=10, end=PAGES, txid=2 - slot)
+            file.write(live.encode_page(slot))
+    with bounded(memory=12_000_000):
+        with pytest.raises(shearbolt.CorruptPageError, match="zeros where"):
+            shearbolt.open(path)
+        with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+            assert any("zeros where" in str(problem) for problem in tx.check())
+        with salvage.scan(path) as report:
+            assert any(isinstance(entry, salvage.FoundPair) for entry in report)
+
+
+def test_free_pages_that_nobody_has_written_are_damage(tmp_path) -> None:
+    """Without a freelist all pages that nobody leads to are free: 2**28 ids."""
+    path = sparse(tmp_path / "sparse.db", {4: make.leaf(4, {b"k": b"v"})})
+    with path.open("r+b") as file:
+        for slot in (0, 1):
+            file.seek(slot * PAGE)
+            live = make.meta(freelist=fmt.NO_FREELIST, end=PAGES, txid=2 - slot)
+            file.write(live.encode_page(slot))
+    with bounded():
+        with pytest.raises(shearbolt.CorruptPageError, match="hole of the file"):
+            shearbolt.open(path)
+        with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+            assert tx.check() == []
+            assert tx.bucket(b"b")[b"k"] == b"v"
+
+
+def test_a_run_much_longer_than_its_content_is_damage(tmp_path) -> None:
+    """Whoever deletes it would free, and whoever reads it count, all of its pages."""
+    path = tmp_path / "long.db"
+    for overflow, fits in ((17, True), (18, False)):
+        page = make._field(make.leaf(4, {b"k": b"v"}), 12, 4, overflow)
+        path.write_bytes(make.file(make._one_bucket(p4=page.ljust(30 * PAGE, b"\0"))))
+        with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+            bucket = tx.bucket(b"b")
+            if fits:
+                assert bucket[b"k"] == b"v"
+                continue
+            with pytest.raises(shearbolt.CorruptPageError, match="its content takes 1"):
+                bucket.get(b"k")
+
+
+def test_a_raw_page_does_not_bring_a_hole_into_memory(tmp_path) -> None:
+    path = sparse(tmp_path / "sparse.db", SHARED["a run over all others"])
+    with PageFile(path) as file, bounded():
+        with pytest.raises(UnreadablePageError, match="a hole of the file"):
+            file.page(4)
+        assert file.block(4)[:8] == b"\4" + bytes(7)
+
+
+def test_memory_that_is_not_enough_is_a_typed_error(monkeypatch) -> None:
+    """A value has up to 2 GiB, in a sparse file in no time."""
+
+    class Large(MemoryFile):
+        def pread(self, length: int, offset: int) -> bytes:
+            if length > PAGE:
+                raise MemoryError
+            return super().pread(length, offset)
+
+    page = make.leaf(4, {b"k": bytes(5000)}, overflow=4)
+    monkeypatch.setattr("fuzz_memory.MemoryFile", Large)
+    storage = MemoryStorage({"db": make.file(make._one_bucket(p4=page))})
+    with shearbolt.open("db", read_only=True, storage=storage) as db, db.view() as tx:
+        with pytest.raises(shearbolt.StorageError, match="not enough memory") as caught:
+            tx.bucket(b"b").get(b"k")
+        assert (caught.value.errno, caught.value.offset) == (errno.ENOMEM, 4 * PAGE)
+    with salvage.scan("db", storage=storage) as report:
+        assert any(
+            isinstance(entry, salvage.Damage) and "memory" in entry.reason
+            for entry in report
+        )

@@ -11,8 +11,10 @@ from shearbolt.pages.decoding import decode_leaf
 from shearbolt.pages.encoding import encode_branch, encode_leaf, encode_moved
 from shearbolt.pages.format import Branch, Leaf
 from shearbolt.pages.newpages import EncodedLeaf
+from shearbolt.pages.pagemap import PageMap
 from shearbolt.storage import OSStorage
 from shearbolt.tree.contents import LeafContent
+from shearbolt.tree.whole import below
 
 
 def test_a_moved_branch_is_the_branch_encoded_anew():
@@ -85,8 +87,8 @@ def test_cached_pages_are_those_of_the_file_after_any_commits(
                     bucket.create_bucket_if_not_exists(rng.randbytes(2)).put(b"k", b"")
             mark = db.info().high_water_mark
             with db.view() as tx:
-                trees = tx.root_bucket._with_all_below()
-                runs = [run for tree in trees for run in tree._tree()]
+                trees = [each for each, _ in below(tx.root_bucket, PageMap())]
+                runs = [run for tree in trees for run in tree._tree(PageMap())]
                 pages = [tx.load(pgid) for pgid, _ in runs]
             for kept in pages:
                 pgid = kept.pgid

@@ -21,7 +21,9 @@ from shearbolt.command.session import Command, CommandError
 from shearbolt.command.text import lossy, printable_or_hex
 from shearbolt.export import json_bytes
 from shearbolt.pages.format import NO_FREELIST
+from shearbolt.pages.pagemap import PageMap
 from shearbolt.stats import BucketStats
+from shearbolt.tree import whole
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -124,10 +126,11 @@ def _arguments_stats(parser: ArgumentParser) -> None:
 def _stats(session: Session, options: Namespace) -> int:
     total = BucketStats()
     count = 0
+    claimed = PageMap()
     with session.reading(options.path, options.timeout) as db, db.view() as tx:
         for name, bucket in tx.buckets():
             if name.startswith(options.prefix):
-                total = total.add(bucket.stats())
+                total = total.add(whole.pages(bucket, claimed))
                 count += 1
     if options.json:
         members = asdict(total)

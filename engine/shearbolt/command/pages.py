@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from shearbolt.check import unreachable_pages
+from shearbolt.check import free_map
 from shearbolt.command.arguments import (
     add_bytes_format,
     add_json,
@@ -39,20 +39,24 @@ from shearbolt.pages.format import (
     Header,
     page_kind,
 )
+from shearbolt.pages.pagemap import PageMap
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterable
 
     from shearbolt.command.session import Session
     from shearbolt.database.tx import Tx
     from shearbolt.pagefile import RawPage
     from shearbolt.pages.format import Page
+    from shearbolt.storage.robust import RobustFile
 
 __all__ = ["COMMANDS"]
 
 _SEPARATOR: Final = "=" * 47
 _LINE: Final = 16
+_ZEROS: Final = Header(0, 0, 0, 0)
+_LONG: Final = 1024
+"""Pages in a hole of the file that are shown one by one, if there are no more."""
 
 
 # -- pages -------------------------------------------------------------------------
@@ -66,17 +70,20 @@ def _arguments_pages(parser: ArgumentParser) -> None:
 
 def _pages(session: Session, options: Namespace) -> int:
     with session.reading(options.path, options.timeout) as db, db.view() as tx:
-        free = set(_free_pages(tx))
+        free, file = _free_pages(tx), db.pager.file
         if not options.json:
             session.line("ID       TYPE       ITEMS  OVRFLW")
             session.line("======== ========== ====== ======")
         pgid = 0
         while pgid < tx.high_water_mark:
-            header = Header.decode(
-                db.pager.file.read(pgid * db.page_size, PAGE_HEADER_SIZE)
-            )
-            kind = "free" if pgid in free else page_kind(header.flags)
-            used = pgid not in free
+            header = Header.decode(file.read(pgid * db.page_size, PAGE_HEADER_SIZE))
+            if header == _ZEROS and (more := _hole(file, db.page_size, pgid)) > _LONG:
+                behind = min(pgid + more, tx.high_water_mark)
+                _hole_line(session, options, pgid, behind - pgid - 1)
+                pgid = behind
+                continue
+            used = not free[pgid]
+            kind = page_kind(header.flags) if used else "free"
             if options.json:
                 members: dict[str, Any] = {"id": pgid, "type": kind}
                 if used:
@@ -90,11 +97,30 @@ def _pages(session: Session, options: Namespace) -> int:
     return 0
 
 
-def _free_pages(tx: Tx) -> Iterable[int]:
+def _free_pages(tx: Tx) -> PageMap:
+    """Pages that the freelist has, be it damaged."""
     pager, meta = tx.db.pager, tx.meta
     if meta.freelist == NO_FREELIST:
-        return unreachable_pages(pager, meta)
-    return pager.freelist(meta.freelist, meta.high_water_mark)[0]
+        return free_map(pager, meta)
+    free = PageMap()
+    for pgid in pager.freelist(meta.freelist, meta.high_water_mark)[0]:
+        free.add(pgid, 1, 1)
+    return free
+
+
+def _hole(file: RobustFile, page_size: int, pgid: int) -> int:
+    """How many pages from this one on lie in a hole of the file; 0: it does not."""
+    start, size = pgid * page_size, file.size()
+    first, _ = next(file.stored(start, size), (size, size))
+    return max(first - start, 0) // page_size
+
+
+def _hole_line(session: Session, options: Namespace, pgid: int, more: int) -> None:
+    """One line for pages of which a sparse file may have a billion."""
+    if options.json:
+        session.json({"id": pgid, "type": "hole", "overflow": more})
+    else:
+        session.line(f"{pgid:<8} {'hole':<10} {'':<6} {more:<6}")
 
 
 # -- page --------------------------------------------------------------------------
@@ -123,8 +149,22 @@ def _page(session: Session, options: Namespace) -> int:
             return 0
         pgid = 0
         while pgid < file.high_water_mark and pgid * file.page_size < file.size:
+            more = _hole(file.pager.file, file.page_size, pgid)
+            if more > _LONG:
+                _print_hole(session, pgid, pgid + more - 1, options)
+                pgid += more
+                continue
             pgid += 1 + _print_page(session, file, pgid, options, separated=pgid > 0)
     return 0
+
+
+def _print_hole(session: Session, pgid: int, last: int, options: Namespace) -> None:
+    error = f"pages {pgid} to {last} are a hole of the file: they were never written"
+    if options.json:
+        session.json({"id": pgid, "error": error})
+        return
+    session.line(_SEPARATOR)
+    session.line(f"Printing page {pgid} failed: {error}. Continuing...")
 
 
 def _print_page(
@@ -366,7 +406,8 @@ COMMANDS: Final = (
         "shearbolt pages app.db",
         "ITEMS counts a leaf's or branch's elements and a freelist's ids "
         f"({COUNT_OVERFLOW}: that many or more). OVRFLW is how many pages the page "
-        "goes on for. Pages that are somebody's overflow have no line.",
+        "goes on for. Pages that are somebody's overflow have no line, and a large "
+        "hole of the file has one.",
     ),
     Command(
         "page",

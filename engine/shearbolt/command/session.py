@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 
 from shearbolt.database import unsynced
-from shearbolt.database.copy import write_to
+from shearbolt.database.copy import take_name, write_to
 from shearbolt.database.opening import open_database
 from shearbolt.errors import BoltError, StorageError
 from shearbolt.storage import OSStorage
@@ -207,6 +207,10 @@ def give_up(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def _taken(output: str) -> CommandError:
+    return CommandError(f'output file "{output}" already exists')
+
+
 def opener(path: str, flags: int) -> int:
     """For `open`: a descriptor that is no standard stream's, see `above_standard`."""
     return above_standard(os.open(path, flags, 0o666))
@@ -329,7 +333,8 @@ class Session:
 
             output.PID.partial --commits, unsynced--> fdatasync --> rename --> fsync
 
-        Nobody can open it before the end, so one sync at the end promises as
+        What got the name meanwhile keeps it. Nobody can open ours before the end, so
+        one sync at the end promises as
         much as one at each commit, and costs less.
 
         Args:
@@ -363,7 +368,7 @@ class Session:
                 yield db
                 if not no_sync:
                     db.sync()
-            self._move(partial, output, no_sync=no_sync)
+            self._take_name(partial, output, no_sync=no_sync)
         except BaseException:
             if storage.exists(partial):
                 storage.unlink(partial)
@@ -378,11 +383,29 @@ class Session:
         if not self.storage.exists(output):
             return
         if self.size(output):
-            raise CommandError(f'output file "{output}" already exists')
+            raise _taken(output)
 
-    def _move(self, partial: str, output: str, *, no_sync: bool) -> None:
+    def _take_name(self, partial: str, output: str, *, no_sync: bool) -> None:
         try:
-            self.storage.rename(partial, output)
+            take_name(self.storage, partial, output, sync=not no_sync)
+        except FileExistsError:
+            self._replace_empty(partial, output, no_sync=no_sync)
+
+    def _replace_empty(self, partial: str, output: str, *, no_sync: bool) -> None:
+        """As `_take_name`, where an empty file has it.
+
+        Raises:
+            CommandError: It is not empty, or somebody has it open as a database.
+        """
+        try:
+            file = self.storage.open(output)
+            try:
+                # With its lock: nobody makes a database of it meanwhile.
+                if not file.lock(True) or file.size():
+                    raise _taken(output)
+                self.storage.rename(partial, output)
+            finally:
+                file.close()
             if not no_sync:
                 self.storage.fsync_dir(output)
         except OSError as error:

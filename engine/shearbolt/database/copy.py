@@ -8,6 +8,9 @@
 A symbolic link at NAME is replaced like any other file, as rename(2) does: what it
 leads to stays as it is.
 
+A file that must be new (`take_name`) gets its name without a look whether something
+has it: what comes between the look and the rename would be gone.
+
 bbolt's CopyFile truncates the target first and syncs nothing: a crash leaves
 neither the old file nor the new one.
 """
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
     from shearbolt.storage import File, Storage
 
-__all__ = ["replace_file", "write_to"]
+__all__ = ["replace_file", "take_name", "write_to"]
 
 
 def write_to(file: BinaryIO | IO[bytes], chunks: Iterable[bytes]) -> int:
@@ -110,6 +113,36 @@ def replace_file(
     except OSError as error:
         raise StorageError.of(error, "fsync of the directory", path) from error
     return total
+
+
+def take_name(storage: Storage, part: str, path: str, *, sync: bool = True) -> None:
+    """Give a whole, durable file the name it is made for, which nothing may have.
+
+    Args:
+        storage: The machine.
+        part: Its name so far.
+        path: The name.
+        sync: Make the name durable.
+
+    Raises:
+        FileExistsError: Something has the name.
+        StorageError: The system refused.
+    """
+    rename = getattr(storage, "rename_new", None)
+    try:
+        if rename is not None:
+            rename(part, path)
+        elif storage.exists(path):
+            # A storage that this process has for itself: nobody comes between.
+            raise FileExistsError(errno.EEXIST, "File exists", path)
+        else:
+            storage.rename(part, path)
+        if sync:
+            storage.fsync_dir(path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise StorageError.of(error, "rename", path) from error
 
 
 def _refuse(storage: Storage, path: str, unless: tuple[int, int]) -> None:

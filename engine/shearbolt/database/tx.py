@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, Self, TypeVar
 
-from shearbolt.check import check, free_ids
+from shearbolt.check import check, free_map
 from shearbolt.database.copy import replace_file, write_to
 from shearbolt.database.strangers import require_unchanged
 from shearbolt.errors import (
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from shearbolt.database.handle import DB
     from shearbolt.errors import CorruptPageError
     from shearbolt.pages.format import Page
+    from shearbolt.pages.pagemap import PageMap
     from shearbolt.stats import BucketStructure, TxStats
     from shearbolt.tree.cursor import Cursor
 
@@ -140,7 +141,7 @@ class Tx(Single):
         self._commit_handlers: list[Callable[[], None]] = []
         # Why it must not be committed: a change stopped halfway.
         self._damage: CorruptPageError | None = None
-        self._free_pages: frozenset[int] | None = None
+        self._free_pages: PageMap | None = None
 
     def __repr__(self) -> str:
         kind = "write" if self.writable else "read"
@@ -313,13 +314,13 @@ class Tx(Single):
         if self._free_pages is None:
             # Of this version, not of the newest: the same answer for as long
             # as the transaction lives, and no race with the writer.
-            self._free_pages = frozenset(free_ids(db.pager, meta))
+            self._free_pages = free_map(db.pager, meta)
         data = db.pager.file.read(pgid * self.page_size, PAGE_HEADER_SIZE)
         try:
             header = Header.decode(data)
         except FormatError as error:
             raise self.corrupt(pgid, str(error)) from None
-        free = pgid in self._free_pages
+        free = bool(self._free_pages[pgid])
         kind = "free" if free else page_kind(header.flags)
         return PageInfo(pgid, kind, header.count, header.overflow)
 

@@ -25,6 +25,7 @@ from shearbolt.pages.format import (
     ELEMENT_SIZE,
     HEADER,
     LEAF,
+    MAX_VALUE_SIZE,
     PAGE_HEADER_SIZE,
     Branch,
     BucketValue,
@@ -49,6 +50,9 @@ __all__ = [
     "names_buckets",
     "table_content",
 ]
+
+_IDS: Final = 1 << 17
+"""Ids of a freelist that are read at once: 1 MiB."""
 
 _BUCKET: Final = struct.Struct("<QQ")
 _ELEMENT: Final = struct.Struct("<IIII")
@@ -208,6 +212,12 @@ def _leaf_layout(count: int, table: bytes) -> _Layout:
     """
     fields = struct.unpack(f"<{4 * count}I", table)
     key_sizes, value_sizes = fields[2::4], fields[3::4]
+    if max(value_sizes) > MAX_VALUE_SIZE:
+        index = value_sizes.index(max(value_sizes))
+        raise FormatError(
+            f"element {index} has a value of {value_sizes[index]} bytes",
+            PAGE_HEADER_SIZE + ELEMENT_SIZE * index,
+        )
     start, length = _content(fields[1::4], list(map(add, key_sizes, value_sizes)))
     sizes = [0] * (2 * count)
     sizes[0::2] = key_sizes
@@ -298,7 +308,8 @@ def decode_freelist(
     """Read a freelist page's ids, in the order they stand there.
 
     Raises:
-        FormatError: More ids than the page run can hold.
+        FormatError: More ids than the page run can hold, or nothing but zeros where
+            many of them should be.
     """
     skip = 0
     if count == COUNT_OVERFLOW:
@@ -306,9 +317,18 @@ def decode_freelist(
         (count,) = struct.unpack("<Q", read(PAGE_HEADER_SIZE, 8))
     if PAGE_HEADER_SIZE + skip + 8 * count > limit:
         raise FormatError(f"{count} free page ids do not fit the page", 10)
-    if not count:
-        return []
-    return list(struct.unpack(f"<{count}Q", read(PAGE_HEADER_SIZE + skip, 8 * count)))
+    # Piece by piece: of what a damaged count says a sparse file may have a terabyte.
+    ids: list[int] = []
+    at = PAGE_HEADER_SIZE + skip
+    while count:
+        piece = min(count, _IDS)
+        data = read(at, 8 * piece)
+        if piece == _IDS and not any(data):
+            raise FormatError(f"zeros where {count} more free page ids should be", at)
+        ids += struct.unpack(f"<{piece}Q", data)
+        at += 8 * piece
+        count -= piece
+    return ids
 
 
 def decode_bucket(value: bytes) -> tuple[int, int, Leaf | None]:

@@ -40,10 +40,11 @@ and no page asks `Pager.file`. Only writes come by here, because of the window.
 
 from __future__ import annotations
 
+import errno
 from operator import lt
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.errors import CorruptPageError
+from shearbolt.errors import CorruptPageError, StorageError
 from shearbolt.pages.decoding import (
     decode_branch,
     decode_freelist,
@@ -64,6 +65,7 @@ from shearbolt.pages.format import (
     FormatError,
     Header,
     Page,
+    content_size,
     index_entries,
     index_places,
     page_kind,
@@ -84,6 +86,10 @@ DEFAULT_CACHE_SIZE: Final = 256 * 1024 * 1024
 MAX_DEPTH: Final = 64
 """A branch has at least two children and page ids have 64 bits, so a deeper
 tree contains a cycle."""
+
+_SPARE: Final = 16
+"""Pages that a run may be longer than twice its content. Of writers we know, boltdb may
+leave one, and the freelist's pages are taken before it is known what will be in it."""
 
 _MAX_WIDE_PAGE: Final = 16384
 """Half of a page is usually empty: reading it costs more than two system calls."""
@@ -261,16 +267,42 @@ class Pager:
         flags, count, overflow = self._fields(pgid, high_water_mark, known, at)
         read = self._reader(pgid, known, at)
         limit = (overflow + 1) * self.page_size
+        page: Page
         try:
             # bbolt can leave a root branch without elements (bbolt #1170): an
             # empty tree, which a leaf without elements is too.
             if flags == LEAF or (flags == BRANCH and not count):
-                return decode_leaf(pgid, count, overflow, read, limit)
-            if flags == BRANCH:
-                return decode_branch(pgid, count, overflow, read, limit)
+                page = decode_leaf(pgid, count, overflow, read, limit)
+            elif flags == BRANCH:
+                page = decode_branch(pgid, count, overflow, read, limit)
+            else:
+                raise self.corrupt(pgid, f"a {page_kind(flags)} page inside a tree", 8)
         except FormatError as error:
             raise self.corrupt(pgid, str(error), error.at) from None
-        raise self.corrupt(pgid, f"a {page_kind(flags)} page inside a tree", 8)
+        except MemoryError:
+            # Of a value, a damaged one or not, that has up to 2 GiB.
+            reason = (
+                f"not enough memory for page {pgid} and its {overflow} overflow pages"
+            )
+            offset = pgid * self.page_size
+            raise StorageError.made(
+                errno.ENOMEM, reason, "pread", self.path, offset
+            ) from None
+        if overflow > _SPARE:
+            content = content_size(page.keys, page.values) + ELEMENT_SIZE * count
+            self._require_used(pgid, overflow, content)
+        return page
+
+    def _require_used(self, pgid: int, overflow: int, content: int) -> None:
+        """Raise when a run is much longer than its content: it claims others' pages.
+
+        Whoever frees it, or notes that it was there, takes time and memory for all.
+        """
+        needed = -(-(PAGE_HEADER_SIZE + content) // self.page_size)
+        if overflow + 1 > 2 * needed + _SPARE:
+            raise self.corrupt(
+                pgid, f"{overflow} overflow pages, but its content takes {needed}", 12
+            )
 
     def pass_by(self, pgid: int, high_water_mark: int) -> Page:
         """As `page`, but one that is not in the cache does not come into it.
@@ -346,9 +378,11 @@ class Pager:
             )
         limit = (overflow + 1) * self.page_size
         try:
-            return decode_freelist(count, self._reader(pgid), limit), overflow
+            ids = decode_freelist(count, self._reader(pgid), limit)
         except FormatError as error:
             raise self.corrupt(pgid, str(error), error.at) from None
+        self._require_used(pgid, overflow, 8 * len(ids))
+        return ids, overflow
 
     def header(self, pgid: int, high_water_mark: int) -> Header:
         """A page's header, verified as far as it can be by itself.

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
+from itertools import islice
 from operator import lt
 from typing import TYPE_CHECKING, Final
 
@@ -53,7 +54,7 @@ from shearbolt.pages.format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from shearbolt.pages.pager import Pager
     from shearbolt.storage.robust import RobustFile
@@ -64,6 +65,7 @@ __all__ = [
     "guess_page_size",
     "read_tolerant",
     "read_tolerant_inline",
+    "stored_pages",
 ]
 
 _PAGES_SAMPLED: Final = 4096
@@ -327,6 +329,23 @@ def _goes_on(
     return index + 1 < len(starts) and start + sizes[index] == starts[index + 1]
 
 
+def stored_pages(file: RobustFile, page_size: int, pages: int) -> Iterator[int]:
+    """The numbers of pages behind the metas, but for those in holes of the file.
+
+    No page is all zeros.
+
+    Args:
+        file: The file.
+        page_size: Bytes a page.
+        pages: The first page id that does not exist.
+    """
+    behind = 2
+    for first, end in file.stored(2 * page_size, pages * page_size):
+        numbers = range(max(first // page_size, behind), -(-end // page_size))
+        yield from numbers
+        behind = max(behind, numbers.stop)
+
+
 def guess_page_size(file: RobustFile, size: int) -> int | None:
     """The page size that makes most pages say their own number.
 
@@ -341,7 +360,8 @@ def guess_page_size(file: RobustFile, size: int) -> int | None:
     page_size = MIN_PAGE_SIZE
     while page_size <= MAX_FOREIGN_PAGE_SIZE and page_size < size:
         matches = 0
-        for pgid in range(2, min(-(-size // page_size), _PAGES_SAMPLED)):
+        pages = stored_pages(file, page_size, -(-size // page_size))
+        for pgid in islice(pages, _PAGES_SAMPLED):
             data = file.read(pgid * page_size, PAGE_HEADER_SIZE)
             if len(data) < PAGE_HEADER_SIZE:
                 break

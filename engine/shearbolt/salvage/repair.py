@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from shearbolt.database.copy import take_name
 from shearbolt.database.opening import open_database
 from shearbolt.errors import (
     BucketExistsError,
@@ -99,7 +100,7 @@ def repair(
         storage = OSStorage()
     target = file_name(output)
     if storage.exists(target):
-        raise OptionError(f"{target} exists: name a file that does not, or remove it")
+        raise _exists(target)
     partial = f"{target}.{storage.pid()}.partial"
     with scan(source, txid=txid, page_size=page_size, storage=storage) as report:
         _remove(storage, partial)
@@ -115,7 +116,10 @@ def repair(
                 writer.run()
                 _verify(db)
                 db.sync()
-            _rename(storage, partial, target)
+            try:
+                take_name(storage, partial, target)
+            except FileExistsError:
+                raise _exists(target) from None
         except BaseException:
             if storage.exists(partial):
                 storage.unlink(partial)
@@ -156,12 +160,8 @@ def _verify(db: DB) -> None:
             )
 
 
-def _rename(storage: Storage, partial: str, target: str) -> None:
-    try:
-        storage.rename(partial, target)
-        storage.fsync_dir(target)
-    except OSError as error:
-        raise StorageError.of(error, "rename", target) from error
+def _exists(target: str) -> OptionError:
+    return OptionError(f"{target} exists: name a file that does not, or remove it")
 
 
 @dataclass(slots=True)

@@ -46,9 +46,9 @@ from shearbolt.pages.format import (
 )
 from shearbolt.pages.pager import Pager
 from shearbolt.salvage.metas import find_metas
-from shearbolt.salvage.pages import read_tolerant
+from shearbolt.salvage.pages import read_tolerant, stored_pages
 from shearbolt.salvage.records import Damage, FoundBucket
-from shearbolt.salvage.walk import FREE, REFERENCED, USED, Walk
+from shearbolt.salvage.walk import FREE, REFERENCED, USED, LostRanges, Walk
 from shearbolt.storage import OSStorage
 from shearbolt.storage.robust import RobustFile
 
@@ -78,7 +78,7 @@ class Report:
 
     Iterating reads the file from the beginning and yields `Entry` objects:
     buckets, pairs and damage. It can be iterated again; memory stays bounded by
-    one byte a page and the pages on the way from the root. As a context
+    two bytes a page that was met and the pages on the way from the root. As a context
     manager it closes the file at the end of the block.
 
     Attributes:
@@ -140,6 +140,15 @@ class Report:
         if walk.lost or self.meta is None:
             yield from self._orphans(walk, root, free_known=known)
 
+    def _numbers(self) -> Iterator[int]:
+        """The pages behind the metas that the file has bytes of."""
+        return stored_pages(self._pager.file, self.page_size, self.pages)
+
+    def _stored(self) -> int:
+        """How many pages the file has bytes of, and one: of those there are."""
+        end = self.pages * self.page_size
+        return 1 + (end - self._pager.file.hole(0, end)) // self.page_size
+
     # -- step 1 --
 
     def _about_metas(self) -> Iterator[Damage]:
@@ -175,16 +184,15 @@ class Report:
             yield Damage(pgid, error.offset, f"freelist: {error.reason}")
             return False
         # As many pages as the ids take: the overflow field may be damaged.
-        for page in range(pgid, pgid + freelist_size(len(ids)) // self.page_size + 1):
-            if page < limit:
-                walk.state[page] |= USED
+        length = freelist_size(len(ids)) // self.page_size + 1
+        walk.state.add(pgid, min(length, limit - pgid), USED)
         for page in ids:
             if not 2 <= page < limit:
                 problem = f"freelist: it has page {page}, which does not exist"
             elif walk.state[page]:
                 problem = f"freelist: it has page {page} twice, or is there itself"
             else:
-                walk.state[page] = FREE
+                walk.state.add(page, 1, FREE)
         if problem:
             yield Damage(pgid, pgid * self.page_size, problem)
         return not problem
@@ -198,7 +206,7 @@ class Report:
             if self._reach(best) > (False, 0):
                 return best
         self._refer(walk)
-        best, most, budget = 0, (False, 0), _ROOTS_TRIED * self.pages
+        best, most, budget = 0, (False, 0), _ROOTS_TRIED * self._stored()
         for pgid, page in self._orphaned(walk):
             if isinstance(page, Leaf) and not page.has_buckets:
                 continue
@@ -225,7 +233,7 @@ class Report:
     def _refer(self, walk: Walk) -> None:
         """Mark the pages that pages not met so far refer to."""
         state = walk.state
-        for pgid in range(2, self.pages):
+        for pgid in self._numbers():
             if state[pgid] & (USED | FREE):
                 continue
             found = self._readable(pgid)
@@ -239,11 +247,11 @@ class Report:
             ]
             for child in children:
                 if 2 <= child < self.pages and child != pgid:
-                    state[child] |= REFERENCED
+                    state.add(child, 1, REFERENCED)
 
     def _orphaned(self, walk: Walk) -> Iterator[tuple[int, Leaf | Branch]]:
         """Pages that neither the walk nor any other page has led to."""
-        for pgid in range(2, self.pages):
+        for pgid in self._numbers():
             if not walk.state[pgid]:
                 found = self._readable(pgid)
                 if found is not None and found.page.keys:
@@ -263,6 +271,7 @@ class Report:
         # Then every orphan is a child of it.
         home = lost[0] if len(lost) == 1 and lost[0].branch and free_known else None
         shelf: FoundBucket | None = None
+        ranges = LostRanges(lost)
         self._refer(walk)
         for pgid, page in self._orphaned(walk):
             offset = pgid * self.page_size
@@ -273,7 +282,7 @@ class Report:
                 )  # fmt: skip
                 yield from walk.tree(home.bucket, pgid, home.low, home.high)
                 continue
-            if not free_known and lost and not any(tree.holds(page) for tree in lost):
+            if not free_known and lost and not ranges.hold(page):
                 # An old version's page, of a part that is not damaged.
                 continue
             if shelf is None:

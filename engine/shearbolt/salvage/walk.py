@@ -1,6 +1,6 @@
 """The walk: one tree after another, every page once, past all damage.
 
-A walk keeps a byte for every page of the file:
+A walk keeps flags of the pages it has met (`PageMap`):
 
     FREE        the freelist has it
     USED        entered, or part of a run that was
@@ -17,7 +17,9 @@ was a branch: its children, orphans now, may be found later.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from operator import lt
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +33,7 @@ from shearbolt.pages.format import (
     Header,
     Leaf,
 )
+from shearbolt.pages.pagemap import PageMap
 from shearbolt.pages.pager import MAX_DEPTH
 from shearbolt.salvage.pages import read_tolerant, read_tolerant_inline
 from shearbolt.salvage.records import Damage, FoundBucket, FoundPair, key_range
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
     from shearbolt.salvage.pages import TolerantPage
     from shearbolt.salvage.records import Entry
 
-__all__ = ["FREE", "REFERENCED", "USED", "LostTree", "Walk"]
+__all__ = ["FREE", "REFERENCED", "USED", "LostRanges", "LostTree", "Walk"]
 
 FREE: Final = 1
 USED: Final = 2
@@ -75,6 +78,28 @@ class LostTree:
         return _within(page.keys, self.low, self.high)
 
 
+class LostRanges:
+    """The key ranges of all lost trees, to ask which pages may come from one of them.
+
+    Sorted by where they begin, each with the furthest end so far: to ask every tree
+    about every orphan took the product of both.
+    """
+
+    __slots__ = ("_ends", "_lows")
+
+    def __init__(self, lost: Sequence[LostTree]) -> None:
+        ranges = sorted(
+            (tree.low or b"", (tree.high is None, tree.high or b"")) for tree in lost
+        )
+        self._lows = [low for low, _ in ranges]
+        self._ends = list(accumulate((end for _, end in ranges), max))
+
+    def hold(self, page: Leaf | Branch) -> bool:
+        """Whether all keys of a page, which has some, lie in one of the ranges."""
+        at = bisect_right(self._lows, min(page.keys)) - 1
+        return at >= 0 and self._ends[at] > (False, max(page.keys))
+
+
 @dataclass(slots=True)
 class _Frame:
     """A page on the way from the root to here, and how far it was read."""
@@ -97,7 +122,7 @@ class Walk:
         limit: The first page id that does not exist.
 
     Attributes:
-        state: One byte a page.
+        state: The flags.
         lost: Subtrees that could not be entered.
         entered: How many pages were read, overflow included.
     """
@@ -105,8 +130,8 @@ class Walk:
     def __init__(self, pager: Pager, limit: int) -> None:
         self.pager: Final = pager
         self.limit: Final = limit
-        self.state: Final = bytearray(max(limit, 2))
-        self.state[0] = self.state[1] = USED
+        self.state: Final = PageMap()
+        self.state.add(0, 2, USED)
         self.lost: list[LostTree] = []
         self.entered = 0
 
@@ -200,11 +225,14 @@ class Walk:
             except FormatError as error:
                 reason, at = str(error), error.at
                 branch = self._flags(pgid) == BRANCH
-                self.state[pgid] |= USED
+                self.state.add(pgid, 1, USED)
+            except MemoryError:
+                # A size may be any number, and a sparse file as long as that.
+                reason = "there is not enough memory for its content"
+                self.state.add(pgid, 1, USED)
         if found is not None:
-            run = self.state[pgid : pgid + found.span]
             branch = isinstance(found.page, Branch)
-            if any(state & USED for state in run):
+            if self.state.first(pgid, found.span, USED):
                 reason = f"its {found.span} pages overlap other pages in use"
             elif found.stranger and not (
                 (low is not None or high is not None)
@@ -224,8 +252,7 @@ class Walk:
             self.lost[-1] = LostTree(bucket, low, high, branch)
             return None
         assert found is not None
-        for page in range(pgid, pgid + found.span):
-            self.state[page] |= USED
+        self.state.add(pgid, found.span, USED)
         self.entered += found.span
         frame = _Frame(bucket, found.page, pgid, low, high, depth)
         yield from self._flaws(frame, found)

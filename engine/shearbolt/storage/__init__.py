@@ -30,7 +30,9 @@ where pages are read one behind the other, and more than it uses is asked of it
 (see `shearbolt.pages.window`). It is no part of the protocol: a file without it is read
 exactly. A simulated file may have `ask`, which answers a question about the file's
 bytes without showing them; a file without it is read (see `RobustFile.ask`). A real one
-can say whether a name still means it (`stands_at`, see `shearbolt.storage.locking`).
+can say whether a name still means it (`stands_at`, see `shearbolt.storage.locking`) and
+where it has holes (`stored`): a file of a terabyte may have a few pages only. And a
+storage that others use, too, has `rename_new`, which replaces nothing.
 
 What it is not: it is not a file system abstraction for general use. It has the
 operations that the engine needs and no others.

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _IOV_MAX = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 16
 
 
+# What file systems without hard links say to link(2).
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
 def _full_sync(fd: int) -> None:
     """Flush to the platter on macOS."""
     full = fcntl.F_FULLFSYNC  # type: ignore[attr-defined,unused-ignore]
@@ -101,6 +105,22 @@ class OSFile(Single):
         status = os.fstat(self._fd)
         return status.st_dev, status.st_ino
 
+    def stored(self, offset: int, /) -> tuple[int, int] | None:
+        """The next bytes that are no hole, as (first, behind); None: there are none."""
+        if not hasattr(os, "SEEK_DATA"):
+            return offset, max(offset, self.size())
+        # It moves a position that nobody reads from.
+        try:
+            first = os.lseek(self._fd, offset, os.SEEK_DATA)
+            return first, os.lseek(self._fd, first, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return None
+            # Not every file system can say it.
+            if error.errno in {errno.EINVAL, errno.ENOTSUP}:
+                return offset, max(offset, self.size())
+            raise
+
     def stands_at(self, path: str, /) -> bool:
         """Whether the name means this file."""
         try:
@@ -147,6 +167,38 @@ class OSStorage(Machine):
             os.close(fd)
             raise
         return OSFile(fd)
+
+    def rename_new(self, source: str, target: str, /) -> None:
+        """Give a file another name, if nothing has that.
+
+        `rename` replaces, and what has looked before may have looked too early. link(2)
+        does not. (renameat2 could do it in one step; Python does not have it.) Between
+        the two calls the file has both names, after a crash perhaps for ever.
+
+        Raises:
+            FileExistsError: Something has it.
+        """
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._rename_to_free(source, target)
+            return
+        os.unlink(source)
+
+    def _rename_to_free(self, source: str, target: str) -> None:
+        """The same where files have one name: FAT, some FUSE file systems.
+
+        An empty file of ours takes the name, so that `rename` replaces nothing else:
+        but what somebody writes into that one in between.
+        """
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC))
+        try:
+            os.replace(source, target)
+        except BaseException:
+            os.unlink(target)
+            raise
 
     def fsync_dir(self, path: str, /) -> None:
         parent = os.path.dirname(os.path.realpath(path))

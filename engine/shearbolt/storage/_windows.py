@@ -149,5 +149,13 @@ class OSStorage(Machine):
             raise OSError(errno.EINVAL, "Not a regular file", path)
         return OSFile(fd)
 
+    def rename_new(self, source: str, target: str, /) -> None:
+        """Give a file another name, if nothing has that.
+
+        Raises:
+            FileExistsError: Something has it.
+        """
+        os.rename(source, target)
+
     def fsync_dir(self, path: str, /) -> None:
         """Nothing: see the module's head."""

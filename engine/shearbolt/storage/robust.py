@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from shearbolt.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from shearbolt.storage import File
 
@@ -154,6 +154,41 @@ class RobustFile:
             del rest[:whole]
             if done:
                 rest[0] = rest[0][done:]
+
+    def stored(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Where bytes of [start, end) are in the file, as (first, behind), in order.
+
+        What lies between is a hole: zeros that were never written. A storage that does
+        not know holes has none.
+
+        Raises:
+            StorageError: The system reports an error.
+        """
+        ask = getattr(self.raw, "stored", None)
+        while start < end:
+            piece = (start, end) if ask is None else self._ask_stored(ask, start)
+            if piece is None or piece[0] >= end:
+                return
+            first, behind = piece
+            # A file that became shorter meanwhile has nothing more.
+            if behind <= first:
+                return
+            yield first, min(behind, end)
+            start = behind
+
+    def _ask_stored(
+        self, ask: Callable[[int], tuple[int, int] | None], start: int
+    ) -> tuple[int, int] | None:
+        return self._retry("lseek", lambda: ask(start))
+
+    def hole(self, start: int, end: int) -> int:
+        """Bytes of [start, end) that are holes.
+
+        Raises:
+            StorageError: The system reports an error.
+        """
+        there = sum(behind - first for first, behind in self.stored(start, end))
+        return end - start - there
 
     def fdatasync(self) -> None:
         """Make written data durable.

@@ -43,7 +43,9 @@ from shearbolt.pages.format import (
     BucketValue,
     FormatError,
 )
-from shearbolt.stats import BucketStats, BucketStructure, BucketWalk
+from shearbolt.pages.pagemap import PageMap
+from shearbolt.stats import BucketStats, BucketStructure
+from shearbolt.tree import whole
 from shearbolt.tree.chunks import CHUNK
 from shearbolt.tree.cursor import Cursor
 from shearbolt.tree.deletions import delete_all
@@ -341,8 +343,9 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         # All buckets below are listed before any is freed: bbolt deletes while
         # it iterates, skips one and leaks its pages. All pages are read before
         # any is freed, so that a damaged one leaves everything as it was.
-        doomed = self.bucket(name)._with_all_below()
-        pages = [bucket._tree() for bucket in doomed]
+        doomed = [bucket for bucket, _ in whole.below(self.bucket(name), PageMap())]
+        claimed = PageMap()
+        pages = [bucket._tree(claimed) for bucket in doomed]
         node = self._node_for(name)
         for bucket, elements in zip(doomed, pages, strict=True):
             bucket._free(elements)
@@ -428,14 +431,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             CorruptPageError: A page is damaged.
         """
         self.tx.require_open()
-        walk = BucketWalk(
-            self.tx.load, self.tx.corrupt, self.tx.page_size, self.tx.high_water_mark
-        )
-        inline = None if self._root else self.root_element_page()
-        for bucket in self._opened():
-            bucket.carry_out_deletes()
-        changed = any(bucket._root_node for bucket in self._opened())
-        return walk.run(self._root, inline, uncommitted=changed)
+        return whole.pages(self, PageMap())
 
     def inspect(self) -> BucketStructure:
         """Names and key counts of this bucket and all below it.
@@ -447,30 +443,16 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             TxClosedError: The transaction has ended.
             CorruptPageError: A page is damaged.
         """
-        buckets = self._with_all_below()
-        inside: dict[int, list[BucketStructure]] = {id(b): [] for b in buckets}
+        self.tx.require_open()
+        buckets = whole.below(self, PageMap())
+        inside: dict[int, list[BucketStructure]] = {id(b): [] for b, _ in buckets}
         # Backwards every bucket comes after those in it, and siblings reversed.
-        for bucket in reversed(buckets):
+        for bucket, count in reversed(buckets):
             below = tuple(reversed(inside[id(bucket)]))
-            made = BucketStructure(bucket.name or b"root", len(bucket), below)
+            made = BucketStructure(bucket.name or b"root", count, below)
             if bucket is not self:
                 inside[id(bucket.parent)].append(made)
         return made
-
-    def _with_all_below(self) -> list[Bucket]:
-        """This bucket and all in it, parents first, siblings by name.
-
-        Raises:
-            CorruptPageError: A page is damaged, or a bucket lies in itself.
-        """
-        found = [self]
-        trees = 0
-        for bucket in found:
-            trees += bucket._root > 0
-            if trees > self.tx.high_water_mark:
-                raise self.tx.corrupt(bucket._root, "a bucket lies in itself")
-            found += [child for _, child in bucket.buckets()]
-        return found
 
     # -- order --
 

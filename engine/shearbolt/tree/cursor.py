@@ -263,26 +263,29 @@ class Cursor(Single):
     def _skip_forward(self) -> bool:
         """Leave leaves that this transaction has emptied behind.
 
-        No more than there are pages: a damaged tree may lead to one for ever.
+        Each once: a damaged tree may lead to one for ever.
         """
-        left = self._bucket.tx.high_water_mark
+        if self._path[-1][0].keys:
+            return True
+        met: set[int] = set()
         while not self._path[-1][0].keys:
-            left = self._one_less(left)
+            self._leave_behind(met)
             if not self._climb_forward():
                 return False
         return True
 
-    def _one_less(self, left: int) -> int:
-        if not left:
-            raise self._bucket.tx.corrupt(
-                self._path[-1][0].pgid, "the tree contains a cycle"
-            )
-        return left - 1
+    def _leave_behind(self, met: set[int]) -> None:
+        pgid = self._path[-1][0].pgid
+        if pgid in met:
+            raise self._bucket.tx.corrupt(pgid, "the tree contains a cycle")
+        met.add(pgid)
 
     def _skip_backward(self) -> bool:
-        left = self._bucket.tx.high_water_mark
+        if self._path[-1][0].keys:
+            return True
+        met: set[int] = set()
         while not self._path[-1][0].keys:
-            left = self._one_less(left)
+            self._leave_behind(met)
             if not self._climb_backward():
                 return False
         return True

@@ -130,6 +130,7 @@ def is_plain(tree: Tree) -> bool:
     tx = tree.tx
     pager, limit = tx.db.pager, tx.high_water_mark
     branches = [tree.root_element()]
+    met = {branches[0].pgid}
     try:
         for branch in branches:
             nodes = list(filter(None, map(tree.node_of, branch.children)))
@@ -143,11 +144,12 @@ def is_plain(tree: Tree) -> bool:
             ]
             for element in elements:
                 if not element.is_leaf:
+                    if element.pgid in met:
+                        return False  # A cycle, or two branches share it.
+                    met.add(element.pgid)
                     branches.append(element)
                 elif element.has_buckets:
                     return False
-            if len(branches) > limit:
-                return False  # A cycle.
     except (CorruptPageError, StorageError):
         # Of a page that the deletes may have nothing to do with. If they have, they
         # will meet it, one by one.

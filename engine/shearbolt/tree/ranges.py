@@ -148,7 +148,7 @@ class _Order:
 
     A damaged tree may lead to a page twice, by a cycle or because two branches
     share it. Its keys are then not behind those before. Only leaves without keys
-    could be met again, and there are not more of them than pages.
+    could be met again: which they were is remembered.
     """
 
     __slots__ = ("_bucket", "_empty", "_last")
@@ -156,7 +156,7 @@ class _Order:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._last: bytes | None = None
-        self._empty = 0
+        self._empty: set[int] = set()
 
     def forward(self, leaf: Page | Node) -> None:
         names = leaf.keys
@@ -187,9 +187,9 @@ class _Order:
         )
 
     def skip(self, leaf: Page | Node) -> None:
-        self._empty += 1
-        if self._empty > self._bucket.tx.high_water_mark:
+        if leaf.pgid in self._empty:
             raise self._bucket.tx.corrupt(leaf.pgid, "the tree contains a cycle")
+        self._empty.add(leaf.pgid)
 
 
 def _descend(bucket: Bucket, path: Path, key: bytes | None) -> Page | Node:

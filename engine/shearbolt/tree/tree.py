@@ -34,6 +34,7 @@ from shearbolt.pages.format import (
     Leaf,
     leaf_cost,
 )
+from shearbolt.pages.pagemap import PageMap
 from shearbolt.pages.pager import MAX_DEPTH
 from shearbolt.storage.single import Single
 from shearbolt.tree.cut import is_one_piece
@@ -47,6 +48,7 @@ from shearbolt.tree.deletions import (
 )
 from shearbolt.tree.doomed import Doomed
 from shearbolt.tree.node import Node
+from shearbolt.tree.whole import elements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -481,7 +483,7 @@ class Tree(Single):
             if value is None:
                 root = node.spill().pgid
             else:
-                self._free(self._tree())
+                self._free(self._tree(PageMap()))
         self._root = root
         if self.parent is not None:
             self.parent.take_header(
@@ -536,28 +538,33 @@ class Tree(Single):
             return None
         return encode_inline_bucket(self._sequence, keys, values)
 
-    def _tree(self) -> list[Run | Node]:
+    def _tree(self, claimed: PageMap) -> list[Run | Node]:
         """All pages of the tree, and the nodes that have taken their place.
 
         Not the pages themselves: a tree may be larger than memory.
+
+        Args:
+            claimed: Pages of other trees that will be freed, too.
         """
-        found: list[Run | Node] = []
         if not self._root:
-            return found
-        limit = self.tx.high_water_mark
-        element = self.root_element()
-        stack: list[int] = []
-        while True:
-            if isinstance(element, Node):
-                found.append(element)
-            else:
-                found.append((element.pgid, element.overflow))
-            if len(found) > limit:
-                raise self.tx.corrupt(element.pgid, "the tree contains a cycle")
-            stack += element.children
-            if not stack:
-                return found
-            element = self.element(stack.pop())
+            return []
+        return [
+            each if isinstance(each, Node) else (each.pgid, each.overflow)
+            for each in elements(self, claimed)
+        ]
+
+    def as_committed(self) -> tuple[int, Page | None, bool]:
+        """How the bucket was when the transaction began, for `whole.pages`.
+
+        Returns:
+            Its root page, or else the page it is inline; and whether the transaction
+            has changed it, or one below it.
+        """
+        inline = None if self._root else self.root_element_page()
+        for bucket in self._opened():
+            bucket.carry_out_deletes()
+        changed = any(bucket._root_node for bucket in self._opened())
+        return self._root, inline, changed
 
     def _free(self, found: list[Run | Node]) -> None:
         """Free the pages of these."""
