@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boltmodel.mutants.plant import Call, Planter
+    from shearbolt.pages.pagemap import PageMap
     from shearbolt.tree.node import Node
     from shearbolt.tree.tree import Run
 
@@ -188,7 +189,8 @@ def _inline_leaks_pages(planter: Planter) -> None:
     needs="run",
 )
 def _freed_as_on_disk(planter: Planter) -> None:
-    def tree(_: Call, self: Tree) -> list[Run | Node]:
+    def tree(_: Call, self: Tree, claimed: PageMap) -> list[Run | Node]:
+        del claimed
         found: list[Run | Node] = []
         stack = [self._root] if self._root else []
         while stack:
