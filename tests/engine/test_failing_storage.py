@@ -11,6 +11,7 @@ operation it makes, and that operation fails. Then:
 """
 
 import errno
+import functools
 import sys
 import threading
 
@@ -85,15 +86,27 @@ def survives(plan, *, keep=False):
     machine = READY.power_off()
     machine.plan = plan
     machine.keep_on_failed_sync = keep
-    acknowledged, possible = workload(machine)
-    for after in (machine.power_off(), machine):
-        after.plan = lambda _operation, _number: None
-        with shearbolt.open(PATH, storage=after) as db:
-            assert content(db) in (acknowledged, possible)
-            with db.update() as tx:
-                tx.create_bucket_if_not_exists(b"later")[b"k"] = b"v"
-        with shearbolt.open(PATH, storage=after.power_off()) as db:
-            assert (b"later", b"k") in content(db)
+    promised = workload(machine)
+    assert after_power_loss(bytes(machine.disk[PATH])) in promised
+    machine.plan = lambda _operation, _number: None
+    assert goes_on(machine) in promised
+
+
+@functools.lru_cache(maxsize=64)
+def after_power_loss(disk):
+    """What is found: nothing but these bytes is left, and they are often the same."""
+    return goes_on(Machine({PATH: disk}))
+
+
+def goes_on(machine):
+    """The content of the database on it, which takes a commit that lasts."""
+    with shearbolt.open(PATH, storage=machine) as db:
+        found = content(db)
+        with db.update() as tx:
+            tx.create_bucket_if_not_exists(b"later")[b"k"] = b"v"
+    with shearbolt.open(PATH, storage=machine.power_off()) as db:
+        assert (b"later", b"k") in content(db)
+    return found
 
 
 def test_the_workload_makes_every_kind_of_operation():
@@ -102,11 +115,17 @@ def test_the_workload_makes_every_kind_of_operation():
     assert len(NUMBERED) > 80
 
 
-@pytest.mark.parametrize("keep", [False, True], ids=["lost", "kept"])
 @pytest.mark.parametrize("failure", FAILURES, ids=errno.errorcode.get)
-def test_one_failure_at_any_operation_loses_nothing(failure, keep):
+def test_one_failure_at_any_operation_loses_nothing(failure):
     for at, _ in NUMBERED:
-        survives(lambda _, n, at=at: failure if n == at else None, keep=keep)
+        survives(lambda _, n, at=at: failure if n == at else None)
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=errno.errorcode.get)
+def test_nor_does_a_failed_sync_that_has_written_everything(failure):
+    for at, operation in NUMBERED:
+        if operation in {"fdatasync", "fsync"}:
+            survives(lambda _, n, at=at: failure if n == at else None, keep=True)
 
 
 @pytest.mark.parametrize("lasting", [2, 12, 10_000])

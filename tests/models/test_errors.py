@@ -78,7 +78,7 @@ def test_the_sweep_meets_every_call_with_every_kind_of_error():
 
 
 def test_the_command_says_what_it_did_and_ends_with_a_verdict(capsys, monkeypatch):
-    monkeypatch.setattr(errors_sweep, "generate", lambda _: SMALL)
+    monkeypatch.setattr(errors_sweep, "generate", lambda _: Program((Commit(),)))
     arguments = ["--programs", "1", "--points", "1"]
     # Nothing is broken, and nobody may say so: crash points were left out.
     assert errors_sweep.main(arguments) == 3
@@ -323,7 +323,7 @@ def test_what_a_crash_may_show_after_a_failed_commit(text, outcome, letters):
 
 
 def test_a_search_leaves_the_log_of_others_alone(monkeypatch):
-    monkeypatch.setattr(errors_sweep, "generate", lambda _: Program((Commit(),)))
+    monkeypatch.setattr(errors_sweep, "generate", lambda _: Program(()))
     before = logging.getLogger("shearbolt").level
     errors_sweep.main(["--programs", "1", "--points", "1"])
     assert logging.getLogger("shearbolt").level == before

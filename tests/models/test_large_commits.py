@@ -33,32 +33,33 @@ from tornpage.model import CrashModel
 from tornpage.run import Experiment, Plan
 from tornpage.run.programs import cover
 
-# Two pairs a page of 1 KiB.
+# Two pairs a page of 1 KiB: more leaves than are kept, and an eighth of both.
 PAIRS = 2_600
+FEW, FEW_KEPT = PAIRS // 8, newpages._MOST_KEPT // 8
 SUBJECT = ShearboltSubject()
 B, C = (b"b",), (b"c",)
 
 
-def program(**options):
+def program(pairs=FEW, **options):
     """Three loads of two buckets, each over pages that another has left free."""
     return Program(
         (
-            Fill(B, 0, PAIRS, 1, Value(1, 300)),
+            Fill(B, 0, pairs, 1, Value(1, 300)),
             Commit(),
             ReaderOpen(1),
             DeleteBucket(B),
-            Fill(C, 0, PAIRS, 1, Value(2, 300)),
+            Fill(C, 0, pairs, 1, Value(2, 300)),
             Commit(),
             ReaderCheck(1),
             ReaderClose(1),
             Put(C, fill_key(7), Value(3, 20)),
             Commit(),
-            Fill(B, 1, PAIRS, 1, Value(4, 300)),
+            Fill(B, 1, pairs, 1, Value(4, 300)),
             Commit(),
             Scan(B, b"", None, reverse=False),
-            Thin(C, b"", 2, PAIRS),
+            Thin(C, b"", 2, pairs),
             Commit(),
-            Fill(C, 0, PAIRS, 2, Value(5, 300)),
+            Fill(C, 0, pairs, 2, Value(5, 300)),
             Commit(),
             Scan(C, b"", None, reverse=True),
             Reopen(),
@@ -77,8 +78,24 @@ OPTIONS = [
 ]
 
 
+@pytest.fixture
+def few_kept(monkeypatch):
+    """A commit is large with an eighth of the leaves."""
+    monkeypatch.setattr(newpages, "_MOST_KEPT", FEW_KEPT)
+
+
+def test_every_crash_of_a_large_commit_is_closed():
+    closed(program(PAIRS, **OPTIONS[0]), 100)
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
-def test_every_crash_of_a_large_commit_is_closed(options):
+def test_every_crash_of_one_that_is_large_for_a_small_engine_is_closed(
+    options, few_kept
+):
+    closed(program(**options), 80)
+
+
+def closed(large_program, points):
     plan = Plan("shearbolt", programs=1, model=CrashModel.parse("tear=byte"))
     large = []
     right = newpages.NewPages.into_cache
@@ -89,9 +106,9 @@ def test_every_crash_of_a_large_commit_is_closed(options):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(newpages.NewPages, "into_cache", into_cache)
-        found = cover(SUBJECT, plan, program(**options), None, repeats=False)
+        found = cover(SUBJECT, plan, large_program, None, repeats=False)
     assert found.verdict == "consistent"
-    assert found.coverage.crash_points > 100
+    assert found.coverage.crash_points > points
     assert sum(large) == 3
 
 
@@ -127,7 +144,7 @@ def frees_all_of_many_but_one(patch):
 @pytest.mark.parametrize(
     "plant", [keeps_what_was_there, loses_the_last_of_many, frees_all_of_many_but_one]
 )
-def test_a_large_commit_is_noticed_that(plant, monkeypatch):
+def test_a_large_commit_is_noticed_that(plant, few_kept, monkeypatch):
     plant(monkeypatch)
     model = CrashModel.parse("tear=sector")
     try:

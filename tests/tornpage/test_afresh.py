@@ -1,6 +1,7 @@
 """Recovery may lean on nothing that only the process that ran the program has."""
 
 import dataclasses
+import functools
 import json
 import os
 import pickle
@@ -42,13 +43,19 @@ def subject_of(name):
     return getattr(remembering, name)
 
 
+@functools.cache
+def unsynced(way):
+    """What is found of a log that never syncs, for the tests that only look at it."""
+    name = f"{way}_unsynced"
+    return run(subject_of(name), plan(name))
+
+
 # -- what is found ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", REMEMBERING)
 def test_a_store_that_never_syncs_and_remembers_is_violated(way):
-    name = f"{way}_unsynced"
-    certificate = run(subject_of(name), plan(name))
+    certificate = unsynced(way)
     assert certificate.verdict == "violated"
     (found,) = certificate.violations
     assert found.failure.afresh
@@ -58,14 +65,14 @@ def test_a_store_that_never_syncs_and_remembers_is_violated(way):
 
 @pytest.mark.parametrize("way", REMEMBERING)
 def test_its_token_reproduces_it(way):
-    name = f"{way}_unsynced"
-    (found,) = run(subject_of(name), plan(name)).violations
+    (found,) = unsynced(way).violations
     failure = Failure.from_token(found.failure.token())
     assert failure == found.failure
-    assert replay(subject_of(name), failure) == found.story
+    subject = subject_of(f"{way}_unsynced")
+    assert replay(subject, failure) == found.story
     without = dataclasses.replace(failure, afresh=False)
     with pytest.raises(Gone):
-        replay(subject_of(name), without)
+        replay(subject, without)
 
 
 @pytest.mark.parametrize("way", REMEMBERING)
@@ -532,8 +539,7 @@ def test_points_are_those_with_most_pending_and_the_last():
 
 @pytest.mark.parametrize("way", REMEMBERING)
 def test_what_is_seen_afresh_is_made_as_small_as_anything_else(way):
-    name = f"{way}_unsynced"
-    (found,) = run(subject_of(name), plan(name)).violations
+    (found,) = unsynced(way).violations
     assert found.shrunk
     assert (found.found_size, found.shrunk_size) == (2, 1)
     assert "to a local minimum" in found.shrinking

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from tornpage.explore.beginnings import Beginnings
 
 SUBJECT = ShearboltSubject()
+# Of a point with more the first are compared; planted faults show in as many.
+CAP = 30 * int(os.environ.get("SHEARBOLT_SEEDS", "1"))
 MODELS = [CrashModel.parse(text) for text in ("tear=byte", "xfs", "ext3-j")]
 
 
@@ -44,7 +47,7 @@ def explorer(
         disk.trace,
         SUBJECT.recover,
         model,
-        cap=100,
+        cap=CAP,
         reuse=reuse,
         beginnings=beginnings,
     )
@@ -170,13 +173,16 @@ def test_what_one_program_left_alone_the_next_may_have_changed() -> None:
     # Both write the same places at the same time, but other bytes.
     model = MODELS[0]
     beginnings = beginnings_of(SUBJECT, model)
-    for seed in (*range(60, 66), *range(60, 66)):
+    alone = {
+        seed: [
+            (one.point, one.outcomes, one.closed)
+            for one in explorer(seed, model).sweep()
+        ]
+        for seed in range(60, 66)
+    }
+    for seed in (*alone, *alone):
         shared = [
             (one.point, one.outcomes, one.closed)
             for one in explorer(seed, model, beginnings=beginnings).sweep()
         ]
-        alone = [
-            (one.point, one.outcomes, one.closed)
-            for one in explorer(seed, model).sweep()
-        ]
-        assert shared == alone, seed
+        assert shared == alone[seed], seed

@@ -6,21 +6,39 @@ import sys
 
 import pytest
 
+# Imported before a run in this process: what only such a run has imported is forgotten
+# at its end, and would be imported again as something else.
+import tornpage.run  # noqa: F401
+
 pytest_plugins = ("pytester",)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+# Hypothesis's plugin takes 2 s of the 2.5 where no bytecode is kept.
+WITHOUT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+
+
 @pytest.fixture
 def inner(pytester, monkeypatch):
-    """A pytest run in another process that can import the toy subjects."""
-    monkeypatch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
-    # Hypothesis's plugin takes 2 s of the 2.5 where no bytecode is kept.
-    without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    """A pytest run of its own; in this process, as a start takes most of the time."""
+    monkeypatch.syspath_prepend(HERE)
 
     def run(source, *options):
         pytester.makepyfile(source)
-        return pytester.runpytest_subprocess(*without, *options)
+        return pytester.runpytest_inprocess(*WITHOUT, *options)
+
+    return run
+
+
+@pytest.fixture
+def started(pytester, monkeypatch):
+    """The same in another process, as it is used."""
+    monkeypatch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
+
+    def run(source, *options):
+        pytester.makepyfile(source)
+        return pytester.runpytest_subprocess(*WITHOUT, *options)
 
     return run
 
@@ -37,8 +55,8 @@ def test_a_consistent_subject_passes_and_is_summarised(inner):
     result.stdout.re_match_lines([r"tornpage: 1 checks, \d+ crash points.*"])
 
 
-def test_a_violation_fails_the_test_with_its_story(inner):
-    result = inner("""
+def test_a_violation_fails_the_test_with_its_story(started):
+    result = started("""
         from toy_store import Toy
 
         def test_it(tornpage):
@@ -111,8 +129,8 @@ def test_the_command_line_overrides_the_marker_and_not_the_call(inner):
     result.stdout.fnmatch_lines(["*SEEN ((7, 1),)*", "*CALL ((9, 1),)*"])
 
 
-def test_the_summary_survives_the_way_from_other_processes(inner):
-    result = inner(
+def test_the_summary_survives_the_way_from_other_processes(started):
+    result = started(
         """
         import pytest
         from toy_store import Toy
@@ -157,9 +175,10 @@ SHARDED = """
 """
 
 
-@pytest.mark.parametrize("workers", ["-n0", "-n2"])
-def test_shards_cover_all_seeds_once_whoever_runs_them(inner, workers):
-    result = inner(SHARDED, "--tornpage-shards=3", "-rP", workers)
+@pytest.mark.parametrize(("run", "workers"), [("inner", "-n0"), ("started", "-n2")])
+def test_shards_cover_all_seeds_once_whoever_runs_them(run, workers, request):
+    pytest_run = request.getfixturevalue(run)
+    result = pytest_run(SHARDED, "--tornpage-shards=3", "-rP", workers)
     # Three shards and the test that does not use the fixture.
     result.assert_outcomes(passed=4)
     found = [

@@ -75,11 +75,12 @@ def test_a_machine_without_a_list_of_descriptors_waits_for_nothing(monkeypatch):
         return real(path)
 
     monkeypatch.setattr(os, "listdir", listdir)
+    # It would be killed after that: so long that no busy machine comes near it.
+    monkeypatch.setattr(pristine, "_ENDS_SECONDS", 60.0)
     begun = time.monotonic()
     with Pristine(lambda _: os.getsid(0)) as copy:
         assert copy.ask(0, 10, alone=False) != os.getsid(0)
-    # It would be killed after two seconds.
-    assert time.monotonic() - begun < pristine._ENDS_SECONDS
+    assert time.monotonic() - begun < 30
 
 
 def test_no_file_of_a_copy_gets_the_number_of_a_pipe_of_the_process():
