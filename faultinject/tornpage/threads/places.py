@@ -200,13 +200,17 @@ if sys.version_info >= (3, 12):
         def _at_start(self, _code: CodeType, _offset: int) -> None:
             self.call()
 
-        def _at_jump(self, _code: CodeType, offset: int, target: int) -> None:
-            if target < offset:
-                self.call()
+        def _at_jump(self, _code: CodeType, offset: int, target: int) -> object:
+            if target > offset:
+                return sys.monitoring.DISABLE
+            self.call()
+            return None
 
-        def _at_instruction(self, code: CodeType, offset: int) -> None:
-            if offset in self._behind[code]:
-                self.call()
+        def _at_instruction(self, code: CodeType, offset: int) -> object:
+            if offset not in self._behind[code]:
+                return sys.monitoring.DISABLE
+            self.call()
+            return None
 
     def _all_code(names: tuple[str, ...]) -> Iterator[CodeType]:
         """All code of functions that are there, with what is in it."""
