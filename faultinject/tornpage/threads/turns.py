@@ -6,9 +6,9 @@
 
 Real threads, so that whatever belongs to a thread is a thread's own; but each waits at
 its gate until it is its turn. A thread's turn ends where the schedule says, or where it
-has to wait for a lock, or with the thread. Which one goes on behind the last two is not
-up to the schedule: the one that was made to stop last, else the one with the lowest
-number. So the same schedule gives the same run.
+has to wait for a lock, or with the thread. Which one goes on behind the last two the
+schedule may say as well; else it is the one that was made to stop last, else the one
+with the lowest number. So the same schedule gives the same run.
 
 Locks are the schedule's (see `locks`): one of `threading` would stop the only thread
 that runs. Time stands still as long as somebody can run; then it goes on to the first
@@ -29,6 +29,7 @@ from _thread import allocate_lock  # `threading` may have others
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
+from tornpage.threads.schedule import Switch
 from tornpage.uncovered import UncoveredError
 from tornpage.waits import told_of_waits
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tornpage.threads.places import Places
-    from tornpage.threads.schedules import Schedule
+    from tornpage.threads.schedule import Schedule
 
 __all__ = ["DeadlockError", "Turns"]
 
@@ -74,13 +75,16 @@ class Turns:
     Args:
         schedule: Who begins, and the switches.
         places: Where threads are made to switch; entered.
-        record: Note at which places behind the last switch others could go on.
+        record: Note the switches that could be forced behind the last one.
 
     Attributes:
         schedule: The same.
         now: Seconds on the clock of the run.
-        open: Behind the last switch, for each place the threads that could go on
-            there, as a set of bits: 2 for thread 1.
+        beginners: How many threads there are to begin with.
+        forced: Switches that could be the next one behind the last, and make a thread
+            stop or end its wait before its time.
+        free: The same, and they do neither: a thread waits or ends, and it is another
+            one that goes on.
         taken: How many of the switches came to pass. Fewer than there are: a
             place was not reached, or the thread could not run.
         stuck: Whether all threads waited for each other.
@@ -91,7 +95,9 @@ class Turns:
         self, schedule: Schedule, places: Places, *, record: bool = False
     ) -> None:
         self.now = 0.0
-        self.open: list[int] = []
+        self.beginners = 0
+        self.forced: list[Switch] = []
+        self.free: list[Switch] = []
         self.taken = 0
         self.stuck = False
         self.outside: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -102,7 +108,9 @@ class Turns:
         self._running = -1
         # Those that were made to stop, the last one behind.
         self._stopped: list[int] = []
-        self._count = 0
+        # Places, or waits and ends, since the last switch.
+        self._places_passed = 0
+        self._waits_passed = 0
         self._next = schedule.switches[0] if schedule.switches else None
         self._places = places
         self._over = allocate_lock()
@@ -122,6 +130,7 @@ class Turns:
                 f"{self.schedule.first}, and there are {len(bodies)}"
             )
         self._threads = [_Thread() for _ in bodies]
+        self.beginners = len(bodies)
         self._over.acquire()
         self._places.call = self._place
         with self.outside():
@@ -179,43 +188,56 @@ class Turns:
 
     def _place(self) -> None:
         """A thread is where another one may go on."""
-        if threading.get_ident() not in self._numbers or not self._is_looking():
+        if threading.get_ident() not in self._numbers:
             return
-        if self._next is None:
-            if self._record:
-                self.open.append(self._who_could())
-            else:
-                self._places.leave()
+        if not self._is_looking():
+            self._places.leave()
             return
-        if self._count < self._next.places:
-            self._count += 1
+        index = self._places_passed
+        self._places_passed += 1
+        switch = self._next
+        if switch is None:
+            self.forced += [Switch(index, one) for one in self._who_could()]
             return
-        wanted, self._count = self._next.thread, 0
-        index = self.taken + 1
-        switches = self.schedule.switches
-        self._next = switches[index] if index < len(switches) else None
-        if not self._who_could() >> wanted & 1:
-            # Not the schedule that was asked for: whoever looks at `missed` drops it.
-            self._next = None
+        if switch.waits or index < switch.places:
             return
-        self.taken = index
+        if switch.thread not in self._who_could():
+            self._give_up()
+            return
+        self._take(switch)
         me = self._running
         self._stopped.append(me)
-        target = self._threads[wanted]
-        target.pushed = not self._can_run(target)
-        self._turn_to(wanted)
+        self._turn_to(switch.thread)
         self._threads[me].gate.acquire()
         if not self._is_looking():
             self._places.leave()
 
-    def _who_could(self) -> int:
-        could = 0
-        for number, thread in enumerate(self._threads):
-            if number == self._running or thread.done:
-                continue
-            if thread.deadline is not None or self._can_run(thread):
-                could |= 1 << number
-        return could
+    def _take(self, switch: Switch) -> None:
+        """It comes to pass now."""
+        self.taken += 1
+        switches = self.schedule.switches
+        self._next = switches[self.taken] if self.taken < len(switches) else None
+        self._places_passed = self._waits_passed = 0
+        target = self._threads[switch.thread]
+        target.pushed = not self._can_run(target)
+
+    def _give_up(self) -> None:
+        """Not the schedule that was asked for: whoever looks at `missed` drops it."""
+        self._next = None
+        self._record = False
+
+    def _who_could(self) -> list[int]:
+        return [
+            number
+            for number, thread in enumerate(self._threads)
+            if number != self._running and self._may_run(thread)
+        ]
+
+    def _may_run(self, thread: _Thread) -> bool:
+        """Whether it can run, if need be because its time is over."""
+        return self._can_run(thread) or (
+            thread.deadline is not None and not thread.done
+        )
 
     @staticmethod
     def _can_run(thread: _Thread) -> bool:
@@ -229,19 +251,48 @@ class Turns:
 
     def _pass_on(self) -> None:
         """The running thread has ended or waits: somebody else's turn."""
-        for number in (*reversed(self._stopped), *range(len(self._threads))):
-            if self._can_run(self._threads[number]):
-                self._turn_to(number)
+        able = [
+            number for number, one in enumerate(self._threads) if self._may_run(one)
+        ]
+        if not able:
+            self._let_go()
+            return
+        index = self._waits_passed
+        self._waits_passed += 1
+        switch = self._next
+        if switch is not None and switch.waits and index == switch.places:
+            if switch.thread in able:
+                self._take(switch)
+                self._turn_to(switch.thread)
                 return
-        waiting = [thread for thread in self._threads if not thread.done]
-        timed = [each for each in waiting if each.deadline is not None]
-        if timed:
-            first = min(timed, key=lambda thread: thread.deadline or 0.0)
-            first.pushed = True
-            self._turn_to(self._threads.index(first))
-        elif waiting:
+            self._give_up()
+        chosen = self._who_goes_on(able)
+        if switch is None:
+            for number in able:
+                if number != chosen:
+                    to = Switch(index, number, waits=True)
+                    if self._can_run(self._threads[number]):
+                        self.free.append(to)
+                    elif self._record:
+                        self.forced.append(to)
+        target = self._threads[chosen]
+        target.pushed = not self._can_run(target)
+        self._turn_to(chosen)
+
+    def _who_goes_on(self, able: list[int]) -> int:
+        """The one of these that does, if the schedule does not say."""
+        running = [one for one in able if self._can_run(self._threads[one])]
+        for number in (*reversed(self._stopped), *running):
+            if number in running:
+                return number
+        return min(able, key=lambda number: self._threads[number].deadline or 0.0)
+
+    def _let_go(self) -> None:
+        """Nobody goes on, whatever the time."""
+        waiting = [number for number, one in enumerate(self._threads) if not one.done]
+        if waiting:
             self.stuck = True
-            self._turn_to(self._threads.index(waiting[0]))
+            self._turn_to(waiting[0])
         else:
             self._over.release()
 
