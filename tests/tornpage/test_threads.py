@@ -24,7 +24,7 @@ from tornpage.threads import (
     under_turns,
 )
 from tornpage.threads import turns as turns_module
-from tornpage.uncovered import UncoveredError, UnsupportedCallError
+from tornpage.uncovered import UncoveredError
 
 CODE = (__file__,)
 
@@ -534,16 +534,6 @@ def test_without_the_locks_of_the_schedule_the_run_does_not_end(monkeypatch):
 
     with pytest.raises(UncoveredError, match="and not by a lock or a sleep"):
         list(Schedules(once, CODE, switches=1))
-
-
-def test_a_thread_begun_under_a_schedule_is_refused():
-    def once(turns):
-        with turns_taken(turns):
-            yield [threading.Thread(target=look, args=(1,)).start, straight(1)]
-
-    played = play(once, Schedule(), CODE)
-    with pytest.raises(UnsupportedCallError, match="begun under a schedule"):
-        played.require_success()
 
 
 class Noted:

@@ -18,8 +18,13 @@ time: its wait ends then and there, without success.
 When nobody can run any more, and nobody's time ends, all threads are stuck:
 each gets a `DeadlockError` out of its lock.
 
-What it is not: it does not know which switches make a difference (see `schedules`). Two
-threads of a pool that nobody numbers are not told apart.
+Threads that these begin in their turn (see `begun`) have the numbers behind them, in
+the order in which they were begun. A run is over when the threads it was given have
+ended and the others can do nothing before time goes on: a store's flusher waits for
+its next second for ever. These are made to end where they wait, and may not touch the
+disk any more.
+
+What it is not: it does not know which switches make a difference (see `schedules`).
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from tornpage.threads.schedule import Switch
-from tornpage.uncovered import UncoveredError
+from tornpage.uncovered import UncoveredError, UnsupportedCallError
 from tornpage.waits import told_of_waits
 
 if TYPE_CHECKING:
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
     from tornpage.threads.places import Places
     from tornpage.threads.schedule import Schedule
 
-__all__ = ["DeadlockError", "Turns"]
+__all__ = ["DeadlockError", "Turns", "Worker"]
 
 _MOST_SECONDS: Final = 60.0
 """Of one run. It takes milliseconds; a thread that looks for another one's doing again
@@ -51,15 +56,41 @@ class DeadlockError(BaseException):
     """All threads of a run wait for each other. No Exception: code handles those."""
 
 
-class _Thread:
-    """One thread of a run."""
+_MOST_PERIODS: Final = 1000
+"""How often threads that were begun are woken by their time while the others wait."""
 
-    __slots__ = ("deadline", "done", "error", "gate", "pushed", "ready", "result")
+
+class _OverError(BaseException):
+    """The run is over, and the thread is not needed any more."""
+
+
+class Worker:
+    """One thread of a run.
+
+    Attributes:
+        done: Whether it has returned or raised.
+    """
+
+    __slots__ = (
+        "deadline",
+        "done",
+        "ended",
+        "error",
+        "gate",
+        "over",
+        "pushed",
+        "ready",
+        "result",
+    )
 
     def __init__(self) -> None:
         self.gate = allocate_lock()
         self.gate.acquire()
+        self.ended = allocate_lock()
+        self.ended.acquire()
         self.done = False
+        # It is to end where it waits.
+        self.over = False
         self.result: object = None
         self.error: BaseException | None = None
         # What it waits for, until when; None: it waits for nothing.
@@ -80,7 +111,8 @@ class Turns:
     Attributes:
         schedule: The same.
         now: Seconds on the clock of the run.
-        beginners: How many threads there are to begin with.
+        beginners: How many threads there are to begin with: those that are given, and
+            those that what prepares them has begun.
         forced: Switches that could be the next one behind the last, and make a thread
             stop or end its wait before its time.
         free: The same, and they do neither: a thread waits or ends, and it is another
@@ -103,7 +135,12 @@ class Turns:
         self.outside: Callable[[], AbstractContextManager[None]] = nullcontext
         self.schedule = schedule
         self._record = record
-        self._threads: list[_Thread] = []
+        self._threads: list[Worker] = []
+        # How many of these were given.
+        self._given = 0
+        self._is_over = False
+        # How often only time has gone on since one of these ran.
+        self._periods = 0
         self._numbers: dict[int, int] = {}
         self._running = -1
         # Those that were made to stop, the last one behind.
@@ -124,37 +161,71 @@ class Turns:
         Raises:
             UncoveredError: It does not end, or there is no such thread to begin.
         """
-        if self.schedule.first >= len(bodies):
+        self._given = len(bodies)
+        self._threads = [*(Worker() for _ in bodies), *self._threads]
+        self.beginners = len(self._threads)
+        if self.schedule.first >= self.beginners:
             raise UncoveredError(
                 f"the schedule {self.schedule} begins with thread "
-                f"{self.schedule.first}, and there are {len(bodies)}"
+                f"{self.schedule.first}, and there are {self.beginners}"
             )
-        self._threads = [_Thread() for _ in bodies]
-        self.beginners = len(bodies)
         self._over.acquire()
         self._places.call = self._place
+        given = self._threads[: self._given]
         with self.outside():
-            workers = [
-                threading.Thread(target=self._work, args=(number, body), daemon=True)
-                for number, body in enumerate(bodies)
+            threads = [
+                threading.Thread(target=self._work, args=one, daemon=True)
+                for one in zip(given, bodies, strict=True)
             ]
-            for worker in workers:
-                worker.start()
+            for thread in threads:
+                thread.start()
         self._running = self.schedule.first
         with told_of_waits(self._place):
             self._threads[self._running].gate.release()
             ended = self._over.acquire(timeout=_MOST_SECONDS)
+            if ended:
+                ended = self.end()
         if not ended:
             raise UncoveredError(
                 f"under the schedule {self.schedule} the threads have not ended "
                 f"after {_MOST_SECONDS:g} seconds: thread {self._running} waits, and "
                 "not by a lock or a sleep that is the schedule's"
             )
-        for worker in workers:
-            worker.join()
+        for thread in threads:
+            thread.join()
         self._over.release()
         self._running = -1
         return [thread.result for thread in self._threads]
+
+    def begin(self, body: Callable[[], object]) -> tuple[Worker, Callable[[], None]]:
+        """One thread more, which what runs or is prepared begins.
+
+        Returns:
+            What is known of it, and what is to be run in it.
+
+        Raises:
+            UnsupportedCallError: The run is over.
+        """
+        if self._is_over:
+            raise UnsupportedCallError(
+                "a thread is begun behind a run under a schedule: look at what the "
+                "run has left outside turns_taken"
+            )
+        me = Worker()
+        self._threads.append(me)
+        return me, lambda: self._work(me, body)
+
+    def end(self) -> bool:
+        """End what still waits; whether it did."""
+        self._is_over = True
+        for number, one in enumerate(self._threads):
+            if not one.done:
+                self._running = number
+                one.over = True
+                one.gate.release()
+                if not one.ended.acquire(timeout=_MOST_SECONDS):
+                    return False
+        return True
 
     @property
     def errors(self) -> list[BaseException | None]:
@@ -168,28 +239,35 @@ class Turns:
 
     # -- in the threads --
 
-    def _work(self, number: int, body: Callable[[], object]) -> None:
-        me = self._threads[number]
+    def _work(self, me: Worker, body: Callable[[], object]) -> None:
         me.gate.acquire()
-        self._numbers[threading.get_ident()] = number
+        identity = threading.get_ident()
+        self._numbers[identity] = self._threads.index(me)
         try:
             if self._is_looking():
                 self._places.follow()
-            me.result = body()
+            if not me.over:
+                me.result = body()
         except BaseException as error:  # noqa: BLE001 - the caller judges it.
-            me.error = error
+            if not me.over:
+                me.error = error
         finally:
             self._places.leave()
+            del self._numbers[identity]
             me.done = True
-            self._pass_on()
+            if not me.over:
+                self._pass_on()
+            me.ended.release()
 
     def _is_looking(self) -> bool:
         return self._next is not None or self._record
 
     def _place(self) -> None:
         """A thread is where another one may go on."""
-        if threading.get_ident() not in self._numbers:
+        number = self._numbers.get(threading.get_ident())
+        if number is None:
             return
+        self._require_not_over(self._threads[number])
         if not self._is_looking():
             self._places.leave()
             return
@@ -233,14 +311,18 @@ class Turns:
             if number != self._running and self._may_run(thread)
         ]
 
-    def _may_run(self, thread: _Thread) -> bool:
+    def _may_run(self, thread: Worker) -> bool:
         """Whether it can run, if need be because its time is over."""
         return self._can_run(thread) or (
-            thread.deadline is not None and not thread.done
+            thread.deadline is not None and not thread.done and self._has_work()
         )
 
+    def _has_work(self) -> bool:
+        """Whether threads that were given have not ended."""
+        return not all(one.done for one in self._threads[: self._given])
+
     @staticmethod
-    def _can_run(thread: _Thread) -> bool:
+    def _can_run(thread: Worker) -> bool:
         return not thread.done and (thread.ready is None or thread.ready())
 
     def _turn_to(self, number: int) -> None:
@@ -277,6 +359,14 @@ class Turns:
                         self.forced.append(to)
         target = self._threads[chosen]
         target.pushed = not self._can_run(target)
+        if chosen < self._given:
+            self._periods = 0
+        elif target.pushed:
+            self._periods += 1
+            if self._periods > _MOST_PERIODS:
+                # A store's flusher wakes and sleeps, and those wait for each other.
+                self._let_go()
+                return
         self._turn_to(chosen)
 
     def _who_goes_on(self, able: list[int]) -> int:
@@ -289,7 +379,8 @@ class Turns:
 
     def _let_go(self) -> None:
         """Nobody goes on, whatever the time."""
-        waiting = [number for number, one in enumerate(self._threads) if not one.done]
+        given = self._threads[: self._given]
+        waiting = [number for number, one in enumerate(given) if not one.done]
         if waiting:
             self.stuck = True
             self._turn_to(waiting[0])
@@ -310,6 +401,7 @@ class Turns:
             DeadlockError: All threads wait.
         """
         me = self._threads[self._numbers[threading.get_ident()]]
+        self._require_not_over(me)
         if ready():
             return True
         me.ready, me.deadline, me.pushed = ready, until, False
@@ -318,6 +410,7 @@ class Turns:
             me.gate.acquire()
         finally:
             me.ready = me.deadline = None
+        self._require_not_over(me)
         if me.pushed:
             me.pushed = False
             if until is not None:
@@ -326,6 +419,11 @@ class Turns:
         if self.stuck and not ready():
             raise DeadlockError("all threads wait for each other")
         return True
+
+    @staticmethod
+    def _require_not_over(me: Worker) -> None:
+        if me.over:
+            raise _OverError("the run is over")
 
     def is_here(self) -> bool:
         """Whether the calling thread is one of the run's."""
