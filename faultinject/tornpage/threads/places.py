@@ -52,8 +52,6 @@ _LOOKED_BEHIND: Final = _CALLS | {
 """Instructions behind which it looks, from Python 3.11 on. (The beginning of a function
 is one, too, and has an event of its own.)"""
 
-_OPNAME: Final = dis.opname
-
 
 def tracer(
     code: str | tuple[str, ...], place: Callable[[], None]
@@ -73,27 +71,40 @@ def tracer(
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         place()
-        return _follower(place)
+        return _follower(place, _looked_behind(frame.f_code))
 
     return entered
 
 
-def _follower(place: Callable[[], None]) -> Callable[[FrameType, str, Any], Any]:
-    """Traces one frame, without keeping it."""
-    before = ""
+def _follower(
+    place: Callable[[], None], looked_behind: frozenset[int]
+) -> Callable[[FrameType, str, Any], Any]:
+    """Traces one frame, without keeping it.
+
+    It is called for each instruction, so it asks as little of the frame as possible:
+    `co_code` is another copy each time.
+    """
+    looks = False
 
     def follow(frame: FrameType, event: str, _value: Any) -> Any:
-        nonlocal before
+        nonlocal looks
         if event == "opcode":
-            looked = before in _LOOKED_BEHIND
-            before = _OPNAME[frame.f_code.co_code[frame.f_lasti]]
+            looked, looks = looks, frame.f_lasti in looked_behind
             if looked:
                 place()
         elif event == "exception":
-            before = ""
+            looks = False
         return follow
 
     return follow
+
+
+@cache
+def _looked_behind(code: CodeType) -> frozenset[int]:
+    """Offsets of the instructions behind which it looks."""
+    return frozenset(
+        one.offset for one in dis.get_instructions(code) if one.opname in _LOOKED_BEHIND
+    )
 
 
 def _nothing() -> None:
