@@ -2,9 +2,11 @@
 
 import _thread
 import queue
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 
 import pytest
 
@@ -323,3 +325,85 @@ def test_threads_that_cannot_be_followed_are_not_said_to_be_covered(monkeypatch)
             every(waits_in_c, 0)
     finally:
         in_c.put(None)
+
+
+STORE = """
+from queue import SimpleQueue
+from threading import Lock, RLock
+from time import monotonic, sleep
+
+
+def nothing():
+    pass
+
+
+class Store:
+    def __init__(self):
+        self.locks = [Lock(), RLock()]
+        self.line = SimpleQueue()
+        self.value = 0
+
+    def add(self):
+        with self.locks[0], self.locks[1]:
+            value = self.value
+            nothing()
+            self.value = value + 1
+        self.line.put(monotonic())
+        sleep(1000)
+
+    def take(self):
+        return [self.line.get() for _ in range(2)]
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "inside"])
+def test_what_a_module_has_by_its_import_is_the_schedules_too(
+    when, tmp_path, monkeypatch
+):
+    (tmp_path / "store_with_names.py").write_text(STORE)
+    monkeypatch.syspath_prepend(tmp_path)
+    if when == "before":
+        import store_with_names
+
+        real = dict(vars(store_with_names))
+    stores = []
+
+    def once(turns):
+        with turns_taken(turns):
+            import store_with_names
+
+            store = store_with_names.Store()
+            stores.append(store)
+            yield [store.add, store.add, store.take]
+        assert store.value == 2
+
+    began = time.monotonic()
+    for played in Schedules(once, (str(tmp_path),), switches=1):
+        played.require_success()
+    assert len(stores) > 20
+    assert time.monotonic() - began < 60
+    module = sys.modules.pop("store_with_names")
+    if when == "before":
+        assert vars(module) == real
+    assert module.Lock is threading.Lock
+    assert module.RLock is threading.RLock
+    assert (module.sleep, module.monotonic) == (time.sleep, time.monotonic)
+    assert module.SimpleQueue is queue.SimpleQueue
+
+
+def test_what_somebody_else_has_put_in_the_place_of_a_name_stays(monkeypatch):
+    module = ModuleType("store_of_a_test")
+    module.sleep = time.sleep
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    seen = []
+
+    def once(turns):
+        with turns_taken(turns):
+            seen.append(module.sleep)
+            yield [lambda: time.sleep(1)]
+
+    play(once, Schedule(), CODE).require_success()
+    module.sleep = look
+    play(once, Schedule(), CODE).require_success()
+    assert seen[0] is not time.sleep
+    assert seen[1] is module.sleep is look

@@ -16,9 +16,11 @@ import queue
 import threading
 import time
 from contextlib import contextmanager, nullcontext
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tornpage.threads.begun import Begun
+from tornpage.threads.imported import Imported
 from tornpage.threads.turns import DeadlockError
 from tornpage.waits import about_to_wait
 
@@ -225,6 +227,9 @@ def under_turns(disk: Disk, turns: Turns) -> Disk:
     return cast("Disk", _Machine(disk, turns))
 
 
+_imported: Final = Imported()
+
+
 @contextmanager
 def turns_taken(turns: Turns) -> Iterator[None]:
     """While entered, `threading`, `time.sleep` and `time.monotonic` are a run's.
@@ -235,6 +240,9 @@ def turns_taken(turns: Turns) -> Iterator[None]:
     begun = Begun(turns)
     real_clock, real_sleep = time.monotonic, time.sleep
 
+    def lock() -> Mutex:
+        return Mutex(turns)
+
     # Other threads of the process (of a test runner, say) have the time they had.
 
     def monotonic() -> float:
@@ -244,8 +252,8 @@ def turns_taken(turns: Turns) -> Iterator[None]:
         (machine.sleep if begun.is_ours() else real_sleep)(seconds)
 
     taken: list[tuple[Any, str, Any]] = [
-        (threading, "Lock", lambda: Mutex(turns)),
-        (threading, "_allocate_lock", lambda: Mutex(turns)),
+        (threading, "Lock", lock),
+        (threading, "_allocate_lock", lock),
         (threading, "RLock", lambda: Reentrant(turns)),
         (threading, "_time", monotonic),
         (queue, "time", monotonic),
@@ -253,6 +261,12 @@ def turns_taken(turns: Turns) -> Iterator[None]:
         (time, "sleep", sleep),
         *begun.names(),
     ]
+    replaced = {
+        id(getattr(owner, name)): (getattr(owner, name), value)
+        for owner, name, value in taken
+        if isinstance(owner, ModuleType)
+    }
+    taken += _imported.places({real: ours for real, (_, ours) in replaced.items()})
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in taken]
 
     def put(those: list[tuple[Any, str, Any]]) -> None:
@@ -273,6 +287,7 @@ def turns_taken(turns: Turns) -> Iterator[None]:
         yield
     finally:
         put(before)
+        _imported.put_back({id(ours): real for real, ours in replaced.values()})
         turns.outside = nullcontext
         # What was begun for a run that did not come.
         turns.end()
