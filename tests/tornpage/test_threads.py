@@ -8,6 +8,7 @@ import gc
 import queue
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -649,6 +650,25 @@ def test_places_are_found_when_the_collector_is_told_to_leave_all_alone():
         assert gc.get_freeze_count()
     finally:
         gc.unfreeze()
+
+
+def test_code_that_is_equal_to_other_code_has_its_places_too():
+    """As a module that is imported anew has it, under the same places."""
+    source = "def body(look):\n    look(None)\n    look(None)\n"
+
+    def once(_):
+        # Made when the places are asked for already.
+        spaces = [{}, {}]
+        for space in spaces:
+            exec(compile(source, "/made/body.py", "exec"), space)
+        return [partial(space["body"], look) for space in spaces]
+
+    seen = [str(played.schedule) for played in Schedules(once, ("/made/",))]
+    per_thread = {text[0]: 0 for text in seen}
+    for text in seen:
+        per_thread[text[0]] += ":" in text
+    assert per_thread["0"] == per_thread["1"] >= 3
+    assert seen == [str(p.schedule) for p in Schedules(once, ("/made/",))]
 
 
 def test_a_thread_that_waits_without_a_lock_ends_the_run(monkeypatch):

@@ -287,7 +287,9 @@ def turns_taken(turns: Turns) -> Iterator[None]:
         yield
     finally:
         put(before)
-        _imported.put_back({id(ours): real for real, ours in replaced.values()})
+        # Of two names for locks the first is the one that is imported.
+        names = reversed(replaced.values())
+        _imported.put_back({id(ours): real for real, ours in names})
         turns.outside = nullcontext
         # What was begun for a run that did not come.
         turns.end()
