@@ -1,7 +1,7 @@
 """Threads may switch anywhere in the engine, and the power may go in any of their runs.
 
 SHEARBOLT_SCHEDULES is how many percent of the schedules with one switch are tried (1);
-`python -m boltmodel.lanes.threads` tries all of them, in two minutes.
+`python -m boltmodel.lanes.threads` tries all of them, in minutes.
 """
 
 import os

@@ -640,6 +640,8 @@ def test_code_that_nobody_runs_is_not_said_to_be_covered():
     once, _ = two("add")
     with pytest.raises(UncoveredError, match="nowhere to switch"):
         list(Schedules(once, ("/nowhere/",), switches=1))
+    # Whoever cares about it afterwards has its places.
+    assert set(values("add", 1)) == {1, 2}
 
 
 def test_places_are_found_when_the_collector_is_told_to_leave_all_alone():

@@ -184,6 +184,8 @@ if sys.version_info >= (3, 12):
             register(tool, _events.PY_RESUME, self._at_start)
             register(tool, _events.JUMP, self._at_jump)
             register(tool, _events.INSTRUCTION, self._at_instruction)
+            # What was of no interest to the one before may be to this one.
+            monitoring.restart_events()
             monitoring.set_events(tool, _BEGINS)
             return self
 
