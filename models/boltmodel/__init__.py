@@ -21,6 +21,7 @@ How that is compared:
     recovery       reopens what a crash left and says what is there, by a `survey`
     detector       no write may touch what somebody can still read; `fields`
     subject        all of it, as tornpage wants it
+    threaded       what threads do that share a database, and what each has to see
     machine        the same operations under Hypothesis; `profiles`
     lanes          hunts beyond a subject's crashes
     mutants        planted bugs, to test the testers

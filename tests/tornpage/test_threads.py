@@ -8,6 +8,7 @@ import gc
 import queue
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -24,7 +25,7 @@ from tornpage.threads import (
     under_turns,
 )
 from tornpage.threads import turns as turns_module
-from tornpage.uncovered import UncoveredError, UnsupportedCallError
+from tornpage.uncovered import UncoveredError
 
 CODE = (__file__,)
 
@@ -140,6 +141,118 @@ def test_what_takes_two_switches_is_not_seen_with_one():
 
     assert found(1) == {0}
     assert found(2) == {0, 1}
+
+
+def orders(steps, preemptions):
+    """Every order of so many steps of each thread with at most so many preemptions.
+
+    Counted by hand, without a schedule: who goes on while the one before could have
+    gone on himself is a preemption.
+    """
+
+    def rest(left, before, budget):
+        if not any(left):
+            return {""}
+        found = set()
+        for thread, count in enumerate(left):
+            cost = before is not None and thread != before and left[before] > 0
+            if count and cost <= budget:
+                after = (*left[:thread], count - 1, *left[thread + 1 :])
+                tails = rest(after, thread, budget - cost)
+                found |= {f"{thread}{tail}" for tail in tails}
+        return found
+
+    return rest(tuple(steps), None, preemptions)
+
+
+@pytest.mark.parametrize(
+    ("steps", "switches"),
+    [((3, 3), 0), ((3, 3), 2), ((2, 2, 2), 0), ((2, 1, 2), 1), ((1, 1, 1, 1), 1)],
+)
+def test_the_orders_tried_are_all_there_are_with_so_many_preemptions(steps, switches):
+    last = []
+
+    def once(_):
+        last[:] = [[]]
+
+        def body(thread, count, order):
+            def steps():
+                # A thread ends with its last step: nothing but a place behind it.
+                order.append(thread)
+                for _ in range(count - 1):
+                    look(None)
+                    order.append(thread)
+
+            return steps
+
+        return [body(*one, last[0]) for one in enumerate(steps)]
+
+    seen = set()
+    for played in Schedules(once, CODE, switches=switches):
+        assert not any(played.errors)
+        seen.add("".join(map(str, last[0])))
+    assert seen == orders(steps, switches)
+
+
+class Gate:
+    """One waits for another, and a third comes in between."""
+
+    def __init__(self, turns):
+        self.lock = mutex(turns)
+        self.order = []
+
+    def hold(self):
+        with self.lock:
+            self.order.append("hold")
+        self.order.append("left")
+
+    def pass_by(self):
+        self.order.append("pass")
+
+
+def test_who_goes_on_when_a_thread_waits_or_ends_is_tried_too():
+    last = []
+
+    def once(turns):
+        last[:] = [Gate(turns)]
+        gate = last[0]
+        return [gate.hold, gate.hold, gate.pass_by]
+
+    seen = {}
+    for played in Schedules(once, CODE, switches=1):
+        assert not played.stuck
+        seen.setdefault(" ".join(last[0].order), str(played.schedule))
+    # Thread 0 has the lock when 1 comes and waits for it; 2 goes on, and not 0.
+    shown = seen["pass hold left hold left"]
+    waited = {text for text in seen.values() if "~" in text and ":" in text}
+    assert waited
+    for text in (shown, *sorted(waited)):
+        play(once, Schedule.parse(text), CODE)
+        assert seen[" ".join(last[0].order)] == text
+
+
+def test_a_thread_that_sleeps_again_and_again_is_not_woken_for_ever():
+    """To end a wait before its time is a switch, and there are only so many."""
+    slept = []
+
+    def once(turns):
+        disk = under_turns(Disk(), turns)
+        slept.append(0)
+
+        def doze():
+            for _ in range(3):
+                disk.sleep(1.0)
+                slept[-1] += 1
+
+        return [doze, doze]
+
+    none = [str(played.schedule) for played in Schedules(once, CODE, switches=0)]
+    assert none == ["0", "1"]
+    one = [played.schedule for played in Schedules(once, CODE, switches=1)]
+    ended = [one for one in one if any(switch.waits for switch in one.switches)]
+    assert ended
+    assert all(len(one.switches) == 1 for one in ended)
+    assert set(slept) == {6}
 
 
 def straight(count):
@@ -424,16 +537,6 @@ def test_without_the_locks_of_the_schedule_the_run_does_not_end(monkeypatch):
         list(Schedules(once, CODE, switches=1))
 
 
-def test_a_thread_begun_under_a_schedule_is_refused():
-    def once(turns):
-        with turns_taken(turns):
-            yield [threading.Thread(target=look, args=(1,)).start, straight(1)]
-
-    played = play(once, Schedule(), CODE)
-    with pytest.raises(UnsupportedCallError, match="begun under a schedule"):
-        played.require_success()
-
-
 class Noted:
     """Notes what is durable before it is, in the step before the call that does it."""
 
@@ -524,7 +627,9 @@ def test_threads_that_are_not_the_same_each_time_are_not_said_to_be_covered():
         list(Schedules(once, CODE, switches=1))
 
 
-@pytest.mark.parametrize("text", ["0:9999>1", "0:1>7", "0:1>1:9999>0", "5"])
+@pytest.mark.parametrize(
+    "text", ["0:9999>1", "0:1>7", "0:1>1:9999>0", "5", "0~9>1", "0~0>0", "0:1>1~3>0"]
+)
 def test_a_schedule_that_does_not_come_to_pass_is_not_said_to_be_played(text):
     once, _ = two("add")
     with pytest.raises(UncoveredError, match=r"came to pass|begins with thread 5"):
@@ -535,6 +640,8 @@ def test_code_that_nobody_runs_is_not_said_to_be_covered():
     once, _ = two("add")
     with pytest.raises(UncoveredError, match="nowhere to switch"):
         list(Schedules(once, ("/nowhere/",), switches=1))
+    # Whoever cares about it afterwards has its places.
+    assert set(values("add", 1)) == {1, 2}
 
 
 def test_places_are_found_when_the_collector_is_told_to_leave_all_alone():
@@ -545,6 +652,25 @@ def test_places_are_found_when_the_collector_is_told_to_leave_all_alone():
         assert gc.get_freeze_count()
     finally:
         gc.unfreeze()
+
+
+def test_code_that_is_equal_to_other_code_has_its_places_too():
+    """As a module that is imported anew has it, under the same places."""
+    source = "def body(look):\n    look(None)\n    look(None)\n"
+
+    def once(_):
+        # Made when the places are asked for already.
+        spaces = [{}, {}]
+        for space in spaces:
+            exec(compile(source, "/made/body.py", "exec"), space)
+        return [partial(space["body"], look) for space in spaces]
+
+    seen = [str(played.schedule) for played in Schedules(once, ("/made/",))]
+    per_thread = {text[0]: 0 for text in seen}
+    for text in seen:
+        per_thread[text[0]] += ":" in text
+    assert per_thread["0"] == per_thread["1"] >= 3
+    assert seen == [str(p.schedule) for p in Schedules(once, ("/made/",))]
 
 
 def test_a_thread_that_waits_without_a_lock_ends_the_run(monkeypatch):
@@ -567,7 +693,11 @@ def test_the_text_of_a_schedule_is_the_schedule():
     assert str(schedule) == "1:57>0:0>2"
     assert Schedule.parse(str(schedule)) == schedule
     assert Schedule.parse("0") == Schedule()
-    for text in ("", "x", "-1", "0:-1>1", "0:1", "0:1>", "0:1>2>3", "0>1"):
+    both = Schedule(0, (Switch(0, 2, waits=True), Switch(7, 1)))
+    assert str(both) == "0~0>2:7>1"
+    assert Schedule.parse("0~0>2:7>1") == both
+    wrong = ("", "x", "-1", "0:-1>1", "0:1", "0:1>", "0:1>2>3", "0>1", "0~1", "0:~1>1")
+    for text in wrong:
         with pytest.raises(ValueError, match="is no schedule"):
             Schedule.parse(text)
 

@@ -13,25 +13,47 @@ def _this_document(monkeypatch):
     monkeypatch.setattr(wal, "DOCUMENT", DOCUMENT)
 
 
-def said_of(folder, diffs):
-    """What pytest says of the document's files, repaired or not."""
-    sources = wal._sources()
-    log = sources["grouped.py"]
-    for diff in wal._blocks("diff")[:diffs]:
-        log = wal._apply(log, diff)
-    (folder / "grouped.py").write_text("# grouped.py\n" + log)
-    (folder / "test_grouped.py").write_text(
-        "# test_grouped.py\n" + sources["test_grouped.py"]
-    )
-    return wal.run_pytest(folder, "test_grouped.py")
+def said_of(folder, repaired, name="grouped", diff=0, only=None):
+    """What pytest says of a store of the document, repaired or not.
+
+    With `only` under that schedule: all of them take many seconds.
+    """
+    sources = dict(wal._sources())
+    if repaired:
+        sources[f"{name}.py"] = wal._apply(
+            sources[f"{name}.py"], wal._blocks("diff")[diff]
+        )
+    test = sources.pop("test_grouped.py").replace("grouped", name)
+    if only is not None:
+        assert test.count("schedules(switches=2)") == 1
+        test = test.replace("schedules(switches=2)", f"[{only!r}]")
+    sources[f"test_{name}.py"] = test
+    for file, source in sources.items():
+        (folder / file).write_text(f"# {file}\n{source}")
+    return wal.run_pytest(folder, f"test_{name}.py")
 
 
 def test_the_note_that_is_not_true_yet_is_found_as_shown(tmp_path):
-    status, lines = said_of(tmp_path, 0)
+    status, lines = said_of(tmp_path, repaired=False)
     assert status == 1
     assert wal._contains(lines, wal._shown(1))
 
 
 def test_a_note_of_what_is_true_passes(tmp_path):
-    status, lines = said_of(tmp_path, 1)
+    status, lines = said_of(tmp_path, repaired=True)
+    assert status == 0, lines
+
+
+SHOWN = "0~0>2:5>1"
+
+
+def test_what_a_thread_of_the_store_syncs_too_little_is_found_as_shown(tmp_path):
+    assert any(SHOWN in line for line in wal._shown(2))
+    status, lines = said_of(tmp_path, False, "flushed", 1, SHOWN)
+    assert status == 1
+    assert wal._contains(lines, wal._shown(2))
+
+
+def test_a_thread_of_the_store_that_syncs_enough_passes(tmp_path):
+    status, lines = said_of(tmp_path, True, "flushed", 1, SHOWN)
     assert status == 0, lines

@@ -3,6 +3,9 @@
     places      where CPython lets another thread go on
     turns       threads that run one at a time
     locks       what they wait for
+    imported    names that modules have taken of what is replaced
+    begun       those that the code under test begins
+    schedule    who runs when, as text
     schedules   every schedule with so many switches
 
 Who tests a store with threads runs the same functions under schedule after schedule:
@@ -16,7 +19,8 @@ Who tests a store with threads runs the same functions under schedule after sche
 
 from tornpage.threads.locks import turns_taken, under_turns
 from tornpage.threads.places import Places
-from tornpage.threads.schedules import Played, Schedule, Schedules, Switch, play
+from tornpage.threads.schedule import Schedule, Switch
+from tornpage.threads.schedules import Played, Schedules, play
 from tornpage.threads.turns import DeadlockError, Turns
 
 __all__ = [

@@ -5,21 +5,23 @@
 
 `threading` makes conditions, events, semaphores, barriers and queues of two kinds of
 lock; in the place of these others are put. What was made before the block keeps its own
-locks, and would stop the run (`queue.SimpleQueue`, written in C, does so always).
+locks, and would stop the run: a wait that is not the schedule's ends it as not covered.
 
-What it is not: more threads. Those of a run are the functions that it is given; one
-that begins another in such a block is refused.
+What threads begin in such a block takes part (`begun`).
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from contextlib import contextmanager, nullcontext
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from tornpage.threads.begun import Begun
+from tornpage.threads.imported import Imported
 from tornpage.threads.turns import DeadlockError
-from tornpage.uncovered import UnsupportedCallError
 from tornpage.waits import about_to_wait
 
 if TYPE_CHECKING:
@@ -225,31 +227,46 @@ def under_turns(disk: Disk, turns: Turns) -> Disk:
     return cast("Disk", _Machine(disk, turns))
 
 
+_imported: Final = Imported()
+
+
 @contextmanager
 def turns_taken(turns: Turns) -> Iterator[None]:
-    """While entered, locks of `threading` and `time.sleep` are those of a run.
+    """While entered, `threading`, `time.sleep` and `time.monotonic` are a run's.
 
-    Raises:
-        UnsupportedCallError: By whoever starts a thread meanwhile.
+    Threads that are begun meanwhile take part in the run.
     """
     machine = _Machine(cast("Disk", None), turns)
-    begin = threading.Thread.start
+    begun = Begun(turns)
+    real_clock, real_sleep = time.monotonic, time.sleep
 
-    def start(thread: threading.Thread) -> None:
-        if turns.is_here():
-            raise UnsupportedCallError(
-                f"thread {thread.name!r} is begun under a schedule: the threads of "
-                "that are the functions that it is given"
-            )
-        begin(thread)
+    def lock() -> Mutex:
+        return Mutex(turns)
 
-    taken = [
-        (threading, "Lock", lambda: Mutex(turns)),
-        (threading, "_allocate_lock", lambda: Mutex(turns)),
+    # Other threads of the process (of a test runner, say) have the time they had.
+
+    def monotonic() -> float:
+        return turns.now if begun.is_ours() else real_clock()
+
+    def sleep(seconds: float, /) -> None:
+        (machine.sleep if begun.is_ours() else real_sleep)(seconds)
+
+    taken: list[tuple[Any, str, Any]] = [
+        (threading, "Lock", lock),
+        (threading, "_allocate_lock", lock),
         (threading, "RLock", lambda: Reentrant(turns)),
-        (threading.Thread, "start", start),
-        (time, "sleep", machine.sleep),
+        (threading, "_time", monotonic),
+        (queue, "time", monotonic),
+        (time, "monotonic", monotonic),
+        (time, "sleep", sleep),
+        *begun.names(),
     ]
+    replaced = {
+        id(getattr(owner, name)): (getattr(owner, name), value)
+        for owner, name, value in taken
+        if isinstance(owner, ModuleType)
+    }
+    taken += _imported.places({real: ours for real, (_, ours) in replaced.items()})
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in taken]
 
     def put(those: list[tuple[Any, str, Any]]) -> None:
@@ -270,4 +287,9 @@ def turns_taken(turns: Turns) -> Iterator[None]:
         yield
     finally:
         put(before)
+        # Of two names for locks the first is the one that is imported.
+        names = reversed(replaced.values())
+        _imported.put_back({id(ours): real for real, ours in names})
         turns.outside = nullcontext
+        # What was begun for a run that did not come.
+        turns.end()

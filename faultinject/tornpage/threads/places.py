@@ -16,7 +16,8 @@ done anything, too. `tornpage.waits` tells of these; they are not looked for her
 Python 3.11 is asked by a trace function, which sees each instruction of a thread.
 Later ones install that when a function runs for the second time, so that the same
 run has other places then; and 3.12.1 crashes when two threads switch it on and off.
-They are asked by `sys.monitoring`, which is told beforehand of all functions there are.
+They are asked by `sys.monitoring`. It tells of each function that begins, once of those
+that do not count; of one that counts it is then asked for more, before its first line.
 It says which instruction comes next and not which one came before: an instruction
 behind a call counts as a place even where another way leads to it.
 
@@ -27,16 +28,14 @@ anywhere there.
 from __future__ import annotations
 
 import dis
-import gc
 import sys
 from functools import cache
 from itertools import pairwise
-from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType, TracebackType
+    from collections.abc import Callable
+    from types import CodeType, FrameType, TracebackType
     from typing import Self
 
 __all__ = ["Places", "tracer"]
@@ -51,8 +50,6 @@ _LOOKED_BEHIND: Final = _CALLS | {
 }
 """Instructions behind which it looks, from Python 3.11 on. (The beginning of a function
 is one, too, and has an event of its own.)"""
-
-_OPNAME: Final = dis.opname
 
 
 def tracer(
@@ -73,27 +70,40 @@ def tracer(
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         place()
-        return _follower(place)
+        return _follower(place, _looked_behind(frame.f_code))
 
     return entered
 
 
-def _follower(place: Callable[[], None]) -> Callable[[FrameType, str, Any], Any]:
-    """Traces one frame, without keeping it."""
-    before = ""
+def _follower(
+    place: Callable[[], None], looked_behind: frozenset[int]
+) -> Callable[[FrameType, str, Any], Any]:
+    """Traces one frame, without keeping it.
+
+    It is called for each instruction, so it asks as little of the frame as possible:
+    `co_code` is another copy each time.
+    """
+    looks = False
 
     def follow(frame: FrameType, event: str, _value: Any) -> Any:
-        nonlocal before
+        nonlocal looks
         if event == "opcode":
-            looked = before in _LOOKED_BEHIND
-            before = _OPNAME[frame.f_code.co_code[frame.f_lasti]]
+            looked, looks = looks, frame.f_lasti in looked_behind
             if looked:
                 place()
         elif event == "exception":
-            before = ""
+            looks = False
         return follow
 
     return follow
+
+
+@cache
+def _looked_behind(code: CodeType) -> frozenset[int]:
+    """Offsets of the instructions behind which it looks."""
+    return frozenset(
+        one.offset for one in dis.get_instructions(code) if one.opname in _LOOKED_BEHIND
+    )
 
 
 def _nothing() -> None:
@@ -139,15 +149,14 @@ class _Traced:
 
 if sys.version_info >= (3, 12):
     _events = sys.monitoring.events
-    _LOCAL: Final = (
-        _events.PY_START | _events.PY_RESUME | _events.JUMP | _events.INSTRUCTION
-    )
+    _BEGINS: Final = _events.PY_START | _events.PY_RESUME
+    _WITHIN: Final = _events.JUMP | _events.INSTRUCTION
 
     class _Monitored:
         """Places by `sys.monitoring`: of all threads, while it is entered.
 
         Args:
-            code: As `tracer`; functions that are there when it is entered.
+            code: As `tracer`.
 
         Attributes:
             call: As `place` there. May be changed.
@@ -156,7 +165,8 @@ if sys.version_info >= (3, 12):
         def __init__(self, code: tuple[str, ...]) -> None:
             self.call: Callable[[], None] = _nothing
             self._code = code
-            self._behind: dict[CodeType, frozenset[int]] = {}
+            # By identity: a module that is imported anew has code that is equal.
+            self._behind: dict[int, tuple[CodeType, frozenset[int]]] = {}
             self._tool = -1
 
         def __enter__(self) -> Self:
@@ -174,9 +184,9 @@ if sys.version_info >= (3, 12):
             register(tool, _events.PY_RESUME, self._at_start)
             register(tool, _events.JUMP, self._at_jump)
             register(tool, _events.INSTRUCTION, self._at_instruction)
-            for code in _all_code(self._code):
-                self._behind[code] = _behind_calls(code)
-                monitoring.set_local_events(tool, code, _LOCAL)
+            # What was of no interest to the one before may be to this one.
+            monitoring.restart_events()
+            monitoring.set_events(tool, _BEGINS)
             return self
 
         def __exit__(
@@ -186,7 +196,8 @@ if sys.version_info >= (3, 12):
             trace: TracebackType | None,
         ) -> None:
             monitoring, tool = sys.monitoring, self._tool
-            for code in self._behind:
+            monitoring.set_events(tool, 0)
+            for code, _ in self._behind.values():
                 monitoring.set_local_events(tool, code, 0)
             self._behind.clear()
             monitoring.free_tool_id(tool)
@@ -197,37 +208,26 @@ if sys.version_info >= (3, 12):
         def leave(self) -> None:
             """As `_Traced.leave`; it can't."""
 
-        def _at_start(self, _code: CodeType, _offset: int) -> None:
+        def _at_start(self, code: CodeType, _offset: int) -> object:
+            if id(code) not in self._behind:
+                if not code.co_filename.startswith(self._code):
+                    return sys.monitoring.DISABLE
+                self._behind[id(code)] = code, _behind_calls(code)
+                sys.monitoring.set_local_events(self._tool, code, _WITHIN)
             self.call()
+            return None
 
-        def _at_jump(self, _code: CodeType, offset: int, target: int) -> None:
-            if target < offset:
-                self.call()
+        def _at_jump(self, _code: CodeType, offset: int, target: int) -> object:
+            if target > offset:
+                return sys.monitoring.DISABLE
+            self.call()
+            return None
 
-        def _at_instruction(self, code: CodeType, offset: int) -> None:
-            if offset in self._behind[code]:
-                self.call()
-
-    def _all_code(names: tuple[str, ...]) -> Iterator[CodeType]:
-        """All code of functions that are there, with what is in it."""
-        frozen = gc.get_freeze_count()
-        # It does not show what is frozen.
-        gc.unfreeze()
-        waiting = [
-            function.__code__
-            for function in gc.get_objects()
-            if isinstance(function, FunctionType)
-            and function.__code__.co_filename.startswith(names)
-        ]
-        if frozen:
-            gc.freeze()
-        seen: set[int] = set()
-        while waiting:
-            code = waiting.pop()
-            if id(code) not in seen:
-                seen.add(id(code))
-                yield code
-                waiting += [one for one in code.co_consts if isinstance(one, CodeType)]
+        def _at_instruction(self, code: CodeType, offset: int) -> object:
+            if offset not in self._behind[id(code)][1]:
+                return sys.monitoring.DISABLE
+            self.call()
+            return None
 
     @cache
     def _behind_calls(code: CodeType) -> frozenset[int]:

@@ -3,11 +3,14 @@
     0                            nobody is made to stop
     0:0>1  0:1>1  0:2>1 ...      thread 0 begins and is stopped once, at each place
     0:7>1:0>0  0:7>1:1>0 ...     and 1, behind that, is stopped in turn
+    0~0>2  0~1>2 ...             where a thread waits or ends, 2 goes on and not 1
 
 Most errors of threads need one or two switches at the right place, however long the
 threads are (Musuvathi and Qadeer, "Iterative Context Bounding for Systematic Testing
 of Multithreaded Programs", PLDI 2007). So schedules are tried by the number of switches
-that they force; those at which a thread waits or ends do not count.
+that they force. Where a thread waits or ends anyway, each one that can go on is tried,
+and that does not count, as there. Ending a wait before its time counts, wherever it is
+done: else a thread that sleeps again and again could be woken for ever.
 
 The places at which to switch are found by running: each run says where behind its last
 switch somebody else could have gone on, and each of these is one schedule more. With
@@ -24,72 +27,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from tornpage.threads.places import Places
+from tornpage.threads.schedule import Schedule
 from tornpage.threads.turns import Turns
 from tornpage.uncovered import UncoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Played", "Schedule", "Schedules", "Switch", "play"]
+    from tornpage.threads.schedule import Switch
+
+__all__ = ["Played", "Schedules", "play"]
 
 
 Once: TypeAlias = "Callable[[Turns], Sequence[Body] | Generator[Sequence[Body]]]"
 """What prepares one run; see `Schedules`."""
 
 Body: TypeAlias = "Callable[[], object]"
-
-
-@dataclass(frozen=True, slots=True)
-class Switch:
-    """A thread is made to stop, and another one goes on.
-
-    Attributes:
-        places: How many places are passed since the switch before.
-        thread: Who goes on.
-    """
-
-    places: int
-    thread: int
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Who begins, and who goes on when.
-
-    Attributes:
-        first: The thread that begins.
-        switches: In their order.
-    """
-
-    first: int = 0
-    switches: tuple[Switch, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.first}" + "".join(
-            f":{switch.places}>{switch.thread}" for switch in self.switches
-        )
-
-    @classmethod
-    def parse(cls, text: str) -> Schedule:
-        """The schedule of which this is the text.
-
-        Raises:
-            ValueError: It is none.
-        """
-        try:
-            if not set(text) <= set("0123456789:>"):
-                raise ValueError(text)
-            first, *switches = text.split(":")
-            parts = [switch.split(">") for switch in switches]
-            return cls(
-                int(first),
-                tuple(Switch(int(places), int(thread)) for places, thread in parts),
-            )
-        except ValueError:
-            raise ValueError(
-                f"{text!r} is no schedule: 0:57>1:12>0, say, is thread 0, after 57 "
-                "places thread 1, after 12 more thread 0"
-            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +81,7 @@ class Schedules:
             the threads have ended.
         code: The beginnings of the file names of the code in which threads are made to
             switch.
-        switches: How many a schedule has at most.
+        switches: How many a schedule forces at most.
         share: How many of the schedules that follow from one are tried, from 0 to 1.
             Which depends on `seed` and on the schedule only.
         seed: See there.
@@ -162,39 +115,56 @@ class Schedules:
             yield from self._played(places)
 
     def _played(self, places: Places) -> Iterator[Played]:
-        queue = deque([Schedule()])
-        threads = 1
-        while queue:
-            schedule = queue.popleft()
-            last = len(schedule.switches) == self._switches
-            played, turns = _play(self._once, schedule, places, record=not last)
-            if turns.missed:
-                # In a run like the one it follows from it can't be; the code is not
-                # the same each time.
-                raise UncoveredError(
-                    f"the schedule {schedule} was there and is not there any more: "
-                    "what the threads do depends on something besides the schedule"
-                )
-            if not schedule.switches and not schedule.first:
-                threads = len(played.results)
-                if not last and threads > 1 and not turns.open:
-                    raise UncoveredError(
-                        f"no thread passes a place in {', '.join(self._code)}, so "
-                        "there is nowhere to switch: name the files of the code under "
-                        "test"
-                    )
-                queue.extend(Schedule(first) for first in range(1, threads))
-            self.played += 1
-            yield played
-            for place, could in enumerate(turns.open):
-                for thread in range(threads):
-                    if could >> thread & 1:
-                        switch = Switch(place, thread)
-                        child = replace(schedule, switches=(*schedule.switches, switch))
-                        if self._is_wanted(child):
-                            queue.append(child)
-                        else:
-                            self.left_out += 1
+        # By how many switches they force. Those that follow from one are made when it
+        # is their turn: all of them at once would be millions.
+        levels: list[deque[Iterator[Schedule]]] = [
+            deque() for _ in range(self._switches + 1)
+        ]
+        levels[0].append(iter([Schedule()]))
+        for forced, level in enumerate(levels):
+            last = forced == self._switches
+            while level:
+                for schedule in level.popleft():
+                    played, turns = _play(self._once, schedule, places, record=not last)
+                    self._require_alike(schedule, turns)
+                    if schedule == Schedule():
+                        first = range(1, turns.beginners)
+                        level.append(Schedule(one) for one in first)
+                        if not last and turns.beginners > 1:
+                            self._require_places(turns)
+                    self.played += 1
+                    yield played
+                    level.append(self._following(schedule, turns.free))
+                    if not last:
+                        levels[forced + 1].append(
+                            self._following(schedule, turns.forced)
+                        )
+
+    def _following(
+        self, schedule: Schedule, switches: list[Switch]
+    ) -> Iterator[Schedule]:
+        for switch in switches:
+            child = replace(schedule, switches=(*schedule.switches, switch))
+            if self._is_wanted(child):
+                yield child
+            else:
+                self.left_out += 1
+
+    def _require_alike(self, schedule: Schedule, turns: Turns) -> None:
+        if turns.missed:
+            # In a run like the one it follows from it can't be; the code is not the
+            # same each time.
+            raise UncoveredError(
+                f"the schedule {schedule} was there and is not there any more: what "
+                "the threads do depends on something besides the schedule"
+            )
+
+    def _require_places(self, turns: Turns) -> None:
+        if all(switch.waits for switch in turns.forced):
+            raise UncoveredError(
+                f"no thread passes a place in {', '.join(self._code)}, so there is "
+                "nowhere to switch: name the files of the code under test"
+            )
 
     def _is_wanted(self, schedule: Schedule) -> bool:
         if self._share >= 1:

@@ -6,9 +6,9 @@
 
 Real threads, so that whatever belongs to a thread is a thread's own; but each waits at
 its gate until it is its turn. A thread's turn ends where the schedule says, or where it
-has to wait for a lock, or with the thread. Which one goes on behind the last two is not
-up to the schedule: the one that was made to stop last, else the one with the lowest
-number. So the same schedule gives the same run.
+has to wait for a lock, or with the thread. Which one goes on behind the last two the
+schedule may say as well; else it is the one that was made to stop last, else the one
+with the lowest number. So the same schedule gives the same run.
 
 Locks are the schedule's (see `locks`): one of `threading` would stop the only thread
 that runs. Time stands still as long as somebody can run; then it goes on to the first
@@ -18,8 +18,13 @@ time: its wait ends then and there, without success.
 When nobody can run any more, and nobody's time ends, all threads are stuck:
 each gets a `DeadlockError` out of its lock.
 
-What it is not: it does not know which switches make a difference (see `schedules`). Two
-threads of a pool that nobody numbers are not told apart.
+Threads that these begin in their turn (see `begun`) have the numbers behind them, in
+the order in which they were begun. A run is over when the threads it was given have
+ended and the others can do nothing before time goes on: a store's flusher waits for
+its next second for ever. These are made to end where they wait, and may not touch the
+disk any more.
+
+What it is not: it does not know which switches make a difference (see `schedules`).
 """
 
 from __future__ import annotations
@@ -29,7 +34,8 @@ from _thread import allocate_lock  # `threading` may have others
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
-from tornpage.uncovered import UncoveredError
+from tornpage.threads.schedule import Switch
+from tornpage.uncovered import UncoveredError, UnsupportedCallError
 from tornpage.waits import told_of_waits
 
 if TYPE_CHECKING:
@@ -37,9 +43,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tornpage.threads.places import Places
-    from tornpage.threads.schedules import Schedule
+    from tornpage.threads.schedule import Schedule
 
-__all__ = ["DeadlockError", "Turns"]
+__all__ = ["DeadlockError", "Turns", "Worker"]
 
 _MOST_SECONDS: Final = 60.0
 """Of one run. It takes milliseconds; a thread that looks for another one's doing again
@@ -50,15 +56,41 @@ class DeadlockError(BaseException):
     """All threads of a run wait for each other. No Exception: code handles those."""
 
 
-class _Thread:
-    """One thread of a run."""
+_MOST_PERIODS: Final = 1000
+"""How often threads that were begun are woken by their time while the others wait."""
 
-    __slots__ = ("deadline", "done", "error", "gate", "pushed", "ready", "result")
+
+class _OverError(BaseException):
+    """The run is over, and the thread is not needed any more."""
+
+
+class Worker:
+    """One thread of a run.
+
+    Attributes:
+        done: Whether it has returned or raised.
+    """
+
+    __slots__ = (
+        "deadline",
+        "done",
+        "ended",
+        "error",
+        "gate",
+        "over",
+        "pushed",
+        "ready",
+        "result",
+    )
 
     def __init__(self) -> None:
         self.gate = allocate_lock()
         self.gate.acquire()
+        self.ended = allocate_lock()
+        self.ended.acquire()
         self.done = False
+        # It is to end where it waits.
+        self.over = False
         self.result: object = None
         self.error: BaseException | None = None
         # What it waits for, until when; None: it waits for nothing.
@@ -74,13 +106,17 @@ class Turns:
     Args:
         schedule: Who begins, and the switches.
         places: Where threads are made to switch; entered.
-        record: Note at which places behind the last switch others could go on.
+        record: Note the switches that could be forced behind the last one.
 
     Attributes:
         schedule: The same.
         now: Seconds on the clock of the run.
-        open: Behind the last switch, for each place the threads that could go on
-            there, as a set of bits: 2 for thread 1.
+        beginners: How many threads there are to begin with: those that are given, and
+            those that what prepares them has begun.
+        forced: Switches that could be the next one behind the last, and make a thread
+            stop or end its wait before its time.
+        free: The same, and they do neither: a thread waits or ends, and it is another
+            one that goes on.
         taken: How many of the switches came to pass. Fewer than there are: a
             place was not reached, or the thread could not run.
         stuck: Whether all threads waited for each other.
@@ -91,18 +127,27 @@ class Turns:
         self, schedule: Schedule, places: Places, *, record: bool = False
     ) -> None:
         self.now = 0.0
-        self.open: list[int] = []
+        self.beginners = 0
+        self.forced: list[Switch] = []
+        self.free: list[Switch] = []
         self.taken = 0
         self.stuck = False
         self.outside: Callable[[], AbstractContextManager[None]] = nullcontext
         self.schedule = schedule
         self._record = record
-        self._threads: list[_Thread] = []
+        self._threads: list[Worker] = []
+        # How many of these were given.
+        self._given = 0
+        self._is_over = False
+        # How often only time has gone on since one of these ran.
+        self._periods = 0
         self._numbers: dict[int, int] = {}
         self._running = -1
         # Those that were made to stop, the last one behind.
         self._stopped: list[int] = []
-        self._count = 0
+        # Places, or waits and ends, since the last switch.
+        self._places_passed = 0
+        self._waits_passed = 0
         self._next = schedule.switches[0] if schedule.switches else None
         self._places = places
         self._over = allocate_lock()
@@ -116,36 +161,71 @@ class Turns:
         Raises:
             UncoveredError: It does not end, or there is no such thread to begin.
         """
-        if self.schedule.first >= len(bodies):
+        self._given = len(bodies)
+        self._threads = [*(Worker() for _ in bodies), *self._threads]
+        self.beginners = len(self._threads)
+        if self.schedule.first >= self.beginners:
             raise UncoveredError(
                 f"the schedule {self.schedule} begins with thread "
-                f"{self.schedule.first}, and there are {len(bodies)}"
+                f"{self.schedule.first}, and there are {self.beginners}"
             )
-        self._threads = [_Thread() for _ in bodies]
         self._over.acquire()
         self._places.call = self._place
+        given = self._threads[: self._given]
         with self.outside():
-            workers = [
-                threading.Thread(target=self._work, args=(number, body), daemon=True)
-                for number, body in enumerate(bodies)
+            threads = [
+                threading.Thread(target=self._work, args=one, daemon=True)
+                for one in zip(given, bodies, strict=True)
             ]
-            for worker in workers:
-                worker.start()
+            for thread in threads:
+                thread.start()
         self._running = self.schedule.first
         with told_of_waits(self._place):
             self._threads[self._running].gate.release()
             ended = self._over.acquire(timeout=_MOST_SECONDS)
+            if ended:
+                ended = self.end()
         if not ended:
             raise UncoveredError(
                 f"under the schedule {self.schedule} the threads have not ended "
                 f"after {_MOST_SECONDS:g} seconds: thread {self._running} waits, and "
                 "not by a lock or a sleep that is the schedule's"
             )
-        for worker in workers:
-            worker.join()
+        for thread in threads:
+            thread.join()
         self._over.release()
         self._running = -1
         return [thread.result for thread in self._threads]
+
+    def begin(self, body: Callable[[], object]) -> tuple[Worker, Callable[[], None]]:
+        """One thread more, which what runs or is prepared begins.
+
+        Returns:
+            What is known of it, and what is to be run in it.
+
+        Raises:
+            UnsupportedCallError: The run is over.
+        """
+        if self._is_over:
+            raise UnsupportedCallError(
+                "a thread is begun behind a run under a schedule: look at what the "
+                "run has left outside turns_taken"
+            )
+        me = Worker()
+        self._threads.append(me)
+        return me, lambda: self._work(me, body)
+
+    def end(self) -> bool:
+        """End what still waits; whether it did."""
+        self._is_over = True
+        for number, one in enumerate(self._threads):
+            if not one.done:
+                self._running = number
+                one.over = True
+                one.gate.release()
+                if not one.ended.acquire(timeout=_MOST_SECONDS):
+                    return False
+        return True
 
     @property
     def errors(self) -> list[BaseException | None]:
@@ -159,66 +239,90 @@ class Turns:
 
     # -- in the threads --
 
-    def _work(self, number: int, body: Callable[[], object]) -> None:
-        me = self._threads[number]
+    def _work(self, me: Worker, body: Callable[[], object]) -> None:
         me.gate.acquire()
-        self._numbers[threading.get_ident()] = number
+        identity = threading.get_ident()
+        self._numbers[identity] = self._threads.index(me)
         try:
             if self._is_looking():
                 self._places.follow()
-            me.result = body()
+            if not me.over:
+                me.result = body()
         except BaseException as error:  # noqa: BLE001 - the caller judges it.
-            me.error = error
+            if not me.over:
+                me.error = error
         finally:
             self._places.leave()
+            del self._numbers[identity]
             me.done = True
-            self._pass_on()
+            if not me.over:
+                self._pass_on()
+            me.ended.release()
 
     def _is_looking(self) -> bool:
         return self._next is not None or self._record
 
     def _place(self) -> None:
         """A thread is where another one may go on."""
-        if threading.get_ident() not in self._numbers or not self._is_looking():
+        number = self._numbers.get(threading.get_ident())
+        if number is None:
             return
-        if self._next is None:
-            if self._record:
-                self.open.append(self._who_could())
-            else:
-                self._places.leave()
+        self._require_not_over(self._threads[number])
+        if not self._is_looking():
+            self._places.leave()
             return
-        if self._count < self._next.places:
-            self._count += 1
+        index = self._places_passed
+        self._places_passed += 1
+        switch = self._next
+        if switch is None:
+            self.forced += [Switch(index, one) for one in self._who_could()]
             return
-        wanted, self._count = self._next.thread, 0
-        index = self.taken + 1
-        switches = self.schedule.switches
-        self._next = switches[index] if index < len(switches) else None
-        if not self._who_could() >> wanted & 1:
-            # Not the schedule that was asked for: whoever looks at `missed` drops it.
-            self._next = None
+        if switch.waits or index < switch.places:
             return
-        self.taken = index
+        if switch.thread not in self._who_could():
+            self._give_up()
+            return
+        self._take(switch)
         me = self._running
         self._stopped.append(me)
-        target = self._threads[wanted]
-        target.pushed = not self._can_run(target)
-        self._turn_to(wanted)
+        self._turn_to(switch.thread)
         self._threads[me].gate.acquire()
         if not self._is_looking():
             self._places.leave()
 
-    def _who_could(self) -> int:
-        could = 0
-        for number, thread in enumerate(self._threads):
-            if number == self._running or thread.done:
-                continue
-            if thread.deadline is not None or self._can_run(thread):
-                could |= 1 << number
-        return could
+    def _take(self, switch: Switch) -> None:
+        """It comes to pass now."""
+        self.taken += 1
+        switches = self.schedule.switches
+        self._next = switches[self.taken] if self.taken < len(switches) else None
+        self._places_passed = self._waits_passed = 0
+        target = self._threads[switch.thread]
+        target.pushed = not self._can_run(target)
+
+    def _give_up(self) -> None:
+        """Not the schedule that was asked for: whoever looks at `missed` drops it."""
+        self._next = None
+        self._record = False
+
+    def _who_could(self) -> list[int]:
+        return [
+            number
+            for number, thread in enumerate(self._threads)
+            if number != self._running and self._may_run(thread)
+        ]
+
+    def _may_run(self, thread: Worker) -> bool:
+        """Whether it can run, if need be because its time is over."""
+        return self._can_run(thread) or (
+            thread.deadline is not None and not thread.done and self._has_work()
+        )
+
+    def _has_work(self) -> bool:
+        """Whether threads that were given have not ended."""
+        return not all(one.done for one in self._threads[: self._given])
 
     @staticmethod
-    def _can_run(thread: _Thread) -> bool:
+    def _can_run(thread: Worker) -> bool:
         return not thread.done and (thread.ready is None or thread.ready())
 
     def _turn_to(self, number: int) -> None:
@@ -229,19 +333,57 @@ class Turns:
 
     def _pass_on(self) -> None:
         """The running thread has ended or waits: somebody else's turn."""
-        for number in (*reversed(self._stopped), *range(len(self._threads))):
-            if self._can_run(self._threads[number]):
-                self._turn_to(number)
+        able = [
+            number for number, one in enumerate(self._threads) if self._may_run(one)
+        ]
+        if not able:
+            self._let_go()
+            return
+        index = self._waits_passed
+        self._waits_passed += 1
+        switch = self._next
+        if switch is not None and switch.waits and index == switch.places:
+            if switch.thread in able:
+                self._take(switch)
+                self._turn_to(switch.thread)
                 return
-        waiting = [thread for thread in self._threads if not thread.done]
-        timed = [each for each in waiting if each.deadline is not None]
-        if timed:
-            first = min(timed, key=lambda thread: thread.deadline or 0.0)
-            first.pushed = True
-            self._turn_to(self._threads.index(first))
-        elif waiting:
+            self._give_up()
+        chosen = self._who_goes_on(able)
+        if switch is None:
+            for number in able:
+                if number != chosen:
+                    to = Switch(index, number, waits=True)
+                    if self._can_run(self._threads[number]):
+                        self.free.append(to)
+                    elif self._record:
+                        self.forced.append(to)
+        target = self._threads[chosen]
+        target.pushed = not self._can_run(target)
+        if chosen < self._given:
+            self._periods = 0
+        elif target.pushed:
+            self._periods += 1
+            if self._periods > _MOST_PERIODS:
+                # A store's flusher wakes and sleeps, and those wait for each other.
+                self._let_go()
+                return
+        self._turn_to(chosen)
+
+    def _who_goes_on(self, able: list[int]) -> int:
+        """The one of these that does, if the schedule does not say."""
+        running = [one for one in able if self._can_run(self._threads[one])]
+        for number in (*reversed(self._stopped), *running):
+            if number in running:
+                return number
+        return min(able, key=lambda number: self._threads[number].deadline or 0.0)
+
+    def _let_go(self) -> None:
+        """Nobody goes on, whatever the time."""
+        given = self._threads[: self._given]
+        waiting = [number for number, one in enumerate(given) if not one.done]
+        if waiting:
             self.stuck = True
-            self._turn_to(self._threads.index(waiting[0]))
+            self._turn_to(waiting[0])
         else:
             self._over.release()
 
@@ -259,6 +401,7 @@ class Turns:
             DeadlockError: All threads wait.
         """
         me = self._threads[self._numbers[threading.get_ident()]]
+        self._require_not_over(me)
         if ready():
             return True
         me.ready, me.deadline, me.pushed = ready, until, False
@@ -267,6 +410,7 @@ class Turns:
             me.gate.acquire()
         finally:
             me.ready = me.deadline = None
+        self._require_not_over(me)
         if me.pushed:
             me.pushed = False
             if until is not None:
@@ -275,6 +419,11 @@ class Turns:
         if self.stuck and not ready():
             raise DeadlockError("all threads wait for each other")
         return True
+
+    @staticmethod
+    def _require_not_over(me: Worker) -> None:
+        if me.over:
+            raise _OverError("the run is over")
 
     def is_here(self) -> bool:
         """Whether the calling thread is one of the run's."""

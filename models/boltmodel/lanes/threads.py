@@ -26,12 +26,19 @@ What a thread is promised, whatever the schedule:
 For D each run's trace is closed exhaustively. Many schedules give the same trace, and
 traces begin alike, so that this takes less than running them.
 
-What it is not: it switches at most as often as it is told, and only in `PLACES`;
+What it is not: it forces at most as many switches as it is told (who goes on where a
+thread waits or ends is tried whole and does not count), and only in `PLACES`;
 everything in between happens at once, which is what the global lock of CPython makes
-of it. Builds without that lock are not covered. Files here are not shared with
-another process.
+of it. One switch is run whole. Two at all places are about 25 million schedules, 60
+hours of one core: for them there are `--share`, and `--core` for the modules that say
+who reads, who writes and what is live. No places are left out because a switch there
+could make no difference: of those of `readers` one in six has nothing before it but a
+thread's own variables, and even there a frame that ends may let a transaction die that
+others listen to. Builds without the global lock are not covered. Files here are not
+shared with another process.
 
     python -m boltmodel.lanes.threads --switches 2 --share 0.05
+    python -m boltmodel.lanes.threads readers --switches 2 --core
 
 exits with 1 when a promise was broken, with 3 when schedules or crash points were left
 out, and else with 0.
@@ -50,30 +57,36 @@ from typing import TYPE_CHECKING, Final
 
 import shearbolt
 from boltmodel.contract import Outcome, Promise, broken
-from boltmodel.interpret import DATABASE, History
-from boltmodel.model import EMPTY, ModelTx, difference, observe
+from boltmodel.interpret import History
 from boltmodel.mutants import threads as planted
 from boltmodel.quiet import quiet
 from boltmodel.recovery import recover
-from shearbolt import BoltError, DatabaseNotOpenError, TxClosedError
-from tornpage.disk import Disk
+from boltmodel.threaded import SCENARIOS, BrokenError, Scenario, World
+from shearbolt import BoltError
 from tornpage.explore import Explorer
 from tornpage.explore.beginnings import Beginnings
 from tornpage.explore.memory import Memory
 from tornpage.model import CrashModel
-from tornpage.threads import Schedule, Schedules, play, under_turns
+from tornpage.threads import Schedule, Schedules, play
 from tornpage.uncovered import UncoveredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from boltmodel.model import Bucket
-    from shearbolt import Tx
     from tornpage.subject import Violation
     from tornpage.threads import Played, Turns
     from tornpage.trace import Mark
 
-__all__ = ["PLACES", "SCENARIOS", "Broken", "Scenario", "Swept", "main", "sweep"]
+__all__ = [
+    "CORE",
+    "PLACES",
+    "SCENARIOS",
+    "Broken",
+    "Scenario",
+    "Swept",
+    "main",
+    "sweep",
+]
 
 _ENGINE: Final = os.path.dirname(shearbolt.__file__)
 
@@ -86,302 +99,26 @@ PLACES: Final = (
 )
 """Where threads are made to switch."""
 
-_KEYS: Final = 12
-_BUCKET: Final = b"a"
+CORE: Final = (
+    *(
+        os.path.join(_ENGINE, "database", f"{name}.py")
+        for name in (
+            "alone",
+            "batch",
+            "doubt",
+            "durable",
+            "handle",
+            "managed",
+            "unsynced",
+        )
+    ),
+    planted.__file__,
+)
+"""Those of them that say who reads, who writes and which version is live. What else is
+in `PLACES` is a transaction's own, or the cache. With two switches `readers` has 16,762
+schedules here, and more than 200,000 in all places."""
+
 _CAP: Final = 20_000
-_READ_AHEAD: Final = 8192
-
-
-class BrokenError(Exception):
-    """A thread saw what it must not see."""
-
-
-class World:
-    """One database, the threads' deeds, and what was promised.
-
-    Args:
-        turns: The run.
-        options: Of `shearbolt.open`.
-
-    Attributes:
-        db: The database.
-        disk: The disk it is on.
-        states: Content by transaction, of each whose commit was called.
-    """
-
-    def __init__(self, turns: Turns, options: dict[str, int | bool]) -> None:
-        self.disk = Disk()
-        if options.pop("read_ahead", False):
-            self.disk.read_ahead = _READ_AHEAD
-        self._storage = under_turns(self.disk, turns)
-        self._options = options
-        self.db = self._open()
-        self.states: dict[int, Bucket] = {self.db.info().txid: EMPTY}
-        # The newest version that anybody was shown, or told to be committed.
-        self._newest = self.db.info().txid
-        # The last one to have been changed.
-        self._changed: Tx | None = None
-        self.disk.mark("told", txid=self._newest)
-        for number in range(3):
-            self.write(number)
-
-    def _open(self) -> shearbolt.DB:
-        return shearbolt.open(
-            DATABASE,
-            storage=self._storage,
-            page_size=1024,
-            **self._options,  # type: ignore[arg-type]
-        )
-
-    # -- what threads do --
-
-    def write(self, number: int) -> None:
-        """One commit."""
-        with self.db.update() as tx:
-            txid = self.change(tx, number)
-        self.told(txid)
-
-    def change(self, tx: Tx, number: int) -> int:
-        """Change a third of the pairs; the transaction's id."""
-        self.put(
-            tx,
-            {b"%02d" % at: b"%d" % number * 90 for at in range(number % 3, _KEYS, 3)},
-        )
-        return tx.txid
-
-    def put(self, tx: Tx, pairs: dict[bytes, bytes]) -> None:
-        """Put pairs into a transaction that will be committed, and into the model."""
-        model = ModelTx(self._content(tx))
-        model.ensure((_BUCKET,))
-        bucket = tx.create_bucket_if_not_exists(_BUCKET)
-        for key, value in pairs.items():
-            model.put((_BUCKET,), key, value)
-            bucket.put(key, value)
-        self.states[tx.txid] = model.commit()
-        self._changed = tx
-        self.disk.mark("called", txid=tx.txid)
-
-    def _content(self, tx: Tx) -> Bucket:
-        """What a writer has made so far; it begins from the newest version."""
-        if self._changed is tx:
-            # One function of several in a batch.
-            return self.states[tx.txid]
-        known = self.states.get(tx.txid - 1)
-        if known is None or tx.txid <= self._newest:
-            raise BrokenError(
-                f"a writer is transaction {tx.txid}, and {self._newest} was committed"
-            )
-        self._same(tx, known, f"writer {tx.txid}")
-        return known
-
-    def told(self, txid: int) -> None:
-        """Somebody knows now that this version is committed."""
-        self._newest = max(self._newest, txid)
-        self.disk.mark("told", txid=txid)
-
-    def read(self) -> None:
-        """Look at the newest version, twice."""
-        floor = self._newest
-        with self.db.view() as tx:
-            if tx.txid < floor:
-                raise BrokenError(
-                    f"a reader shows transaction {tx.txid}, and {floor} was committed"
-                )
-            for look in ("reader", "the second look of reader"):
-                self._same(tx, self.states[tx.txid], f"{look} {tx.txid}")
-            txid = tx.txid
-        self.told(txid)
-
-    def _same(self, tx: Tx, promised: Bucket, who: str) -> None:
-        differs = difference(promised, observe(tx))
-        if differs is not None:
-            raise BrokenError(f"{who}: {differs}")
-
-    def close(self) -> None:
-        """Close the database under the others."""
-        self.db.close()
-
-    # -- in the end --
-
-    def settle(self) -> None:
-        """Look whether the handle is as it should be, and close the database.
-
-        Raises:
-            BrokenError: It is not.
-            BoltError: It does not do what it should.
-        """
-        try:
-            self.db.info()
-        except DatabaseNotOpenError:
-            self.db = self._open()
-            newest = self.db.info().txid
-            if newest < self._newest or newest not in self.states:
-                raise BrokenError(
-                    f"opened again it shows transaction {newest}, and {self._newest} "
-                    "was committed"
-                ) from None
-        gc.collect()
-        self.write(7)
-        self.read()
-        with self.db.view() as tx:
-            problems = tx.check()
-        if problems:
-            raise BrokenError(f"the checker says: {problems[0]}")
-        still = self.db.stats().open_tx_n
-        if still:
-            raise BrokenError(f"{still} transactions count as open, and none is")
-        self.db.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """What some threads do with one database.
-
-    Attributes:
-        name: Short, with hyphens.
-        summary: One line.
-        threads: What each does.
-        options: Of `shearbolt.open`, with `read_ahead` for the disk.
-        allowed: Errors that a thread may get.
-        crashes: Whether crashes are judged by the contract of commits with syncs.
-    """
-
-    name: str
-    summary: str
-    threads: Callable[[World], list[Callable[[], object]]]
-    options: tuple[tuple[str, int | bool], ...] = ()
-    allowed: tuple[type[BoltError], ...] = ()
-    crashes: bool = True
-
-
-def _writes(world: World, *numbers: int) -> Callable[[], None]:
-    def write() -> None:
-        for number in numbers:
-            world.write(number)
-
-    return write
-
-
-def _readers(world: World) -> list[Callable[[], object]]:
-    return [world.read, _writes(world, 3, 4, 5)]
-
-
-def _two_readers(world: World) -> list[Callable[[], object]]:
-    def twice() -> None:
-        world.read()
-        world.read()
-
-    return [world.read, _writes(world, 3, 4), twice]
-
-
-def _writers(world: World) -> list[Callable[[], object]]:
-    return [_writes(world, 3, 5), _writes(world, 4, 6)]
-
-
-def _rolled_back(world: World) -> list[Callable[[], object]]:
-    def roll_back() -> None:
-        for number in (3, 5):
-            tx = world.db.begin(writable=True)
-            bucket = tx.bucket(_BUCKET)
-            for at in range(_KEYS):
-                bucket.put(b"%02d" % at, b"never" * number)
-            tx.rollback()
-
-    return [roll_back, _writes(world, 4, 6)]
-
-
-def _batches(world: World) -> list[Callable[[], object]]:
-    """Three calls; one raises, which is nobody else's affair."""
-    # So that a full batch is led while another call comes.
-    world.db.max_batch_size = 2
-
-    def call(number: int) -> Callable[[], None]:
-        def function(tx: Tx) -> int:
-            world.put(tx, {b"batch %d" % number: b"x" * 50})
-            return tx.txid
-
-        def thread() -> None:
-            world.told(world.db.batch(function))
-            with world.db.view() as tx:
-                if tx.bucket(_BUCKET).get(b"batch %d" % number) is None:
-                    raise BrokenError(f"call {number} of a batch is not there")
-
-        return thread
-
-    def guilty() -> None:
-        def function(tx: Tx) -> None:
-            tx.bucket(_BUCKET).put(b"guilty", b"x")
-            raise ZeroDivisionError
-
-        try:
-            world.db.batch(function)
-        except ZeroDivisionError:
-            return
-        raise BrokenError("the error of a batch's function got lost")
-
-    return [call(1), guilty, call(2)]
-
-
-def _closed(world: World) -> list[Callable[[], object]]:
-    return [world.read, world.close, _writes(world, 3, 4)]
-
-
-def _lost(world: World) -> list[Callable[[], object]]:
-    def lose() -> None:
-        tx = world.db.begin(writable=True)
-        tx.bucket(_BUCKET).put(b"00", b"never")
-        del tx
-        gc.collect()
-        reader = world.db.begin()
-        observe(reader)
-        del reader
-        gc.collect()
-
-    return [lose, _writes(world, 3, 4)]
-
-
-def _synced(world: World) -> list[Callable[[], object]]:
-    return [_writes(world, 3, 4), world.db.sync, world.read]
-
-
-SCENARIOS: Final = {
-    one.name: one
-    for one in (
-        Scenario("readers", "one reads, one commits three times", _readers),
-        Scenario(
-            "cold-readers",
-            "the same, with a cache for one page",
-            _readers,
-            (("cache_size", 1),),
-        ),
-        Scenario(
-            "small-cache",
-            "the same, with a cache that is too small, and wide reads",
-            _two_readers,
-            (("cache_size", 3000), ("read_ahead", True)),
-        ),
-        Scenario("two-readers", "two read, one commits twice", _two_readers),
-        Scenario("writers", "two commit twice each", _writers),
-        Scenario(
-            "rolled-back", "one rolls back twice, one commits twice", _rolled_back
-        ),
-        Scenario("batches", "three calls to batch, one of which raises", _batches),
-        Scenario(
-            "closed",
-            "one reads, one commits, one closes the database",
-            _closed,
-            allowed=(DatabaseNotOpenError, TxClosedError),
-        ),
-        Scenario("lost", "one loses its transactions, one commits twice", _lost),
-        Scenario(
-            "synced",
-            "one commits without syncs, one syncs, one reads",
-            _synced,
-            (("no_sync", True),),
-            crashes=False,
-        ),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,17 +129,19 @@ class Broken:
         scenario: What the threads did.
         schedule: How they switched.
         message: What was wrong.
+        core: Whether the places that the schedule counts are those of `CORE`.
     """
 
     scenario: str
     schedule: str
     message: str
+    core: bool = False
 
     def __str__(self) -> str:
         return (
             f"{self.scenario}, schedule {self.schedule}: {self.message}\n"
             "    again: python -m boltmodel.lanes.threads "
-            f"{self.scenario} --schedule '{self.schedule}'"
+            f"{self.scenario} {'--core ' * self.core}--schedule '{self.schedule}'"
         )
 
 
@@ -445,6 +184,7 @@ def sweep(
     switches: int = 1,
     share: float = 1.0,
     seed: int = 0,
+    core: bool = False,
     only: Schedule | None = None,
     most_broken: int = 20,
 ) -> Swept:
@@ -455,11 +195,13 @@ def sweep(
         switches: How often they are made to switch at most.
         share: How many of the schedules that follow from one are tried, from 0 to 1.
         seed: Which.
+        core: Switch in `CORE` only, and not in all of `PLACES`.
         only: This schedule and no other.
         most_broken: When to stop.
     """
     swept = Swept()
-    crasher = _Crasher(scenario.name, swept)
+    places = CORE if core else PLACES
+    crasher = _Crasher(scenario.name, swept, core=core)
     world: World | None = None
 
     def once(turns: Turns) -> list[Callable[[], object]]:
@@ -467,13 +209,13 @@ def sweep(
         world = World(turns, dict(scenario.options))
         return scenario.threads(world)
 
-    every = Schedules(once, PLACES, switches=switches, share=share, seed=seed)
+    every = Schedules(once, places, switches=switches, share=share, seed=seed)
     with _no_collector():
-        for played in every if only is None else (play(once, only, PLACES),):
+        for played in every if only is None else (play(once, only, places),):
             assert world is not None
             for message in _judge(world, scenario, played):
                 swept.broken.append(
-                    Broken(scenario.name, str(played.schedule), message)
+                    Broken(scenario.name, str(played.schedule), message, core)
                 )
             swept.schedules += 1
             swept.outcomes[", ".join(map(_named, played.errors))] += 1
@@ -525,8 +267,9 @@ def _judge(world: World, scenario: Scenario, played: Played) -> Iterator[str]:
 class _Crasher:
     """Loses power at every point of every trace, once each."""
 
-    def __init__(self, name: str, swept: Swept) -> None:
+    def __init__(self, name: str, swept: Swept, *, core: bool) -> None:
         self._name = name
+        self._core = core
         self._swept = swept
         self._seen: set[int] = set()
         self._model = CrashModel()
@@ -558,6 +301,7 @@ class _Crasher:
                             schedule,
                             f"power lost at {closure.point}: {violation.property}: "
                             f"{violation.message}",
+                            self._core,
                         )
                     )
 
@@ -617,6 +361,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="which, with --share")
     parser.add_argument(
+        "--core",
+        action="store_true",
+        help="switch only where it is said who reads, who writes and what is live",
+    )
+    parser.add_argument(
         "--schedule", type=_schedule, help="this one only, as a failure names it"
     )
     given = parser.parse_args(arguments)
@@ -634,6 +383,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     switches=given.switches,
                     share=given.share,
                     seed=given.seed,
+                    core=given.core,
                     only=given.schedule,
                 )
         except UncoveredError as error:

@@ -1,0 +1,151 @@
+"""Threads that the code under test begins: they take part in the schedule.
+
+    thread 0   append ... close: join ------------------ waits --- end
+    thread 1        append ---- end
+    thread 2   begun by the store: flush ... wait ... flush ---- end
+
+`Thread.start` begins a thread that waits until it is its turn, `join` waits as for a
+lock, `is_alive` is what the schedule knows. A timer is such a thread, and so are those
+of a `ThreadPoolExecutor`: its queue is written in C and is replaced by the one that
+Python has for where there is no C.
+
+A thread that is begun by what prepares a run does nothing before the run; one that is
+begun behind it is refused. Code that takes `_thread.start_new_thread` is refused, too.
+
+What it is not: the way in which CPython begins a thread. It waits there until the
+thread has come to life, and so does this.
+"""
+
+from __future__ import annotations
+
+import _thread
+import queue
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tornpage.threads.turns import DeadlockError
+from tornpage.uncovered import UnsupportedCallError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tornpage.threads.turns import Turns, Worker
+
+__all__ = ["Begun"]
+
+
+class Begun:
+    """What takes the place of a thread's methods.
+
+    Args:
+        turns: The run that the threads belong to.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._known: dict[int, tuple[threading.Thread, Worker]] = {}
+        self._start = threading.Thread.start
+        self._join = threading.Thread.join
+        self._is_alive = threading.Thread.is_alive
+        self._start_new = _thread.start_new_thread
+        self._owner = threading.get_ident()
+
+    def names(self) -> list[tuple[Any, str, Any]]:
+        """What is replaced: where, under which name, by what."""
+
+        def start(thread: threading.Thread) -> None:
+            self.start(thread)
+
+        def join(thread: threading.Thread, timeout: float | None = None) -> None:
+            self.join(thread, timeout)
+
+        def is_alive(thread: threading.Thread) -> bool:
+            return self.is_alive(thread)
+
+        return [
+            (threading.Thread, "start", start),
+            (threading.Thread, "join", join),
+            (threading.Thread, "is_alive", is_alive),
+            (_thread, "start_new_thread", self.start_new_thread),
+            (queue, "SimpleQueue", queue._PySimpleQueue),  # type: ignore[attr-defined]
+        ]
+
+    def is_ours(self) -> bool:
+        """Whether the calling thread is one of the run's, or prepares it."""
+        return self._turns.is_here() or threading.get_ident() == self._owner
+
+    def _worker(self, thread: threading.Thread) -> Worker | None:
+        known = self._known.get(id(thread))
+        return None if known is None else known[1]
+
+    def start(self, thread: threading.Thread) -> None:
+        """As `threading.Thread.start`.
+
+        Raises:
+            UnsupportedCallError: The run is over.
+        """
+        if not self.is_ours() or self._worker(thread) or thread.ident is not None:
+            # It is nobody's business here, or it is wrong and will be told so.
+            self._start(thread)
+            return
+        real: Any = thread
+        worker, work = self._turns.begin(_without_exit(thread.run))
+        self._known[id(thread)] = thread, worker
+        real.run = work
+        with self._turns.outside():
+            # By this one start waits until it has come to life.
+            real._started = threading.Event()
+            self._start(thread)
+
+    def join(self, thread: threading.Thread, timeout: float | None) -> None:
+        """As `threading.Thread.join`.
+
+        Raises:
+            DeadlockError: It would be waited for where no other thread runs.
+        """
+        worker, turns = self._worker(thread), self._turns
+        if worker is not None and thread is not threading.current_thread():
+            if not worker.done:
+                if not turns.is_here():
+                    raise DeadlockError(
+                        f"thread {thread.name!r} is waited for, and no other thread "
+                        "runs"
+                    )
+                until = None if timeout is None else turns.now + max(0.0, timeout)
+                turns.wait(lambda: worker.done, until)
+            if not worker.done:
+                return
+        self._join(thread, timeout)
+
+    def is_alive(self, thread: threading.Thread) -> bool:
+        """As `threading.Thread.is_alive`."""
+        worker = self._worker(thread)
+        return self._is_alive(thread) if worker is None else not worker.done
+
+    def start_new_thread(self, *given: Any) -> Any:
+        """As `_thread.start_new_thread`.
+
+        Raises:
+            UnsupportedCallError: It is called under the schedule.
+        """
+        if self.is_ours():
+            _refuse()
+        return self._start_new(*given)
+
+
+def _refuse() -> NoReturn:
+    raise UnsupportedCallError(
+        "a thread is begun by _thread.start_new_thread under a schedule: have "
+        "threading.Thread begin it"
+    )
+
+
+def _without_exit(run: Callable[[], None]) -> Callable[[], None]:
+    """`run`, for which SystemExit is no error: such a thread ends, and that is all."""
+
+    def body() -> None:
+        with suppress(SystemExit):
+            run()
+
+    return body
