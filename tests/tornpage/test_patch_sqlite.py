@@ -22,6 +22,7 @@ from tornpage.model import CrashModel
 from tornpage.patch import UnsupportedCallError, patched, sqlite
 from tornpage.registry import spec_of
 from tornpage.run import Plan, run
+from tornpage.threads import Schedules, turns_taken
 from tornpage.trace import Sync, SyncDir, Truncate, Unlink, Write
 
 pytestmark = [
@@ -500,3 +501,27 @@ def test_a_database_that_is_only_read_is_not_written():
         with pytest.raises(sqlite3.OperationalError, match="unable to open"):
             sqlite3.connect(f"{root}/no/x.sqlite").execute("CREATE TABLE t (k)")
     assert len(disk.trace.data) == done
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_threads_are_switched_at_the_calls_of_sqlite_and_wait_for_each_other(mode):
+    rows, at_calls = set(), []
+
+    def once(turns):
+        with patched(Disk()) as root, turns_taken(turns):
+            with contextlib.closing(connect(root, f"journal_mode={mode}")) as first:
+                first.execute("CREATE TABLE t (k)")
+
+            def add(key):
+                with contextlib.closing(connect(root)) as connection:
+                    connection.execute("INSERT INTO t VALUES (?)", (key,))
+
+            yield [lambda: add(1), lambda: add(2)]
+            rows.add(tuple(content(root)))
+        at_calls.append(len(turns.schedule.switches))
+
+    for played in Schedules(once, (__file__,), switches=1):
+        played.require_success()
+    # Whoever finds the other one's lock sleeps, and the other one goes on.
+    assert rows == {((1,), (2,))}
+    assert sum(at_calls) > 50
