@@ -332,6 +332,86 @@ def test_a_sync_that_does_not_reach_the_disk_is_noticed(
     assert certificate(given).verdict == "violated"
 
 
+SAFE = (
+    ("synchronous=EXTRA",),
+    ("journal_mode=TRUNCATE",),
+    ("journal_mode=PERSIST",),
+    ("journal_mode=WAL",),
+    ("auto_vacuum=FULL", "journal_mode=TRUNCATE"),
+)
+
+
+def drawn(rng):
+    """Transactions of a few changes, and what comes behind each."""
+    for _ in range(rng.randint(1, 2)):
+        changes = [
+            (rng.choice(("put", "put", "del")), rng.randrange(4), rng.choice((5, 700)))
+            for _ in range(rng.randint(1, 2))
+        ]
+        yield changes, rng.choice(("", "", "rollback", "reopen", "checkpoint"))
+
+
+@pytest.mark.seeds(5)
+def test_a_store_that_is_right_is_found_right_whatever_it_does(seed):
+    modes = SAFE[seed % len(SAFE)]
+    program = list(drawn(random.Random(seed)))
+
+    def opened(root):
+        return connect(root, "page_size=512", *modes)
+
+    def perform(root, work, ack):
+        del work
+        connection = opened(root)
+        connection.execute("CREATE TABLE t (k INTEGER PRIMARY KEY, v UNIQUE)")
+        ack({})
+        for changes, then in program:
+            connection.execute("BEGIN")
+            for change, key, length in changes:
+                if change == "put":
+                    row = (key, "v" * length)
+                    connection.execute("INSERT OR REPLACE INTO t VALUES (?, ?)", row)
+                else:
+                    connection.execute("DELETE FROM t WHERE k = ?", (key,))
+            rows = dict(connection.execute("SELECT * FROM t").fetchall())
+            if then == "rollback":
+                connection.execute("ROLLBACK")
+                continue
+            connection.execute("COMMIT")
+            ack(rows)
+            if then == "reopen":
+                connection.close()
+                connection = opened(root)
+            elif then == "checkpoint":
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.close()
+
+    def found(root):
+        with contextlib.closing(connect(root)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            if not connection.execute("SELECT * FROM sqlite_master").fetchall():
+                return None
+            seen = dict(connection.execute("SELECT * FROM t").fetchall())
+            connection.execute("INSERT INTO t VALUES (99, 'behind')")
+        with contextlib.closing(connect(root)) as connection:
+            rows = dict(connection.execute("SELECT * FROM t").fetchall())
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert rows == {**seen, 99: "behind"}
+        return seen
+
+    def check(acked, in_flight, seen):
+        if acked or seen is not None:
+            assert seen in (*acked[-1:], *in_flight)
+
+    subject = subject_from(
+        "S", run=perform, recover=found, check=check, work=[*modes], root="/db"
+    )
+    model = CrashModel.parse("tear=sector")
+    plan = Plan(spec=spec_of(subject), programs=1, model=model)
+    certificate = run(subject, plan)
+    assert certificate.verdict == "consistent", certificate.violations[0].story
+    assert certificate.coverage.closed == certificate.coverage.crash_points
+
+
 # -- errors ------------------------------------------------------------------------
 
 
