@@ -390,6 +390,42 @@ def test_a_reader_who_leaves_early_causes_no_traceback():
     assert "BrokenPipe" not in err
 
 
+@pytest.mark.parametrize(
+    ("redirected", "subject", "unbuffered", "status", "said"),
+    [
+        (">/dev/full", TOY, "", 3, "cannot be written to standard output: No space"),
+        (">/dev/full", TOY, "1", 3, "cannot be written to standard output: No space"),
+        (">&-", TOY, "1", 2, "standard output is closed"),
+        ("2>/dev/full", TOY, "", 0, ""),
+        ("2>&-", TOY, "1", 0, ""),
+        ("2>/dev/full", "no:Such", "", 2, ""),
+        (">/dev/full 2>/dev/full", TOY, "", 3, ""),
+        (">/dev/full 2>/dev/full", TOY, "1", 3, ""),
+    ],
+)
+def test_streams_that_take_nothing_are_no_traceback_and_change_no_verdict_to_a_pass(
+    redirected, subject, unbuffered, status, said
+):
+    run = f'exec "$0" -m tornpage run {subject} --programs 1 {redirected}'
+    # Without a buffer it is the write that fails, and not the flush.
+    env = {**os.environ, "PYTHONPATH": HERE, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        ["sh", "-c", run, sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=env,
+    )
+    assert done.returncode == status
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "Exception ignored" not in done.stderr
+    if said:
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+    if status == 0:
+        assert done.stdout.startswith("CONSISTENT")
+
+
 def test_a_folder_that_cannot_be_written_does_not_hide_the_story(capsys):
     with open(".tornpage", "w", encoding="utf-8") as file:
         file.write("in the way")

@@ -24,12 +24,14 @@ import argparse
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, TextIO
 
 from tornpage.certificate.record import EXIT_STATUS, tornpage_version
 from tornpage.certificate.token import TokenError
 from tornpage.command import fuzz, mutants, run, subjects, verify
 from tornpage.command.arguments import UsageError
+from tornpage.command.results import NotWrittenError
 from tornpage.fuzz.corpus import CorpusError
 from tornpage.registry import SubjectError
 from tornpage.run.pool import PoolError
@@ -62,6 +64,9 @@ exit status:
   3 unverifiable  no promise seen broken, but something was left out
 """
 
+_USAGE: Final = 2
+"""As argparse ends."""
+
 _REFUSALS: Final = (
     UsageError,
     SubjectError,
@@ -84,34 +89,73 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: As argparse does, for --help, --version and usage errors.
     """
+    if sys.stderr is None:
+        # Else the first file that is opened gets its number, and what is said there.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        _complain(
+            "tornpage: standard output is closed, and the result goes there: "
+            "redirect it"
+        )
+        return _USAGE
+    try:
+        status = _status(argv)
+        # A verdict that nobody can read is none.
+        return status if _is_written(sys.stdout) else EXIT_STATUS["unverifiable"]
+    finally:
+        # Else the interpreter tries once more at its end, and ends with 120.
+        _is_written(sys.stdout)
+        _is_written(sys.stderr)
+
+
+def _status(argv: Sequence[str] | None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     try:
         status: int = options.handler(options)
-        sys.stdout.flush()
     except SystemExit as error:
         # Code under test ends the process where nothing is judged (its import, say).
-        sys.stderr.write(f"tornpage: ended by {error!r} without a verdict\n")
+        _complain(f"tornpage: ended by {error!r} without a verdict")
         return EXIT_STATUS["unverifiable"]
     except _REFUSALS as error:
         options.parser.error(str(error))
     except BrokenPipeError:
-        # Whoever read our output has seen enough. The interpreter would complain
-        # once more when it flushes at exit, so it gets somewhere to flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 3
+        # Whoever read our output has seen enough.
+        return EXIT_STATUS["unverifiable"]
+    except NotWrittenError as error:
+        _complain(f"tornpage: {error}")
+        return EXIT_STATUS["unverifiable"]
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted before anything was run\n")
-        return 3
+        _complain("interrupted before anything was run")
+        return EXIT_STATUS["unverifiable"]
     except Exception:  # noqa: BLE001 - whatever it is, it is no verdict.
         # Left to the interpreter it would end with 1, and be taken for "violated".
-        traceback.print_exc()
-        sys.stderr.write(
-            "tornpage: no verdict was reached: the subject, or tornpage, raised the"
-            " error above\n"
+        _complain(
+            f"{traceback.format_exc()}tornpage: no verdict was reached: the subject, or"
+            " tornpage, raised the error above"
         )
         return EXIT_STATUS["unverifiable"]
     return status
+
+
+def _is_written(stream: TextIO) -> bool:
+    """Write out what waits for it; if that fails, say so, and let the rest go."""
+    if stream.closed:
+        return True
+    try:
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            _complain(f"tornpage: {NotWrittenError(error)}")
+        return False
+    return True
+
+
+def _complain(text: str) -> None:
+    """Say it on standard error, if that takes anything."""
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -69,5 +69,4 @@ def _none_to_plant(options: argparse.Namespace) -> int:
 
 def say_row(name: str, found: Certificate) -> None:
     # Each takes seconds: whoever waits, or stops waiting, has what is known.
-    say(row(name, found))
-    sys.stdout.flush()
+    say(row(name, found), at_once=True)

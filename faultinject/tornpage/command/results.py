@@ -20,12 +20,42 @@ if TYPE_CHECKING:
 
     from tornpage.certificate.record import Certificate, ReportedViolation
 
-__all__ = ["conclude", "say"]
+__all__ = ["NotWrittenError", "conclude", "say", "write"]
 
 
-def say(text: str = "") -> None:
-    """One line on standard output."""
-    sys.stdout.write(text + "\n")
+class NotWrittenError(Exception):
+    """Standard output takes nothing: a full disk, say."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            f"the result cannot be written to standard output: {error.strerror}"
+        )
+
+
+def say(text: str = "", *, at_once: bool = False) -> None:
+    """One line on standard output; errors as `write`."""
+    write(text + "\n", at_once=at_once)
+
+
+def write(text: str, *, at_once: bool = False) -> None:
+    """The same without an end of the line.
+
+    Args:
+        text: What.
+        at_once: It must not wait for more.
+
+    Raises:
+        NotWrittenError: It takes nothing.
+        BrokenPipeError: Whoever reads it has gone.
+    """
+    try:
+        sys.stdout.write(text)
+        if at_once:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NotWrittenError(error) from error
 
 
 def conclude(certificate: Certificate, options: argparse.Namespace) -> int:
@@ -58,7 +88,7 @@ def _show(certificate: Certificate, kept: Sequence[str]) -> None:
         say(textwrap.fill(found, 80, break_on_hyphens=False))
         say(place)
         say()
-        sys.stdout.write(violation.story)
+        write(violation.story)
 
 
 def _keep(violation: ReportedViolation) -> str:
@@ -74,7 +104,7 @@ def _write_json(path: str | None, certificate: Certificate) -> None:
         return
     text = json.dumps(certificate.to_json(), indent=2) + "\n"
     if path == "-":
-        sys.stdout.write(text)
+        write(text)
         return
     try:
         with open(path, "w", encoding="utf-8") as file:

@@ -21,7 +21,7 @@ from tornpage.command.arguments import (
     plan_of,
     subject_of,
 )
-from tornpage.command.results import conclude, say
+from tornpage.command.results import conclude, say, write
 from tornpage.progress import watching
 from tornpage.run.programs import run
 from tornpage.run.report import Gone, replay
@@ -105,7 +105,7 @@ def _replay(options: argparse.Namespace) -> int:
         return 0
     except (ValueError, UncoveredError) as error:
         raise UsageError(f"--replay: {error}") from error
-    sys.stdout.write(story)
+    write(story)
     return 1
 
 
