@@ -161,16 +161,13 @@ class _Checker:
                 yield self._problem(pgid, f"page ID ({page}) out of range [2, {limit})")
             elif state.claim(page, 1, _FREE):
                 yield self._problem(page, f"page {page}: already freed")
-        yield from self._use(pgid, overflow, "freelist", None)
+        yield from self._use(pgid, overflow + 1, "freelist", None)
 
     def _use(
-        self, pgid: int, overflow: int, stack: object, path: _Path
+        self, pgid: int, length: int, stack: object, path: _Path
     ) -> Iterator[Problem]:
         """Mark a page run as used."""
-        state, length = self._state, overflow + 1
-        if not overflow and not state[pgid]:
-            state.add(pgid, 1, _USED)
-            return
+        state = self._state
         if page := state.first(pgid, length, _USED):
             yield self._problem(
                 page, f"page {page}: multiple references (stack: {stack})", path
@@ -193,7 +190,9 @@ class _Checker:
                 pgid, f"page {pgid}: the tree is deeper than {MAX_DEPTH} pages", path
             )
             return
-        if state[pgid] & _USED:
+        # Nearly always it has no flag, and is done with.
+        there = state.claim(pgid, 1, _USED, _USED | _FREE)
+        if there and state[pgid] & _USED:
             yield self._problem(
                 pgid, f"page {pgid}: multiple references (stack: {stack})", path
             )
@@ -206,7 +205,10 @@ class _Checker:
                 pgid, f"page {pgid}: {error.reason} (stack: {stack})", path
             )
             return
-        yield from self._use(pgid, page.overflow, stack, path)
+        if there:
+            yield from self._use(pgid, page.overflow + 1, stack, path)
+        elif page.overflow:
+            yield from self._use(pgid + 1, page.overflow, stack, path)
         yield from self._keys(pgid, page, visit)
         if isinstance(page, Leaf):
             if page.has_buckets:

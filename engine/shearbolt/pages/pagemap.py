@@ -70,23 +70,30 @@ class PageMap:
                 chunk[first:behind] = bytes(f | flags for f in chunk[first:behind])
             start = stop
 
-    def claim(self, start: int, length: int, flag: int = 1) -> int:
+    def claim(self, start: int, length: int, flag: int = 1, unless: int = 0) -> int:
         """Give a run this flag, unless one of its pages has it already.
+
+        Args:
+            start: Its first page.
+            length: How many it has.
+            flag: The flag.
+            unless: Flags of which none may be there, this one among them; 0: this one.
 
         Returns:
             0; or the first page that has it, and then none was given it.
         """
+        unless = unless or flag
         if length == 1 and not self._blocks:
             # Nearly always; written out, as it is done for every page of a walk.
             chunk = self._chunks.get(start >> _CHUNK)
             if chunk is None:
                 chunk = self._chunks[start >> _CHUNK] = bytearray(_PAGES)
             at = start & _LAST
-            if chunk[at] & flag:
+            if chunk[at] & unless:
                 return start
             chunk[at] |= flag
             return 0
-        there = self.first(start, length, flag)
+        there = self.first(start, length, unless)
         if not there:
             self.add(start, length, flag)
         return there
