@@ -4,7 +4,7 @@ What most users need is here, and is imported when it is first used:
 
     subject_from   storage code under test, from three functions
     Subject        the same as a class: what it has to say of itself
-    patched        code that uses `open` and `os`, on a simulated disk
+    patched        code that uses `open`, `os` and `sqlite3`, on a simulated disk
     Disk           the disk, for code that does its I/O through an object
     CrashModel     what a crash may do, as parameters
     Explorer       every outcome of every crash of a recorded run
@@ -23,7 +23,7 @@ Packages, each importing only from those above it and from the modules below:
     platter      everything that a device may hold when the power goes
     disk         the machine that storage code talks to
     faults       calls that fail, data that goes bad
-    patch        the same machine for code that uses `open` and `os`
+    patch        the same machine for code that uses `open`, `os` and `sqlite3`
     threads      threads that switch where a schedule says
     explore      every outcome of every crash of a run
     story        a broken promise, told

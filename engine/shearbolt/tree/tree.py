@@ -330,7 +330,7 @@ class Tree(Single):
             child = self._nodes.get(pgid)
             if child is not None and child.parent is not node:
                 # A damaged branch leads back to a page above it, or to another
-                # branch's child: `_node_for` says so.
+                # branch's child: `_child` says so.
                 return None
             node = child
         return node
