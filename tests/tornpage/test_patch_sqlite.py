@@ -525,8 +525,13 @@ def test_waiting_for_a_lock_takes_no_time_when_nobody_could_release_it():
 
 
 def test_other_databases_are_the_machines_in_the_block_and_behind_it(tmp_path):
+    def default():
+        return sqlite.library().find(None).contents.zName
+
+    before = default()
     with patched(Disk()) as root:
         connect(root).close()
+        assert default() == b"tornpage" != before
         real = connect(tmp_path, "journal_mode=WAL")
         real.execute("CREATE TABLE t (k)")
         memory = sqlite3.connect(":memory:")
@@ -535,6 +540,7 @@ def test_other_databases_are_the_machines_in_the_block_and_behind_it(tmp_path):
     memory.close()
     real.close()
     assert content(tmp_path) == [(1,)]
+    assert default() == before
 
 
 def test_what_is_left_open_touches_no_disk_any_more():
