@@ -506,12 +506,10 @@ class Tx(Single):
             if self._damage is not None:
                 raise self._damage
             meta = self._write_pages()
-            pager, clock, work = db.pager, db.storage.monotonic, self.work
-            pager.in_doubt = True
-            self.pages.into_cache(pager)
+            clock, work = db.storage.monotonic, self.work
             began = clock()
             db.durable.publish(meta, not db.no_sync)
-            pager.drop_indexes(db.freelist.__contains__)
+            db.pager.drop_indexes(db.freelist.__contains__)
             work.write += 1
             work.write_time += clock() - began
         finally:
@@ -553,8 +551,9 @@ class Tx(Single):
         if pages.high_water_mark > self._meta.high_water_mark:
             size = (pages.high_water_mark + 1) * self.page_size
             durable.grow(size, db.max_size, db.alloc_size, sync and not db.no_grow_sync)
+        sequence = top.sequence
         writing = clock()
-        pages.write_out()
+        pages.write_out(self._while_writing)
         work.rebalance_time += rebalanced - began
         work.spill_time += spilled - rebalanced
         work.write_time += clock() - writing
@@ -566,7 +565,7 @@ class Tx(Single):
             pages.high_water_mark,
             self.txid,
             # bbolt keeps what a file has there; its API cannot reach it.
-            top.sequence,
+            sequence,
             self._meta.flags,
         )
         if db.strict_mode:
@@ -574,6 +573,13 @@ class Tx(Single):
             if problems:
                 raise StrictModeError(f"check fail: {problems[0]}")
         return meta
+
+    def _while_writing(self) -> None:
+        """What is left to do when all pages are on their way to the disk."""
+        pager = self.db.pager
+        pager.in_doubt = True
+        self.pages.into_cache(pager)
+        self._let_go()
 
     def _write_freelist(self) -> int:
         """Free the old freelist page; put the list into new ones."""
@@ -593,14 +599,16 @@ class Tx(Single):
             self._commit_handlers = []
             if self.writable:
                 self._forget_pages()
-            if self._root is not None:
-                # Freed now, and not when the cyclic collector comes round: for commits
-                # of one put that is 8 % of their time, and it walks the cache, too.
-                if self.writable:
-                    self._root.let_go()
-                self._root = None
+            self._let_go()
         finally:
             self.db.end(self)
+
+    def _let_go(self) -> None:
+        root, self._root = self._root, None
+        # Freed now, and not when the cyclic collector comes round: for commits of one
+        # put that is 8 % of their time, and it walks the cache, too.
+        if root is not None and self.writable:
+            root.let_go()
 
     def _forget_pages(self) -> None:
         pager = self.db.pager

@@ -4,6 +4,9 @@
     write_freelist                        --> a number, bytes
     write_out                             --> all bytes to the file, and a sync
 
+Between the writes and the sync of a small commit the disk is told to begin, and what is
+left to do in memory is done: a sync waits, and the interpreter need not.
+
 A number comes from the freelist, or from behind the last page. None of these pages
 is part of the version that was live when the transaction began, so until its meta
 is written nothing of this matters to anybody, and a commit that fails forgets it.
@@ -43,7 +46,7 @@ from shearbolt.pages.format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from shearbolt.database.handle import DB
     from shearbolt.pages.format import Meta, Page
@@ -325,17 +328,27 @@ class NewPages:
         self.encoded[pgid] = data
         return pgid, count - 1
 
-    def write_out(self) -> None:
+    def write_out(self, meanwhile: Callable[[], None]) -> None:
         """Write all pages to the file, by address, and wait until they are durable.
+
+        Args:
+            meanwhile: Called between: the disk writes already.
 
         Raises:
             StorageError: The system refused a write or the sync.
         """
-        db = self._db
+        db, page_size = self._db, self.page_size
+        pager, sync = db.pager, not db.no_sync
+        # The system writes a large commit early by itself.
+        early = sync and len(self.encoded) <= _FEW
         for pgid, run in self._contiguous():
-            db.pager.write(pgid * self.page_size, run)
+            offset = pgid * page_size
+            pager.write(offset, run)
+            if early:
+                pager.file.begin_writing(offset, sum(map(len, run)))
             self._work.write += 1
-        db.durable.flush(not db.no_sync)
+        meanwhile()
+        db.durable.flush(sync)
 
     def _contiguous(self) -> Iterator[tuple[int, list[bytes]]]:
         """New pages by address, neighbours together: one system call each.

@@ -30,6 +30,8 @@ where pages are read one behind the other, and more than it uses is asked of it
 (see `shearbolt.pages.window`). It is no part of the protocol: a file without it is read
 exactly. A simulated file may have `ask`, which answers a question about the file's
 bytes without showing them; a file without it is read (see `RobustFile.ask`). A real one
+can be told to begin with its writes before it is synced (`begin_writing`: a crash may
+find any of them done as it is, so no model need know of it), it
 can say whether a name still means it (`stands_at`, see `shearbolt.storage.locking`) and
 where it has holes (`stored`): a file of a terabyte may have a few pages only. And a
 storage that others use, too, has `rename_new`, which replaces nothing.

@@ -16,6 +16,7 @@ file's.
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from shearbolt.errors import StorageError
@@ -154,6 +155,17 @@ class RobustFile:
             del rest[:whole]
             if done:
                 rest[0] = rest[0][done:]
+
+    def begin_writing(self, offset: int, length: int) -> None:
+        """Have the system begin to write what was written there, if it can.
+
+        It promises nothing and fails at nothing: what goes wrong the next sync says.
+        """
+        begin = getattr(self.raw, "begin_writing", None)
+        if begin is not None:
+            # A file system may not know it.
+            with suppress(OSError):
+                begin(offset, length)
 
     def stored(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Where bytes of [start, end) are in the file, as (first, behind), in order.

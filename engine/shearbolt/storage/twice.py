@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from shearbolt.storage import File
 
@@ -25,13 +25,17 @@ __all__ = ["SyncedTwice"]
 class SyncedTwice:
     """A `shearbolt.storage.File` around another one."""
 
-    __slots__ = ("_file", "pread", "read_ahead")
+    __slots__ = ("_file", "begin_writing", "pread", "read_ahead")
 
     def __init__(self, file: File) -> None:
         self._file = file
         # Reads are the hot path: no call in between.
         self.pread = file.pread
         self.read_ahead: int = getattr(file, "read_ahead", 0)
+        # What the file has not this one has not either.
+        begin = getattr(file, "begin_writing", None)
+        if begin is not None:
+            self.begin_writing: Callable[[int, int], None] = begin
 
     def pwritev(self, buffers: Sequence[bytes], offset: int, /) -> int:
         """As the file's."""

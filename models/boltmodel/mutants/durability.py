@@ -22,7 +22,7 @@ from shearbolt.pages.pager import Pager
 from shearbolt.storage.robust import RobustFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from boltmodel.mutants.plant import Call, Planter
 
@@ -81,10 +81,11 @@ def _no_meta_sync(planter: Planter) -> None:
     needs="crash",
 )
 def _early_sync(planter: Planter) -> None:
-    def write_out(_: Call, self: NewPages) -> None:
+    def write_out(_: Call, self: NewPages, meanwhile: Callable[[], None]) -> None:
         self._db.durable.flush(sync=not self._db.no_sync)
         for pgid, run in self._contiguous():
             self._db.pager.write(pgid * self.page_size, run)
+        meanwhile()
 
     planter.instead(NewPages, "write_out", write_out)
 
@@ -97,7 +98,7 @@ def _early_sync(planter: Planter) -> None:
     needs="crash",
 )
 def _last_page_after_sync(planter: Planter) -> None:
-    def write_out(_: Call, self: NewPages) -> None:
+    def write_out(_: Call, self: NewPages, meanwhile: Callable[[], None]) -> None:
         *most, (pgid, run) = self._contiguous()
         for start, pages in most:
             self._db.pager.write(start * self.page_size, pages)
@@ -107,6 +108,7 @@ def _last_page_after_sync(planter: Planter) -> None:
         self._db.durable.flush(sync=not self._db.no_sync)
         late = pgid * self.page_size + sum(map(len, run[:last]))
         self._db.pager.write(late, run[last:])
+        meanwhile()
 
     planter.instead(NewPages, "write_out", write_out)
 
@@ -119,12 +121,15 @@ def _last_page_after_sync(planter: Planter) -> None:
     needs="crash",
 )
 def _sync_only_when_growing(planter: Planter) -> None:
-    def write_out(original: Call, self: NewPages) -> None:
+    def write_out(
+        original: Call, self: NewPages, meanwhile: Callable[[], None]
+    ) -> None:
         if self.high_water_mark > self._db.durable.live.high_water_mark:
-            original(self)
+            original(self, meanwhile)
             return
         for pgid, run in self._contiguous():
             self._db.pager.write(pgid * self.page_size, run)
+        meanwhile()
 
     planter.instead(NewPages, "write_out", write_out)
 

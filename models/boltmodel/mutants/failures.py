@@ -71,9 +71,11 @@ def _meta_error_swallowed(planter: Planter) -> None:
     needs="errors, crash",
 )
 def _data_error_swallowed(planter: Planter) -> None:
-    def write_out(original: Call, self: NewPages) -> bool:
+    def write_out(
+        original: Call, self: NewPages, meanwhile: Callable[[], None]
+    ) -> bool:
         try:
-            original(self)
+            original(self, meanwhile)
         except StorageError:
             return False
         return True
