@@ -358,6 +358,9 @@ class NewPages:
         commit once more, into memory that had to be had for it.
         """
         pgids = sorted(self.encoded)
+        if len(pgids) <= _FEW:
+            yield from self._few_runs(pgids)
+            return
         zeros: dict[int, bytes] = {}
         at, count = 0, len(pgids)
         while at < count:
@@ -370,6 +373,23 @@ class NewPages:
                 run, end = self._run(pgids, at, zeros)
             yield start, run
             at = end
+
+    def _few_runs(self, pgids: list[int]) -> list[tuple[int, list[bytes]]]:
+        """The same at once, for pages that are few."""
+        encoded, page_size = self.encoded, self.page_size
+        runs: list[tuple[int, list[bytes]]] = []
+        behind = 0
+        for pgid in pgids:
+            data = encoded[pgid]
+            if pgid != behind:
+                run: list[bytes] = []
+                runs.append((pgid, run))
+            run.append(data)
+            missing = -len(data) % page_size
+            if missing:
+                run.append(bytes(missing))
+            behind = pgid + (len(data) + missing) // page_size
+        return runs
 
     def _singles(self, pgids: list[int], zeros: dict[int, bytes]) -> list[bytes] | None:
         """The bytes of neighbours; None if one is more than a page, or a full one.

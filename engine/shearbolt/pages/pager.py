@@ -464,9 +464,10 @@ class Pager:
         self.young[pgid] = page
         old = self._old.pop(pgid, None) if self._old else None
         self._spent += page.cost
-        for gone in (replaced, old):
-            if gone is not None and gone is not page:
-                self._spent -= gone.cost
+        if replaced is not None and replaced is not page:
+            self._spent -= replaced.cost
+        if old is not None and old is not page:
+            self._spent -= old.cost
         if self._spent > self._budget:
             self._shrink()
 

@@ -16,7 +16,6 @@ file's.
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from shearbolt.errors import StorageError
@@ -162,10 +161,13 @@ class RobustFile:
         It promises nothing and fails at nothing: what goes wrong the next sync says.
         """
         begin = getattr(self.raw, "begin_writing", None)
-        if begin is not None:
-            # A file system may not know it.
-            with suppress(OSError):
-                begin(offset, length)
+        if begin is None:
+            return
+        try:
+            begin(offset, length)
+        except OSError:
+            # A file system may not know it. Not by `suppress`: five calls a commit.
+            return
 
     def stored(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Where bytes of [start, end) are in the file, as (first, behind), in order.

@@ -435,8 +435,16 @@ class Tree(Single):
 
         A parent before its children, siblings backwards by name.
         """
-        order: list[Tree] = []
-        stack: list[Tree] = [self]
+        order: list[Tree] = [self]
+        stack: list[Tree] = []
+        children = self._children
+        # Most often there is one below another, if any.
+        while len(children) == 1:
+            [only] = children.values()
+            order.append(only)
+            children = only._children
+        if children:
+            stack += [children[name] for name in sorted(children)]
         while stack:
             bucket = stack.pop()
             order.append(bucket)
