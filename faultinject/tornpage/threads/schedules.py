@@ -156,7 +156,8 @@ class Schedules:
             # same each time.
             raise UncoveredError(
                 f"the schedule {schedule} was there and is not there any more: what "
-                "the threads do depends on something besides the schedule"
+                "the threads do depends on something besides the schedule (on a cache "
+                "of the process, say: then run them once before)"
             )
 
     def _require_places(self, turns: Turns) -> None:

@@ -211,6 +211,8 @@ def sweep(
 
     every = Schedules(once, places, switches=switches, share=share, seed=seed)
     with _no_collector():
+        # Caches of the process fill: a first run has other places than all others.
+        play(once, Schedule(), places)
         for played in every if only is None else (play(once, only, places),):
             assert world is not None
             for message in _judge(world, scenario, played):
