@@ -61,6 +61,9 @@ _MAX_RUN: Final = 1024
 _FEW: Final = 8
 """So many pages are faster one by one: a commit of one put has five."""
 
+_BEGUN: Final = 1 << 20
+"""Bytes after which the disk begins with them, while more is written."""
+
 _MOST_KEPT: Final = 1024
 """When a commit makes more leaves than this the file keeps them: an object takes as
 long to make as its page takes to be read, and a load leaves as much memory as it had
@@ -339,14 +342,21 @@ class NewPages:
         """
         db, page_size = self._db, self.page_size
         pager, sync = db.pager, not db.no_sync
-        # The system writes a large commit early by itself.
-        early = sync and len(self.encoded) <= _FEW
+        start = behind = size = 0
         for pgid, run in self._contiguous():
             offset = pgid * page_size
             pager.write(offset, run)
-            if early:
-                pager.file.begin_writing(offset, sum(map(len, run)))
             self._work.write += 1
+            length = sum(map(len, run))
+            behind = offset + length
+            size += length
+            # Nothing else in between waits to be written: one call for all of it.
+            start = start or offset
+            if sync and size >= _BEGUN:
+                pager.file.begin_writing(start, behind - start)
+                start = size = 0
+        if sync and size:
+            pager.file.begin_writing(start, behind - start)
         meanwhile()
         db.durable.flush(sync)
 

@@ -16,27 +16,22 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
+import functools
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from shearbolt.storage._common import READ_AHEAD, Machine, above_standard
 from shearbolt.storage.single import Single
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 # Linux and macOS allow 1,024; POSIX promises 16. A longer list is cut and the
 # caller, who handles short writes anyway, comes back with the rest.
 _IOV_MAX = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 16
 
-
-_TWO_PAGES = 2 * mmap.PAGESIZE
-_BEGIN = getattr(os, "POSIX_FADV_DONTNEED", 0)
-_MOST_BEGUN = 2 * _TWO_PAGES
-"""Bytes of a write that are begun: each call, for two pages, takes 9 us."""
 
 # What file systems without hard links say to link(2).
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -59,6 +54,26 @@ if sys.platform == "darwin":
 else:
     _fsync = os.fsync
     _fdatasync = getattr(os, "fdatasync", os.fsync)
+
+
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+@functools.cache
+def _sync_file_range() -> Callable[[int, int, int, int], object] | None:
+    """sync_file_range(2); None where there is none.
+
+    Python's os has it not, and ctypes takes 2 ms to import: when it is first asked for.
+    `posix_fadvise`, which os has, drops pages from the system's cache, too.
+    """
+    try:
+        import ctypes  # noqa: PLC0415 - see above
+
+        call = ctypes.CDLL(None).sync_file_range
+    except (ImportError, OSError, AttributeError):
+        return None
+    call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return cast("Callable[[int, int, int, int], object]", call)
 
 
 class OSFile(Single):
@@ -84,22 +99,15 @@ class OSFile(Single):
             buffers = buffers[:_IOV_MAX]
         return os.pwritev(self._fd, buffers, offset)
 
-    if sys.platform == "linux":
+    def begin_writing(self, offset: int, length: int, /) -> None:
+        """Have the system begin to write what was written there, and go on.
 
-        def begin_writing(self, offset: int, length: int, /) -> None:
-            """Have the system begin to write what was written there, and go on.
-
-            It promises nothing; a sync then has less to wait for.
-            """
-            # The kernel begins to write, and then drops what is clean, but no page
-            # of which only a part is named (mm/fadvise.c): so never three pages at
-            # once, and the first and the last without their outermost byte.
-            rest = min(length, _MOST_BEGUN)
-            while rest > _TWO_PAGES:
-                os.posix_fadvise(self._fd, offset + 1, _TWO_PAGES - 2, _BEGIN)
-                offset += _TWO_PAGES
-                rest -= _TWO_PAGES
-            os.posix_fadvise(self._fd, offset + 1, rest - 2, _BEGIN)
+        It promises nothing, and what goes wrong the next sync says; that has less to
+        wait for.
+        """
+        begin = _sync_file_range()
+        if begin is not None:
+            begin(self._fd, offset, length, _SYNC_FILE_RANGE_WRITE)
 
     def ftruncate(self, size: int, /) -> None:
         os.ftruncate(self._fd, size)

@@ -161,13 +161,8 @@ class RobustFile:
         It promises nothing and fails at nothing: what goes wrong the next sync says.
         """
         begin = getattr(self.raw, "begin_writing", None)
-        if begin is None:
-            return
-        try:
+        if begin is not None:
             begin(offset, length)
-        except OSError:
-            # A file system may not know it. Not by `suppress`: five calls a commit.
-            return
 
     def stored(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Where bytes of [start, end) are in the file, as (first, behind), in order.
