@@ -6,6 +6,7 @@ between looking and doing, two locks in two orders, a call before anybody listen
 
 import gc
 import queue
+import sys
 import threading
 import time
 from functools import partial
@@ -716,3 +717,25 @@ def test_locks_are_usable_by_whoever_prepares_and_looks_afterwards():
     disk.sleep(3)
     assert disk.monotonic() == 3
     assert disk.pid() == Disk().pid()
+
+
+def test_what_traced_a_thread_before_traces_it_again():
+    """A debugger, or the coverage of the tests in which this is one."""
+    seen = []
+
+    def follow(frame, event, _):
+        seen.append(frame.f_code.co_name)
+
+    before = sys.gettrace()
+    sys.settrace(follow)
+    try:
+        two("add", lambda _: Counter())
+        with Places(CODE) as places:
+            places.follow()
+            look(1)
+        still = sys.gettrace()
+    finally:
+        sys.settrace(before)
+    assert still is follow
+    assert sys.gettrace() is before
+    assert "two" in seen

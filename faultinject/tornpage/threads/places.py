@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import dis
 import sys
+import threading
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType, TracebackType
     from typing import Self
+
+    from _typeshed import TraceFunction
 
 __all__ = ["Places", "tracer"]
 
@@ -123,6 +126,8 @@ class _Traced:
     def __init__(self, code: tuple[str, ...]) -> None:
         self.call: Callable[[], None] = _nothing
         self._trace = tracer(code, self._called)
+        # What traced a thread before: a debugger, the tests' coverage.
+        self._before: dict[int, TraceFunction | None] = {}
 
     def _called(self) -> None:
         self.call()
@@ -140,11 +145,14 @@ class _Traced:
 
     def follow(self) -> None:
         """From here on the calling thread passes places."""
+        self._before.setdefault(threading.get_ident(), sys.gettrace())
         sys.settrace(self._trace)
 
     def leave(self) -> None:
         """The calling thread passes no more places, or nobody cares."""
-        sys.settrace(None)
+        thread = threading.get_ident()
+        if thread in self._before:
+            sys.settrace(self._before.pop(thread))
 
 
 if sys.version_info >= (3, 12):
