@@ -33,6 +33,7 @@ Source: bbolt tx.go.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, Self, TypeVar
 
 from shearbolt.check import check, free_map
@@ -551,13 +552,6 @@ class Tx(Single):
         if pages.high_water_mark > self._meta.high_water_mark:
             size = (pages.high_water_mark + 1) * self.page_size
             durable.grow(size, db.max_size, db.alloc_size, sync and not db.no_grow_sync)
-        sequence = top.sequence
-        writing = clock()
-        pages.write_out(self._while_writing)
-        work.rebalance_time += rebalanced - began
-        work.spill_time += spilled - rebalanced
-        work.write_time += clock() - writing
-        work.spill += len(pages.decoded) + len(pages.contents)
         meta = Meta(
             self.page_size,
             root,
@@ -565,17 +559,25 @@ class Tx(Single):
             pages.high_water_mark,
             self.txid,
             # bbolt keeps what a file has there; its API cannot reach it.
-            sequence,
+            top.sequence,
             self._meta.flags,
         )
+        writing = clock()
+        pages.write_out(partial(self._while_writing, meta))
+        work.rebalance_time += rebalanced - began
+        work.spill_time += spilled - rebalanced
+        work.write_time += clock() - writing
+        work.spill += len(pages.decoded) + len(pages.contents)
         if db.strict_mode:
             problems = list(check(db.pager, meta))
             if problems:
                 raise StrictModeError(f"check fail: {problems[0]}")
         return meta
 
-    def _while_writing(self) -> None:
+    def _while_writing(self, meta: Meta) -> None:
         """What is left to do when all pages are on their way to the disk."""
+        # Its checksum is remembered until it is published.
+        meta.encode()
         pager = self.db.pager
         pager.in_doubt = True
         self.pages.into_cache(pager)

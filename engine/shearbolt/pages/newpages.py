@@ -279,7 +279,6 @@ class NewPages:
             self.high_water_mark += count
         work = self._work
         work.page_count += count
-        work.page_alloc += count * self.page_size
         return pgid
 
     def _allocate_pages(self, count: int) -> list[int]:
@@ -298,7 +297,6 @@ class NewPages:
             pgids += behind
             self.high_water_mark += more
         self._work.page_count += count
-        self._work.page_alloc += count * self.page_size
         return pgids
 
     def _plan(self, end: int) -> None:
@@ -342,6 +340,7 @@ class NewPages:
         """
         db, page_size = self._db, self.page_size
         pager, sync = db.pager, not db.no_sync
+        self._work.page_alloc = self._work.page_count * page_size
         start = behind = size = 0
         for pgid, run in self._contiguous():
             offset = pgid * page_size
