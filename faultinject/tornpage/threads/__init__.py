@@ -4,7 +4,6 @@
     turns       threads that run one at a time
     locks       what they wait for
     earlier     locks that were there before: a module's own
-    holders     who has a thing, of all that is in the process
     imported    names that modules have taken of what is replaced
     begun       those that the code under test begins
     schedule    who runs when, as text

@@ -19,6 +19,7 @@ waits for a condition already.
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 import time
@@ -26,16 +27,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
-from tornpage.threads.holders import Holders
+from tornpage.holders import Holders
 from tornpage.threads.turns import DeadlockError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from tornpage.threads.turns import Turns
 
-__all__ = ["Earlier"]
+__all__ = ["Earlier", "Locks"]
 
 _STRANGERS_SECONDS: Final = 0.05
 """What a thread gets that is about to do something, before all others are stuck."""
@@ -259,6 +260,26 @@ class _Line(_StandIn):
         return int(self._real.qsize())
 
 
+class Locks(Holders):
+    """All that there are, and who holds them.
+
+    Args:
+        kinds: By the type of one, what makes what is put in its place.
+
+    Attributes:
+        conditions: Those that there are.
+    """
+
+    def __init__(self, kinds: Mapping[type, Callable[[Any], Any]]) -> None:
+        everything = gc.get_objects()
+        self.conditions: list[threading.Condition] = [
+            one for one in everything if issubclass(type(one), threading.Condition)
+        ]
+        found = [one for one in everything if type(one) in kinds]
+        del everything
+        super().__init__(found, lambda one: kinds[type(one)](one))
+
+
 class Earlier:
     """The locks of the process, and the run whose they are for now.
 
@@ -304,7 +325,7 @@ class Earlier:
         """
         found = turns.places.locks
         if found is None:
-            found = turns.places.locks = Holders(self._kinds)
+            found = turns.places.locks = Locks(self._kinds)
         replaced = [place for place in found.places if place.replace()]
         for condition in found.conditions:
             lock = condition._lock  # type: ignore[attr-defined]

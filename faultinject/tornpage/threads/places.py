@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType, TracebackType
     from typing import Self
 
-    from tornpage.threads.holders import Holders
+    from tornpage.threads.earlier import Locks
 
 __all__ = ["Places", "tracer"]
 
@@ -126,7 +126,7 @@ class _Traced:
 
     def __init__(self, code: tuple[str, ...]) -> None:
         self.call: Callable[[], None] = _nothing
-        self.locks: Holders | None = None
+        self.locks: Locks | None = None
         self._trace = tracer(code, self._called)
 
     def _called(self) -> None:
@@ -171,7 +171,7 @@ if sys.version_info >= (3, 12):
 
         def __init__(self, code: tuple[str, ...]) -> None:
             self.call: Callable[[], None] = _nothing
-            self.locks: Holders | None = None
+            self.locks: Locks | None = None
             self._code = code
             # By identity: a module that is imported anew has code that is equal.
             self._behind: dict[int, tuple[CodeType, frozenset[int]]] = {}

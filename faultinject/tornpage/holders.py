@@ -1,4 +1,4 @@
-"""Who holds a lock: every place from which code can get it, and what to put there.
+"""Who holds a thing: every place from which code can get it, and what to put there.
 
     store.py    _lock = Lock()                    a module
                 class Store: gate = Lock()        a class
@@ -8,9 +8,9 @@
                                                   and in that a lock, and its methods
 
 The garbage collector knows who refers to what, whatever the way that leads there. So
-nothing is searched for from above: it is asked who refers to the locks. What refers to
-one and cannot be changed (a tuple, a method of the lock, a partial call) is made anew
-with the other lock inside, and whoever refers to that is asked for in turn.
+nothing is searched for from above: it is asked who refers to the things. What refers to
+one and cannot be changed (a tuple, a method of it, a partial call) is made anew with
+the other one inside, and whoever refers to that is asked for in turn.
 
 What it is not: it does not change what C code keeps for itself (the results of a
 `functools.lru_cache` with a limit), a running function's variables, keys of
@@ -37,7 +37,7 @@ from types import (
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Holders", "Place"]
 
@@ -76,25 +76,20 @@ class Place:
 
 
 class Holders:
-    """Where things of some kinds are held, in the whole process.
+    """Where some things are held, in the whole process.
 
     Args:
-        stand_ins: By the type of a thing, what makes what is put in its place.
+        things: What; in no other list or tuple of the caller's.
+        stand_in: What to put in the place of one.
 
     Attributes:
         places: All of them.
         left: What holds some and could not be changed.
-        conditions: All there are.
     """
 
-    def __init__(self, stand_ins: Mapping[type, Callable[[Any], Any]]) -> None:
+    def __init__(self, things: list[Any], stand_in: Callable[[Any], Any]) -> None:
         self.places: list[Place] = []
         self.left: list[str] = []
-        everything = gc.get_objects()
-        self.conditions: list[threading.Condition] = [
-            one for one in everything if issubclass(type(one), threading.Condition)
-        ]
-        wanted = [one for one in everything if type(one) in stand_ins]
         self._classes: dict[int, type] = {}
         self._modules = {
             id(vars(module)): name
@@ -103,16 +98,16 @@ class Holders:
         }
         # The locks of all threads, for the interpreter's end.
         self._apart = set(map(id, vars(threading).values()))
-        found: list[Any] = wanted
-        others = {id(one): stand_ins[type(one)](one) for one in wanted}
-        # Kept: identities are of no use for what is gone.
-        kept: list[Any] = [wanted]
+        found = things
+        others = {id(one): stand_in(one) for one in things}
+        # Identities are of no use for what is gone.
+        kept: list[Any] = [things]
         while found:
-            mine = {id(self.__dict__), id(kept), *map(id, kept), id(found)}
             anew: list[Any] = []
             anew_others: dict[int, Any] = {}
             these = {id(one): others[id(one)] for one in found}
-            mine |= {id(anew), id(anew_others), id(others), id(everything)}
+            mine = {id(kept), id(anew), *map(id, kept)}
+            mine |= {id(others), id(these), id(anew_others)}
             for holder in gc.get_referrers(*found):
                 if id(holder) in mine or id(holder) in others:
                     continue
@@ -121,7 +116,7 @@ class Holders:
                     anew.append(holder)
                     anew_others[id(holder)] = copy
                 elif not self._is_kept_out(holder):
-                    self._look_into(holder, these, everything)
+                    self._look_into(holder, these)
             others |= anew_others
             kept.append(anew)
             found = anew
@@ -139,12 +134,10 @@ class Holders:
         top = str(kind.__module__).partition(".")[0]
         return top in _NOT_OURS_TO_CHANGE
 
-    def _look_into(
-        self, holder: Any, others: Mapping[int, Any], everything: Sequence[Any]
-    ) -> None:
+    def _look_into(self, holder: Any, others: Mapping[int, Any]) -> None:
         if type(holder) is dict and "__module__" in holder:
             if not self._classes:
-                self._classes = _class_dictionaries(everything)
+                self._classes = _class_dictionaries()
             holder = self._classes.get(id(holder), holder)
         before = len(self.places)
         for at, key, value in _items(holder):
@@ -241,10 +234,10 @@ def _exchange(holder: Any, key: Any, has: Any, put: Any) -> bool:
     return True
 
 
-def _class_dictionaries(everything: Sequence[Any]) -> dict[int, type]:
+def _class_dictionaries() -> dict[int, type]:
     return {
         id(inner): one
-        for one in everything
+        for one in gc.get_objects()
         if issubclass(type(one), type)
         for inner in gc.get_referents(one)
         if type(inner) is dict and inner.get("__module__") == one.__module__
