@@ -102,14 +102,18 @@ class Holders:
         others = {id(one): stand_in(one) for one in things}
         # Identities are of no use for what is gone.
         kept: list[Any] = [things]
+        # Of the tuple that an interpreter may make of the arguments of a call.
+        mark = object()
         while found:
             anew: list[Any] = []
             anew_others: dict[int, Any] = {}
             these = {id(one): others[id(one)] for one in found}
             mine = {id(kept), id(anew), *map(id, kept)}
             mine |= {id(others), id(these), id(anew_others)}
-            for holder in gc.get_referrers(*found):
+            for holder in gc.get_referrers(*found, mark):
                 if id(holder) in mine or id(holder) in others:
+                    continue
+                if type(holder) is tuple and holder and holder[-1] is mark:
                     continue
                 copy = _copied(holder, others)
                 if copy is not None:
