@@ -538,3 +538,17 @@ def test_places_that_are_not_entered_any_more_keep_nothing_alive(store):
     module._pool.clear()
     gc.collect()
     assert gone() is None
+
+
+def test_a_machine_that_stands_still_for_a_while_stops_no_thread(monkeypatch):
+    """The clock goes on without it, and no processor is used."""
+    sleep, clock, stood = time.sleep, time.monotonic, []
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 3600 * len(stood))
+    monkeypatch.setattr(turns_module, "_LOOK_SECONDS", 0.05)
+
+    def works():
+        for _ in range(4):
+            sleep(0.1)
+            stood.append(1)
+
+    play(lambda _: [works, works], Schedule(), ("/x",)).require_success()

@@ -232,14 +232,17 @@ class Turns:
         Raises:
             UncoveredError: Nobody goes on.
         """
-        until = _clock() + _MOST_SECONDS
-        idle_since, before, used = _clock(), -1, 0.0
-        while not self._over.acquire(timeout=min(_LOOK_SECONDS, _MOST_SECONDS)):
-            now, used_before, used = _clock(), used, time.process_time()
-            busy = used - used_before > _BUSY_SHARE * _LOOK_SECONDS
-            if busy or self._running != before:
-                idle_since, before = now, self._running
-            if now > until or now - idle_since > _MOST_IDLE_SECONDS:
+        # Counted in looks: a machine that stands still for a while stops no thread.
+        step = min(_LOOK_SECONDS, _MOST_SECONDS)
+        looks = idle = 0
+        before, used = -1, 0.0
+        while not self._over.acquire(timeout=step):
+            used_before, used = used, time.process_time()
+            busy = used - used_before > _BUSY_SHARE * step
+            looks += 1
+            idle = 0 if busy or self._running != before else idle + 1
+            before = self._running
+            if looks * step > _MOST_SECONDS or idle * step > _MOST_IDLE_SECONDS:
                 raise self._not_ended()
 
     def _not_ended(self) -> UncoveredError:
@@ -518,10 +521,6 @@ class Turns:
     def is_going_on(self) -> bool:
         """Whether threads of it are running."""
         return self._running >= 0
-
-
-# The real ones: while a run lasts there may be others in their place.
-_clock: Final = time.monotonic
 
 
 def _where(frame: FrameType | None) -> str:
