@@ -7,6 +7,7 @@ import importlib.util
 import os
 import random
 import shutil
+import struct
 import sys
 import tracemalloc
 from pathlib import Path
@@ -480,3 +481,75 @@ def test_every_orphan_is_not_compared_with_every_lost_tree(monkeypatch) -> None:
         pairs = [entry for entry in report if isinstance(entry, salvage.FoundPair)]
     # The last child's range has no end.
     assert len(pairs) == 55
+
+
+def _damaged_at_every_level(path: Path, depth: int) -> None:
+    with shearbolt.open(path, page_size=PAGE, no_sync=True) as db, db.update() as tx:
+        bucket = tx.root_bucket
+        for _ in range(depth):
+            bucket = bucket.create_bucket(b"in")
+            bucket.put(b"k", bytes(PAGE // 2))
+    data = bytearray(path.read_bytes())
+    for start in range(0, len(data), PAGE):
+        flags, count = struct.unpack_from("<HH", data, start + 8)
+        if flags == 2 and count == 2:
+            # The size of the second key.
+            struct.pack_into("<I", data, start + 16 + 16 + 8, 0x7FFFFFFF)
+    path.write_bytes(data)
+
+
+def _lines(call) -> int:
+    """How many lines of salvage a call runs."""
+    counted = 0
+
+    def line(_frame, event, _value):
+        nonlocal counted
+        counted += event == "line"
+        return line
+
+    def entered(frame, _event, _value):
+        return line if "salvage" in frame.f_code.co_filename else None
+
+    before = sys.gettrace()
+    sys.settrace(entered)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return counted
+
+
+@pytest.mark.parametrize("what", ["scan", "repair"])
+def test_damage_at_every_depth_takes_work_as_there_are_levels(what, tmp_path) -> None:
+    """And not for each of them its depth: 8,000 levels took the square of that."""
+
+    def work(depth: int) -> int:
+        path = tmp_path / f"{depth}.db"
+        _damaged_at_every_level(path, depth)
+
+        def scan() -> None:
+            with salvage.scan(path) as report:
+                told = [str(one) for one in report if isinstance(one, salvage.Damage)]
+            assert len(told) >= depth - 1
+
+        def repair() -> None:
+            result = salvage.repair(path, tmp_path / f"{depth}.out")
+            assert result.buckets == depth
+            assert len(result.damage) >= depth - 1
+
+        return _lines({"scan": scan, "repair": repair}[what])
+
+    # What is listed of a bucket has at most 64 names, or takes 64 steps.
+    first, second, third = work(200), work(400), work(600)
+    assert third - second < 1.1 * (second - first)
+
+
+def test_damage_far_down_says_where_without_all_the_names(tmp_path) -> None:
+    path = tmp_path / "db"
+    _damaged_at_every_level(path, 100)
+    with salvage.scan(path) as report:
+        told = [one for one in report if isinstance(one, salvage.Damage)]
+    assert told[-2].path == (b"in",) * len(told[-2].path)
+    assert len(told[-2].path) > 64
+    assert f"bucket ({len(told[-2].path) - 64} above)/b'in'/" in str(told[-2])
+    assert str(told[0]).count("b'in'") == 1

@@ -4,6 +4,8 @@ import errno
 import io
 import os
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -432,6 +434,33 @@ def test_a_copy_replaces_a_file_and_leaves_no_other(db, tmp_path):
         assert tx.copy_file(str(name), perm=0o640) == tx.size
     assert os.listdir(target) == ["copy.db"]
     shearbolt.open(name).close()
+
+
+@pytest.mark.parametrize("ends", ["in a hole", "in data"])
+def test_a_copy_of_a_sparse_file_is_the_same_bytes_and_as_sparse(path, tmp_path, ends):
+    """Also when a meta says by damage that there are many pages."""
+    with shearbolt.open(path, page_size=4096) as db:
+        fill(db)
+        with db.view() as tx:
+            meta = tx._meta
+    size = 64 << 20
+    with open(path, "r+b") as file:
+        for txid in (meta.txid, meta.txid + 1):
+            grown = replace(meta, high_water_mark=size // 4096, txid=txid)
+            file.seek(grown.slot * 4096)
+            file.write(grown.encode_page(grown.slot))
+        file.truncate(size)
+        if ends == "in data":
+            file.seek(-1, os.SEEK_END)
+            file.write(b"x")
+    name = tmp_path / "copy.db"
+    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+        assert tx.copy_file(name) == size
+        streamed = io.BytesIO()
+        assert tx.write_to(streamed) == size
+    assert name.read_bytes() == streamed.getvalue()
+    assert name.read_bytes()[8192:] == Path(path).read_bytes()[8192:]
+    assert name.stat().st_blocks * 512 < 4 << 20
 
 
 def test_a_copy_passes_by_what_an_interrupted_one_left(db, tmp_path):

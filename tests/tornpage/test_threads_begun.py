@@ -1,11 +1,14 @@
 """Threads that a store begins take part in the schedule, and end with the run."""
 
 import _thread
+import contextlib
+import os
 import queue
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import ModuleType
 
 import pytest
@@ -314,17 +317,28 @@ def test_threads_that_cannot_be_followed_are_not_said_to_be_covered(monkeypatch)
     with pytest.raises(UnsupportedCallError, match="start_new_thread"):
         every(raw, 0)
 
+    def swallows(_):
+        def body():
+            with contextlib.suppress(RuntimeError):
+                _thread.start_new_thread(look, (1,))
+
+        return [body]
+
+    with pytest.raises(UnsupportedCallError, match="start_new_thread"):
+        every(swallows, 0)
+
     monkeypatch.setattr(turns_module, "_MOST_SECONDS", 0.2)
-    in_c = queue.SimpleQueue()
+    ours, theirs = os.pipe()
 
     def waits_in_c(_):
-        return [lambda: begun(in_c.get), lambda: None]
+        return [lambda: begun(partial(os.read, ours, 1)), lambda: None]
 
     try:
         with pytest.raises(UncoveredError, match="not by a lock or a sleep"):
             every(waits_in_c, 0)
     finally:
-        in_c.put(None)
+        os.close(theirs)
+        os.close(ours)
 
 
 STORE = """

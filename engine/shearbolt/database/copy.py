@@ -11,6 +11,11 @@ leads to stays as it is.
 A file that must be new (`take_name`) gets its name without a look whether something
 has it: what comes between the look and the rename would be gone.
 
+Zeros are not written but left out: what was a hole, of a file that was made sparse, is
+one. The source is read whole all the same. A file system may be asked where it has
+holes, and some have told of dirty pages that they are (OpenZFS 15526): a copy that
+takes their word may lack what was committed.
+
 bbolt's CopyFile truncates the target first and syncs nothing: a crash leaves
 neither the old file nor the new one.
 """
@@ -182,9 +187,13 @@ def _part(storage: Storage, path: str, perm: int) -> tuple[str, File]:
 
 def _fill(raw: File, path: str, chunks: Iterable[bytes]) -> int:
     file = RobustFile(raw, path)
-    total = 0
+    total = written = 0
     for chunk in chunks:
-        file.write(total, [chunk])
+        if chunk[0] or chunk != bytes(len(chunk)):
+            file.write(total, [chunk])
+            written = total + len(chunk)
         total += len(chunk)
+    if written != total:
+        file.grow(total)
     file.fsync()
     return total

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _LONGEST_KEY_SHOWN: Final = 32
+_MOST_NAMES_SHOWN: Final = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,12 +45,18 @@ class FoundBucket:
         parent: The bucket it lies in, None for the root bucket.
         sequence: Its counter, 0 where that is lost.
         pgid: The page its name was found in, 0 where there is none.
+        depth: How many names its path has.
     """
 
     name: bytes
     parent: FoundBucket | None
     sequence: int = 0
     pgid: int = 0
+    depth: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        if self.parent is not None:
+            object.__setattr__(self, "depth", self.parent.depth + 1)
 
     @property
     def path(self) -> tuple[bytes, ...]:
@@ -91,7 +98,7 @@ class Damage:
         offset: Byte offset of the damage in the file.
         reason: What is wrong there.
         lost: What that costs: "" when nothing is lost.
-        path: Names of the bucket it lies in, from the root.
+        bucket: The one it lies in; None: no bucket, or the root bucket.
         low: First key that may be missing; None: from the bucket's beginning.
         high: First key behind these; None: to the bucket's end.
     """
@@ -100,12 +107,22 @@ class Damage:
     offset: int
     reason: str
     lost: str = ""
-    path: tuple[bytes, ...] = ()
+    # By the page and the offset the same damage is the same.
+    bucket: FoundBucket | None = field(default=None, compare=False)
     low: bytes | None = None
     high: bytes | None = None
 
+    @property
+    def path(self) -> tuple[bytes, ...]:
+        """Names of the bucket it lies in, from the root.
+
+        Made when it is asked for: one for each damage in buckets thousands deep took
+        the square of the depth.
+        """
+        return () if self.bucket is None else self.bucket.path
+
     def __str__(self) -> str:
-        where = "/".join(map(_shown, self.path)) or "(root)"
+        where = _way(self.bucket) or "(root)"
         lost = f"lost: {self.lost}" if self.lost else "nothing is lost"
         return (
             f"page {self.pgid} (offset {self.offset}), bucket {where}: "
@@ -125,6 +142,18 @@ def key_range(low: bytes | None, high: bytes | None) -> str:
     if high is None:
         return f"the keys from {_shown(low)} on"
     return f"the keys from {_shown(low)} to before {_shown(high)}"
+
+
+def _way(bucket: FoundBucket | None) -> str:
+    """The names that lead to a bucket, the last ones when they are many."""
+    names: list[str] = []
+    while bucket is not None and bucket.parent is not None:
+        if len(names) == _MOST_NAMES_SHOWN:
+            names.append(f"({bucket.depth} above)")
+            break
+        names.append(_shown(bucket.name))
+        bucket = bucket.parent
+    return "/".join(reversed(names))
 
 
 def _shown(key: bytes) -> str:

@@ -194,6 +194,8 @@ class _Writer:
         self._last: bytes | None = None
         self._batch_pairs = self._batch_bytes = 0
         self._damage = _Branch()
+        # Those with damage in or below them, of what was listed.
+        self._branches: dict[FoundBucket, _Branch] = {}
         self._listed = self._unlisted = self._lost = 0
         self.buckets = self.pairs = self.content = 0
 
@@ -238,10 +240,21 @@ class _Writer:
             self._unlisted += 1
             return
         self._listed += 1
-        branch = self._damage
-        for name in damage.path[:_TREE_DEPTH]:
-            branch = branch.buckets.setdefault(name, _Branch())
-        branch.damage.append(damage)
+        self._branch(damage.bucket).damage.append(damage)
+
+    def _branch(self, bucket: FoundBucket | None) -> _Branch:
+        """Where the damage in a bucket is listed."""
+        # Up to one that is known, then down, as `_bucket` does.
+        above: list[FoundBucket] = []
+        while bucket is not None and bucket not in self._branches:
+            above.append(bucket)
+            bucket = bucket.parent
+        branch = self._damage if bucket is None else self._branches[bucket]
+        for one in reversed(above):
+            if 0 < one.depth <= _TREE_DEPTH:
+                branch = branch.buckets.setdefault(one.name, _Branch())
+            self._branches[one] = branch
+        return branch
 
     def _make(self, found: FoundBucket) -> None:
         """A bucket, so that empty ones are kept, with its sequence."""
@@ -277,7 +290,7 @@ class _Writer:
                 pair.pgid * self._report.page_size,
                 reason,
                 f"a value of {len(pair.value)} bytes",
-                pair.bucket.path,
+                pair.bucket,
                 pair.key,
                 pair.key + b"\0",
             )

@@ -278,7 +278,7 @@ class Report:
             if home is not None and home.holds(page):
                 yield Damage(
                     pgid, offset, "no page refers to it: put back by its keys", "",
-                    home.bucket.path, home.low, home.high,
+                    home.bucket, home.low, home.high,
                 )  # fmt: skip
                 yield from walk.tree(home.bucket, pgid, home.low, home.high)
                 continue
@@ -292,7 +292,7 @@ class Report:
             yield bucket
             yield Damage(
                 pgid, offset, "no page refers to it: its place is not known", "",
-                bucket.path,
+                bucket,
             )  # fmt: skip
             yield from walk.tree(bucket, pgid)
 

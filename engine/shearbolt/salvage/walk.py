@@ -313,7 +313,7 @@ class Walk:
         high: bytes | None,
     ) -> Damage:
         offset = pgid * self.pager.page_size + at
-        return Damage(pgid, offset, reason, lost, bucket.path, low, high)
+        return Damage(pgid, offset, reason, lost, bucket, low, high)
 
 
 def _ascending(keys: Sequence[bytes]) -> bool:

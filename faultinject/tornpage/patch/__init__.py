@@ -7,6 +7,7 @@
     kept      functions that code keeps from its import
     threads   the threads of an execution, and that they end with it
     sqlite    SQLite, as the module sqlite3 uses it
+    foreign   functions of the C library, as ctypes calls them
     audit     what reaches the machine past the patch
 
 What it covers, and what it refuses, is said in `block`.

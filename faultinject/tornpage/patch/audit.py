@@ -16,11 +16,11 @@ business of a thread of the code under test only (`threads`), and so is a file t
 not under the root: a test runner in the same process may begin or open some meanwhile.
 
 An audit hook cannot be taken away again. It is added when the first disk is patched in,
-and looks at nothing while none is.
+and while none is looks at nothing but names that ctypes looks up (`foreign`).
 
 What it is not: complete. os.read, os.write, os.fsync, os.stat and os.access have no
-audit event (`kept` finds most of those), and C code that opens files by itself
-has none.
+audit event (`kept` finds most of those), and neither have ctypes' calls (`foreign`)
+and C code that opens files by itself.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
+
+from tornpage.patch.foreign import looked_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -78,6 +80,9 @@ _PROCESSES: Final = frozenset(
     }
 )
 
+# Functions of the C library; outside of blocks, too.
+_LOOK_UPS: Final = frozenset({"ctypes.dlsym", "ctypes.dlsym/handle"})
+
 # What tells of files that an execution may leave to a later one (`elsewhere`).
 _FILES: Final = frozenset({"open", "os.rename"})
 
@@ -88,6 +93,8 @@ _added = False
 
 
 def _hook(event: str, given: tuple[Any, ...]) -> None:
+    if event in _LOOK_UPS:
+        looked_up(given[1])
     patch = _patch
     if patch is None:
         return

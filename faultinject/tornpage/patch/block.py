@@ -21,6 +21,7 @@ they are given, and go to the disk when it is of the disk:
     fcntl          flock lockf (of a whole file) fcntl (flags)
     mmap           mmap, for reading, of files that do not change meanwhile
     sqlite3        all that SQLite does with its files (`sqlite`)
+    ctypes         fsync fdatasync sync of the C library (`foreign`)
 
 and with them what is made of them: pathlib, shutil's moves and copies, tempfile, whose
 names are a fixed sequence meanwhile. Where code keeps a function from its import, as in
@@ -38,8 +39,8 @@ Limits
 ------
 * A function without an audit event that is kept in a closure, an instance or a list is
   the real one, which fails with EBADF or ENOENT: read, write, close, fsync, stat,
-  access and their like. So does C code that opens files by itself, SQLite excepted. No
-  operation of it in the story is the sign.
+  access and their like. So does C code that opens files by itself, SQLite excepted, and
+  cffi. No operation of it in the story is the sign.
 * A directory is synced by os.fsync of its descriptor, which makes its entries durable;
   itself it is an entry of the one above, and lost with all that is in it as long as
   that one is not synced. The root was there before.
@@ -59,6 +60,7 @@ from __future__ import annotations
 import _posixsubprocess
 import _thread
 import builtins
+import ctypes
 import errno
 import fcntl
 import glob
@@ -78,6 +80,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tornpage.disk.simulated import Disk
 from tornpage.patch.audit import watched
 from tornpage.patch.calls import Calls
+from tornpage.patch.foreign import followed, looking_up
 from tornpage.patch.kept import Kept
 from tornpage.subject import SubjectError
 from tornpage.uncovered import UnsupportedCallError
@@ -381,6 +384,7 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
     yield builtins, "open", opening
     yield io, "open", opening
     yield mmap, "mmap", _mmap_class(patch)
+    yield ctypes.CDLL, "__getitem__", looking_up(ctypes.CDLL.__getitem__)
     # From Python 3.13 on classes of glob keep functions of os from their import, and
     # take it for an empty directory when the machine has none of this name.
     for kept in filter(None, (getattr(glob, name, None) for name in _GLOBBERS)):
@@ -539,7 +543,7 @@ def _put_in_place(patch: Calls) -> Iterator[None]:
     try:
         for owner, name, _, ours in replaced:
             setattr(owner, name, ours)
-        with watched(patch):
+        with watched(patch), followed(patch):
             yield
             raised = False
             patch.threads.end(raised=False)

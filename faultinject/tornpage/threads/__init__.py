@@ -3,6 +3,7 @@
     places      where CPython lets another thread go on
     turns       threads that run one at a time
     locks       what they wait for
+    earlier     locks that were there before: a module's own
     imported    names that modules have taken of what is replaced
     begun       those that the code under test begins
     schedule    who runs when, as text

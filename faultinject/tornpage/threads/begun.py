@@ -7,7 +7,8 @@
 `Thread.start` begins a thread that waits until it is its turn, `join` waits as for a
 lock, `is_alive` is what the schedule knows. A timer is such a thread, and so are those
 of a `ThreadPoolExecutor`: its queue is written in C and is replaced by the one that
-Python has for where there is no C.
+Python has for where there is no C. A pool that was there before is refused: its
+threads are others, and one of an earlier run counts on threads that have ended.
 
 A thread that is begun by what prepares a run does nothing before the run; one that is
 begun behind it is refused. Code that takes `_thread.start_new_thread` is refused, too.
@@ -20,12 +21,12 @@ from __future__ import annotations
 
 import _thread
 import queue
+import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from tornpage.threads.turns import DeadlockError
-from tornpage.uncovered import UnsupportedCallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,8 @@ class Begun:
         self._join = threading.Thread.join
         self._is_alive = threading.Thread.is_alive
         self._start_new = _thread.start_new_thread
-        self._owner = threading.get_ident()
+        # One for each run, by which a pool that was made for it is known.
+        self._line = type("SimpleQueue", (queue._PySimpleQueue,), {})  # type: ignore[attr-defined]
 
     def names(self) -> list[tuple[Any, str, Any]]:
         """What is replaced: where, under which name, by what."""
@@ -63,17 +65,32 @@ class Begun:
         def is_alive(thread: threading.Thread) -> bool:
             return self.is_alive(thread)
 
-        return [
+        replaced: list[tuple[Any, str, Any]] = [
             (threading.Thread, "start", start),
             (threading.Thread, "join", join),
             (threading.Thread, "is_alive", is_alive),
             (_thread, "start_new_thread", self.start_new_thread),
-            (queue, "SimpleQueue", queue._PySimpleQueue),  # type: ignore[attr-defined]
+            (queue, "SimpleQueue", self._line),
         ]
+        pools = sys.modules.get("concurrent.futures.thread")
+        if pools is not None:
+            pool = pools.ThreadPoolExecutor
+            replaced.append((pool, "submit", self._submitting(pool.submit)))
+        return replaced
 
-    def is_ours(self) -> bool:
-        """Whether the calling thread is one of the run's, or prepares it."""
-        return self._turns.is_here() or threading.get_ident() == self._owner
+    def _submitting(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """ThreadPoolExecutor.submit, for pools of this run."""
+
+        def submit(pool: Any, /, *given: Any, **named: Any) -> Any:
+            if self._turns.is_ours() and type(pool._work_queue) is not self._line:
+                self._turns.refuse(
+                    "a ThreadPoolExecutor is used that was made before the run under a "
+                    "schedule; its threads are none of the schedule's, or have ended: "
+                    "have it made inside turns_taken"
+                )
+            return real(pool, *given, **named)
+
+        return submit
 
     def _worker(self, thread: threading.Thread) -> Worker | None:
         known = self._known.get(id(thread))
@@ -85,7 +102,11 @@ class Begun:
         Raises:
             UnsupportedCallError: The run is over.
         """
-        if not self.is_ours() or self._worker(thread) or thread.ident is not None:
+        if (
+            not self._turns.is_ours()
+            or self._worker(thread)
+            or thread.ident is not None
+        ):
             # It is nobody's business here, or it is wrong and will be told so.
             self._start(thread)
             return
@@ -129,16 +150,12 @@ class Begun:
         Raises:
             UnsupportedCallError: It is called under the schedule.
         """
-        if self.is_ours():
-            _refuse()
+        if self._turns.is_ours():
+            self._turns.refuse(
+                "a thread is begun by _thread.start_new_thread under a schedule: have "
+                "threading.Thread begin it"
+            )
         return self._start_new(*given)
-
-
-def _refuse() -> NoReturn:
-    raise UnsupportedCallError(
-        "a thread is begun by _thread.start_new_thread under a schedule: have "
-        "threading.Thread begin it"
-    )
 
 
 def _without_exit(run: Callable[[], None]) -> Callable[[], None]:

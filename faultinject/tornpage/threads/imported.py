@@ -6,8 +6,8 @@
 All modules but those of the standard library are looked at when there are others than
 last time. One that was imported inside a block is given the real ones behind it.
 
-What it is not: only the names of modules are looked at. A lock that a class, a default
-argument or a module itself has made at its import stays what it is, and stops the run.
+What it is not: only the names of modules are looked at. What was made of these before
+is the business of `earlier`.
 """
 
 from __future__ import annotations

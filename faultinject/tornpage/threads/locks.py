@@ -4,8 +4,11 @@
     turns_taken(turns)         `threading` and `time.sleep`, for code that uses them
 
 `threading` makes conditions, events, semaphores, barriers and queues of two kinds of
-lock; in the place of these others are put. What was made before the block keeps its own
-locks, and would stop the run: a wait that is not the schedule's ends it as not covered.
+lock; in the place of these others are put. What was made before the block is given
+stand-ins where it is held (`earlier`, `holders`). A wait that is not the schedule's all
+the same ends the run as not covered.
+
+A lock that is made in one run and kept, by a module say, is the next run's in the next.
 
 What threads begin in such a block takes part (`begun`).
 """
@@ -20,6 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from tornpage.threads.begun import Begun
+from tornpage.threads.earlier import Earlier
 from tornpage.threads.imported import Imported
 from tornpage.threads.turns import DeadlockError
 from tornpage.waits import about_to_wait
@@ -35,15 +39,25 @@ __all__ = ["turns_taken", "under_turns"]
 
 
 class Mutex:
-    """A lock that one thread has, and others wait for by letting it run."""
+    """A lock that one thread has, and others wait for by letting it run.
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    Args:
+        whose: The run that it belongs to now.
+    """
+
+    def __init__(self, whose: Callable[[], Turns]) -> None:
+        self._whose = whose
         self._held = False
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """As `threading.Lock.acquire`."""
-        turns = self._turns
+        turns = self._whose()
+        if turns.is_going_on() and not turns.is_ours():
+            turns.note_refused(
+                f"{threading.current_thread().name!r}, a thread that is not the "
+                "schedule's, uses a lock of its threads: have the store begin its "
+                "threads inside turns_taken"
+            )
         if self._held and blocking:
             if not turns.is_here():
                 raise DeadlockError("the lock is held, and no other thread runs")
@@ -83,13 +97,13 @@ class Mutex:
 class Condition(Mutex):
     """A lock on which threads wait to be told something."""
 
-    def __init__(self, turns: Turns) -> None:
-        super().__init__(turns)
+    def __init__(self, whose: Callable[[], Turns]) -> None:
+        super().__init__(whose)
         self._calls = 0
 
     def wait(self, timeout: float | None = None) -> bool:
         """As `threading.Condition.wait`."""
-        calls, turns = self._calls, self._turns
+        calls, turns = self._calls, self._whose()
         until = None if timeout is None else turns.now + timeout
         self.release()
         told = False
@@ -107,8 +121,8 @@ class Condition(Mutex):
 class Reentrant(Mutex):
     """A lock that its thread may take again."""
 
-    def __init__(self, turns: Turns) -> None:
-        super().__init__(turns)
+    def __init__(self, whose: Callable[[], Turns]) -> None:
+        super().__init__(whose)
         self._owner = 0
         self._depth = 0
 
@@ -175,11 +189,11 @@ class _Machine:
 
     def mutex(self) -> Mutex:
         """A lock of the run."""
-        return Mutex(self._turns)
+        return Mutex(lambda: self._turns)
 
     def condition(self) -> Condition:
         """A condition of the run."""
-        return Condition(self._turns)
+        return Condition(lambda: self._turns)
 
 
 class _File:
@@ -228,11 +242,14 @@ def under_turns(disk: Disk, turns: Turns) -> Disk:
 
 
 _imported: Final = Imported()
+_earlier: Final = Earlier()
 
 
 @contextmanager
 def turns_taken(turns: Turns) -> Iterator[None]:
     """While entered, `threading`, `time.sleep` and `time.monotonic` are a run's.
+
+    So are the locks that are there already.
 
     Threads that are begun meanwhile take part in the run.
     """
@@ -241,20 +258,20 @@ def turns_taken(turns: Turns) -> Iterator[None]:
     real_clock, real_sleep = time.monotonic, time.sleep
 
     def lock() -> Mutex:
-        return Mutex(turns)
+        return Mutex(_earlier.latest)
 
     # Other threads of the process (of a test runner, say) have the time they had.
 
     def monotonic() -> float:
-        return turns.now if begun.is_ours() else real_clock()
+        return turns.now if turns.is_ours() else real_clock()
 
     def sleep(seconds: float, /) -> None:
-        (machine.sleep if begun.is_ours() else real_sleep)(seconds)
+        (machine.sleep if turns.is_ours() else real_sleep)(seconds)
 
     taken: list[tuple[Any, str, Any]] = [
         (threading, "Lock", lock),
         (threading, "_allocate_lock", lock),
-        (threading, "RLock", lambda: Reentrant(turns)),
+        (threading, "RLock", lambda: Reentrant(_earlier.latest)),
         (threading, "_time", monotonic),
         (queue, "time", monotonic),
         (time, "monotonic", monotonic),
@@ -284,7 +301,8 @@ def turns_taken(turns: Turns) -> Iterator[None]:
     turns.outside = outside
     put(taken)
     try:
-        yield
+        with _earlier.given_to(turns):
+            yield
     finally:
         put(before)
         # Of two names for locks the first is the one that is imported.

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from _typeshed import TraceFunction
 
+    from tornpage.threads.earlier import Locks
+
 __all__ = ["Places", "tracer"]
 
 _CALLS: Final = frozenset({"CALL", "CALL_FUNCTION_EX", "CALL_KW"})
@@ -121,10 +123,13 @@ class _Traced:
 
     Attributes:
         call: As `place` there. May be changed.
+        locks: What `earlier` has found for the runs that switch here; nothing when
+            it is left.
     """
 
     def __init__(self, code: tuple[str, ...]) -> None:
         self.call: Callable[[], None] = _nothing
+        self.locks: Locks | None = None
         self._trace = tracer(code, self._called)
         # What traced a thread before: a debugger, the tests' coverage.
         self._before: dict[int, TraceFunction | None] = {}
@@ -141,6 +146,7 @@ class _Traced:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.locks = None
         self.leave()
 
     def follow(self) -> None:
@@ -168,10 +174,12 @@ if sys.version_info >= (3, 12):
 
         Attributes:
             call: As `place` there. May be changed.
+            locks: As there.
         """
 
         def __init__(self, code: tuple[str, ...]) -> None:
             self.call: Callable[[], None] = _nothing
+            self.locks: Locks | None = None
             self._code = code
             # By identity: a module that is imported anew has code that is equal.
             self._behind: dict[int, tuple[CodeType, frozenset[int]]] = {}
@@ -203,6 +211,7 @@ if sys.version_info >= (3, 12):
             error: BaseException | None,
             trace: TracebackType | None,
         ) -> None:
+            self.locks = None
             monitoring, tool = sys.monitoring, self._tool
             monitoring.set_events(tool, 0)
             for code, _ in self._behind.values():

@@ -24,15 +24,20 @@ ended and the others can do nothing before time goes on: a store's flusher waits
 its next second for ever. These are made to end where they wait, and may not touch the
 disk any more.
 
+A thread that waits for what is not the schedule's stops all of them. Whoever looks on
+from outside sees that: it is its turn, and no processor is used.
+
 What it is not: it does not know which switches make a difference (see `schedules`).
 """
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from _thread import allocate_lock  # `threading` may have others
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from tornpage.threads.schedule import Switch
 from tornpage.uncovered import UncoveredError, UnsupportedCallError
@@ -41,6 +46,7 @@ from tornpage.waits import told_of_waits
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+    from types import FrameType
 
     from tornpage.threads.places import Places
     from tornpage.threads.schedule import Schedule
@@ -50,6 +56,18 @@ __all__ = ["DeadlockError", "Turns", "Worker"]
 _MOST_SECONDS: Final = 60.0
 """Of one run. It takes milliseconds; a thread that looks for another one's doing again
 and again, without sleeping, takes for ever."""
+
+
+_MOST_IDLE_SECONDS: Final = 5.0
+"""For which one thread may have its turn and the process use no processor. None but
+this one runs, so nobody of the run will let it go on; calls to the real machine are
+shorter."""
+
+_LOOK_SECONDS: Final = 0.25
+"""Between two looks at that."""
+
+_BUSY_SHARE: Final = 0.1
+"""How much of a processor is more than nothing, with other processes on the machine."""
 
 
 class DeadlockError(BaseException):
@@ -77,6 +95,7 @@ class Worker:
         "ended",
         "error",
         "gate",
+        "identity",
         "over",
         "pushed",
         "ready",
@@ -89,6 +108,8 @@ class Worker:
         self.ended = allocate_lock()
         self.ended.acquire()
         self.done = False
+        # Of the thread that runs it.
+        self.identity = 0
         # It is to end where it waits.
         self.over = False
         self.result: object = None
@@ -110,6 +131,7 @@ class Turns:
 
     Attributes:
         schedule: The same.
+        places: The same.
         now: Seconds on the clock of the run.
         beginners: How many threads there are to begin with: those that are given, and
             those that what prepares them has begun.
@@ -121,6 +143,11 @@ class Turns:
             place was not reached, or the thread could not run.
         stuck: Whether all threads waited for each other.
         outside: In it `threading` is as it was, whatever was put in its place.
+        left_real: Asked for what the schedule could not be given, when a thread waits
+            for something that is not the schedule's.
+        let_others: Lets threads that are not of the run do what they are about to;
+            called when all threads of the run wait.
+        refused: Why the run cannot be followed, if it can't.
     """
 
     def __init__(
@@ -133,12 +160,17 @@ class Turns:
         self.taken = 0
         self.stuck = False
         self.outside: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.left_real: Callable[[], Sequence[str]] = tuple
+        self.let_others: Callable[[], object] = tuple
+        self.refused: UnsupportedCallError | None = None
+        self._owner = threading.get_ident()
         self.schedule = schedule
         self._record = record
         self._threads: list[Worker] = []
         # How many of these were given.
         self._given = 0
         self._is_over = False
+        self._is_given_up = False
         # How often only time has gone on since one of these ran.
         self._periods = 0
         self._numbers: dict[int, int] = {}
@@ -149,7 +181,7 @@ class Turns:
         self._places_passed = 0
         self._waits_passed = 0
         self._next = schedule.switches[0] if schedule.switches else None
-        self._places = places
+        self.places = places
         self._over = allocate_lock()
 
     def run(self, bodies: Sequence[Callable[[], object]]) -> list[object]:
@@ -159,7 +191,8 @@ class Turns:
             What each has returned; what it has raised is in `errors`.
 
         Raises:
-            UncoveredError: It does not end, or there is no such thread to begin.
+            UncoveredError: It does not end, or there is no such thread to begin, or
+                something was refused, even if the code went on.
         """
         self._given = len(bodies)
         self._threads = [*(Worker() for _ in bodies), *self._threads]
@@ -170,7 +203,7 @@ class Turns:
                 f"{self.schedule.first}, and there are {self.beginners}"
             )
         self._over.acquire()
-        self._places.call = self._place
+        self.places.call = self._place
         given = self._threads[: self._given]
         with self.outside():
             threads = [
@@ -182,20 +215,61 @@ class Turns:
         self._running = self.schedule.first
         with told_of_waits(self._place):
             self._threads[self._running].gate.release()
-            ended = self._over.acquire(timeout=_MOST_SECONDS)
-            if ended:
-                ended = self.end()
-        if not ended:
-            raise UncoveredError(
-                f"under the schedule {self.schedule} the threads have not ended "
-                f"after {_MOST_SECONDS:g} seconds: thread {self._running} waits, and "
-                "not by a lock or a sleep that is the schedule's"
-            )
+            self._require_end()
+            if not self.end():
+                raise self._not_ended()
         for thread in threads:
             thread.join()
         self._over.release()
         self._running = -1
+        if self.refused is not None:
+            raise self.refused
         return [thread.result for thread in self._threads]
+
+    def _require_end(self) -> None:
+        """Wait until the run is over.
+
+        Raises:
+            UncoveredError: Nobody goes on.
+        """
+        # Counted in looks: a machine that stands still for a while stops no thread.
+        step = min(_LOOK_SECONDS, _MOST_SECONDS)
+        looks = idle = 0
+        before, used = -1, 0.0
+        while not self._over.acquire(timeout=step):
+            used_before, used = used, time.process_time()
+            busy = used - used_before > _BUSY_SHARE * step
+            looks += 1
+            idle = 0 if busy or self._running != before else idle + 1
+            before = self._running
+            if looks * step > _MOST_SECONDS or idle * step > _MOST_IDLE_SECONDS:
+                raise self._not_ended()
+
+    def _not_ended(self) -> UncoveredError:
+        self._is_given_up = True
+        frame = sys._current_frames().get(self._threads[self._running].identity)
+        left = self.left_real()
+        kept = f" (in {_list(left)} there are locks that stay real)" if left else ""
+        return UncoveredError(
+            f"under the schedule {self.schedule} the threads do not end: thread "
+            f"{self._running} waits{_where(frame)}, and not by a lock or a sleep that "
+            f"is the schedule's{kept}: make what it waits for inside turns_taken, or "
+            "keep it in a module, a class, an object, a list or a dictionary"
+        )
+
+    def refuse(self, why: str) -> NoReturn:
+        """The run cannot be followed; said at its end, too, if the code goes on.
+
+        Raises:
+            UnsupportedCallError: Always.
+        """
+        self.note_refused(why)
+        raise UnsupportedCallError(why)
+
+    def note_refused(self, why: str) -> None:
+        """The same, where it is nothing to the calling thread."""
+        if self.refused is None:
+            self.refused = UnsupportedCallError(why)
 
     def begin(self, body: Callable[[], object]) -> tuple[Worker, Callable[[], None]]:
         """One thread more, which what runs or is prepared begins.
@@ -216,13 +290,18 @@ class Turns:
         return me, lambda: self._work(me, body)
 
     def end(self) -> bool:
-        """End what still waits; whether it did."""
+        """End what still waits; whether it did.
+
+        Of a run that was given up nobody is waited for: one may wait for another.
+        """
         self._is_over = True
         for number, one in enumerate(self._threads):
-            if not one.done:
+            if not one.done and not one.over:
                 self._running = number
                 one.over = True
                 one.gate.release()
+                if self._is_given_up:
+                    continue
                 if not one.ended.acquire(timeout=_MOST_SECONDS):
                     return False
         return True
@@ -241,18 +320,18 @@ class Turns:
 
     def _work(self, me: Worker, body: Callable[[], object]) -> None:
         me.gate.acquire()
-        identity = threading.get_ident()
+        me.identity = identity = threading.get_ident()
         self._numbers[identity] = self._threads.index(me)
         try:
             if self._is_looking():
-                self._places.follow()
+                self.places.follow()
             if not me.over:
                 me.result = body()
         except BaseException as error:  # noqa: BLE001 - the caller judges it.
             if not me.over:
                 me.error = error
         finally:
-            self._places.leave()
+            self.places.leave()
             del self._numbers[identity]
             me.done = True
             if not me.over:
@@ -269,7 +348,7 @@ class Turns:
             return
         self._require_not_over(self._threads[number])
         if not self._is_looking():
-            self._places.leave()
+            self.places.leave()
             return
         index = self._places_passed
         self._places_passed += 1
@@ -288,7 +367,7 @@ class Turns:
         self._turn_to(switch.thread)
         self._threads[me].gate.acquire()
         if not self._is_looking():
-            self._places.leave()
+            self.places.leave()
 
     def _take(self, switch: Switch) -> None:
         """It comes to pass now."""
@@ -382,6 +461,12 @@ class Turns:
         given = self._threads[: self._given]
         waiting = [number for number, one in enumerate(given) if not one.done]
         if waiting:
+            self.let_others()
+            for one in waiting:
+                if self._can_run(self._threads[one]):
+                    self.note_refused(
+                        f"thread {one} waited for a thread that is not the schedule's"
+                    )
             self.stuck = True
             self._turn_to(waiting[0])
         else:
@@ -428,3 +513,31 @@ class Turns:
     def is_here(self) -> bool:
         """Whether the calling thread is one of the run's."""
         return threading.get_ident() in self._numbers
+
+    def is_ours(self) -> bool:
+        """Whether the calling thread is one of the run's, or prepares it."""
+        return self.is_here() or threading.get_ident() == self._owner
+
+    def is_going_on(self) -> bool:
+        """Whether threads of it are running."""
+        return self._running >= 0
+
+
+def _where(frame: FrameType | None) -> str:
+    """The line of a store at which a thread is."""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if module != "tornpage" and module not in sys.stdlib_module_names:
+            code = frame.f_code
+            return f" at {code.co_filename}:{frame.f_lineno} in {code.co_qualname}"
+        frame = frame.f_back
+    return ""
+
+
+def _list(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    tail = f" and {more} more" if more > 0 else ""
+    return ", ".join(names[:_MOST_NAMED]) + tail
+
+
+_MOST_NAMED: Final = 5
