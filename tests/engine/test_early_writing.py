@@ -200,3 +200,14 @@ def test_where_it_cannot_be_told_nothing_is_lost(why, path, monkeypatch):
             assert len(list(tx.bucket(b"b"))) == 200
     finally:
         posix._sync_file_range.cache_clear()
+
+
+def test_a_simulated_machine_takes_it_for_a_hint():
+    from tornpage.disk import Disk
+    from tornpage.patch import patched
+
+    with patched(Disk(), "/db") as root:
+        with shearbolt.open(f"{root}/bolt") as db:
+            put(db, 100)
+        with shearbolt.open(f"{root}/bolt") as db, db.view() as tx:
+            assert len(list(tx.bucket(b"b"))) == 100

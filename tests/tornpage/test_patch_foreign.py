@@ -166,7 +166,7 @@ REFUSED = {
     "open(": lambda libc, fd, path: libc.open(path, os.O_RDWR),
     "fopen(": lambda libc, fd, path: libc.fopen(ctypes.c_char_p(path), b"w"),
     "unlink(": lambda libc, fd, path: libc.unlink(ctypes.create_string_buffer(path)),
-    "sync_file_range(": lambda libc, fd, path: libc.sync_file_range(fd, 0, 0, 7),
+    "copy_file_range(": lambda libc, fd, path: libc.copy_file_range(fd, 0, fd, 0, 1, 0),
     "syscall(": lambda libc, fd, path: libc.syscall(74, fd),
     "mmap(": lambda libc, fd, path: libc.mmap(None, 1, 1, 1, fd, 0),
     "openat(": lambda libc, fd, path: libc.openat(-100, path, 0),
@@ -192,6 +192,20 @@ def test_what_ctypes_does_with_the_disk_besides_is_unverifiable_if_swallowed(
     assert told.verdict == "unverifiable"
     assert told.doubts()[0].partition(name)[1]
     assert "is called by ctypes" in told.doubts()[0]
+
+
+def test_a_hint_is_no_sync_and_changes_nothing(store):
+    told = certificate(
+        store("sync = lambda fd: libc.sync_file_range(fd, 0, 1, 7)").sync
+    )
+    assert told.verdict == "violated"
+    fine = store(
+        "def sync(fd):\n"
+        "    found = (libc.sync_file_range(fd, 0, 1, 2), libc.readahead(fd, 0, 1),\n"
+        "             libc.posix_fadvise(fd, 0, 1, 4), libc.fsync(fd))\n"
+        "    assert found == (0, 0, 0, 0)\n"
+    )
+    assert certificate(fine.sync).verdict == "consistent"
 
 
 def test_what_is_not_the_disks_is_the_machines(store, tmp_path):

@@ -7,8 +7,8 @@ Theory
 
 A number of the disk's is no file of the machine, so the real call fails, and a store
 that does not look would seem to have forgotten a sync. What these functions do with the
-disk is done on it (syncs), or refused (all else). They are known by their addresses,
-and replaced, for good, by what looks at the arguments first:
+disk is done on it (syncs; hints, which do nothing), or refused (all else). They are
+known by their addresses, and replaced, for good, by what looks at the arguments first:
 
     looked up before a block    whoever holds one (`holders`), when the block begins
     looked up in a block        by CDLL; otherwise it is refused (the interpreter tells)
@@ -51,6 +51,7 @@ _BY_PATH: Final = """
 _BY_BOTH: Final = """
     faccessat fchmodat fchownat fstatat mkdirat openat openat64 unlinkat
 """
+_HINTS: Final = ("posix_fadvise", "readahead", "sync_file_range")
 # What concerns the whole machine, or another process.
 _BY_NOTHING: Final = "_exit abort fork posix_spawn sync system vfork"
 
@@ -126,16 +127,16 @@ class Foreign:
 
     def _on_the_disk(self, patch: Calls, given: tuple[Any, ...]) -> Any:
         real, name = self._real, self._name
-        if name not in _SYNCS:
+        if name not in _DONE:
             said = ", ".join(map(repr, given))
             raise patch.disk.refuse(
                 f"{name}({said}) is called by ctypes: of the C library only fsync,"
-                " fdatasync and sync are simulated; have the store use os"
+                " fdatasync, sync and hints are simulated; have the store use os"
             )
         answer = 0
         try:
             with patch.lock:
-                _SYNCS[name](patch, *map(_plain, given))
+                _DONE[name](patch, *map(_plain, given))
         except OSError as problem:
             ctypes.set_errno(problem.errno or 0)
             answer = -1
@@ -161,10 +162,13 @@ class Foreign:
         return f"<{self._real!r}, or the disk's>"
 
 
-_SYNCS: Final[Mapping[str, Callable[..., Any]]] = {
+_DONE: Final[Mapping[str, Callable[..., Any]]] = {
     "fsync": lambda patch, fd: patch.sync(fd, "fsync"),
     "fdatasync": lambda patch, fd: patch.sync(fd, "fdatasync"),
     "sync": lambda patch: patch.sync_all(),
+    # Hints: what they have the machine write early a crash may find written as it is,
+    # and nothing is durable by them (sync_file_range(2) says so).
+    **dict.fromkeys(_HINTS, lambda *_: None),
 }
 
 
