@@ -12,6 +12,7 @@ Tests of random programs have few seeds by default, for a suite of a few minutes
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -46,3 +47,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("seeds")
     if marker is not None:
         metafunc.parametrize("seed", range(marker.args[0] * TIMES))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what stays to the end, all tests among it, out of every collection."""
+    # Else each full collection of a test looks at 200,000 objects that are no garbage:
+    # measured, 6 % of the whole suite.
+    gc.freeze()

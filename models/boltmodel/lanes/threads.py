@@ -237,12 +237,16 @@ def _no_collector() -> Iterator[None]:
     """The collector runs where the threads call it, so that runs are alike."""
     was = gc.isenabled()
     gc.collect()
-    gc.freeze()
+    # What somebody else has frozen stays so; together it would be let go.
+    frozen = gc.get_freeze_count()
+    if not frozen:
+        gc.freeze()
     gc.disable()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
         if was:
             gc.enable()
 
