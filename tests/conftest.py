@@ -17,10 +17,11 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    import pytest
+    from xdist.scheduler import WorkStealingScheduling
 
 # A run in the background ignores Ctrl-C, and so would all processes that tests start
 # and then interrupt: they would be waited for, for ever.
@@ -54,3 +55,17 @@ def pytest_collection_finish() -> None:
     # Else each full collection of a test looks at 200,000 objects that are no garbage:
     # measured, 6 % of the whole suite.
     gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log) -> WorkStealingScheduling | None:
+    """Halves of the suite, and whoever is done takes from the other one's.
+
+    By default tests are dealt out in turns: both workers make what a file's tests
+    share, and the last of them are dealt out long before it is known who is late.
+    """
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)

@@ -237,10 +237,9 @@ def _no_collector() -> Iterator[None]:
     """The collector runs where the threads call it, so that runs are alike."""
     was = gc.isenabled()
     gc.collect()
-    # What somebody else has frozen stays so; together it would be let go.
+    # All is let go together: what somebody else has frozen stays so.
     frozen = gc.get_freeze_count()
-    if not frozen:
-        gc.freeze()
+    gc.freeze()
     gc.disable()
     try:
         yield
