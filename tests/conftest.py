@@ -12,14 +12,16 @@ Tests of random programs have few seeds by default, for a suite of a few minutes
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    import pytest
+    from xdist.scheduler import WorkStealingScheduling
 
 # A run in the background ignores Ctrl-C, and so would all processes that tests start
 # and then interrupt: they would be waited for, for ever.
@@ -46,3 +48,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("seeds")
     if marker is not None:
         metafunc.parametrize("seed", range(marker.args[0] * TIMES))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what stays to the end, all tests among it, out of every collection."""
+    # Else each full collection of a test looks at 200,000 objects that are no garbage:
+    # measured, 6 % of the whole suite.
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log) -> WorkStealingScheduling | None:
+    """Halves of the suite, and whoever is done takes from the other one's.
+
+    By default tests are dealt out in turns: both workers make what a file's tests
+    share, and the last of them are dealt out long before it is known who is late.
+    """
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)

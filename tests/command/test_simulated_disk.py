@@ -7,6 +7,8 @@ name it gave.
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 
 import pytest
@@ -51,38 +53,62 @@ def disk(made):
     return Disk({"/a.db": made("nested").read_bytes()})
 
 
-# An audit hook cannot be removed, so there is one, which listens while it is told to.
-_opened: list[str] | None = None
+# An audit hook cannot be removed, and each of the interpreter's events would go through
+# it in all tests that follow: the commands are run under it in a process of their own.
+LISTENING = """
+import io, json, sys
+from shearbolt.command import main
+from tornpage.disk import Disk
+
+opened = []
+sys.addaudithook(lambda event, about: event == "open" and opened.append(str(about[0])))
+
+def call(words, storage):
+    sys.stdin, sys.stdout = (io.TextIOWrapper(io.BytesIO()) for _ in range(2))
+    sys.stderr = io.StringIO()
+    del opened[:]
+    status = main(words, storage=storage)
+    past = [name for name in opened if name.endswith(".db")]
+    return status, sys.stderr.getvalue(), past
+
+streams = sys.stdout, sys.stderr
+path, *commands = json.load(sys.stdin)
+with open(path, "rb") as file:
+    content = file.read()
+found = [call(words, Disk({"/a.db": content})) for words in commands]
+found.append(call(["info", path], None))
+sys.stdout, sys.stderr = streams
+print(json.dumps(found))
+"""
 
 
-def _listen(event: str, arguments: tuple) -> None:
-    if event == "open" and _opened is not None:
-        _opened.append(str(arguments[0]))
+@pytest.fixture(scope="module")
+def heard(made):
+    """(status, errors, databases opened past the seam) by the words of a command.
 
-
-sys.addaudithook(_listen)
-
-
-def opened_by(words, disk):
-    global _opened  # noqa: PLW0603 - the hook is global, too
-    _opened = []
-    try:
-        answer = call(*words, storage=disk)
-        return answer, [name for name in _opened if name.endswith(".db")]
-    finally:
-        _opened = None
+    "past" is a command without a simulated disk.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING],
+        input=json.dumps([str(made("nested")), *COMMANDS]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(zip([*COMMANDS, "past"], json.loads(done.stdout), strict=True))
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[:3]))
-def test_no_database_is_opened_past_the_seam(words, disk) -> None:
-    answer, opened = opened_by(words, disk)
-    assert answer.status == 0, answer.stderr
+def test_no_database_is_opened_past_the_seam(words, heard) -> None:
+    status, errors, opened = heard[words]
+    assert status == 0, errors
     assert opened == []
 
 
-def test_the_listener_would_notice_a_file_opened_past_the_seam(made) -> None:
-    answer, opened = opened_by(("info", made("nested")), None)
-    assert answer.status == 0
+def test_the_listener_would_notice_a_file_opened_past_the_seam(heard) -> None:
+    status, _, opened = heard["past"]
+    assert status == 0
     assert len(opened) == 1
 
 

@@ -16,7 +16,9 @@ from shearbolt.storage.robust import RobustFile
 from tornpage.disk import Disk
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "injected-errors.md"
-TRIES = int(os.environ.get("SHEARBOLT_ROT", "8"))
+# With so many the document is made.
+DOCUMENTED = 40
+TRIES = int(os.environ.get("SHEARBOLT_ROT", str(DOCUMENTED)))
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +46,10 @@ def test_every_exception_is_in_the_document(found):
     assert set(found.undetected()) <= documented()
 
 
-def test_the_document_lists_no_exception_that_is_not_one():
+def test_the_document_lists_no_exception_that_is_not_one(found):
     again = "put what `python -m boltmodel.lanes.corruption` prints into the document"
-    assert documented() == set(survey().undetected()), again
+    made = found if TRIES == DOCUMENTED else survey()
+    assert documented() == set(made.undetected()), again
 
 
 def test_a_checksum_that_is_not_verified_changes_the_list():

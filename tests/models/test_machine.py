@@ -1,5 +1,7 @@
 """The Hypothesis machine: passes on the engine, finds what is planted in it."""
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -30,7 +32,10 @@ SEVEN = (
 
 
 def test_the_machine_finds_nothing_in_the_engine():
-    run_state_machine_as_test(CrashMachine, settings=settings(PROFILE, max_examples=25))
+    examples = 12 * int(os.environ.get("SHEARBOLT_SEEDS", "1"))
+    run_state_machine_as_test(
+        CrashMachine, settings=settings(PROFILE, max_examples=examples)
+    )
 
 
 @pytest.mark.parametrize("name", SEVEN)

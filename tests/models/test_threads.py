@@ -54,8 +54,12 @@ def test_no_switch_of_threads_breaks_a_promise(name):
 def test_a_bug_that_only_another_thread_shows_is_found(name):
     scenario = SCENARIOS[SEEN_IN[name]]
     with BUGS[name].plant():
-        # What a switch in the core shows, one of all places shows, too.
-        found = sweep(scenario, core=True, most_broken=1).broken
+        # What a switch in the core shows, one of all places shows, too. Most bugs are
+        # shown by many schedules in a row: a fifth of them is tried first.
+        for share in (0.2, 1.0):
+            found = sweep(scenario, core=True, most_broken=1, share=share).broken
+            if found:
+                break
     assert found, name
     # And not without the bug, under the very schedule that has shown it.
     only = Schedule.parse(found[0].schedule)

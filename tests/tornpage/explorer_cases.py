@@ -59,6 +59,15 @@ _CAP = 4 * IMAGES
 _GLANCE = 50
 
 
+def half(seed):
+    """The seeds of half of `MODELS`, for two seeds in a row those of all.
+
+    Any two values of two parameters meet in each half.
+    """
+    first = seed // 2 * len(MODELS)
+    return [first + at for at in range(len(MODELS)) if at.bit_count() % 2 == seed % 2]
+
+
 # -- random programs: every operation, overlapping, on three names -----------
 
 
@@ -446,8 +455,8 @@ def random_cases(seeds, length=9, models=MODELS, failing=0.0, recovery=random_re
         yield Explorer(files, trace, recovery(seed), model, cap=_CAP)
 
 
-def store_cases(commits=3):
-    for model, (store, fault) in itertools.product(MODELS, STORES):
+def store_cases(models, commits=3):
+    for model, (store, fault) in itertools.product(models, STORES):
         made = store(fault, model)
         disk = Disk(made.files, model)
         made.run(disk, commits)

@@ -174,20 +174,20 @@ def test_a_directory_is_in_one_place(model, look):
 def test_what_is_known_of_directories_holds_from_point_to_point(models, seed):
     """A sweep reuses what nobody has changed; brute force does not."""
     agreed = 0
-    for one in range(seed * 50, (seed + 1) * 50):
+    for one in range(seed * 25, (seed + 1) * 25):
         explorer = first_life(one, models[one % len(models)], 9)
         found, same = differences(explorer, 200)
         assert not found, f"seed {one}, {explorer.model}"
         agreed += same
-    assert agreed > 200
+    assert agreed > 100
 
 
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize("crashes", [1, 2, 3])
 @pytest.mark.parametrize("models", [MODELS, DRAWN], ids=["names", "drawn"])
 def test_directories_are_lost_as_brute_force_loses_them(models, crashes, seed):
-    seeds = range(seed * 60, (seed + 1) * 60)
-    assert compare(seeds, models, lambda one: case(one, models, crashes)) > 5
+    seeds = range(seed * 30, (seed + 1) * 30)
+    assert compare(seeds, models, lambda one: case(one, models, crashes)) > 2
 
 
 def never_loses_a_directory(patch):

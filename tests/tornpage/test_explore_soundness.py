@@ -18,6 +18,7 @@ from explorer_cases import (
     LogStore,
     SwapStore,
     differences,
+    half,
     judged,
     random_asking,
     random_cases,
@@ -39,7 +40,7 @@ from tornpage.platter.brute import TooManyImages
 
 @pytest.mark.seeds(1)
 def test_random_programs_have_the_outcomes_of_brute_force(seed):
-    seeds = range(seed * len(MODELS), (seed + 1) * len(MODELS))
+    seeds = half(seed)
     agreed = 0
     for explorer in random_cases(seeds):
         found, same = differences(explorer)
@@ -62,25 +63,26 @@ def test_questions_of_parts_have_the_answers_of_brute_force(models, seed, monkey
 
     monkeypatch.setattr(Life, "uses", uses)
     agreed = 0
-    seeds = range(seed * 16, (seed + 1) * 16)
+    # Every third model: all values of all parameters are among them.
+    seeds = range(seed * 24, (seed + 1) * 24, 3)
     for explorer in random_cases(seeds, 9, models, 0.1, random_asking):
         found, same = differences(explorer, 300)
         assert not found, explorer.model
         agreed += same
-    assert agreed > 130
-    assert len(used) > 20
+    assert agreed > 65
+    assert len(used) > 12
 
 
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize("models", [MODELS, DRAWN], ids=["usual", "drawn"])
 def test_recoveries_that_write_have_the_outcomes_of_brute_force(models, seed):
-    seeds = range(seed * 40, (seed + 1) * 40)
+    seeds = range(seed * 20, (seed + 1) * 20)
     agreed = 0
     for explorer in random_cases(seeds, 7, models, 0.1, random_repair):
         found, same = differences(explorer, 200)
         assert not found, explorer.model
         agreed += same
-    assert agreed > 250
+    assert agreed > 125
 
 
 @pytest.mark.parametrize("model", ["tear=byte", "tear=byte,unit=16384"])
@@ -146,9 +148,9 @@ def test_what_a_write_left_beside_its_bytes_is_remembered_with_it(seed):
 def test_any_model_has_the_outcomes_of_brute_force_with_syncs_that_fail(failing, seed):
     agreed = 0
     results = set()
-    # Every fifth model, or every second with syncs that fail; in turn by seed.
+    # Every tenth model, or every fourth with syncs that fail; in turn by seed.
     every = range(seed * len(DRAWN), (seed + 1) * len(DRAWN))
-    seeds = [one for one in every if (one + seed) % (2 if failing else 5) == 0]
+    seeds = [one for one in every if (one + seed) % (4 if failing else 10) == 1]
     for explorer in random_cases(seeds, 8, DRAWN, failing):
         found, same = differences(explorer, 150)
         assert not found, explorer.model
@@ -161,12 +163,12 @@ def test_any_model_has_the_outcomes_of_brute_force_with_syncs_that_fail(failing,
     assert len(results & failed) >= least if failing else results == {"ok"}
 
 
+@pytest.mark.seeds(1)
 @pytest.mark.parametrize("preset", PRESETS)
-def test_four_ways_to_explore_agree_under_every_preset(preset):
+def test_four_ways_to_explore_agree_under_every_preset(preset, seed):
     model = CrashModel.parse(preset)
     several = 0
-    for seed in range(4):
-        explorer = next(random_cases([seed], 7, [model], 0.2))
+    for explorer in random_cases((2 * seed, 2 * seed + 1), 7, [model], 0.2):
         plain = Explorer(
             explorer._files,
             [*explorer._operations],
@@ -179,7 +181,7 @@ def test_four_ways_to_explore_agree_under_every_preset(preset):
             assert {one.outcome for one in reused.outcomes} == outcomes
             with contextlib.suppress(TooManyImages):
                 assert explorer.eager(lazy.point, 300) == outcomes
-            if lazy.executions > 40 or lazy.point.inside:
+            if lazy.executions > 20 or lazy.point.inside:
                 continue
             # Every leaf of a tree this small comes up in so many draws.
             drawn, seen = 0, set()
@@ -190,19 +192,21 @@ def test_four_ways_to_explore_agree_under_every_preset(preset):
                 assert seen <= outcomes
             assert seen == outcomes
             several += len(outcomes) > 1
-    assert several > 3
+    assert several > 1
 
 
-def test_stores_have_the_outcomes_of_brute_force_under_every_model():
+@pytest.mark.seeds(1)
+def test_stores_have_the_outcomes_of_brute_force_under_every_model(seed):
     kinds = set()
     count = 0
-    for store, explorer in store_cases():
+    models = [MODELS[at % len(MODELS)] for at in half(seed)]
+    for store, explorer in store_cases(models):
         found, agreed = differences(explorer)
         assert not found
         assert agreed == len(list(explorer.points()))
         kinds.add((type(store), store.fault != "", judged(store, explorer)))
         count += 1
-    assert count == len(MODELS) * len(STORES)
+    assert count == len(models) * len(STORES)
     # Both outcomes: right stores are never caught, each broken kind is.
     for kind in (FlipStore, SwapStore, LogStore):
         assert (kind, False, True) in kinds
@@ -213,8 +217,7 @@ def test_stores_have_the_outcomes_of_brute_force_under_every_model():
 @pytest.mark.seeds(1)
 def test_reuse_changes_nothing_but_the_number_of_executions(seed):
     saved = 0
-    seeds = range(seed * len(MODELS), (seed + 1) * len(MODELS))
-    for explorer in random_cases(seeds, length=13):
+    for explorer in random_cases(half(seed), length=13):
         plain = Explorer(
             explorer._files,
             [*explorer._operations],
@@ -260,9 +263,10 @@ def test_nor_does_what_is_remembered_of_programs_that_begin_alike(seed):
             ]
 
 
-def test_sampling_saturates_to_the_closure_and_never_leaves_it():
+@pytest.mark.seeds(1)
+def test_sampling_saturates_to_the_closure_and_never_leaves_it(seed):
     full = partial = 0
-    for explorer in random_cases(range(len(MODELS))):
+    for explorer in random_cases(half(seed)):
         point = max(explorer.points())
         closed = {one.outcome for one in explorer.close(point).outcomes}
         drawn = {one.outcome for one in explorer.sample(point, 1, 200)}

@@ -355,12 +355,32 @@ HARDER_FAULTS = [
 
 
 # Cases that showed a fault which few cases show. They are looked at first, because
-# a search that began at 0 took 60 of the 160 seconds of this file.
+# a search that began at 0 took 60 of the 160 seconds of this file; and of these first
+# the one that shows this fault, because the others take a second where they show none.
 TELLING = (161, 137, 96, 70, 67, 45, 65, 34, 26)
+SHOWS = {
+    makes_a_failed_sync_work: 45,
+    writes_again_what_a_failed_sync_left: 65,
+    goes_not_back_after_a_failed_sync: 45,
+    believes_every_sync: 65,
+    lets_any_number_of_syncs_lie: 67,
+    forgets_who_lied: 6,
+    takes_a_write_of_the_same_bytes_for_none: 34,
+    forgets_the_order_of_appends: 70,
+    makes_no_name_durable_by_fsync: 96,
+    forgets_to_narrow: 45,
+    takes_inside_a_sync_for_after_it: 70,
+    reuses_over_changed_names: 1,
+    gives_the_size_without_its_data: 67,
+    forgets_where_in_the_order_it_crashed: 70,
+    makes_names_independent: 96,
+    syncs_nothing: 26,
+}
 
 
-def telling_first(count):
-    return [*TELLING, *(seed for seed in range(count) if seed not in TELLING)]
+def telling_first(plant, count):
+    first = [SHOWS[plant], *TELLING] if plant in SHOWS else TELLING
+    return dict.fromkeys([*first, *range(count)])
 
 
 @pytest.mark.parametrize(("plant", "model"), HARDER_FAULTS)
@@ -369,7 +389,7 @@ def test_brute_force_notices_with_a_weaker_disk_an_explorer_that(
 ):
     plant(monkeypatch)
     models = [CrashModel.parse(model)]
-    for explorer in random_cases(telling_first(900), 10, models, 0.3):
+    for explorer in random_cases(telling_first(plant, 900), 10, models, 0.3):
         if differences(explorer, 300)[0]:
             return
     pytest.fail("no case told the faulty explorer from brute force")
@@ -378,7 +398,7 @@ def test_brute_force_notices_with_a_weaker_disk_an_explorer_that(
 @pytest.mark.parametrize("plant", FAULTS)
 def test_brute_force_notices_an_explorer_that(plant, monkeypatch):
     plant(monkeypatch)
-    for explorer in random_cases(telling_first(len(MODELS) * 8)):
+    for explorer in random_cases(telling_first(plant, len(MODELS) * 8)):
         if differences(explorer)[0]:
             return
     pytest.fail("no case told the faulty explorer from brute force")

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import os
 import re
@@ -23,9 +24,14 @@ from tornpage.story import timeline
 PLAN = Plan(spec="toy_store:Toy", programs=6)
 
 
-def violation(mutant, **changes):
-    plan = dataclasses.replace(PLAN, mutant=mutant, **changes)
-    return run(Toy(), plan).violations[0]
+@functools.cache
+def violation(mutant):
+    """What is found with a bug planted; the tests only look at it."""
+    return found_anew(mutant)
+
+
+def found_anew(mutant):
+    return run(Toy(), dataclasses.replace(PLAN, mutant=mutant)).violations[0]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
@@ -146,7 +152,7 @@ def test_a_failure_that_means_nothing_is_a_value_error(wrong):
 
 def test_a_long_token_is_left_in_its_file(elsewhere, monkeypatch):
     monkeypatch.setattr("tornpage.run.report._LONGEST_TOKEN", 20)
-    found = violation("no-sync")
+    found = found_anew("no-sync")
     path = found.replay.split()[-1]
     assert path == f".tornpage/failures/{found.failure.identity()}.json"
     assert replay(Toy(), found.failure) == found.story

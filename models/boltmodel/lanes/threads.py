@@ -239,12 +239,15 @@ def _no_collector() -> Iterator[None]:
     """The collector runs where the threads call it, so that runs are alike."""
     was = gc.isenabled()
     gc.collect()
+    # All is let go together: what somebody else has frozen stays so.
+    frozen = gc.get_freeze_count()
     gc.freeze()
     gc.disable()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
         if was:
             gc.enable()
 
