@@ -78,18 +78,6 @@ def operations():
 
 
 NUMBERED = list(enumerate(operations()))
-
-
-def every(seed):
-    """All operations: there are no others for another seed."""
-    return [at for at, _ in NUMBERED] if seed == 0 else []
-
-
-def third(seed):
-    """Every third operation: three seeds have all."""
-    return [at for at, _ in NUMBERED if at % 3 == seed]
-
-
 FAILURES = [errno.EIO, errno.ENOSPC, errno.EINTR]
 STRANGE = ["short", "nothing"]
 
@@ -127,10 +115,9 @@ def test_the_workload_makes_every_kind_of_operation():
     assert len(NUMBERED) > 80
 
 
-@pytest.mark.seeds(1)
 @pytest.mark.parametrize("failure", FAILURES, ids=errno.errorcode.get)
-def test_one_failure_at_any_operation_loses_nothing(failure, seed):
-    for at in every(seed) if failure == errno.EIO else third(seed):
+def test_one_failure_at_any_operation_loses_nothing(failure):
+    for at, _ in NUMBERED:
         survives(lambda _, n, at=at: failure if n == at else None)
 
 
@@ -141,10 +128,9 @@ def test_nor_does_a_failed_sync_that_has_written_everything(failure):
             survives(lambda _, n, at=at: failure if n == at else None, keep=True)
 
 
-@pytest.mark.seeds(1)
 @pytest.mark.parametrize("lasting", [2, 12, 10_000])
-def test_failures_that_last_lose_nothing(lasting, seed):
-    for at in every(seed) if lasting == 2 else third(seed):
+def test_failures_that_last_lose_nothing(lasting):
+    for at, _ in NUMBERED:
         survives(lambda _, n, at=at: errno.EIO if at <= n < at + lasting else None)
 
 
