@@ -315,8 +315,9 @@ def test_a_thread_that_is_ended_and_not_waited_for_is_fine(background):
 
 def test_a_thread_that_is_left_touches_no_later_disk(background):
     with patched(Disk()) as root:
-        left = background(lambda: save(root, "2"))
+        # First, or it has whatever number the other thread leaves it.
         fd = os.open(f"{root}/y", os.O_RDWR | os.O_CREAT)
+        left = background(lambda: save(root, "2"))
         number = background(lambda: os.write(fd, b"2"))
     later = Disk()
     with patched(later) as root:
