@@ -4,8 +4,8 @@
     write_freelist                        --> a number, bytes
     write_out                             --> all bytes to the file, and a sync
 
-Between the writes and the sync of a small commit the disk is told to begin, and what is
-left to do in memory is done: a sync waits, and the interpreter need not.
+Between the writes and the sync the disk is told to begin, and what is left to do in
+memory is done: a sync waits, and the interpreter need not.
 
 A number comes from the freelist, or from behind the last page. None of these pages
 is part of the version that was live when the transaction began, so until its meta

@@ -25,15 +25,22 @@ instead of raising, growing the file needs a remap that has to be kept from
 readers, and a reader's bytes cannot be attributed to a byte range.
 
 The engine asks for exactly the bytes it uses, so that a crash tester need not
-decide on any others. A real file has `read_ahead`, the bytes worth reading at once
-where pages are read one behind the other, and more than it uses is asked of it
-(see `shearbolt.pages.window`). It is no part of the protocol: a file without it is read
-exactly. A simulated file may have `ask`, which answers a question about the file's
-bytes without showing them; a file without it is read (see `RobustFile.ask`). A real one
-can be told to begin with its writes before it is synced (`begin_writing`: a crash may
-find any of them done as it is, so no model need know of it), it
-can say whether a name still means it (`stands_at`, see `shearbolt.storage.locking`) and
-where it has holes (`stored`): a file of a terabyte may have a few pages only. And a
+decide on any others. What a file may have beside the protocol:
+
+    read_ahead      a real one: bytes worth reading at once where pages are read one
+                    behind the other, and then more is asked of it than is used (see
+                    `shearbolt.pages.window`)
+    begin_writing   a real one: it can be told to begin with its writes before it is
+                    synced. A crash may find any of them done as it is, so no model
+                    need know of it
+    stands_at       a real one: whether a name still means it (see
+                    `shearbolt.storage.locking`)
+    stored          a real one: where it has holes; a file of a terabyte may have a few
+                    pages only
+    ask             a simulated one: answers a question about its bytes without showing
+                    them (see `RobustFile.ask`)
+
+A file without one of these is read exactly, synced, believed, whole, and read. And a
 storage that others use, too, has `rename_new`, which replaces nothing.
 
 What it is not: it is not a file system abstraction for general use. It has the
