@@ -176,15 +176,17 @@ from tornpage.model import CrashModel
 from tornpage.registry import load
 from tornpage.run.programs import Plan, run
 
-programs, *specs = sys.argv[1:]
 model = CrashModel.parse("tear=byte")
 # Points of so many outcomes that they are cut off are compared as far as they go.
-for spec in specs:
-    plan = Plan(spec=spec, programs=int(programs), model=model, cap=500)
+for spec, seed in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
+    plan = Plan(spec=spec, seed=seed, programs=1, model=model, cap=500)
     for one in run(load(spec), plan).records:
         print(spec, one.seed, one.program, one.trace, one.outcomes)
 """
-SUBJECTS = ("toy_store:Toy", "boltmodel.subject:ShearboltSubject")
+BOLT = "boltmodel.subject:ShearboltSubject"
+# The engine's commit several leaves of a branch, and several buckets of one, which the
+# first 27 programs do not: an order that hangs on hashes is seen there.
+PROGRAMS = (("toy_store:Toy", 0), ("toy_store:Toy", 1), (BOLT, 28), (BOLT, 173))
 
 
 def interpreters():
@@ -198,12 +200,12 @@ def interpreters():
 
 
 @functools.cache
-def digests_of(python, hash_seed, programs=2):
-    """What the first programs of each subject do there, a line each."""
+def digests_of(python, hash_seed):
+    """What some programs of each subject do there, a line each."""
     sources = [os.path.join(ROOT, one) for one in ("engine", "faultinject", "models")]
     kept = {"PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE", "PATH"}
     done = subprocess.run(
-        [python, "-c", RUN, str(programs), *SUBJECTS],
+        [python, "-c", RUN, *(str(one) for pair in PROGRAMS for one in pair)],
         capture_output=True,
         text=True,
         check=False,
@@ -216,9 +218,7 @@ def digests_of(python, hash_seed, programs=2):
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == [
-        one for one in SUBJECTS for _ in range(programs)
-    ]
+    assert [(line.split()[0], int(line.split()[1])) for line in lines] == [*PROGRAMS]
     return lines
 
 
