@@ -7,7 +7,6 @@ with the command; docs/corrupt-files.md has their numbers.
 from __future__ import annotations
 
 import random
-import signal
 import struct
 import sys
 import time
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "ci"))
 import fuzz_parser
 from fuzz_inputs import CORPUS
 from fuzz_memory import MemoryStorage
-from fuzz_parser import Fuzzer, Tally, alarm, exercise_file, exercise_page
+from fuzz_parser import Fuzzer, Tally, alarm, exercise_file, exercise_page, time_limit
 
 PAGES = 12_000
 FILES = 250
@@ -47,12 +46,8 @@ def run(fuzzer: Fuzzer, numbers) -> Tally:
 
 def in_time(data: bytes, seconds: float = 5.0) -> tuple[str, ...]:
     """`exercise_file`, ended as a `Hang` when it takes too long."""
-    with alarm():
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            return exercise_file(data)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+    with alarm(), time_limit(seconds):
+        return exercise_file(data)
 
 
 def page_numbers(count: int):
@@ -198,11 +193,22 @@ def test_notices_damage_that_the_checker_overlooks(monkeypatch) -> None:
         in_time(data)
 
 
-def test_notices_a_hang(fuzzer: Fuzzer, monkeypatch) -> None:
+def _busy(data: bytes) -> str:
+    while True:
+        pass
+
+
+def _waiting(data: bytes) -> str:
+    time.sleep(30)
+    return ""
+
+
+@pytest.mark.parametrize("how", [_busy, _waiting])
+def test_notices_a_hang(fuzzer: Fuzzer, monkeypatch, how) -> None:
     monkeypatch.setattr(fuzz_parser, "SECONDS_AN_INPUT", 0.05)
-    monkeypatch.setattr(fuzz_parser, "exercise_page", lambda data: time.sleep(30))
+    monkeypatch.setattr(fuzz_parser, "exercise_page", how)
     tally = run(fuzzer, [1])
-    assert tally.failures[0][1].startswith("Hang")
+    assert tally.failures[0][1] == f"Hang: not done in time, and {how.__name__[1:]}"
 
 
 def test_notices_memory_beyond_the_limit(fuzzer: Fuzzer, monkeypatch) -> None:
