@@ -7,6 +7,7 @@ before 3.12, where an object is made, which is a call in all but name).
 
 import os
 import sys
+import threading
 
 import shearbolt
 from tornpage.threads.places import Places
@@ -17,6 +18,8 @@ ENGINE = os.path.dirname(shearbolt.__file__)
 class Interrupts:
     """Runs something at given places of the engine: KeyboardInterrupt, if nothing else.
 
+    In the thread that enters it.
+
     Args:
         places: How many places come before each.
         call: What happens there; it is not traced itself.
@@ -26,6 +29,7 @@ class Interrupts:
         self.places = list(places)
         self.count = 0
         self._call = call
+        self._thread = threading.get_ident()
         self._places = Places((ENGINE,))
         self._places.call = self._place
 
@@ -48,6 +52,8 @@ class Interrupts:
             sys.settrace(self._trace)
 
     def _place(self):
+        if threading.get_ident() != self._thread:
+            return
         self.count += 1
         if self.places and self.count > self.places[0]:
             self.places.pop(0)

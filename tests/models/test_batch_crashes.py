@@ -27,7 +27,7 @@ class GuiltyError(Exception):
 class WithRealThreads:
     """The disk, on which waiting is for other threads and not for a simulated clock."""
 
-    condition = staticmethod(threading.Condition)
+    mutex = staticmethod(threading.Lock)
     monotonic = staticmethod(time.monotonic)
 
     def __init__(self, disk):
@@ -138,8 +138,9 @@ def lets_go_before_the_commit(patch):
 
             def __call__(self, tx):
                 del tx
-                with db._batcher._changed:
-                    db._batcher._dismiss(calls)
+                for call in calls:
+                    call.done = True
+                    call.ring()
                 time.sleep(0.05)
 
         guilty = right(db, [*calls, _call(Early())])
@@ -149,7 +150,7 @@ def lets_go_before_the_commit(patch):
 
 
 def _call(function):
-    return shearbolt.database.batch._Call(function)
+    return shearbolt.database.batch._Call(function, threading.Lock())
 
 
 def keeps_what_the_guilty_did(patch):
@@ -157,6 +158,7 @@ def keeps_what_the_guilty_did(patch):
     def try_all(db, calls):
         with db.update() as tx:
             for call in calls:
+                call.tx = tx
                 try:
                     call.result = call.function(tx)
                 except GuiltyError as error:

@@ -319,10 +319,16 @@ def test_waiting_with_a_time_out_takes_simulated_time_only():
     condition = disk.condition()
     with condition:
         assert not condition.wait(1000.0)
-    assert disk.monotonic() == 1000.0
     mutex = disk.mutex()
     with mutex:
         assert not mutex.acquire(blocking=False)
+        assert disk.monotonic() == 1000.0
+        assert not mutex.acquire(timeout=500.0)
+        disk.timer(100.0, mutex.release)
+        assert mutex.acquire(timeout=500.0)
+        assert mutex.locked()
+    assert mutex.acquire(timeout=500.0)
+    assert disk.monotonic() == 2000.0
     assert disk.thread_id() == threading.get_ident()
     assert disk.pid() == Disk().pid()
 

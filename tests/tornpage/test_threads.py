@@ -4,6 +4,7 @@ The stores here are a few lines. What they do wrong is what threads do wrong: a 
 between looking and doing, two locks in two orders, a call before anybody listens.
 """
 
+import contextlib
 import gc
 import queue
 import sys
@@ -738,3 +739,27 @@ def test_what_traced_a_thread_before_traces_it_again():
     assert still is follow
     assert sys.gettrace() is before
     assert "two" in seen
+
+
+def entering(manager):
+    with manager:
+        pass
+
+
+def test_a_block_is_entered_in_one_step_unless_a_call_in_c_does_it():
+    """From Python 3.14 on `with` calls, and it looks behind calls in C."""
+
+    def places_of(manager):
+        with Places(CODE) as places:
+            passed = []
+            places.call = lambda: passed.append(True)
+            places.follow()
+            entering(manager)
+            places.leave()
+            places.call = lambda: None
+        return len(passed)
+
+    # Its own beginning, and behind `__exit__`.
+    for _ in range(2):
+        assert places_of(contextlib.nullcontext()) == 2
+        assert places_of(threading.Lock()) == 2 + (sys.version_info >= (3, 14))

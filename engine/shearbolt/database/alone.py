@@ -8,7 +8,8 @@ collector finalizes. There a mutex that the thread has already is waited for for
 reentrant one would let it into a commit that is half done. So it is refused.
 
 Who is at it is noted behind `with mutex`, in steps without a call. CPython looks for
-signals behind calls, so that none comes in between, nor an interrupt.
+signals behind calls, so that none comes in between, nor an interrupt (from 3.14 on by
+what `shearbolt.storage._mutex` does).
 
 The same holds for other threads, and readers that begin without a lock rest on it (see
 `handle`). A build of CPython that runs without its global lock has no such places:
@@ -89,6 +90,8 @@ class Alone:
         with self._mutex:
             self._holder = thread
             try:
-                return work()
+                # With `return` what comes behind the call is outside of the block.
+                result = work()
             finally:
                 self._holder = None
+        return result

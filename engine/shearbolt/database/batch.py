@@ -28,6 +28,7 @@ Source: bbolt db.go Batch.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,25 +36,32 @@ if TYPE_CHECKING:
 
     from shearbolt.database.handle import DB
     from shearbolt.database.tx import Tx
-    from shearbolt.storage import Storage
+    from shearbolt.storage import Mutex, Storage
 
 __all__ = ["Batcher"]
 
 
 class _Call:
-    """One thread's function, and what became of it."""
+    """One thread's function, and what became of it.
+
+    Args:
+        function: The function.
+        bell: A mutex of its own. It is taken now, and given back when the thread is to
+            look at what has become of its call, or at its batch when it leads that.
+    """
 
     __slots__ = (
         "alone",
-        "committed",
+        "bell",
         "done",
         "error",
         "function",
         "handlers",
         "result",
+        "tx",
     )
 
-    def __init__(self, function: Callable[[Tx], Any]) -> None:
+    def __init__(self, function: Callable[[Tx], Any], bell: Mutex) -> None:
         self.function = function
         self.result: Any = None
         # To be called when it is committed.
@@ -61,8 +69,18 @@ class _Call:
         self.error: BaseException | None = None
         # It failed in company: to be run again by its own thread.
         self.alone = False
-        self.committed = False
         self.done = False
+        # The transaction that it ran in last.
+        self.tx: Tx | None = None
+        self.bell = bell
+        bell.acquire()
+
+    def ring(self) -> None:
+        """Wake its thread, also when it is awake already."""
+        self.bell.acquire(False)
+        # CPython says so while the thread that has just got it is about to go on.
+        with suppress(RuntimeError):
+            self.bell.release()
 
 
 class Batcher:
@@ -70,10 +88,10 @@ class Batcher:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._changed = storage.condition()
+        self._mutex = storage.mutex()
         # Threads that are in the middle of a call.
         self._inside: set[int] = set()
-        # The batch that takes more calls, if there is one.
+        # The batch that takes more calls, if there is one: the leader's comes first.
         self._gathering: list[_Call] | None = None
 
     def run(self, db: DB, function: Callable[[Tx], Any]) -> Any:
@@ -84,7 +102,7 @@ class Batcher:
             # may have the lock in its hands.
             with db.update() as tx:
                 return function(tx)
-        call = _Call(function)
+        call = _Call(function, self._storage.mutex())
         try:
             self._inside.add(thread)
             self._take_part(db, call)
@@ -101,39 +119,45 @@ class Batcher:
 
     def _take_part(self, db: DB, call: _Call) -> None:
         """Lead a batch with this call, or join one and wait for its end."""
-        with self._changed:
-            batch = self._gathering
-            leads = batch is None or db.max_batch_size <= 1
-            if batch is None or leads:
-                batch = [call]
-                if db.max_batch_size > 1:
-                    self._gathering = batch
-                    self._wait_for_company(db, batch)
-            else:
-                batch.append(call)
-                if len(batch) >= db.max_batch_size:
-                    self._gathering = None
-                    self._changed.notify_all()
-                while not call.done:
-                    self._changed.wait()
-        if leads:
-            self._lead(db, batch)
-
-    def _wait_for_company(self, db: DB, batch: list[_Call]) -> None:
-        until = self._storage.monotonic() + db.max_batch_delay
+        own = batch = [call]
         try:
-            while self._gathering is batch:
-                left = until - self._storage.monotonic()
-                if left <= 0 or not self._changed.wait(left):
-                    break
-        except BaseException:
-            # An interrupt: the others must not wait for a leader who has left.
-            for call in batch:
-                call.alone = True
-            self._dismiss(batch)
-            raise
+            batch = self._join(own, db.max_batch_size)
+            if batch is own:
+                if self._gathering is own:
+                    call.bell.acquire(timeout=max(0, db.max_batch_delay))
+                self._close(own)
+                self._lead(db, own)
         finally:
-            if self._gathering is batch:
+            if batch is own:
+                try:
+                    self._dismiss(own)
+                except BaseException:
+                    # An interrupt (Ctrl-C) in the middle of it: the others wait.
+                    self._dismiss(own)
+                    raise
+        while not call.done:
+            call.bell.acquire()
+
+    def _join(self, own: list[_Call], most: int) -> list[_Call]:
+        """The batch that a call is part of now: its own, unless one is gathering."""
+        with self._mutex:
+            batch = self._gathering
+            if batch is None or most <= 1:
+                if most > 1:
+                    self._gathering = own
+                return own
+            batch += own
+            full = len(batch) >= most
+            if full:
+                self._gathering = None
+        if full:
+            batch[0].ring()
+        return batch
+
+    def _close(self, own: list[_Call]) -> None:
+        """From here on nobody joins this batch."""
+        with self._mutex:
+            if self._gathering is own:
                 self._gathering = None
 
     def _lead(self, db: DB, batch: list[_Call]) -> None:
@@ -151,21 +175,15 @@ class Batcher:
             # committed. Everybody hears of it.
             for call in waiting:
                 call.error = error
-        except BaseException:
-            for call in waiting:
-                call.alone = not call.committed
-            raise
-        finally:
-            with self._changed:
-                self._dismiss(batch)
 
     @staticmethod
     def _try(db: DB, calls: list[_Call]) -> _Call | None:
         """All calls in one transaction; the one that raised, if one did."""
         guilty: _Call | None = None
-        tx: Tx | None = None
         try:
             with db.update() as tx:
+                for call in calls:
+                    call.tx = tx
                 for call in calls:
                     guilty = call
                     call.result = call.function(tx)
@@ -176,14 +194,18 @@ class Batcher:
         except BaseException:
             if guilty is None:
                 raise
-        finally:
-            # An interrupt of the leader can come behind that.
-            for call in calls:
-                call.committed = tx is not None and tx.committed
         return guilty
 
-    def _dismiss(self, batch: list[_Call]) -> None:
-        """Let the batch's threads go; the lock is held."""
-        for call in batch:
-            call.done = True
-        self._changed.notify_all()
+    def _dismiss(self, own: list[_Call]) -> None:
+        """Let those who joined this batch go, also when its leader leaves early."""
+        self._close(own)
+        for call in own:
+            if not call.done:
+                # In steps without a call: all of it or, before an interrupt, nothing.
+                # That can come behind the commit, too. And whoever keeps a transaction
+                # that was lost on the way keeps others from writing.
+                committed = call.tx is not None and call.tx.committed
+                call.alone = not (committed or call.error)
+                call.tx = None
+                call.done = True
+            call.ring()

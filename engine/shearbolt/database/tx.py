@@ -596,6 +596,9 @@ class Tx(Single):
         return pgid
 
     def _close(self) -> None:
+        # Up to here in steps without a call, between which no interrupt can come: who
+        # ran in this transaction asks afterwards, and may have to begin again.
+        self.committed = self.writable and self.db.durable.live.txid == self.txid
         self.closed = True
         try:
             self._commit_handlers = []
@@ -614,7 +617,6 @@ class Tx(Single):
 
     def _forget_pages(self) -> None:
         pager = self.db.pager
-        self.committed = self.db.durable.is_live(self.txid)
         if not self.committed:
             pager.forget_all(self.pages.encoded)
         pager.in_doubt = False

@@ -24,11 +24,11 @@ import errno
 import msvcrt
 import os
 import stat
-import threading
 from ctypes import wintypes
 from typing import TYPE_CHECKING
 
 from shearbolt.storage._common import READ_AHEAD, Machine, above_standard
+from shearbolt.storage._mutex import mutex
 from shearbolt.storage.single import Single
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class OSFile(Single):
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._position = threading.Lock()
+        self._position = mutex()
 
     def __del__(self) -> None:
         self.close()

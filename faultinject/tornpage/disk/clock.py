@@ -68,6 +68,42 @@ class Clock:
         return timer
 
 
+class ClockMutex:
+    """A lock whose time-outs are those of the simulated clock."""
+
+    # `with` takes and gives back the lock itself: most are never waited for.
+    __slots__ = ("__enter__", "__exit__", "_clock", "_take", "locked", "release")
+
+    __enter__: Callable[[], bool]
+    __exit__: Callable[..., None]
+
+    def __init__(self, clock: Clock) -> None:
+        lock = threading.Lock()
+        self._clock = clock
+        self._take = lock.acquire
+        self.release = lock.release
+        self.locked = lock.locked
+        self.__enter__ = lock.__enter__
+        self.__exit__ = lock.__exit__
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take the lock; False when it was not had in time.
+
+        With a time-out nobody is waited for in real time: when it is held the clock is
+        advanced, and the timers on the way may run.
+
+        Args:
+            blocking: Wait for it.
+            timeout: Seconds; -1: as long as it takes, in real time.
+        """
+        if not blocking or timeout <= 0:
+            return self._take(blocking, timeout)
+        if self._take(False):
+            return True
+        self._clock.sleep(timeout)
+        return self._take(False)
+
+
 class ClockCondition(threading.Condition):
     """A condition whose time-outs are those of the simulated clock."""
 

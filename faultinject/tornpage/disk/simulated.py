@@ -51,7 +51,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornpage.call_site import site
 from tornpage.choices import Replay
-from tornpage.disk.clock import Clock, ClockCondition
+from tornpage.disk.clock import Clock, ClockCondition, ClockMutex
 from tornpage.disk.file import DiskFile, failed
 from tornpage.disk.folder import DiskFolder
 from tornpage.disk.life import Life
@@ -460,9 +460,9 @@ class Disk:
         """Identifies the calling thread."""
         return threading.get_ident()
 
-    def mutex(self) -> threading.Lock:
-        """A new lock between threads."""
-        return threading.Lock()
+    def mutex(self) -> ClockMutex:
+        """A new lock between threads; not reentrant."""
+        return ClockMutex(self._clock)
 
     def condition(self) -> threading.Condition:
         """A new condition variable."""

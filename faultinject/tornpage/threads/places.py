@@ -19,7 +19,12 @@ run has other places then; and 3.12.1 crashes when two threads switch it on and 
 They are asked by `sys.monitoring`. It tells of each function that begins, once of those
 that do not count; of one that counts it is then asked for more, before its first line.
 It says which instruction comes next and not which one came before: an instruction
-behind a call counts as a place even where another way leads to it.
+behind a call counts as a place even where another way leads to it. So does one behind a
+call of a function in Python, where it does not look (what is in the function has places
+of its own). From 3.14 on `with` is made of calls, and there this makes a difference:
+
+    with lock:     <- a place behind an `__enter__` in C: the lock is taken, and what
+                      runs now finds it so. None behind one in Python.
 
 What it is not: a build without the global lock has no such places. Threads switch
 anywhere there.
@@ -162,6 +167,7 @@ class _Traced:
 
 
 if sys.version_info >= (3, 12):
+    _ENTERING: Final = {"__enter__"} if sys.version_info >= (3, 14) else set[str]()
     _events = sys.monitoring.events
     _BEGINS: Final = _events.PY_START | _events.PY_RESUME
     _WITHIN: Final = _events.JUMP | _events.INSTRUCTION
@@ -183,6 +189,10 @@ if sys.version_info >= (3, 12):
             self._code = code
             # By identity: a module that is imported anew has code that is equal.
             self._behind: dict[int, tuple[CodeType, frozenset[int]]] = {}
+            # Code of others that tells when it returns.
+            self._watched: list[CodeType] = []
+            # By thread: the call of a `with` from which an `__enter__` has returned.
+            self._entered: dict[int, tuple[CodeType, int]] = {}
             self._tool = -1
 
         def __enter__(self) -> Self:
@@ -200,6 +210,7 @@ if sys.version_info >= (3, 12):
             register(tool, _events.PY_RESUME, self._at_start)
             register(tool, _events.JUMP, self._at_jump)
             register(tool, _events.INSTRUCTION, self._at_instruction)
+            register(tool, _events.PY_RETURN, self._at_return)
             # What was of no interest to the one before may be to this one.
             monitoring.restart_events()
             monitoring.set_events(tool, _BEGINS)
@@ -214,9 +225,12 @@ if sys.version_info >= (3, 12):
             self.locks = None
             monitoring, tool = sys.monitoring, self._tool
             monitoring.set_events(tool, 0)
-            for code, _ in self._behind.values():
+            ours = (code for code, _ in self._behind.values())
+            for code in (*ours, *self._watched):
                 monitoring.set_local_events(tool, code, 0)
             self._behind.clear()
+            self._watched.clear()
+            self._entered.clear()
             monitoring.free_tool_id(tool)
 
         def follow(self) -> None:
@@ -227,12 +241,22 @@ if sys.version_info >= (3, 12):
 
         def _at_start(self, code: CodeType, _offset: int) -> object:
             if id(code) not in self._behind:
+                returns = _events.PY_RETURN if code.co_name in _ENTERING else 0
                 if not code.co_filename.startswith(self._code):
+                    if returns:
+                        self._watched.append(code)
+                        sys.monitoring.set_local_events(self._tool, code, returns)
                     return sys.monitoring.DISABLE
                 self._behind[id(code)] = code, _behind_calls(code)
-                sys.monitoring.set_local_events(self._tool, code, _WITHIN)
+                sys.monitoring.set_local_events(self._tool, code, _WITHIN | returns)
             self.call()
             return None
+
+        def _at_return(self, _code: CodeType, _offset: int, _value: object) -> None:
+            caller = sys._getframe(1).f_back
+            if caller is not None:
+                at = caller.f_code, caller.f_lasti
+                self._entered[threading.get_ident()] = at
 
         def _at_jump(self, _code: CodeType, offset: int, target: int) -> object:
             if target > offset:
@@ -243,6 +267,10 @@ if sys.version_info >= (3, 12):
         def _at_instruction(self, code: CodeType, offset: int) -> object:
             if offset not in self._behind[id(code)][1]:
                 return sys.monitoring.DISABLE
+            if self._entered:
+                entered = self._entered.pop(threading.get_ident(), None)
+                if entered == (code, _entries(code).get(offset)):
+                    return None
             self.call()
             return None
 
@@ -254,6 +282,18 @@ if sys.version_info >= (3, 12):
             for before, after in pairwise(dis.get_instructions(code))
             if before.opname in _CALLS
         )
+
+    @cache
+    def _entries(code: CodeType) -> dict[int, int]:
+        """Offsets of the calls that enter blocks, by those of what comes behind."""
+        instructions = list(dis.get_instructions(code))
+        return {
+            after.offset: call.offset
+            for special, call, after in zip(
+                instructions, instructions[1:], instructions[2:], strict=False
+            )
+            if special.opname == "LOAD_SPECIAL" and call.opname == "CALL"
+        }
 
     Places = _Monitored
 else:
