@@ -763,3 +763,29 @@ def test_a_block_is_entered_in_one_step_unless_a_call_in_c_does_it():
     for _ in range(2):
         assert places_of(contextlib.nullcontext()) == 2
         assert places_of(threading.Lock()) == 2 + (sys.version_info >= (3, 14))
+
+
+def test_a_thread_that_is_nobodys_goes_on_when_places_are_left():
+    """What it runs first just then has places that nobody looks at."""
+    over, failed = threading.Event(), []
+    new = compile("def f():\n g()\n g()\ndef g():\n pass", __file__, "exec")
+
+    def work():
+        try:
+            while not over.is_set():
+                names = {}
+                exec(new.replace(), names)
+                names["f"]()
+        except BaseException as error:  # noqa: BLE001 - handed to the test.
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        with Places(CODE):
+            time.sleep(0.0005)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []

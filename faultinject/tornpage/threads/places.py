@@ -241,14 +241,20 @@ if sys.version_info >= (3, 12):
 
         def _at_start(self, code: CodeType, _offset: int) -> object:
             if id(code) not in self._behind:
-                returns = _events.PY_RETURN if code.co_name in _ENTERING else 0
-                if not code.co_filename.startswith(self._code):
-                    if returns:
-                        self._watched.append(code)
-                        sys.monitoring.set_local_events(self._tool, code, returns)
+                events = _events.PY_RETURN if code.co_name in _ENTERING else 0
+                ours = code.co_filename.startswith(self._code)
+                if ours:
+                    self._behind[id(code)] = code, _behind_calls(code)
+                    events |= _WITHIN
+                elif events:
+                    self._watched.append(code)
+                try:
+                    sys.monitoring.set_local_events(self._tool, code, events)
+                except ValueError:
+                    # It was left meanwhile, and this thread goes on.
                     return sys.monitoring.DISABLE
-                self._behind[id(code)] = code, _behind_calls(code)
-                sys.monitoring.set_local_events(self._tool, code, _WITHIN | returns)
+                if not ours:
+                    return sys.monitoring.DISABLE
             self.call()
             return None
 
@@ -265,7 +271,8 @@ if sys.version_info >= (3, 12):
             return None
 
         def _at_instruction(self, code: CodeType, offset: int) -> object:
-            if offset not in self._behind[id(code)][1]:
+            known = self._behind.get(id(code))
+            if known is None or offset not in known[1]:
                 return sys.monitoring.DISABLE
             if self._entered:
                 entered = self._entered.pop(threading.get_ident(), None)
