@@ -39,6 +39,8 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 _OUTERMOST: set[CodeType] = set()
 
+_PACKAGE = "__init__.py"
+
 # Lines of a chain; a commit is never called from deeper than this.
 _DEPTH = 12
 
@@ -66,7 +68,7 @@ def site(plumbing: frozenset[str] = frozenset()) -> str:
             if is_ours(innermost.f_code.co_filename):
                 innermost = frame
         if frame.f_back is None or frame.f_code in _OUTERMOST:
-            name = innermost.f_code.co_filename.rpartition(os.sep)[2]
+            name = _shown(innermost.f_code.co_filename)
             return f"{name}:{innermost.f_lineno}"
         frame = frame.f_back
 
@@ -74,7 +76,14 @@ def site(plumbing: frozenset[str] = frozenset()) -> str:
 @lru_cache(4096)
 def _outside(path: str) -> str:
     """The name of a source file outside this package; "" for one inside."""
-    return "" if is_ours(path) else path.rpartition(os.sep)[2]
+    return "" if is_ours(path) else _shown(path)
+
+
+@lru_cache(4096)
+def _shown(path: str) -> str:
+    """A source file's name; "package/__init__.py" where that alone says nothing."""
+    folder, _, name = path.rpartition(os.sep)
+    return f"{folder.rpartition(os.sep)[2]}/{name}" if name == _PACKAGE else name
 
 
 def raised_at(error: BaseException, plumbing: frozenset[str] = frozenset()) -> str:
@@ -83,7 +92,7 @@ def raised_at(error: BaseException, plumbing: frozenset[str] = frozenset()) -> s
     trace = error.__traceback__
     while trace is not None:
         place = trace.tb_frame.f_code.co_filename
-        name = place.rpartition(os.sep)[2]
+        name = _shown(place)
         innermost = f"{name}:{trace.tb_lineno}"
         if not place.startswith(_HERE) and name not in plumbing:
             found = innermost
@@ -101,7 +110,7 @@ def called_from(error: BaseException, plumbing: frozenset[str] = frozenset()) ->
     trace = error.__traceback__
     while trace is not None:
         place = trace.tb_frame.f_code.co_filename
-        name = place.rpartition(os.sep)[2]
+        name = _shown(place)
         if not is_ours(place) and name not in plumbing:
             raised_by_library = _is_library(place)
             if not raised_by_library:
@@ -125,7 +134,7 @@ def chain() -> tuple[str, ...]:
     while frame is not None and len(lines) < _DEPTH:
         code = frame.f_code.co_filename
         if not code.startswith(_HERE):
-            lines.append(f"{code.rpartition(os.sep)[2]}:{frame.f_lineno}")
+            lines.append(f"{_shown(code)}:{frame.f_lineno}")
         elif lines:
             break
         if frame.f_back is None:

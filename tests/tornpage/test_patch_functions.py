@@ -80,10 +80,18 @@ def test_at_every_crash_check_gets_what_was_acknowledged_and_what_came_next():
     assert asked == {((), ("a",)), (("a",), ("b",)), (("a", "b"), ())}
 
 
-def test_plumbing_is_not_blamed_for_what_passes_through_it():
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        ("/store/pager.py", "pager.py"),
+        # Of every package there is one of this name.
+        ("/store/pager/__init__.py", "pager/__init__.py"),
+    ],
+)
+def test_plumbing_is_not_blamed_for_what_passes_through_it(file, shown):
     pager = {}
     text = "def put(disk): disk.open('/x', create=True).pwritev([b'a'], 0)"
-    exec(compile(text, "/store/pager.py", "exec"), pager)
+    exec(compile(text, file, "exec"), pager)
 
     def adding(disk, work, ack):
         pager["put"](disk)
@@ -95,10 +103,11 @@ def test_plumbing_is_not_blamed_for_what_passes_through_it():
         experiment = Experiment(subject, ("a",), CrashModel(), cap=10)
         return {one.site.partition(":")[0] for one in experiment.operations}
 
-    assert sites() == {"pager.py"}
-    assert sites("pager.py") == {"test_patch_functions.py"}
+    assert sites() == {shown}
+    assert sites("other/__init__.py", "__init__.py") == {shown}
+    assert sites(shown) == {"test_patch_functions.py"}
     # Where all lines of a store are plumbing, those that called it are none of its.
-    assert sites("pager.py", "test_patch_functions.py") == {"pager.py"}
+    assert sites(shown, "test_patch_functions.py") == {shown}
 
 
 def linking(root, *, swallows):

@@ -109,6 +109,7 @@ _PLUMBING = frozenset(
         "genericpath.py",
         "os.py",
         "pathlib.py",
+        "pathlib/__init__.py",
         "posixpath.py",
         "shutil.py",
         "tempfile.py",
@@ -385,13 +386,19 @@ def _replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
     yield io, "open", opening
     yield mmap, "mmap", _mmap_class(patch)
     yield ctypes.CDLL, "__getitem__", looking_up(ctypes.CDLL.__getitem__)
-    # From Python 3.13 on classes of glob keep functions of os from their import, and
-    # take it for an empty directory when the machine has none of this name.
+    # From Python 3.13 on classes of glob keep such functions from their import, others
+    # in each version, and take it for an empty directory when the machine has none of
+    # this name.
+    globbed: dict[Callable[..., Any], Callable[..., Any]] = {
+        os.scandir: patch.scandir,
+        os.lstat: patch.stat,
+        posixpath.lexists: patch.exists,
+    }
     for kept in filter(None, (getattr(glob, name, None) for name in _GLOBBERS)):
-        for name in ("scandir", "lstat"):
-            if name in vars(kept):
-                real, ours = getattr(os, name), either[name][0]
-                yield kept, name, staticmethod(_by_path(patch, real, ours))
+        for name, has in [*vars(kept).items()]:
+            if isinstance(has, staticmethod) and has.__func__ in globbed:
+                ours = globbed[has.__func__]
+                yield kept, name, staticmethod(_by_path(patch, has.__func__, ours))
 
 
 def _candidate_names() -> Callable[[], Iterator[str]]:

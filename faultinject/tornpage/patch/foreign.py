@@ -22,11 +22,12 @@ What it is not: for libraries that call these in turn; for functions made of a n
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import gc
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from tornpage.holders import Holders
@@ -80,12 +81,17 @@ ARGUMENTS: Final[Mapping[str, tuple[int, ...]]] = {
 
 def _functions() -> dict[int, str]:
     """Their names, by address."""
-    library = ctypes.CDLL(None)
+    libraries = [ctypes.CDLL(None)]
+    # In an interpreter that is linked to a fixed place (Debian's) those that it uses
+    # itself have an address in it, too, which is the one that is found first there.
+    with suppress(AttributeError, OSError):
+        libraries.append(ctypes.CDLL(_ctypes.__file__))
     found: dict[int, str] = {}
     for name in ARGUMENTS:
-        function = getattr(library, name, None)
-        if function is not None:
-            found.setdefault(_address(function), name)
+        for library in libraries:
+            function = getattr(library, name, None)
+            if function is not None:
+                found.setdefault(_address(function), name)
     return found
 
 
