@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
-from tests.interop.oracle import Oracle
+from tests.interop.oracle import BBOLT, GOPATH, Oracle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +31,6 @@ INSTALL = (
     "apt-get install golang-go golang-github-coreos-bbolt-dev etcd-server etcd-client "
     "containerd"
 )
-# Where Debian's -dev packages put Go source: a GOPATH.
-DEBIAN_GOPATH = "/usr/share/gocode"
-BBOLT = Path(DEBIAN_GOPATH, "src/go.etcd.io/bbolt")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -77,7 +74,7 @@ def build(program: Path) -> None:
     environment = {
         **os.environ,
         "GO111MODULE": "off",
-        "GOPATH": DEBIAN_GOPATH,
+        "GOPATH": GOPATH,
         "GOFLAGS": "",
         "CGO_ENABLED": "0",
     }

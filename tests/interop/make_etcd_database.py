@@ -179,8 +179,12 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], Gateway]:
     )
 
 
-def make(target: Path) -> None:
+def make(target: Path, largest: int = LARGEST) -> None:
     """Write `target` and say what it is.
+
+    Args:
+        target: A file.
+        largest: How many bytes it may have.
 
     Raises:
         RuntimeError: etcd failed, or the file became too large to keep.
@@ -197,9 +201,9 @@ def make(target: Path) -> None:
             process.kill()
             process.wait()
         made = folder / "data" / "member" / "snap" / "db"
-        if made.stat().st_size > LARGEST:
+        if made.stat().st_size > largest:
             raise RuntimeError(
-                f"the file has {made.stat().st_size} bytes, more than {LARGEST}: "
+                f"the file has {made.stat().st_size} bytes, more than {largest}: "
                 "lower QUOTA or put fewer keys"
             )
         shutil.copyfile(made, target)

@@ -1,8 +1,8 @@
 """Real bbolt, asked from a test.
 
 An `Oracle` is a running copy of the program in `oracle/main.go`, which links
-Debian's bbolt 1.3.6. One request is one line of JSON to its standard input,
-one reply is one line back:
+Debian's bbolt: 1.3.6 in Debian 12, 1.4 later. One request is one line of JSON to
+its standard input, one reply is one line back:
 
     test --- Oracle.apply(path, program) ---> pipe ---> real bbolt ---> file
          <-- [Applied(txid, ...), ...] ------ pipe <---
@@ -14,9 +14,9 @@ A program here is what `Oracle.apply` takes: a list of transactions, each a
 list of `Operation`s. It says nothing of what should come out. The database
 under test runs the same list through `engine.py`.
 
-What it is not: a way to learn whether a file is *safe*. It says what bbolt
-1.3.6 sees in it and whether that version's check accepts it; the check of that
-version looks at pages, not at the order of keys or inside inline buckets.
+What it is not: a way to learn whether a file is *safe*. It says what that bbolt
+sees in it and whether its check accepts it; the check of 1.3.6 looks at pages, not
+at the order of keys or inside inline buckets.
 """
 
 from __future__ import annotations
@@ -27,12 +27,16 @@ import select
 import subprocess
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "BBOLT",
+    "GOPATH",
+    "LATER",
     "Applied",
     "Bucket",
     "Operation",
@@ -42,6 +46,14 @@ __all__ = [
     "PageInfo",
     "Transaction",
 ]
+
+GOPATH = "/usr/share/gocode"
+"""Where Debian's -dev packages put Go source."""
+
+BBOLT = Path(GOPATH, "src/go.etcd.io/bbolt")
+
+LATER = BBOLT.joinpath("internal", "common").is_dir()
+"""Whether it is 1.4 or later."""
 
 # Longer than any request of these tests takes on a busy machine (measured: the
 # longest, 60 commits with fdatasync, takes 0.2 s); shorter than a test's limit.

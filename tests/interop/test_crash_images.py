@@ -12,8 +12,8 @@ import resource
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.interop.oracle import LATER, OracleError
 from tests.interop.oracle import Bucket as Theirs
-from tests.interop.oracle import OracleError
 
 import shearbolt
 from boltmodel.generate import generate
@@ -84,6 +84,14 @@ def has_second_meta_only(content: bytes) -> bool:
     return not isinstance(first, Meta) and any(isinstance(one, Meta) for one in seconds)
 
 
+def has_both_metas(content: bytes) -> bool:
+    first = Meta.examine(content[16:80])
+    if not isinstance(first, Meta):
+        return False
+    at = first.page_size + 16
+    return isinstance(Meta.examine(content[at : at + 64]), Meta)
+
+
 def images() -> Iterator[tuple[int, bytes, Outcome]]:
     for seed in range(IMAGES):
         disk = crashed(seed)
@@ -129,7 +137,9 @@ def test_bbolt_reads_what_the_crash_left_before_we_touch_it(
             assert not ours(content).entries or has_second_meta_only(content)
             continue
         opened += 1
-        assert oracle.check(str(path)) == [], seed
+        # From 1.4 on bbolt's check panics where one meta is torn; its reads do not.
+        if not LATER or has_both_metas(content):
+            assert oracle.check(str(path)) == [], seed
         assert same(theirs, ours(content)), seed
     assert opened > IMAGES // 2
 

@@ -38,10 +38,14 @@ def test_etcd_still_writes_the_same_history(
 ) -> None:
     # So the file that is kept is what the script makes, not something else.
     again = tmp_path / "again.db"
-    make_etcd_database.make(again)
+    # Where etcd has bbolt 1.4 the same file is longer: it grows to powers of two.
+    make_etcd_database.make(again, largest=1 << 20)
     for name in (b"key", b"lease"):
-        kept = dict(oracle.dump(path).entries)[name]
-        assert dict(oracle.dump(str(again)).entries)[name] == kept
+        kept = dict(dict(oracle.dump(path).entries)[name].entries)
+        made = dict(dict(oracle.dump(str(again)).entries)[name].entries)
+        assert made.items() >= kept.items()
+        # Etcd 3.5 keeps what was deleted by the very revision that it compacts to.
+        assert [key[17:] for key in made.keys() - kept.keys()] in ([], [b"t"])
 
 
 def test_both_read_the_same(oracle: Oracle, path: str) -> None:
