@@ -148,6 +148,7 @@ def test_pages_are_written_alike_one_by_one_and_together(seed, monkeypatch):
     pages = object.__new__(newpages.NewPages)
     pages.page_size = 100
     pages.encoded = {}
+    pages._long_list = None
     pgid = 2
     large = rng.choice([[99], [100], [100, 101, 250]])
     gaps = rng.choice([0, 0.003])
