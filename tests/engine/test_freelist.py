@@ -1,5 +1,6 @@
 """The freelist: what is free, since when, and what a rollback gives back."""
 
+import gc
 import random
 from itertools import pairwise
 
@@ -347,6 +348,24 @@ def chosen(kind, free, count):
     if kind == "array":
         return min((start for _, start in fits), default=0)
     return min(fits, default=(0, 0))[1]
+
+
+@KINDS
+def test_the_collector_of_cycles_has_little_to_walk(kind):
+    """However many free pages there are, and in how many runs."""
+    freelist = make_freelist(kind, range(2, 40_000, 2))
+    for page in range(40_001, 41_001, 2):
+        freelist.free(page, 0)
+    freelist.commit(1)
+    freelist.release([])
+    walked, waiting = 0, [vars(freelist)]
+    while waiting:
+        found = gc.get_referents(waiting.pop())
+        walked += len(found)
+        waiting += [
+            one for one in found if gc.is_tracked(one) and type(one) is not type
+        ]
+    assert walked < 2000
 
 
 @pytest.mark.parametrize("count", [0, 1, 65_534, 65_535, 65_536, 100_000])

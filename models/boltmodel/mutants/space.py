@@ -200,8 +200,8 @@ def _run_counts_as_one(planter: Planter) -> None:
 )
 def _hashmap_stale_run(planter: Planter) -> None:
     def first_of(_: Call, self: FreeRuns, length: int) -> int:
-        heap = self._of_length.get(length)
-        return heap[0] if heap else 0
+        queue = self._of_length.get(length)
+        return queue.lowest() if queue else 0
 
     # At once: a run that is gone again before anybody looks never gets there.
     def add(original: Call, self: FreeRuns, start: int, length: int) -> None:
