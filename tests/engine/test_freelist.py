@@ -84,6 +84,18 @@ def test_a_page_of_a_long_run_that_is_free_already_is_named(place, how):
     freelist.free(START - 500, 498)
 
 
+@pytest.mark.parametrize("lowest", ["listed", "freed", "freed with others"])
+def test_of_several_pages_that_are_free_already_the_lowest_is_named(lowest):
+    how = ["listed", "freed", "freed with others"]
+    how.remove(lowest)
+    place = dict(zip([lowest, *how], (105, 110, 120), strict=True))
+    freelist = ArrayFreelist([place["listed"]])
+    freelist.free(place["freed"], 0)
+    freelist.free(place["freed with others"], 1)
+    with pytest.raises(FreelistError, match="page 105 already freed"):
+        freelist.free(100, 50)
+
+
 @pytest.mark.parametrize("how", ["run in run", "single in run", "run around run"])
 def test_runs_freed_by_one_transaction_do_not_overlap(how):
     freelist = ArrayFreelist()

@@ -326,7 +326,8 @@ def test_a_commit_makes_no_copy_of_a_long_freelist(kind, tmp_path):
     with shearbolt.open(tmp_path / "a.db", no_sync=True) as db:
         with db.update() as tx:
             tx.create_bucket(b"b").put(b"k", b"")
-        ids = list(range(100, 400_100, 2))
+        # Far behind the last page, where the list itself will be.
+        ids = list(range(10_000, 410_000, 2))
         db.load_freelist(make_freelist(kind, ids))
         for number in range(2):
             with db.update() as tx:
