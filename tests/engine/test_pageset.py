@@ -3,6 +3,7 @@
 import random
 import struct
 import sys
+from itertools import count, takewhile
 
 import pytest
 
@@ -46,16 +47,29 @@ def test_random_histories_agree_with_a_plain_set(seed, size, monkeypatch):
         some = sorted(rng.sample(range(12_288), rng.choice([1, 5, 40])))
         assert pages.first_of(some) == min(plain.intersection(some), default=None)
         if not there:
-            pages = pages.plus_run(start, length)
+            pages = pages.changed(new_runs=[(start, length)])
             plain.update(run)
         elif len(there) == length:
-            pages = pages.minus_run(start, length)
+            pages = pages.changed(gone_runs=[(start, length)])
             plain.difference_update(run)
         else:
             new = sorted(set(run) - plain)[: rng.choice([3, 400])]
-            gone = sorted(rng.sample(before, min(len(before), rng.choice([3, 400]))))
-            pages = pages.changed(gone, new)
-            plain = plain.difference(gone).union(new)
+            # Now and then all but a few.
+            gone = rng.choice([3, 400]) if rng.random() < 0.9 else len(before) - 7
+            gone = sorted(rng.sample(before, max(min(len(before), gone), 0)))
+            # And runs, beside these, as far as they reach.
+            page, most = rng.choice(before), rng.choice([2, 30, 600])
+            old = list(takewhile(plain.difference(gone).__contains__, count(page)))
+            other = rng.randrange(12_288)
+            free = set(range(20_000)).difference(plain, new)
+            more = list(takewhile(free.__contains__, range(other, other + most)))
+            pages = pages.changed(
+                gone,
+                new,
+                [(page, len(old[:most]))] if old else [],
+                [(other, len(more))] if more else [],
+            )
+            plain = plain.difference(gone, old[:most]).union(new, more)
         sound(pages)
         assert list(pages) == listed(pages) == sorted(plain)
         assert listed(known) == before
@@ -63,7 +77,8 @@ def test_random_histories_agree_with_a_plain_set(seed, size, monkeypatch):
 
 
 def test_a_set_that_is_empty_again_takes_no_room():
-    pages = PageSet().plus_run(10_000_000, 9000).minus_run(10_000_000, 9000)
+    pages = PageSet().changed(new_runs=[(10_000_000, 9000)])
+    pages = pages.changed(gone_runs=[(10_000_000, 9000)])
     assert pages._chunks == [pageset.array("Q")]
     assert pages.encoded() == b""
 
@@ -75,14 +90,14 @@ def test_what_did_not_change_is_shared():
     assert len(shared) == len(pages._chunks) - 2
 
 
-@pytest.mark.parametrize("count", [0, 1, 1023, 5000])
+@pytest.mark.parametrize("members", [0, 1, 1023, 5000])
 @pytest.mark.parametrize(("first", "size"), [(1, 1), (5, 100), (1022, 1024), (3, 9000)])
-def test_pieces_are_all_bytes_in_order(count, first, size):
-    pages = PageSet(range(3, 3 + 2 * count, 2))
+def test_pieces_are_all_bytes_in_order(members, first, size):
+    pages = PageSet(range(3, 3 + 2 * members, 2))
     pieces = list(pages.pieces(first, size))
     assert b"".join(pieces) == pages.encoded()
     sizes = [len(piece) // 8 for piece in pieces]
-    assert sizes[:1] == [min(first, count)][: len(sizes)]
+    assert sizes[:1] == [min(first, members)][: len(sizes)]
     assert all(one == size for one in sizes[1:-1])
     assert all(sizes)
 
@@ -104,4 +119,4 @@ def test_bytes_are_little_endian_on_a_big_endian_machine(monkeypatch):
 def test_pages_far_apart_cost_no_more_than_neighbours():
     pages = PageSet(range(0, 1 << 40, 1 << 28))
     assert len(pages) == 4096
-    assert len(pages._chunks) == 4
+    assert len(pages._chunks) == 8

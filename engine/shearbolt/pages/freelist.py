@@ -214,14 +214,13 @@ class ArrayFreelist:
         gone = self._singles[: self._used]
         if taken:
             gone = sorted(gone + taken)
-        listed = self._listed.changed(gone, sorted(freed))
+        new = sorted(freed)
         if len(runs) + len(freed_runs) > _FEW:
-            listed = listed.changed(_ids(runs), _ids(freed_runs.items()))
+            gone = sorted(chain(gone, _ids(runs)))
+            new = sorted(chain(new, _ids(freed_runs.items())))
+            listed = self._listed.changed(gone, new)
         else:
-            for start, length in runs:
-                listed = listed.minus_run(start, length)
-            for start, length in freed_runs.items():
-                listed = listed.plus_run(start, length)
+            listed = self._listed.changed(gone, new, runs, freed_runs.items())
         self._next = state, listed
         return listed
 
@@ -483,9 +482,9 @@ class HashmapFreelist(ArrayFreelist):
         self._make_runs()
 
 
-def _ids(runs: Iterable[tuple[int, int]]) -> list[int]:
-    """The pages of runs, sorted."""
-    return sorted(chain.from_iterable(range(at, at + length) for at, length in runs))
+def _ids(runs: Iterable[tuple[int, int]]) -> Iterator[int]:
+    """The pages of runs."""
+    return chain.from_iterable(range(at, at + length) for at, length in runs)
 
 
 FREELIST_TYPES = {"array": ArrayFreelist, "hashmap": HashmapFreelist}
