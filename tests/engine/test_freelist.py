@@ -252,6 +252,21 @@ def test_a_rollback_gives_back_what_was_taken_and_keeps_what_was_freed(kind):
 
 
 @KINDS
+def test_who_allocated_a_run_is_known_when_it_is_freed(kind):
+    freelist = make_freelist(kind, range(5, 20))
+    run, single = freelist.allocate(4), freelist.allocate(1)
+    freelist.commit(3)
+    freelist.free(run, 3)
+    freelist.free(single, 0)
+    freelist.commit(4)
+    # A reader of version 3 sees them, one of version 2 does not.
+    freelist.release([3])
+    assert freelist.free_count == 10
+    freelist.release([2])
+    assert freelist.free_count == 15
+
+
+@KINDS
 def test_a_rollback_of_nothing_is_nothing(kind):
     freelist = make_freelist(kind, [3])
     freelist.rollback()

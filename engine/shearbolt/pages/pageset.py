@@ -232,10 +232,10 @@ class _Draft:
         chunk[at:at] = array("Q", range(start, end))
         number += 1
         if number < len(firsts) and firsts[number] < end:
-            # Members of chunks that begin in the middle of the run are all behind it.
-            behind = bisect_left(firsts, end)
-            self._firsts = [*firsts[:number], *[end] * (behind - number)]
-            self._firsts += firsts[behind:]
+            # It begins in the middle of the run, with its members behind that. They are
+            # there, or were removed just now: so no other one begins in the run.
+            self._firsts = firsts = firsts.copy()
+            firsts[number] = end
 
     def finished(self) -> tuple[list[array[int]], list[int]]:
         """Chunks, and where they begin: too large ones cut, too small ones joined."""
