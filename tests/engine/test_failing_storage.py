@@ -513,7 +513,7 @@ def test_a_change_that_stops_halfway_is_not_committed():
         tx.create_bucket(b"c").create_bucket(b"d")[b"k"] = b"v" * 5000
     tx = db.begin(writable=True)
     # Somebody else refers to a page of the bucket: it is free already.
-    db.freelist.free(tx.txid, tx.bucket(b"c").bucket(b"d").root, 0)
+    db.freelist.free(tx.bucket(b"c").bucket(b"d").root, 0)
     with pytest.raises(shearbolt.CorruptPageError, match="already freed"):
         tx.delete_bucket(b"c")
     with pytest.raises(shearbolt.CorruptPageError, match="already freed"):

@@ -3,9 +3,11 @@
 import random
 import struct
 import sys
+from itertools import count, takewhile
 
 import pytest
 
+from shearbolt.pages import pageset
 from shearbolt.pages.pageset import PageSet
 
 
@@ -13,91 +15,108 @@ def listed(pages):
     return list(struct.unpack(f"<{len(pages)}Q", pages.encoded()))
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_random_histories_agree_with_a_plain_set(seed):
+def sound(pages):
+    """Everything that the set relies on."""
+    chunks, firsts = pages._chunks, pages._firsts
+    assert firsts[0] == 0
+    assert len(firsts) == len(chunks)
+    assert len(pages) == sum(map(len, chunks))
+    assert all(map(len, chunks[1:]))
+    assert all(len(chunk) <= 2 * pageset._CHUNK for chunk in chunks)
+    ends = [*firsts[1:], 1 << 64]
+    for first, chunk, behind in zip(firsts, chunks, ends, strict=True):
+        assert all(first <= page < behind for page in chunk)
+    return pages
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("size", [4, 32, 1024])
+def test_random_histories_agree_with_a_plain_set(seed, size, monkeypatch):
+    # Small chunks are cut and joined all the time.
+    monkeypatch.setattr(pageset, "_CHUNK", size)
     rng = random.Random(seed)
-    pages, plain = PageSet(), set()
-    # Twelve chunks, so that runs end inside, at and behind their borders.
-    first = sorted(rng.sample(range(12_288), 500))
-    pages.update(first)
-    plain.update(first)
-    for _ in range(300):
-        start = rng.choice([rng.randrange(12_288), 4095, 4096, 8190])
-        length = rng.choice([1, 1, 2, 50, 5000])
-        if length == 1 and rng.random() < 0.5:
-            assert pages.insert(start) == (start not in plain)
-            plain.add(start)
-        elif rng.random() < 0.5:
-            pages.add(start, length)
-            plain.update(range(start, start + length))
+    plain = set(rng.sample(range(12_288), rng.choice([0, 500])))
+    pages = sound(PageSet(sorted(plain)))
+    for _ in range(150):
+        known, before = pages, sorted(plain)
+        start = rng.randrange(12_288)
+        length = rng.choice([1, 2, 50, 2000])
+        run = range(start, start + length)
+        there = plain.intersection(run)
+        assert pages.first_in(start, length) == min(there, default=None)
+        some = sorted(rng.sample(range(12_288), rng.choice([1, 5, 40])))
+        assert pages.first_of(some) == min(plain.intersection(some), default=None)
+        if not there:
+            pages = pages.changed(new_runs=[(start, length)])
+            plain.update(run)
+        elif len(there) == length:
+            pages = pages.changed(gone_runs=[(start, length)])
+            plain.difference_update(run)
         else:
-            pages.remove(start, length)
-            plain.difference_update(range(start, start + length))
-        if rng.random() < 0.3:
-            assert listed(pages) == sorted(plain)
-        assert len(pages) == len(plain)
+            new = sorted(set(run) - plain)[: rng.choice([3, 400])]
+            # Now and then all but a few.
+            gone = rng.choice([3, 400]) if rng.random() < 0.9 else len(before) - 7
+            gone = sorted(rng.sample(before, max(min(len(before), gone), 0)))
+            # And runs, beside these, as far as they reach.
+            page, most = rng.choice(before), rng.choice([2, 30, 600])
+            old = list(takewhile(plain.difference(gone).__contains__, count(page)))
+            other = rng.randrange(12_288)
+            free = set(range(20_000)).difference(plain, new)
+            more = list(takewhile(free.__contains__, range(other, other + most)))
+            pages = pages.changed(
+                gone,
+                new,
+                [(page, len(old[:most]))] if old else [],
+                [(other, len(more))] if more else [],
+            )
+            plain = plain.difference(gone, old[:most]).union(new, more)
+        sound(pages)
+        assert list(pages) == listed(pages) == sorted(plain)
+        assert listed(known) == before
     assert all((page in pages) == (page in plain) for page in range(20_000))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda pages: pages.add(7, 1),
-        lambda pages: pages.remove(5, 1),
-        lambda pages: pages.update([7]),
-        lambda pages: pages.add(4000, 200),
-    ],
-)
-def test_bytes_made_before_a_change_are_not_given_again(change):
-    pages = PageSet()
-    pages.update([5, 6, 4090, 5000])
-    before = listed(pages)
-    change(pages)
-    assert listed(pages) == [page for page in range(9000) if page in pages]
-    assert listed(pages) != before
-
-
 def test_a_set_that_is_empty_again_takes_no_room():
-    pages = PageSet()
-    pages.add(10_000_000, 9000)
-    pages.encoded()
-    pages.remove(10_000_000, 9000)
-    assert not pages._chunks
+    pages = PageSet().changed(new_runs=[(10_000_000, 9000)])
+    pages = pages.changed(gone_runs=[(10_000_000, 9000)])
+    assert pages._chunks == [pageset.array("Q")]
     assert pages.encoded() == b""
 
 
+def test_what_did_not_change_is_shared():
+    pages = PageSet(range(0, 20_000, 2))
+    other = pages.changed([100, 102], [101, 15_001])
+    shared = set(map(id, pages._chunks)).intersection(map(id, other._chunks))
+    assert len(shared) == len(pages._chunks) - 2
+
+
+@pytest.mark.parametrize("members", [0, 1, 1023, 5000])
+@pytest.mark.parametrize(("first", "size"), [(1, 1), (5, 100), (1022, 1024), (3, 9000)])
+def test_pieces_are_all_bytes_in_order(members, first, size):
+    pages = PageSet(range(3, 3 + 2 * members, 2))
+    pieces = list(pages.pieces(first, size))
+    assert b"".join(pieces) == pages.encoded()
+    sizes = [len(piece) // 8 for piece in pieces]
+    assert sizes[:1] == [min(first, members)][: len(sizes)]
+    assert all(one == size for one in sizes[1:-1])
+    assert all(sizes)
+
+
 def test_bytes_are_little_endian_on_a_big_endian_machine(monkeypatch):
-    pages = PageSet()
-    pages.update([2, 3, 5000])
+    pages = PageSet([2, 3, 5000])
     here = pages.encoded()
     assert here == struct.pack("<3Q", 2, 3, 5000)
     other = {"little": "big", "big": "little"}[sys.byteorder]
     monkeypatch.setattr("sys.byteorder", other)
     # There the arrays hold the bytes the other way round, so these come out swapped.
     assert pages.encoded() == struct.pack(">3Q", 2, 3, 5000)
+    pieces = struct.pack(">2Q", 2, 3), struct.pack(">Q", 5000)
+    assert tuple(pages.pieces(2, 1)) == pieces
     monkeypatch.undo()
     assert pages.encoded() == here
 
 
-def test_pages_far_apart_cost_no_memory_between_them():
-    pages = PageSet()
-    pages.update([2, 1 << 40])
-    assert listed(pages) == [2, 1 << 40]
-    assert len(pages._chunks) == 2
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_many_are_added_as_one_by_one_or_not_at_all(seed):
-    rng = random.Random(seed)
-    pages, plain = PageSet(), set()
-    for _ in range(60):
-        ids = sorted(rng.choices(range(9000), k=rng.choice([0, 1, 5, 30])))
-        twice = {pgid for pgid in ids if ids.count(pgid) > 1 or pgid in plain}
-        found = pages.insert_all(ids)
-        if twice:
-            assert found in twice
-        else:
-            assert found is None
-            plain.update(ids)
-        assert listed(pages) == sorted(plain)
-        assert len(pages) == len(plain)
+def test_pages_far_apart_cost_no_more_than_neighbours():
+    pages = PageSet(range(0, 1 << 40, 1 << 28))
+    assert len(pages) == 4096
+    assert len(pages._chunks) == 8

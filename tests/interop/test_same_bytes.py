@@ -148,7 +148,7 @@ def merge_only_what_is_empty(self: Node) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "fault"),
     [
-        (ArrayFreelist, "_find", lambda *_: 0),
+        (ArrayFreelist, "allocate", lambda *_: 0),
         (Node, "rebalance", merge_only_what_is_empty),
         (node, "is_one_piece", lambda *_: True),
     ],

@@ -133,10 +133,11 @@ def frees_all_of_many_but_one(patch):
     right = ArrayFreelist.free
     freed = Counter()
 
-    def free(self, txid, pgid, overflow):
-        freed[txid] += 1
-        if freed[txid] != newpages._MOST_KEPT:
-            right(self, txid, pgid, overflow)
+    def free(self, pgid, overflow):
+        # Beginning anew with each transaction.
+        freed["calls"] = freed["calls"] + 1 if self._freed else 1
+        if freed["calls"] != newpages._MOST_KEPT:
+            right(self, pgid, overflow)
 
     patch.setattr(ArrayFreelist, "free", free)
 

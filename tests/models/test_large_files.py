@@ -159,11 +159,11 @@ def test_content_that_differs_in_the_file_is_found_and_named(subject, monkeypatc
 def test_a_page_that_is_lost_is_found_and_named(subject, monkeypatch):
     right = ArrayFreelist.free
 
-    def free(self, txid, pgid, overflow=0):
+    def free(self, pgid, overflow=0):
         if not free.lost:
             free.lost.append(pgid)
             return
-        right(self, txid, pgid, overflow)
+        right(self, pgid, overflow)
 
     free.lost = []
     monkeypatch.setattr(ArrayFreelist, "free", free)

@@ -110,7 +110,6 @@ def test_every_program_of_the_corpus_is_the_first_to_show_something():
 KEPT_FOR_OTHER_REASONS = {
     "16-nested-small",  # a small bucket that may not become inline
     "20-grow",  # the only one in which a tree that is there gains a level
-    "31-hashmap",  # the only one with the other freelist
     "39-x-meta-write",  # the one call of a commit that no other program fails
 }
 

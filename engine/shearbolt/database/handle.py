@@ -493,9 +493,9 @@ class DB(Single):
                 mine = True
             if mine:
                 if self.durable.is_live(running[1]):
-                    self.freelist.commit()
+                    self.freelist.commit(running[1])
                 else:
-                    self.freelist.rollback(running[1])
+                    self.freelist.rollback()
                 self._free_pages = self.freelist.counts()
         except BaseException:
             if mine:

@@ -138,7 +138,7 @@ class Tx(Single):
         self.handle: ref[Tx] | None = None
         self.work: Final = Work()
         if writable:
-            self.pages: Final = NewPages(db, meta, txid, self.work)
+            self.pages: Final = NewPages(db, meta, self.work)
         self._commit_handlers: list[Callable[[], None]] = []
         # Why it must not be committed: a change stopped halfway.
         self._damage: CorruptPageError | None = None
@@ -415,7 +415,7 @@ class Tx(Single):
             CorruptPageError: It is free already: two places refer to it.
         """
         try:
-            self.db.freelist.free(self.txid, pgid, overflow)
+            self.db.freelist.free(pgid, overflow)
         except FreelistError as error:
             # Some pages of the same tree may have been freed already.
             self._damage = self.corrupt(error.pgid, str(error))
@@ -428,7 +428,7 @@ class Tx(Single):
             CorruptPageError: As `free_page`.
         """
         try:
-            self.db.freelist.free_all(self.txid, pgids)
+            self.db.freelist.free_all(pgids)
         except FreelistError as error:
             self._damage = self.corrupt(error.pgid, str(error))
             raise self._damage from None

@@ -256,13 +256,15 @@ def encode_freelist(pgid: int, overflow: int, ids: Sequence[int]) -> bytes:
 
 def encode_freelist_body(pgid: int, overflow: int, body: bytes) -> bytes:
     """The same from ids that are bytes already."""
-    count = len(body) // 8
+    return freelist_head(pgid, overflow, len(body) // 8) + body
+
+
+def freelist_head(pgid: int, overflow: int, count: int) -> bytes:
+    """What stands before so many ids in a freelist page."""
     if count < COUNT_OVERFLOW:
-        head = HEADER.pack(pgid, FREELIST, count, overflow)
-    else:
-        head = HEADER.pack(pgid, FREELIST, COUNT_OVERFLOW, overflow)
-        head += count.to_bytes(8, "little")
-    return head + body
+        return HEADER.pack(pgid, FREELIST, count, overflow)
+    head = HEADER.pack(pgid, FREELIST, COUNT_OVERFLOW, overflow)
+    return head + count.to_bytes(8, "little")
 
 
 # -- buckets ---------------------------------------------------------------------

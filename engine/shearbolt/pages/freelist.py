@@ -2,9 +2,9 @@
 
 A page is in one of four states:
 
-    reachable --free(txid)--> pending(txid) --release--> free --allocate--+
-        ^                                                                 |
-        +-----------------------------------------------------------------+
+    reachable --free--> pending(txid) --release--> free --allocate--+
+        ^                                                           |
+        +-----------------------------------------------------------+
 
 *Pending* pages belonged to an older version of the database. They must not be
 written while that version may still be read: by an open reader, or by recovery,
@@ -17,9 +17,24 @@ are no readers, so both are the same.
 
 Two ways to choose among free pages, as in bbolt: `array` takes the lowest
 address that fits, `hashmap` takes a run of exactly the right length when there is
-one. Both keep the free pages as runs of consecutive ids, so that memory and
-time follow the number of runs. Where bbolt picks at random (Go map order) the
-lowest address is picked here.
+one (see `freeruns`). Where bbolt picks at random (Go map order) the lowest address is
+picked here.
+
+What one commit frees the next one takes, page by page, lowest first. So `array` does
+not make runs of a few single pages that were released, but keeps them sorted beside
+the runs (`_singles`), and takes them from there as long as none of the runs is lower.
+They become runs when consecutive pages are looked for, or when they are many.
+
+The running transaction
+=======================
+Until it commits nothing that was there before is changed, except for runs:
+
+    listed    the set of free and pending pages when it began (see `pageset`)
+    taken     pages it has allocated: the first `_used` singles, and from the runs
+    freed     pages it has given back, pending when it has committed
+
+What is written into the file is made of these at once, as the set of the next
+version beside the old one. Committing puts it in its place; rolling back forgets it.
 
 After a failed commit bbolt reads the list again from disk, through the meta that
 has just failed to become durable, and thereby frees pages that open readers and
@@ -29,7 +44,7 @@ frees are undone from memory; nothing is read.
 Unless an exception from outside (Ctrl-C, a signal handler's) came between two steps
 of one change. Then nobody knows how far it got, and `in_doubt` says so: the list is
 read again, and everything in it is held back until no reader is older than the live
-version (`held`).
+version (`held`). A single page is taken, or freed, in one step.
 
 Source: bbolt internal/freelist/{shared,array,hashmap}.go.
 """
@@ -37,25 +52,25 @@ Source: bbolt internal/freelist/{shared,array,hashmap}.go.
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
-from heapq import heappop, heappush, heapreplace
-from itertools import compress, islice, repeat
-from operator import add, lt, ne, sub
-from typing import TYPE_CHECKING
+from bisect import bisect_right, insort
+from itertools import chain, compress, islice, repeat
+from operator import eq, lt
+from typing import TYPE_CHECKING, Final
 
+from shearbolt.pages.freeruns import NO_PAGE, ExactRuns, FreeRuns
 from shearbolt.pages.pageset import PageSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from typing import Self
 
 __all__ = ["ArrayFreelist", "FreelistError", "HashmapFreelist", "make_freelist"]
 
-_FOREVER = 0xFFFF_FFFF_FFFF_FFFF
-_FEW = 16
-"""Up to here a loop over single ids beats the calls that make runs of a million."""
-_MAX_STALE = 1024
-"""Entries for runs that are gone: the heaps may hold this many, or twice the runs."""
+_FOREVER: Final = 0xFFFF_FFFF_FFFF_FFFF
+_FEW: Final = 16
+"""Up to here a loop over runs beats the calls that make ids of them."""
+_MOST_SINGLES: Final = 64
+"""More are made runs of: to sort them at every commit would take longer."""
 
 
 class FreelistError(Exception):
@@ -71,13 +86,21 @@ class FreelistError(Exception):
 
 
 class _Pending:
-    """Pages one transaction has freed, each with who allocated it (0: unknown)."""
+    """Pages one transaction has freed, each with who allocated it (0: unknown).
 
-    __slots__ = ("allocated_by", "ids", "last_release_begin")
+    Attributes:
+        pages: Single pages, in order.
+        allocated_by: One a page.
+        runs: Others, as (first page, pages, who allocated them).
+        last_release_begin: The range of readers it was last looked through for.
+    """
+
+    __slots__ = ("allocated_by", "last_release_begin", "pages", "runs")
 
     def __init__(self) -> None:
-        self.ids: list[int] = []
+        self.pages: list[int] = []
         self.allocated_by: list[int] = []
+        self.runs: list[tuple[int, int, int]] = []
         self.last_release_begin = 0
 
 
@@ -88,26 +111,29 @@ class ArrayFreelist:
         in_doubt: Whether a change was begun and did not end.
     """
 
+    _kind: type[FreeRuns] = FreeRuns
+
     def __init__(self, ids: Iterable[int] = ()) -> None:
-        # Free runs: first page -> pages, and the page behind -> first page.
-        self._lengths: dict[int, int] = {}
-        self._starts: dict[int, int] = {}
-        # Where runs begin, lowest first: heaps for all runs, and for those of
-        # each length. They may name runs that are gone; `_lengths` decides.
-        # Runs that are not in a heap of their length yet are in `_late`: most
-        # commits take single pages only and never look there.
-        self._lowest: list[int] = []
-        self._of_length: dict[int, list[int]] = {}
-        self._late: list[int] = []
-        self._noted = 0
-        self._free_count = 0
+        self._free = self._kind()
+        # Those that are in no run, sorted. The last one is none, so that nobody has to
+        # ask whether there are any.
+        self._singles = [NO_PAGE]
         # Free and pending pages together: what the file says.
         self._listed = PageSet()
         self._pending: dict[int, _Pending] = {}
         # First page of a run -> the transaction that allocated it from here.
         self._allocated_by: dict[int, int] = {}
-        # What the running transaction has taken: (start, length).
-        self._taken: list[tuple[int, int]] = []
+        # What the running transaction has taken: singles, single pages from runs,
+        # consecutive pages as (first, pages).
+        self._used = 0
+        self._taken: list[int] = []
+        self._taken_runs: list[tuple[int, int]] = []
+        # What it has freed: single pages; first page of a run -> pages, and sorted.
+        self._freed: set[int] = set()
+        self._freed_runs: dict[int, int] = {}
+        self._freed_starts: list[int] = []
+        # How far that was when `_now` was asked last, and its answer.
+        self._next: tuple[tuple[int, ...], PageSet] | None = None
         self.in_doubt = False
         listed = list(ids)
         if listed:
@@ -118,48 +144,53 @@ class ArrayFreelist:
         """A list of pages that are all pending, as if this transaction freed them."""
         made = cls()
         pending = made._pending[txid] = _Pending()
-        pending.ids = sorted(ids)
+        pending.pages = sorted(ids)
         pending.allocated_by = [0] * len(ids)
-        made._listed.update(pending.ids)
+        made._listed = PageSet(pending.pages)
         return made
 
     def _load(self, ids: list[int]) -> None:
         """Begin with these pages: all at once, because there may be millions."""
         if not all(map(lt, ids, islice(ids, 1, None))):
             ids = sorted(set(ids))
-        self._listed.update(ids)
-        self._free_count = len(ids)
-        starts, lengths = _runs(ids)
-        self._lengths = dict(zip(starts, lengths, strict=True))
-        self._starts = dict(zip(map(add, starts, lengths), starts, strict=True))
-        self._index()
+        self._listed = PageSet(ids)
+        self._free = self._kind(ids)
 
     # -- counts --
 
     def counts(self) -> tuple[int, int]:
         """`free_count` and `pending_count`."""
-        free = self._free_count
-        return free, len(self._listed) - free
+        free = self.free_count
+        return free, len(self) - free
 
     @property
     def free_count(self) -> int:
         """Pages that may be allocated now."""
-        return self._free_count
+        return self._free.count + len(self._singles) - 1 - self._used
 
     @property
     def pending_count(self) -> int:
         """Pages that become free when nobody reads them any more."""
-        return len(self._listed) - self._free_count
+        return len(self) - self.free_count
 
     def __len__(self) -> int:
-        return len(self._listed)
+        count = len(self._listed) + len(self._freed) - self._used - len(self._taken)
+        if self._taken_runs:
+            count -= sum(length for _, length in self._taken_runs)
+        if self._freed_runs:
+            count += sum(self._freed_runs.values())
+        return count
 
     def __contains__(self, pgid: int) -> bool:
-        return pgid in self._listed
+        return pgid in self._now()
 
     def encoded(self) -> bytes:
         """Free and pending pages as they stand in a freelist page."""
-        return self._listed.encoded()
+        return self._now().encoded()
+
+    def pieces(self, first: int, size: int) -> Iterator[bytes]:
+        """The same in pieces of so many ids; see `PageSet.pieces`."""
+        return self._now().pieces(first, size)
 
     def ids(self) -> list[int]:
         """Free and pending pages, sorted: what is written to disk."""
@@ -167,62 +198,93 @@ class ArrayFreelist:
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """The free runs as (first page, pages), by address."""
-        return iter(sorted(self._lengths.items()))
+        self.in_doubt = True
+        self._make_runs()
+        self.in_doubt = False
+        return iter(self._free)
+
+    def _now(self) -> PageSet:
+        """What the file will say of the version that is being made."""
+        # All of them only grow.
+        taken, freed = self._taken, self._freed
+        runs, freed_runs = self._taken_runs, self._freed_runs
+        state = (self._used, len(taken), len(runs), len(freed), len(freed_runs))
+        if self._next is not None and self._next[0] == state:
+            return self._next[1]
+        gone = self._singles[: self._used]
+        if taken:
+            gone = sorted(gone + taken)
+        new = sorted(freed)
+        if len(runs) + len(freed_runs) > _FEW:
+            gone = sorted(chain(gone, _ids(runs)))
+            new = sorted(chain(new, _ids(freed_runs.items())))
+            listed = self._listed.changed(gone, new)
+        else:
+            listed = self._listed.changed(gone, new, runs, freed_runs.items())
+        self._next = state, listed
+        return listed
 
     # -- a transaction's work --
 
-    def allocate(self, txid: int, count: int) -> int:
+    def allocate(self, count: int) -> int:
         """Take `count` consecutive pages.
 
         Returns:
             The first page's id, 0 when there is no such run.
         """
-        if not count:
-            return 0
-        start = self._find(count)
-        if not start:
+        if count == 1:
+            page = self._singles[self._used]
+            if page < self._free.floor:
+                self._used += 1
+                return page
+        elif not count:
             return 0
         self.in_doubt = True
-        self._remove(start, count)
-        if count == 1:
-            self._listed.discard(start)
-        else:
-            self._listed.remove(start, count)
-        self._taken.append((start, count))
-        self._allocated_by[start] = txid
+        if count > 1:
+            self._make_runs()
+        start = self._free.find(count)
+        if start:
+            self._free.cut(start, count)
+            if count == 1:
+                self._taken.append(start)
+            else:
+                self._taken_runs.append((start, count))
         self.in_doubt = False
         return start
 
-    def free(self, txid: int, pgid: int, overflow: int) -> None:
+    def allocate_singles(self, count: int) -> list[int]:
+        """Take up to so many pages, the same as `allocate` gives one by one."""
+        pages: list[int] = []
+        self.in_doubt = True
+        self._make_runs()
+        while len(pages) < count and (start := self._free.find(1)):
+            # What is left of a run is taken next, by both ways to choose.
+            cut = self._free.cut(start, count - len(pages))
+            pages += range(start, start + cut)
+        self._taken += pages
+        self.in_doubt = False
+        return pages
+
+    def free(self, pgid: int, overflow: int) -> None:
         """Give back a page and its overflow, pending until `release`.
 
         Raises:
-            FreelistError: A meta page, or a page that is free already.
+            FreelistError: A meta page, or a page that is free already; or one that
+                the same transaction has taken.
         """
-        if pgid <= 1:
-            raise FreelistError(f"cannot free page 0 or 1: {pgid}", pgid)
-        if overflow:
-            self._require_unlisted(pgid, overflow + 1)
-            self.in_doubt = True
-            self._listed.add(pgid, overflow + 1)
-        else:
-            self.in_doubt = True
-            if not self._listed.insert(pgid):
-                self.in_doubt = False
-                raise FreelistError(f"page {pgid} already freed", pgid)
-        pending = self._pending.get(txid)
-        if pending is None:
-            pending = self._pending[txid] = _Pending()
-        by = self._allocated_by.pop(pgid, 0)
-        if overflow:
-            pending.ids += range(pgid, pgid + overflow + 1)
-            pending.allocated_by += [by] * (overflow + 1)
-        else:
-            pending.ids.append(pgid)
-            pending.allocated_by.append(by)
-        self.in_doubt = False
+        if overflow or pgid <= 1:
+            self._free_run(pgid, overflow + 1)
+            return
+        freed = self._freed
+        if (
+            pgid in freed
+            or pgid in self._listed
+            or (self._freed_runs and self._in_freed_runs(pgid))
+        ):
+            raise FreelistError(f"page {pgid} already freed", pgid)
+        freed.add(pgid)
 
-    def free_all(self, txid: int, pgids: list[int]) -> None:
+    def free_all(self, pgids: list[int]) -> None:
         """Give back many pages without overflow, as `free` does one by one.
 
         Raises:
@@ -233,43 +295,96 @@ class ArrayFreelist:
         pgids = sorted(pgids)
         if pgids[0] <= 1:
             raise FreelistError(f"cannot free page 0 or 1: {pgids[0]}", pgids[0])
-        self.in_doubt = True
-        there = self._listed.insert_all(pgids)
+        there = self._listed.first_of(pgids)
+        if there is None:
+            there = min(self._freed.intersection(pgids), default=None)
+        if there is None:
+            twice = compress(pgids, map(eq, pgids, islice(pgids, 1, None)))
+            there = next(twice, None)
+        if there is None and self._freed_runs:
+            there = next(filter(self._in_freed_runs, pgids), None)
         if there is not None:
-            self.in_doubt = False
             raise FreelistError(f"page {there} already freed", there)
-        pending = self._pending.setdefault(txid, _Pending())
-        pending.ids += pgids
-        pending.allocated_by += map(self._allocated_by.pop, pgids, repeat(0))
+        self._freed.update(pgids)
+
+    def _free_run(self, start: int, length: int) -> None:
+        if start <= 1:
+            raise FreelistError(f"cannot free page 0 or 1: {start}", start)
+        there = (
+            self._listed.first_in(start, length),
+            self._in_freed(start, length),
+            self._in_freed_runs(start, length),
+        )
+        if first := min(filter(None, there), default=None):
+            raise FreelistError(f"page {first} already freed", first)
+        self.in_doubt = True
+        insort(self._freed_starts, start)
+        self._freed_runs[start] = length
         self.in_doubt = False
 
-    def _require_unlisted(self, start: int, length: int) -> None:
-        for page in range(start, start + length):
-            if page in self._listed:
-                raise FreelistError(f"page {page} already freed", page)
+    def _in_freed(self, start: int, length: int) -> int | None:
+        """The lowest of these pages that was freed by itself."""
+        pages, freed = range(start, start + length), self._freed
+        if len(freed) < length:
+            return min((pgid for pgid in freed if pgid in pages), default=None)
+        return next((pgid for pgid in pages if pgid in freed), None)
 
-    def commit(self) -> None:
+    def _in_freed_runs(self, start: int, length: int = 1) -> int | None:
+        """The lowest of these pages that was freed with others."""
+        starts = self._freed_starts
+        at = bisect_right(starts, start)
+        if at and starts[at - 1] + self._freed_runs[starts[at - 1]] > start:
+            return start
+        if at < len(starts) and starts[at] < start + length:
+            return starts[at]
+        return None
+
+    def commit(self, txid: int) -> None:
         """The running transaction is durable: its work can't be undone now."""
-        self._taken.clear()
+        self.in_doubt = True
+        self._listed = self._now()
+        allocated_by = self._allocated_by
+        if self._freed or self._freed_runs:
+            pending = self._pending[txid] = _Pending()
+            pages = pending.pages = sorted(self._freed)
+            pending.allocated_by = list(map(allocated_by.pop, pages, repeat(0)))
+            pending.runs = [
+                (start, length, allocated_by.pop(start, 0))
+                for start, length in self._freed_runs.items()
+            ]
+        singles, used = self._singles, self._used
+        allocated_by.update(zip(singles[:used] + self._taken, repeat(txid)))
+        for start, _ in self._taken_runs:
+            allocated_by[start] = txid
+        del singles[:used]
+        self._forget()
+        self.in_doubt = False
 
-    def rollback(self, txid: int) -> None:
+    def rollback(self) -> None:
         """Undo the running transaction's allocations and frees."""
         if self.in_doubt:
             # It is read again, before anybody takes or frees a page.
             return
         self.in_doubt = True
-        pending = self._pending.pop(txid, None)
-        if pending is not None:
-            for page, by in zip(pending.ids, pending.allocated_by, strict=True):
-                self._listed.remove(page, 1)
-                if by:
-                    self._allocated_by[page] = by
-        for start, count in reversed(self._taken):
-            self._allocated_by.pop(start, None)
-            self._listed.add(start, count)
-            self._add_run(start, count)
-        self._taken.clear()
+        for start in self._taken:
+            self._free.add(start, 1)
+        for start, length in self._taken_runs:
+            self._free.add(start, length)
+        self._forget()
         self.in_doubt = False
+
+    def _forget(self) -> None:
+        """No transaction is running any more."""
+        self._used = 0
+        self._freed = set()
+        self._next = None
+        if self._taken:
+            self._taken = []
+        if self._taken_runs:
+            self._taken_runs = []
+        if self._freed_runs:
+            self._freed_runs = {}
+            self._freed_starts = []
 
     # -- release --
 
@@ -298,168 +413,78 @@ class ArrayFreelist:
         self._release_between(low, _FOREVER)
 
     def _release_up_to(self, last: int) -> None:
-        released: list[int] = []
         for txid in [txid for txid in self._pending if txid <= last]:
-            released += self._pending.pop(txid).ids
-        self._release_ids(released)
+            pending = self._pending.pop(txid)
+            self._set_free(pending.pages, pending.runs)
 
     def _release_between(self, begin: int, end: int) -> None:
         if begin > end:
             return
-        released: list[int] = []
         for txid, pending in list(self._pending.items()):
             if not begin <= txid <= end or pending.last_release_begin == begin:
                 continue
+            pages: list[int] = []
+            runs: list[tuple[int, int, int]] = []
             kept = _Pending()
-            for page, by in zip(pending.ids, pending.allocated_by, strict=True):
-                # 0: from before this handle, or from beyond the high-water
-                # mark; an older reader may see the page.
+            # 0: from before this handle, or from beyond the high-water mark; an
+            # older reader may see the page.
+            for page, by in zip(pending.pages, pending.allocated_by, strict=True):
                 if by and begin <= by <= end:
-                    released.append(page)
+                    pages.append(page)
                 else:
-                    kept.ids.append(page)
+                    kept.pages.append(page)
                     kept.allocated_by.append(by)
+            for run in pending.runs:
+                released = run[2] and begin <= run[2] <= end
+                (runs if released else kept.runs).append(run)
             kept.last_release_begin = begin
-            if kept.ids:
+            if kept.pages or kept.runs:
                 self._pending[txid] = kept
             else:
                 del self._pending[txid]
-        self._release_ids(released)
+            self._set_free(pages, runs)
 
-    def _release_ids(self, released: list[int]) -> None:
-        released.sort()
-        if len(released) > _FEW:
-            for start, length in zip(*_runs(released), strict=True):
-                self._add_run(start, length)
+    def _set_free(self, pages: list[int], runs: list[tuple[int, int, int]]) -> None:
+        """These were pending, and are free from now on.
+
+        Args:
+            pages: Single pages, in order.
+            runs: Consecutive ones, as in `_Pending`.
+        """
+        if pages:
+            singles = self._singles
+            singles += pages
+            singles.sort()
+            if len(singles) > _MOST_SINGLES:
+                self._make_runs()
+        for start, length, _ in runs:
+            self._free.add(start, length)
+
+    def _make_runs(self) -> None:
+        """Make the singles runs; those that are taken are as if taken from runs."""
+        singles, used = self._singles, self._used
+        if len(singles) == 1:
             return
-        start = end = 0
-        for pgid in released:
-            if pgid != end:
-                if start:
-                    self._add_run(start, end - start)
-                start = pgid
-            end = pgid + 1
-        if start:
-            self._add_run(start, end - start)
-
-    # -- runs --
-
-    def _find(self, count: int) -> int:
-        if count == 1:
-            lowest, lengths = self._lowest, self._lengths
-            while lowest and lowest[0] not in lengths:
-                heappop(lowest)
-            return lowest[0] if lowest else 0
-        self._sort_in()
-        firsts = [
-            self._first_of(length)
-            for length in list(self._of_length)
-            if length >= count
-        ]
-        return min(filter(None, firsts), default=0)
-
-    def _first_of(self, length: int) -> int:
-        """The lowest run of exactly this length, 0 when there is none."""
-        heap = self._of_length.get(length, [])
-        while heap and self._lengths.get(heap[0]) != length:
-            heappop(heap)
-        if heap:
-            return heap[0]
-        self._of_length.pop(length, None)
-        return 0
-
-    def _remove(self, start: int, count: int) -> None:
-        """Cut the first `count` pages off the run at `start`."""
-        length = self._lengths.pop(start)
-        self._free_count -= count
-        if length == count:
-            del self._starts[start + length]
-            return
-        rest = start + count
-        self._lengths[rest] = length - count
-        self._starts[start + length] = rest
-        lowest = self._lowest
-        if lowest[0] == start:
-            # The rest takes its place in the heap, as the lowest run again.
-            heapreplace(lowest, rest)
-        else:
-            heappush(lowest, rest)
-        self._late.append(rest)
-        self._noted += 1
-        if self._noted > _MAX_STALE:
-            self._drop_stale()
-
-    def _add_run(self, start: int, length: int) -> None:
-        """Add pages that are not free, joining the runs beside them."""
-        self._free_count += length
-        before = self._starts.pop(start, None)
-        if before is not None:
-            length += self._lengths.pop(before)
-            start = before
-        behind = self._lengths.pop(start + length, None)
-        if behind is not None:
-            del self._starts[start + length + behind]
-            length += behind
-        self._note(start, length)
-
-    def _note(self, start: int, length: int) -> None:
-        self._lengths[start] = length
-        self._starts[start + length] = start
-        heappush(self._lowest, start)
-        self._late.append(start)
-        self._noted += 1
-        if self._noted > _MAX_STALE:
-            self._drop_stale()
-
-    def _drop_stale(self) -> None:
-        """Make the heaps anew when most of what is in them is gone."""
-        if self._noted > 2 * len(self._lengths) + _MAX_STALE:
-            self._index()
-
-    def _sort_in(self) -> None:
-        """Put what was noted since into the heaps by length."""
-        of_length = self._of_length
-        for start in self._late:
-            length = self._lengths.get(start)
-            if length is not None:
-                heappush(of_length.setdefault(length, []), start)
-        self._late = []
-
-    def _index(self) -> None:
-        """Make the heaps anew, without runs that are gone. Sorted is a heap."""
-        starts = self._lowest = sorted(self._lengths)
-        lengths = list(map(self._lengths.__getitem__, starts))
-        self._noted = len(starts)
-        self._late = []
-        # Stable: runs of one length stay in the order of their addresses.
-        order = sorted(range(len(starts)), key=lengths.__getitem__)
-        sorted_starts = list(map(starts.__getitem__, order))
-        lengths.sort()
-        self._of_length = {}
-        end = 0
-        while end < len(lengths):
-            begin, end = end, bisect_right(lengths, lengths[end], end)
-            self._of_length[lengths[begin]] = sorted_starts[begin:end]
+        self._taken += singles[:used]
+        self._used = 0
+        self._singles = [NO_PAGE]
+        self._free.add_all(singles[used:-1])
 
 
 class HashmapFreelist(ArrayFreelist):
     """Free pages; a run of exactly the right length is allocated first."""
 
-    def _find(self, count: int) -> int:
-        self._sort_in()
-        longer = sorted(length for length in self._of_length if length > count)
-        return next(filter(None, map(self._first_of, (count, *longer))), 0)
+    _kind = ExactRuns
+
+    def _set_free(self, pages: list[int], runs: list[tuple[int, int, int]]) -> None:
+        super()._set_free(pages, runs)
+        # Singles are for who takes the lowest.
+        self._make_runs()
 
 
-def _runs(ids: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Sorted ids, one at least, as runs: where they begin, and how long they are."""
-    count = len(ids)
-    if ids[-1] - ids[0] == count - 1:
-        return [ids[0]], [count]
-    steps = map(sub, islice(ids, 1, None), ids)
-    begins = [0, *compress(range(1, count), map(ne, steps, repeat(1)))]
-    ends = [*begins[1:], count]
-    return list(map(ids.__getitem__, begins)), list(map(sub, ends, begins))
+def _ids(runs: Iterable[tuple[int, int]]) -> Iterator[int]:
+    """The pages of runs."""
+    return chain.from_iterable(range(at, at + length) for at, length in runs)
 
 
 FREELIST_TYPES = {"array": ArrayFreelist, "hashmap": HashmapFreelist}

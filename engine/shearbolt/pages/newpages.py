@@ -20,8 +20,9 @@ Source: bbolt tx.go (allocate, write).
 
 from __future__ import annotations
 
+from heapq import merge
 from itertools import repeat
-from operator import sub
+from operator import itemgetter, sub
 from typing import TYPE_CHECKING, Final
 
 from shearbolt.pages.decoding import decode_leaf
@@ -32,6 +33,7 @@ from shearbolt.pages.encoding import (
     encode_freelist_body,
     encode_leaf,
     encode_moved,
+    freelist_head,
     freelist_size,
 )
 from shearbolt.pages.format import (
@@ -63,6 +65,11 @@ _FEW: Final = 8
 
 _BEGUN: Final = 1 << 20
 """Bytes after which the disk begins with them, while more is written."""
+
+_PIECE: Final = 1 << 18
+"""Bytes of a long freelist at once. Three buffers of 8 MB, as it took to write one of a
+million pages whole, may be given back to the system after every commit, by the place
+that malloc has found for them. To get them again is 6,000 page faults, 20 ms."""
 
 _MOST_KEPT: Final = 1024
 """When a commit makes more leaves than this the file keeps them: an object takes as
@@ -116,7 +123,6 @@ class NewPages:
     Args:
         db: The database.
         meta: The version the transaction began from.
-        txid: The transaction.
         work: Where it counts what it does.
 
     Attributes:
@@ -129,7 +135,7 @@ class NewPages:
 
     __slots__ = (
         "_db",
-        "_txid",
+        "_long_list",
         "_work",
         "contents",
         "decoded",
@@ -138,21 +144,23 @@ class NewPages:
         "page_size",
     )
 
-    def __init__(self, db: DB, meta: Meta, txid: int, work: Work) -> None:
+    def __init__(self, db: DB, meta: Meta, work: Work) -> None:
         self._db = db
-        self._txid = txid
         self._work = work
         self.page_size: Final = db.page_size
         self.high_water_mark = meta.high_water_mark
         self.encoded: dict[int, bytes] = {}
         self.decoded: list[Page] = []
         self.contents: dict[int, int] = {}
+        # Of a freelist that is written piece by piece: its first page, and how many.
+        self._long_list: tuple[int, int] | None = None
 
     def forget(self) -> None:
         """Forget them: they are written, or will not be."""
         self.encoded = {}
         self.decoded = []
         self.contents = {}
+        self._long_list = None
 
     def into_cache(self, pager: Pager) -> None:
         """Put the leaf and branch pages into the cache.
@@ -272,22 +280,18 @@ class NewPages:
 
     def _allocate(self, count: int) -> int:
         """Consecutive pages from the freelist, or from behind the last one."""
-        pgid = self._db.freelist.allocate(self._txid, count)
+        pgid = self._db.freelist.allocate(count)
         if not pgid:
             pgid = self.high_water_mark
             self._plan(pgid + count)
             self.high_water_mark += count
-        work = self._work
-        work.page_count += count
+        self._work.page_count += count
         return pgid
 
     def _allocate_pages(self, count: int) -> list[int]:
         """So many single pages, as `_allocate` gives them one by one."""
         db = self._db
-        freelist, txid = db.freelist, self._txid
-        pgids: list[int] = []
-        while len(pgids) < count and (pgid := freelist.allocate(txid, 1)):
-            pgids.append(pgid)
+        pgids = db.freelist.allocate_singles(count)
         if more := count - len(pgids):
             first = self.high_water_mark
             behind = range(first, first + more)
@@ -318,11 +322,15 @@ class NewPages:
         freelist = self._db.freelist
         # One page more than needed when the size is a multiple of the page
         # size, as bbolt does: it takes part in the golden vectors.
-        count = freelist_size(len(freelist)) // self.page_size + 1
+        size = freelist_size(len(freelist))
+        count = size // self.page_size + 1
         pgid = self._allocate(count)
         # It counts as allocated by this transaction, like any other page. When
         # the next one frees it, it must not count as allocated by that one: a
         # reader of this version would lose it (etcd#8813).
+        if size > _PIECE:
+            self._long_list = pgid, count
+            return pgid, count - 1
         data = encode_freelist_body(pgid, count - 1, freelist.encoded())
         if len(data) <= (count - 1) * self.page_size:
             data = data.ljust(count * self.page_size, b"\0")
@@ -360,7 +368,32 @@ class NewPages:
         db.durable.flush(sync)
 
     def _contiguous(self) -> Iterator[tuple[int, list[bytes]]]:
-        """New pages by address, neighbours together: one system call each.
+        """New pages by address, neighbours together: one system call each."""
+        if self._long_list is None:
+            return self._neighbours()
+        pieces = self._freelist_pieces(*self._long_list)
+        return merge(self._neighbours(), pieces, key=itemgetter(0))
+
+    def _freelist_pieces(
+        self, pgid: int, count: int
+    ) -> Iterator[tuple[int, list[bytes]]]:
+        """The freelist in the pages from `pgid` on, made as it is written."""
+        page_size, freelist = self.page_size, self._db.freelist
+        size = max(_PIECE // page_size, 1) * page_size
+        head = freelist_head(pgid, count - 1, len(freelist))
+        run, end = [head], pgid + count
+        for piece in freelist.pieces((size - len(head)) // 8, size // 8):
+            run.append(piece)
+            length = sum(map(len, run))
+            run.append(bytes(-length % page_size))
+            yield pgid, run
+            pgid += -(-length // page_size)
+            run = []
+        if pgid < end:
+            yield pgid, [bytes((end - pgid) * page_size)]
+
+    def _neighbours(self) -> Iterator[tuple[int, list[bytes]]]:
+        """All that is in `encoded`.
 
         The zeros behind a page's content are buffers by themselves, one for each
         length: pages are half empty, and filling them up copied all of a large

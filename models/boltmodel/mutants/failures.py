@@ -176,7 +176,7 @@ def _failed_commit_kept(planter: Planter) -> None:
     def close(original: Call, self: Tx) -> None:
         freelist, durable = self.db.freelist, self.db.durable
         if self.writable and self.pages.encoded and not durable.is_live(self.txid):
-            vars(freelist)["rollback"] = lambda _txid: freelist.commit()
+            vars(freelist)["rollback"] = lambda: freelist.commit(self.txid)
         original(self)
         vars(freelist).pop("rollback", None)
 

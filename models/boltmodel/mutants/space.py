@@ -17,6 +17,7 @@ from shearbolt.database.tx import Tx
 from shearbolt.pages import newpages
 from shearbolt.pages.format import NO_FREELIST, Meta
 from shearbolt.pages.freelist import ArrayFreelist
+from shearbolt.pages.freeruns import FreeRuns
 from shearbolt.pages.newpages import NewPages
 from shearbolt.tree.node import Node
 
@@ -41,11 +42,14 @@ _bugs = Gallery()
     needs="readers",
 )
 def _early_reuse(planter: Planter) -> None:
-    def allocate(original: Call, self: ArrayFreelist, txid: int, count: int) -> int:
-        mine = self._pending.pop(txid, None)
-        if mine is not None:
-            self._release_ids(mine.ids)
-        pgid: int = original(self, txid, count)
+    def allocate(original: Call, self: ArrayFreelist, count: int) -> int:
+        # All in the order of the addresses, as if they had been free before.
+        if mine := sorted(self._freed):
+            self._make_runs()
+            self._listed = self._listed.changed((), mine)
+            self._free.add_all(mine)
+            self._freed = set()
+        pgid: int = original(self, count)
         return pgid
 
     planter.instead(ArrayFreelist, "allocate", allocate)
@@ -125,7 +129,8 @@ def _twin_reader_unpinned(planter: Planter) -> None:
 def _released_unseen_allocation(planter: Planter) -> None:
     def between(original: Call, self: ArrayFreelist, begin: int, end: int) -> None:
         for txid, pending in self._pending.items():
-            pending.allocated_by = [txid] * len(pending.ids)
+            pending.allocated_by = [txid] * len(pending.pages)
+            pending.runs = [(start, length, txid) for start, length, _ in pending.runs]
         original(self, begin, end)
 
     planter.instead(ArrayFreelist, "_release_between", between)
@@ -139,13 +144,13 @@ def _released_unseen_allocation(planter: Planter) -> None:
     needs="readers",
 )
 def _allocated_by_the_freer(planter: Planter) -> None:
-    def free(
-        original: Call, self: ArrayFreelist, txid: int, pgid: int, overflow: int
-    ) -> None:
-        self._allocated_by[pgid] = txid
-        original(self, txid, pgid, overflow)
+    def commit(original: Call, self: ArrayFreelist, txid: int) -> None:
+        self._allocated_by.update(
+            dict.fromkeys((*self._freed, *self._freed_runs), txid)
+        )
+        original(self, txid)
 
-    planter.instead(ArrayFreelist, "free", free)
+    planter.instead(ArrayFreelist, "commit", commit)
 
 
 # -- twice -------------------------------------------------------------------------
@@ -159,12 +164,13 @@ def _allocated_by_the_freer(planter: Planter) -> None:
     needs="run",
 )
 def _run_cut_one_short(planter: Planter) -> None:
-    def remove(original: Call, self: ArrayFreelist, start: int, count: int) -> None:
-        original(self, start, count)
+    def cut(original: Call, self: FreeRuns, start: int, most: int) -> int:
+        count: int = original(self, start, most)
         if count > 1:
-            self._add_run(start + count - 1, 1)
+            self.add(start + count - 1, 1)
+        return count
 
-    planter.instead(ArrayFreelist, "_remove", remove)
+    planter.instead(FreeRuns, "cut", cut)
 
 
 @_bugs.add(
@@ -193,17 +199,17 @@ def _run_counts_as_one(planter: Planter) -> None:
     needs="run",
 )
 def _hashmap_stale_run(planter: Planter) -> None:
-    def first_of(_: Call, self: ArrayFreelist, length: int) -> int:
-        heap = self._of_length.get(length)
-        return heap[0] if heap else 0
+    def first_of(_: Call, self: FreeRuns, length: int) -> int:
+        queue = self._of_length.get(length)
+        return queue.lowest() if queue else 0
 
     # At once: a run that is gone again before anybody looks never gets there.
-    def note(original: Call, self: ArrayFreelist, start: int, length: int) -> None:
+    def add(original: Call, self: FreeRuns, start: int, length: int) -> None:
         original(self, start, length)
         self._sort_in()
 
-    planter.instead(ArrayFreelist, "_first_of", first_of)
-    planter.instead(ArrayFreelist, "_note", note)
+    planter.instead(FreeRuns, "_first_of", first_of)
+    planter.instead(FreeRuns, "add", add)
 
 
 @_bugs.add(
@@ -322,8 +328,8 @@ def _freelist_one_page(planter: Planter) -> None:
     needs="run",
 )
 def _rollback_forgotten(planter: Planter) -> None:
-    def rollback(_: Call, self: ArrayFreelist, txid: int) -> None:
-        del self, txid
+    def rollback(_: Call, self: ArrayFreelist) -> None:
+        del self
 
     planter.instead(ArrayFreelist, "rollback", rollback)
 
@@ -336,11 +342,9 @@ def _rollback_forgotten(planter: Planter) -> None:
     needs="run",
 )
 def _overflow_leaked(planter: Planter) -> None:
-    def free(
-        original: Call, self: ArrayFreelist, txid: int, pgid: int, overflow: int
-    ) -> None:
+    def free(original: Call, self: ArrayFreelist, pgid: int, overflow: int) -> None:
         del overflow
-        original(self, txid, pgid, 0)
+        original(self, pgid, 0)
 
     planter.instead(ArrayFreelist, "free", free)
 

@@ -83,9 +83,9 @@ def _ended_too_early(planter: Planter) -> None:
         self._write_tx = None
         self._ring()
         if self.durable.is_live(running[1]):
-            self.freelist.commit()
+            self.freelist.commit(running[1])
         else:
-            self.freelist.rollback(running[1])
+            self.freelist.rollback()
         return True
 
     planter.instead(DB, "_end_write", end_write)
