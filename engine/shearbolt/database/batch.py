@@ -20,6 +20,13 @@ whatever it raises, with two exceptions: `KeyboardInterrupt` and `SystemExit` ma
 from a signal that has met the leader while it ran somebody else's function. They are
 the leader's, and each of the others runs alone.
 
+A leader that an exception takes away, an interrupt at any place, leaves nobody waiting:
+
+    its call is `left`, by an assignment     who waits looks at it every second; being
+                                             told only spares that
+    a call knows the transaction it ran in   so who brought it knows whether it is
+                                             committed, and runs it again only if not
+
 What a function has registered with `Tx.on_commit` is called in the thread that brought
 it, too: it neither keeps others' handlers from being called nor fails their calls.
 
@@ -28,7 +35,7 @@ Source: bbolt db.go Batch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,18 +46,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Batcher"]
 
+_PATIENCE: Final = 1.0
+"""Seconds a call waits before it looks whether its batch still has a leader."""
+
 
 class _Call:
     """One thread's function, and what became of it."""
 
     __slots__ = (
         "alone",
-        "committed",
         "done",
         "error",
         "function",
         "handlers",
+        "left",
         "result",
+        "tx",
     )
 
     def __init__(self, function: Callable[[Tx], Any]) -> None:
@@ -61,8 +72,15 @@ class _Call:
         self.error: BaseException | None = None
         # It failed in company: to be run again by its own thread.
         self.alone = False
-        self.committed = False
         self.done = False
+        # Its thread is not at it any more; of a leader: nobody leads its batch.
+        self.left = False
+        # The last one it ran in.
+        self.tx: Tx | None = None
+
+    def committed(self) -> bool:
+        """Whether the transaction it ran in is."""
+        return self.tx is not None and self.tx.committed
 
 
 class Batcher:
@@ -89,6 +107,13 @@ class Batcher:
             self._inside.add(thread)
             self._take_part(db, call)
         finally:
+            # No call before these, so no interrupt either.
+            call.left = True
+            gathering = self._gathering
+            if gathering is not None and gathering[0] is call:
+                self._gathering = None
+            # A transaction that nobody has ended is lost when nobody has it.
+            call.tx = None
             self._inside.discard(thread)
         if call.alone:
             with db.update() as tx:
@@ -114,18 +139,22 @@ class Batcher:
                 if len(batch) >= db.max_batch_size:
                     self._gathering = None
                     self._changed.notify_all()
-                while not call.done:
-                    self._changed.wait()
+                while not call.done and not batch[0].left:
+                    self._changed.wait(_PATIENCE)
         if leads:
             self._lead(db, batch)
+        elif not call.done:
+            call.alone = not call.committed()
 
     def _wait_for_company(self, db: DB, batch: list[_Call]) -> None:
         until = self._storage.monotonic() + db.max_batch_delay
         try:
             while self._gathering is batch:
                 left = until - self._storage.monotonic()
-                if left <= 0 or not self._changed.wait(left):
+                if left <= 0:
                     break
+                # No clock counts as many seconds as a number can have.
+                self._changed.wait(min(left, _PATIENCE))
         except BaseException:
             # An interrupt: the others must not wait for a leader who has left.
             for call in batch:
@@ -153,7 +182,7 @@ class Batcher:
                 call.error = error
         except BaseException:
             for call in waiting:
-                call.alone = not call.committed
+                call.alone = not call.committed()
             raise
         finally:
             with self._changed:
@@ -163,11 +192,11 @@ class Batcher:
     def _try(db: DB, calls: list[_Call]) -> _Call | None:
         """All calls in one transaction; the one that raised, if one did."""
         guilty: _Call | None = None
-        tx: Tx | None = None
         try:
             with db.update() as tx:
                 for call in calls:
                     guilty = call
+                    call.tx = tx
                     call.result = call.function(tx)
                     call.handlers = tx.take_handlers()
                 guilty = None
@@ -176,10 +205,6 @@ class Batcher:
         except BaseException:
             if guilty is None:
                 raise
-        finally:
-            # An interrupt of the leader can come behind that.
-            for call in calls:
-                call.committed = tx is not None and tx.committed
         return guilty
 
     def _dismiss(self, batch: list[_Call]) -> None:

@@ -73,6 +73,7 @@ from shearbolt.database.alone import Alone, warn_of_parallel_threads
 from shearbolt.database.batch import Batcher
 from shearbolt.database.durable import DurableFile
 from shearbolt.database.managed import Managed
+from shearbolt.database.settings import Settings
 from shearbolt.database.tx import Tx
 from shearbolt.errors import (
     DatabaseNotOpenError,
@@ -89,7 +90,6 @@ from shearbolt.stats import Info, Stats, Work
 from shearbolt.storage.closed import ClosedFile, let_go
 from shearbolt.storage.forks import tell_in_child
 from shearbolt.storage.robust import RobustFile
-from shearbolt.storage.single import Single
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +119,7 @@ _BUSY: Final = (
 _log: Final = logging.getLogger("shearbolt")
 
 
-class DB(Single):
+class DB(Settings):
     """An open database. Made by `shearbolt.open`.
 
     As a context manager it closes at the end of the block.
@@ -135,10 +135,13 @@ class DB(Single):
         no_grow_sync: The file's new size is not synced by itself.
         strict_mode: Check the whole database before every commit.
         statistics: Count for `stats`.
-        max_size: The file may not grow beyond this, in bytes; 0: no limit.
+        max_size: The file may not grow beyond this, in bytes; 0: no limit. This and
+            the next three may be changed at any time, and refuse what means nothing
+            (OptionError).
         alloc_size: How much a large file grows at once, in bytes.
         max_batch_size: Calls in one `batch`; 1 or less: every call by itself.
-        max_batch_delay: Seconds a `batch` waits for more calls.
+        max_batch_delay: Seconds a `batch` waits for more calls; 0 or less: not at
+            all.
         pager: Its pages.
         durable: The file as commits need it, with the live meta.
         freelist: Its free pages; empty when read-only and not preloaded.

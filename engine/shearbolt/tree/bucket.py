@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsKeysAndGetItem
 
-__all__ = ["DEFAULT_FILL_PERCENT", "Bucket"]
+__all__ = ["DEFAULT_FILL_PERCENT", "Bucket", "require_bucket"]
 
 _MAX_SEQUENCE: Final = (1 << 64) - 1
 
@@ -369,9 +369,11 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             BucketExistsError: `target` has a bucket of this name.
             IncompatibleValueError: The name is that of a plain key, here or
                 in `target`.
+            TypeError: `target` is no bucket.
         """
         if name.__class__ is not bytes:
             name = as_bytes(name, "a bucket name")
+        require_bucket(target)
         self.tx.require_open()
         target.tx.require_open()
         if not (self.tx.writable and target.tx.writable):
@@ -584,3 +586,13 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         if self._deleted:
             raise BucketNotFoundError(self.name)
         self.carry_out_deletes()
+
+
+def require_bucket(given: object) -> None:
+    """Refuse what a bucket cannot be moved from or to.
+
+    Raises:
+        TypeError: It is no bucket.
+    """
+    if not isinstance(given, Bucket):
+        raise TypeError(f"a bucket lies in a Bucket, not {type(given).__name__}")
