@@ -127,10 +127,6 @@ class MemoryStorage:
         """A lock between threads."""
         return threading.Lock()
 
-    def condition(self) -> Any:
-        """A condition variable."""
-        return threading.Condition()
-
     def timer(self, seconds: float, call: Callable[[], None]) -> Any:
         """A timer; nothing here starts one."""
         return threading.Timer(seconds, call)

@@ -7,6 +7,7 @@ import pytest
 
 import shearbolt
 from shearbolt import MaxSizeReachedError, TxManagedError
+from shearbolt.database import batch as batch_module
 
 
 @pytest.fixture
@@ -319,29 +320,21 @@ def test_handlers_of_a_batch_that_is_not_committed_are_not_called(counting):
     assert called == []
 
 
-def test_an_interrupt_while_waiting_for_company_lets_the_others_go(counting):
+def test_an_interrupt_while_waiting_for_company_lets_the_others_go(
+    counting, monkeypatch
+):
     db, _ = counting
-    real = db._batcher._changed
+    real = batch_module._Call.wait
     leader = []
 
-    class Interrupting:
-        def __enter__(self):
-            return real.__enter__()
+    def wait(self, seconds):
+        rung = real(self, seconds)
+        if not leader:
+            leader.append(threading.get_ident())
+            raise KeyboardInterrupt
+        return rung
 
-        def __exit__(self, *error):
-            return real.__exit__(*error)
-
-        def wait(self, timeout=None):
-            result = real.wait(timeout)
-            if timeout is not None and not leader:
-                leader.append(threading.get_ident())
-                raise KeyboardInterrupt
-            return result
-
-        def notify_all(self):
-            real.notify_all()
-
-    db._batcher._changed = Interrupting()
+    monkeypatch.setattr(batch_module._Call, "wait", wait)
     db.max_batch_delay = 0.3
     results = together([putting(db, b"a"), putting(db, b"b")])
     assert sum(isinstance(r, KeyboardInterrupt) for r in results) == 1

@@ -68,9 +68,6 @@ class CarefulStorage(OSStorage):
     def mutex(self):
         return Careful()
 
-    def condition(self):
-        return threading.Condition(Careful())
-
 
 class Handler:
     """Does with the database what a signal handler could."""

@@ -27,8 +27,8 @@ class GuiltyError(Exception):
 class WithRealThreads:
     """The disk, on which waiting is for other threads and not for a simulated clock."""
 
-    condition = staticmethod(threading.Condition)
     monotonic = staticmethod(time.monotonic)
+    mutex = staticmethod(threading.Lock)
 
     def __init__(self, disk):
         self._disk = disk
@@ -138,8 +138,7 @@ def lets_go_before_the_commit(patch):
 
             def __call__(self, tx):
                 del tx
-                with db._batcher._changed:
-                    db._batcher._dismiss(calls)
+                db._batcher._dismiss(calls)
                 time.sleep(0.05)
 
         guilty = right(db, [*calls, _call(Early())])
@@ -149,7 +148,7 @@ def lets_go_before_the_commit(patch):
 
 
 def _call(function):
-    return shearbolt.database.batch._Call(function)
+    return shearbolt.database.batch._Call(function, threading.Lock())
 
 
 def keeps_what_the_guilty_did(patch):

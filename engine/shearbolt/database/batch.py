@@ -20,12 +20,18 @@ whatever it raises, with two exceptions: `KeyboardInterrupt` and `SystemExit` ma
 from a signal that has met the leader while it ran somebody else's function. They are
 the leader's, and each of the others runs alone.
 
-A leader that an exception takes away, an interrupt at any place, leaves nobody waiting:
+Nobody waits for one who has gone
+=================================
+An interrupt can take the leader away at any place, and leaves nobody waiting:
 
-    its call is `left`, by an assignment     who waits looks at it every second; being
-                                             told only spares that
+    its call is `left`, by an assignment     who waits looks at it every second; the
+                                             bell only spares that
     a call knows the transaction it ran in   so who brought it knows whether it is
                                              committed, and runs it again only if not
+
+Each call has a bell of its own, a mutex that is taken until it is rung. Not a
+`threading.Condition`: that is Python code, and an interrupt in the middle of its
+`__enter__` or `wait` leaves it locked for ever, or unlocked for `__exit__`.
 
 What a function has registered with `Tx.on_commit` is called in the thread that brought
 it, too: it neither keeps others' handlers from being called nor fails their calls.
@@ -35,6 +41,7 @@ Source: bbolt db.go Batch.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -42,7 +49,7 @@ if TYPE_CHECKING:
 
     from shearbolt.database.handle import DB
     from shearbolt.database.tx import Tx
-    from shearbolt.storage import Storage
+    from shearbolt.storage import Mutex, Storage
 
 __all__ = ["Batcher"]
 
@@ -54,6 +61,7 @@ class _Call:
     """One thread's function, and what became of it."""
 
     __slots__ = (
+        "_bell",
         "alone",
         "done",
         "error",
@@ -64,7 +72,7 @@ class _Call:
         "tx",
     )
 
-    def __init__(self, function: Callable[[Tx], Any]) -> None:
+    def __init__(self, function: Callable[[Tx], Any], bell: Mutex) -> None:
         self.function = function
         self.result: Any = None
         # To be called when it is committed.
@@ -77,10 +85,22 @@ class _Call:
         self.left = False
         # The last one it ran in.
         self.tx: Tx | None = None
+        self._bell: Final = bell
+        bell.acquire()
 
     def committed(self) -> bool:
         """Whether the transaction it ran in is."""
         return self.tx is not None and self.tx.committed
+
+    def wait(self, seconds: float) -> bool:
+        """Until somebody rings; False when nobody did for so long."""
+        return self._bell.acquire(timeout=seconds)
+
+    def ring(self) -> None:
+        """Wake its thread, now or when it waits next."""
+        # It may be rung already, or just now by another thread.
+        with suppress(RuntimeError):
+            self._bell.release()
 
 
 class Batcher:
@@ -88,10 +108,11 @@ class Batcher:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._changed = storage.condition()
+        # Held while a call gets into a batch, or finds that it is to lead one.
+        self._joining = storage.mutex()
         # Threads that are in the middle of a call.
         self._inside: set[int] = set()
-        # The batch that takes more calls, if there is one.
+        # The batch that takes more calls, if there is one; its leader's call first.
         self._gathering: list[_Call] | None = None
 
     def run(self, db: DB, function: Callable[[Tx], Any]) -> Any:
@@ -102,7 +123,7 @@ class Batcher:
             # may have the lock in its hands.
             with db.update() as tx:
                 return function(tx)
-        call = _Call(function)
+        call = _Call(function, self._storage.mutex())
         try:
             self._inside.add(thread)
             self._take_part(db, call)
@@ -126,42 +147,38 @@ class Batcher:
 
     def _take_part(self, db: DB, call: _Call) -> None:
         """Lead a batch with this call, or join one and wait for its end."""
-        with self._changed:
-            batch = self._gathering
-            leads = batch is None or db.max_batch_size <= 1
-            if batch is None or leads:
+        most = db.max_batch_size
+        with self._joining:
+            batch = None if most <= 1 else self._gathering
+            leads = batch is None
+            if batch is None:
                 batch = [call]
-                if db.max_batch_size > 1:
+                if most > 1:
                     self._gathering = batch
-                    self._wait_for_company(db, batch)
             else:
                 batch.append(call)
-                if len(batch) >= db.max_batch_size:
+                if len(batch) >= most:
                     self._gathering = None
-                    self._changed.notify_all()
-                while not call.done and not batch[0].left:
-                    self._changed.wait(_PATIENCE)
         if leads:
+            self._wait_for_company(batch, db.max_batch_delay)
             self._lead(db, batch)
-        elif not call.done:
+            return
+        leader = batch[0]
+        if self._gathering is not batch:
+            leader.ring()
+        while not (call.done or leader.left):
+            call.wait(_PATIENCE)
+        if not call.done:
             call.alone = not call.committed()
 
-    def _wait_for_company(self, db: DB, batch: list[_Call]) -> None:
-        until = self._storage.monotonic() + db.max_batch_delay
-        try:
-            while self._gathering is batch:
-                left = until - self._storage.monotonic()
-                if left <= 0:
-                    break
-                # No clock counts as many seconds as a number can have.
-                self._changed.wait(min(left, _PATIENCE))
-        except BaseException:
-            # An interrupt: the others must not wait for a leader who has left.
-            for call in batch:
-                call.alone = True
-            self._dismiss(batch)
-            raise
-        finally:
+    def _wait_for_company(self, batch: list[_Call], delay: float) -> None:
+        """Until the batch is full or the delay, in seconds, is over."""
+        # By pieces: no clock counts as many seconds as a number can have.
+        while self._gathering is batch and delay > 0:
+            piece = min(delay, _PATIENCE)
+            if not batch[0].wait(piece):
+                delay -= piece
+        with self._joining:
             if self._gathering is batch:
                 self._gathering = None
 
@@ -185,8 +202,7 @@ class Batcher:
                 call.alone = not call.committed()
             raise
         finally:
-            with self._changed:
-                self._dismiss(batch)
+            self._dismiss(batch)
 
     @staticmethod
     def _try(db: DB, calls: list[_Call]) -> _Call | None:
@@ -208,7 +224,7 @@ class Batcher:
         return guilty
 
     def _dismiss(self, batch: list[_Call]) -> None:
-        """Let the batch's threads go; the lock is held."""
+        """Let the batch's threads go."""
         for call in batch:
             call.done = True
-        self._changed.notify_all()
+            call.ring()

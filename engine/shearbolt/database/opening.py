@@ -83,7 +83,7 @@ _MACHINE: Final = OSStorage()
 # What a storage is asked for, see `Storage`.
 _CALLED: Final = (
     *("open", "exists", "rename", "unlink", "fsync_dir", "monotonic", "sleep"),
-    *("pid", "thread_id", "mutex", "condition"),
+    *("pid", "thread_id", "mutex"),
 )
 _log: Final = logging.getLogger("shearbolt")
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-__all__ = ["Condition", "File", "Mutex", "OSStorage", "Storage"]
+__all__ = ["File", "Mutex", "OSStorage", "Storage"]
 
 
 class File(Protocol):
@@ -136,18 +136,6 @@ class Mutex(Protocol):
     ) -> None: ...
 
 
-class Condition(Mutex, Protocol):
-    """A mutex that threads can wait on."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Release, wait to be notified, take again; False on time-out."""
-        ...
-
-    def notify_all(self) -> None:
-        """Wake every waiting thread."""
-        ...
-
-
 @runtime_checkable
 class Storage(Protocol):
     """What the engine needs from the machine it runs on."""
@@ -211,10 +199,6 @@ class Storage(Protocol):
 
     def mutex(self) -> Mutex:
         """A new lock between threads; not reentrant."""
-        ...
-
-    def condition(self) -> Condition:
-        """A new condition variable with a lock of its own."""
         ...
 
 

@@ -59,6 +59,3 @@ class Machine:
     monotonic = staticmethod(time.monotonic)
     pid = staticmethod(os.getpid)
     thread_id = staticmethod(threading.get_ident)
-
-    def condition(self) -> threading.Condition:
-        return threading.Condition(threading.Lock())

@@ -130,12 +130,12 @@ def _live_too_early(planter: Planter) -> None:
 )
 def _batch_joined_late(planter: Planter) -> None:
     def lead(original: Call, self: Batcher, db: DB, batch: list[Any]) -> None:
-        with self._changed:
+        with self._joining:
             self._gathering = batch
         try:
             original(self, db, batch)
         finally:
-            with self._changed:
+            with self._joining:
                 if self._gathering is batch:
                     self._gathering = None
                 self._dismiss(batch)
