@@ -80,6 +80,7 @@ from shearbolt.errors import (
     DatabaseReadOnlyError,
     ForkedError,
     InvalidDatabaseError,
+    StorageError,
     WouldDeadlockError,
 )
 from shearbolt.pages.encoding import freelist_size
@@ -96,7 +97,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from shearbolt.pages.format import Meta
-    from shearbolt.storage import Storage
+    from shearbolt.storage import File, Storage
 
 __all__ = ["DB"]
 
@@ -208,6 +209,10 @@ class DB(Settings):
         self._readers: dict[ref[Tx], int] = {}
         self._lost: list[ref[Tx]] = []
         self._open = True
+        # What is to be closed; None when it is.
+        self._file: File | None = pager.file.raw
+        # Whether transactions were open when closing began.
+        self._in_use = False
         self._readers_begun = 0
         self._work: Final = Work()
         # What ended transactions did, to be added to it by the next that begins.
@@ -228,7 +233,14 @@ class DB(Settings):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception:
+            raise
+        except BaseException:
+            # An interrupt: whoever has left the block closes it no more.
+            self.close()
+            raise
 
     def load_freelist(self, freelist: ArrayFreelist) -> None:
         """Use this freelist; called once, while the database is opened."""
@@ -571,6 +583,9 @@ class DB(Settings):
     def close(self) -> None:
         """Close the database. Closing twice is allowed.
 
+        An interrupt (KeyboardInterrupt) may leave it half closed; then it is to be
+        closed once more, as a `with` block does.
+
         Waits for a commit that is being written. Transactions that are still
         open are rolled back and raise `TxClosedError` from then on, in
         whichever thread they are: nothing was promised for them, and waiting
@@ -591,14 +606,34 @@ class DB(Settings):
         self.committing.run(self._close)
 
     def _close(self) -> None:
-        with self._state:
-            was_open, self._open = self._open, False
-        if not was_open:
+        # An interrupt can come between any two steps: who closes once more makes all of
+        # them again.
+        file = self._file
+        if file is None:
             return
+        with self._state:
+            self._open = False
         transactions = self._open_transactions()
+        if transactions:
+            self._in_use = True
         for tx in transactions:
             tx.abandon()
-        self._close_file(in_use=bool(transactions))
+        if (running := self._write_tx) is not None:
+            # The interrupt came in the middle of that; a writer who waits would go on.
+            self._end_write(running[0])
+        closed = Pager(RobustFile(ClosedFile(), self.path), self.page_size)
+        self.pager = self.durable.pager = closed
+        # Another thread may be inside a read of a transaction just ended.
+        # Closing the descriptor under it could make it read another file, so
+        # then it is closed when the last such read lets go of it. The same
+        # holds for a file that is in doubt, or has lost commits.
+        in_use = self._in_use or self.durable.failed or self.durable.in_doubt()
+        try:
+            let_go(file, self.path, in_use=in_use)
+        except StorageError:
+            self._file = None
+            raise
+        self._file = None
         _log.debug("%s: closed", self.path)
 
     def _open_transactions(self) -> list[Tx]:
@@ -606,17 +641,6 @@ class DB(Settings):
         if self._write_tx is not None:
             handles.append(self._write_tx[0])
         return [tx for tx in (handle() for handle in handles) if tx is not None]
-
-    def _close_file(self, *, in_use: bool) -> None:
-        file = self.pager.file.raw
-        # Another thread may be inside a read of a transaction just ended.
-        # Closing the descriptor under it could make it read another file, so
-        # then it is closed when the last such read lets go of it. The same
-        # holds for a file that is in doubt, or has lost commits.
-        in_use = in_use or self.durable.failed or self.durable.in_doubt()
-        closed = Pager(RobustFile(ClosedFile(), self.path), self.page_size)
-        self.pager = self.durable.pager = closed
-        let_go(file, self.path, in_use=in_use)
 
     def require_open(self) -> None:
         """Raise unless the database is open, in this process.
