@@ -48,10 +48,7 @@ def assert_closed(db, tx, file, path):
     assert (file._fd >= 0) == (tx is not None)
 
 
-WAYS = ["idle", "reading", "writing", "read-only"]
-
-
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["idle", "reading", "writing"])
 def test_closing_again_ends_a_closing_that_was_interrupted_anywhere(way, path):
     shearbolt.open(path).close()
     place, there = 0, True
@@ -64,7 +61,7 @@ def test_closing_again_ends_a_closing_that_was_interrupted_anywhere(way, path):
     assert place > 30
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["read-only", "writing"])
 def test_a_block_that_is_left_is_closed_wherever_it_was_interrupted(way, path):
     shearbolt.open(path).close()
     place, there = 0, True
