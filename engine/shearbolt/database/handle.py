@@ -284,9 +284,10 @@ class DB(Settings):
 
         Waits up to `max_batch_delay` for calls from other threads and commits
         all of them at once. Returns when that commit is durable. The function
-        may be called several times: it must have no effect besides its
-        transaction. Alone in its thread it is slower than `update`. What it
-        registers with `Tx.on_commit` is called in this thread.
+        may be called several times, and in another one of those threads: it must
+        have no effect besides its transaction. Alone in its thread it is slower
+        than `update`. What it registers with `Tx.on_commit` is called in this
+        thread.
 
         Returns:
             What the function returned.
