@@ -213,6 +213,8 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             if leaf.has_buckets and value_in(leaf, key).__class__ is BucketValue:
                 raise IncompatibleValueError(key)
             node = self._node_along(way)
+        if self.void is not None:
+            self.fill(key)
         node.pairs.put_plain(key, value)
         self.changes += 1
 
@@ -308,6 +310,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             if value.__class__ is BucketValue:
                 raise BucketExistsError(name)
             raise IncompatibleValueError(name)
+        self.fill(name)
         self._node_for(name).put(name, encode_inline_bucket(0, [], []))
         self.changes += 1
         return self.bucket(name)
@@ -405,6 +408,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         source_node.delete(name)
         self.changes += 1
         del self._children[name]
+        target.fill(name)
         target_node.put(name, value)
         target.changes += 1
         target._children[name] = moved
