@@ -376,6 +376,35 @@ def test_an_import_that_fails_names_the_line_and_leaves_nothing(
     assert run("import", "-o", tmp_path / "o", tmp_path / "no.jsonl").status == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ('{"bucket": ["a"], "key": "", "value": ""}', "key required"),
+        (
+            f'{{"bucket": ["a"], "key": "{"k" * 32769}", "value": ""}}',
+            "key too large: 32769 bytes, at most 32768 are allowed",
+        ),
+        ('{"bucket": ["a", ""]}', "bucket name required"),
+        ('{"bucket": ["a", "k"]}', "incompatible value: b'k'"),
+        ('{"bucket": ["b"], "key": "in", "value": ""}', "incompatible value: b'in'"),
+    ],
+)
+@pytest.mark.parametrize("limit", ["0", "1"])
+def test_an_import_that_is_refused_a_record_names_its_line(
+    line, wrong, limit, tmp_path, run
+) -> None:
+    text = (
+        '{"bucket": ["a"], "key": "k", "value": "v"}\n\n{"bucket": ["b", "in"]}\n'
+        f'{line}\n{{"bucket": ["z"]}}\n'
+    )
+    answer = run(
+        "import", "--partial", "-o", tmp_path / "out.db", "--tx-max-size", limit,
+        stdin=text.encode(),
+    )  # fmt: skip
+    assert (answer.status, answer.stderr) == (1, f"Error: line 4: {wrong}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- the outside world -------------------------------------------------------------
 
 SHELL = [sys.executable, "-m", "shearbolt.command"]

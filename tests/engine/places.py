@@ -23,14 +23,15 @@ class Interrupts:
     Args:
         places: How many places come before each.
         call: What happens there; it is not traced itself.
+        code: How the names of the files begin whose places count.
     """
 
-    def __init__(self, places, call=None):
+    def __init__(self, places, call=None, code=(ENGINE,)):
         self.places = list(places)
         self.count = 0
         self._call = call
         self._thread = threading.get_ident()
-        self._places = Places((ENGINE,))
+        self._places = Places(code)
         self._places.call = self._place
 
     def __enter__(self):

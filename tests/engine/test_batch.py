@@ -1,15 +1,13 @@
 """Batches: many threads, few commits, and nobody spoils it for the others."""
 
-import contextlib
 import threading
 import time
 
 import pytest
-from places import Interrupts
 
 import shearbolt
 from shearbolt import MaxSizeReachedError, TxManagedError
-from shearbolt.storage import OSStorage
+from shearbolt.database import batch as batch_module
 
 
 @pytest.fixture
@@ -322,90 +320,22 @@ def test_handlers_of_a_batch_that_is_not_committed_are_not_called(counting):
     assert called == []
 
 
-def test_an_interrupt_while_waiting_for_company_lets_the_others_go(counting):
+def test_an_interrupt_while_waiting_for_company_lets_the_others_go(
+    counting, monkeypatch
+):
     db, _ = counting
+    real = batch_module._Call.wait
     leader = []
 
-    class Bell:
-        def __init__(self):
-            self._lock = threading.Lock()
-            self.release = self._lock.release
+    def wait(self, seconds):
+        rung = real(self, seconds)
+        if not leader:
+            leader.append(threading.get_ident())
+            raise KeyboardInterrupt
+        return rung
 
-        def acquire(self, blocking=True, timeout=-1):
-            result = self._lock.acquire(blocking, timeout)
-            if timeout > 0 and not leader:
-                leader.append(threading.get_ident())
-                raise KeyboardInterrupt
-            return result
-
-    class Storage(OSStorage):
-        def mutex(self):
-            return Bell()
-
-    db._batcher._storage = Storage()
+    monkeypatch.setattr(batch_module._Call, "wait", wait)
     db.max_batch_delay = 0.3
     results = together([putting(db, b"a"), putting(db, b"b")])
     assert sum(isinstance(r, KeyboardInterrupt) for r in results) == 1
     assert len(keys(db)) == 1
-
-
-def adding(name):
-    """A change that tells how often it was made."""
-
-    def add(tx):
-        bucket = tx.bucket(b"b")
-        bucket[name] = bucket.get(name, b"") + b"1"
-
-    return add
-
-
-def led_and_joined(path, who, places):
-    """A batch of two, one of whom is interrupted; how many places that one passed."""
-    with shearbolt.open(path, no_sync=True) as db:
-        with db.update() as tx:
-            if b"b" in dict(tx.buckets()):
-                tx.delete_bucket(b"b")
-            tx.create_bucket(b"b")
-        db.max_batch_size, db.max_batch_delay = 2, 0.05
-        counts, done, gone = [], set(), threading.Event()
-
-        def call(name):
-            with contextlib.suppress(KeyboardInterrupt):
-                if name == who:
-                    with Interrupts(places) as interrupts:
-                        counts.append(interrupts)
-                        db.batch(adding(name))
-                        done.add(name)
-                else:
-                    db.batch(adding(name))
-                    done.add(name)
-
-        def join():
-            while not db._batcher._gathering and not gone.wait(0.0005):
-                pass
-            call(b"joins")
-
-        thread = threading.Thread(target=join)
-        thread.start()
-        call(b"leads")
-        gone.set()
-        thread.join(20)
-        assert not thread.is_alive()
-        with db.view() as tx:
-            found = dict(tx.bucket(b"b"))
-        assert done >= {b"leads", b"joins"} - {who}
-        assert done <= found.keys()
-        assert set(found.values()) <= {b"1"}
-        return counts[0].count
-
-
-@pytest.mark.seeds(1)
-@pytest.mark.parametrize("who", [b"leads", b"joins"])
-def test_an_interrupt_anywhere_in_a_batch_leaves_nobody_waiting(tmp_path, who, seed):
-    """And what is committed is not done again."""
-    whole = led_and_joined(tmp_path / "db", who, ())
-    # The beginning and the end are the batch's own; the commit is between them.
-    places = {*range(30), *range(max(whole - 40, 0), whole)}
-    places.update(range(seed % 20, whole, 20))
-    for place in sorted(places):
-        led_and_joined(tmp_path / "db", who, [place])

@@ -546,6 +546,19 @@ def test_a_transaction_moves_buckets_from_and_to_the_top(db):
             tx.move_bucket(b"a")
 
 
+@pytest.mark.parametrize("target", [b"b", "b", 1, {}])
+def test_a_bucket_moves_into_a_bucket_and_into_nothing_else(target, db):
+    with db.update() as tx:
+        tx.create_bucket(b"a").create_bucket(b"in")
+        for move in (tx.bucket(b"a").move_bucket, tx.root_bucket.move_bucket):
+            with pytest.raises(TypeError, match="a bucket lies in a Bucket"):
+                move(b"in", target)
+        with pytest.raises(TypeError, match="a bucket lies in a Bucket"):
+            tx.move_bucket(b"in", tx.bucket(b"a"), target)
+        with pytest.raises(TypeError, match="a bucket lies in a Bucket"):
+            tx.move_bucket(b"in", target)
+
+
 def test_move_bucket_errors_in_bbolts_order(db, tmp_path):
     other_path = str(tmp_path / "other.db")
     with shearbolt.open(other_path, no_sync=True) as other, db.update() as tx:

@@ -140,11 +140,37 @@ def test_a_scan_takes_a_size_that_a_page_can_have(size, db):
         scan(db.path, page_size=size)
 
 
-@pytest.mark.parametrize("alloc_size", [-1, -200_000, -(1 << 40)])
+NUMBERS = {
+    "max_size": (0, 1 << 40),
+    "alloc_size": (0, 1 << 20),
+    "max_batch_size": (-1, 0, 1000),
+    "max_batch_delay": (-1, 0, 0.5, math.inf),
+}
+NO_NUMBERS = (None, "1", b"1", math.nan, [], object())
+
+
+@pytest.mark.parametrize("option", NUMBERS)
+def test_an_attribute_that_means_nothing_is_refused_when_it_is_set(option, db):
+    """In a commit or a batch it would be somebody else's error, or a hang."""
+    for value in NUMBERS[option]:
+        setattr(db, option, value)
+        assert getattr(db, option) == value
+    values = [*NO_NUMBERS, *((-1, 1.5) if option.endswith("_size") else (10**400,))]
+    if option == "max_batch_size":
+        values.remove(-1)
+    for value in values:
+        with pytest.raises(OptionError, match=f"^{option} is a number of"):
+            setattr(db, option, value)
+        assert getattr(db, option) == NUMBERS[option][-1]
+
+
+@pytest.mark.parametrize("alloc_size", [0, 1, 4096, 1 << 40])
 def test_growing_never_cuts_the_file_whatever_the_attribute_says(alloc_size, path):
     """`alloc_size` may be changed while the database is open."""
     with shearbolt.open(path, no_sync=True) as db:
         db.alloc_size = alloc_size
+        with pytest.raises(OptionError):
+            db.alloc_size = -200_000
         sizes = [0]
         for turn in range(12):
             with db.update() as tx:

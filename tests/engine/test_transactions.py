@@ -164,6 +164,13 @@ def test_commit_handlers_run_in_order_and_only_after_success(db):
     assert called == [1, 2]
 
 
+def test_a_handler_that_cannot_be_called_is_refused_before_the_commit(db):
+    with db.update() as tx:
+        for handler in (None, b"x", 1):
+            with pytest.raises(TypeError, match="on_commit takes a function"):
+                tx.on_commit(handler)
+
+
 def test_what_a_handler_raises_comes_out_but_the_commit_stays(db):
     def handler():
         raise ZeroDivisionError

@@ -27,8 +27,8 @@ class GuiltyError(Exception):
 class WithRealThreads:
     """The disk, on which waiting is for other threads and not for a simulated clock."""
 
-    mutex = staticmethod(threading.Lock)
     monotonic = staticmethod(time.monotonic)
+    mutex = staticmethod(threading.Lock)
 
     def __init__(self, disk):
         self._disk = disk
@@ -138,9 +138,7 @@ def lets_go_before_the_commit(patch):
 
             def __call__(self, tx):
                 del tx
-                for call in calls:
-                    call.done = True
-                    call.ring()
+                db._batcher._dismiss(calls)
                 time.sleep(0.05)
 
         guilty = right(db, [*calls, _call(Early())])
@@ -158,7 +156,6 @@ def keeps_what_the_guilty_did(patch):
     def try_all(db, calls):
         with db.update() as tx:
             for call in calls:
-                call.tx = tx
                 try:
                     call.result = call.function(tx)
                 except GuiltyError as error:

@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Final
 from shearbolt.command.arguments import add_json, add_path, add_timeout, size
 from shearbolt.command.session import Command, CommandError, UsageError, opener
 from shearbolt.compact import DEFAULT_TX_MAX_SIZE, compact
+from shearbolt.errors import (
+    BucketNameRequiredError,
+    IncompatibleValueError,
+    KeyRequiredError,
+    KeyTooLargeError,
+    ValueTooLargeError,
+)
 from shearbolt.export import ENCODINGS, from_lines, load, records, to_lines
 
 if TYPE_CHECKING:
@@ -25,6 +32,15 @@ if TYPE_CHECKING:
     from shearbolt.command.session import Session
 
 __all__ = ["COMMANDS"]
+
+_REFUSED: Final = (
+    BucketNameRequiredError,
+    IncompatibleValueError,
+    KeyRequiredError,
+    KeyTooLargeError,
+    ValueTooLargeError,
+)
+"""What a good record can be refused for; it is the line's fault, not the database's."""
 
 
 def _add_tx_max_size(parser: ArgumentParser, default: int) -> None:
@@ -179,19 +195,42 @@ def _import(session: Session, options: Namespace) -> int:
                 options.output, page_size=options.page_size, no_sync=options.no_sync
             )
         with opened as db:
-            count = load(
-                db,
-                from_lines(file, partial=options.partial),
-                tx_max_size=options.tx_max_size,
-                # A new database is written in key order, as a rule.
-                fill_percent=0.5 if options.output is None else 1.0,
-                progress=progress,
-            )
+            lines = _Lines(file)
+            try:
+                count = load(
+                    db,
+                    from_lines(lines, partial=options.partial),
+                    tx_max_size=options.tx_max_size,
+                    # A new database is written in key order, as a rule.
+                    fill_percent=0.5 if options.output is None else 1.0,
+                    progress=progress,
+                )
+            except _REFUSED as error:
+                raise CommandError(f"line {lines.number}: {error}") from None
     if options.json:
         session.json({"records": count})
     else:
         session.line(f"{count} records imported")
     return 0
+
+
+class _Lines:
+    """The lines of a file; a record is written before the next line is read.
+
+    Attributes:
+        number: Of the last line that was read, from 1.
+    """
+
+    __slots__ = ("_file", "number")
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.number = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for line in self._file:
+            self.number += 1
+            yield line
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
     opening   from a path to a database
     handle    DB: which transactions are open, who reads, who writes
+    settings  what may be changed of an open database
     tx        one version of the database, or the making of the next one
     managed   a transaction as a `with` block
     batch     the changes of several threads in one commit

@@ -20,6 +20,19 @@ whatever it raises, with two exceptions: `KeyboardInterrupt` and `SystemExit` ma
 from a signal that has met the leader while it ran somebody else's function. They are
 the leader's, and each of the others runs alone.
 
+Nobody waits for one who has gone
+=================================
+An interrupt can take the leader away at any place, and leaves nobody waiting:
+
+    its call is `left`, by an assignment     who waits looks at it every second; the
+                                             bell only spares that
+    a call knows the transaction it ran in   so who brought it knows whether it is
+                                             committed, and runs it again only if not
+
+Each call has a bell of its own, a mutex that is taken until it is rung. Not a
+`threading.Condition`: that is Python code, and an interrupt in the middle of its
+`__enter__` or `wait` leaves it locked for ever, or unlocked for `__exit__`.
+
 What a function has registered with `Tx.on_commit` is called in the thread that brought
 it, too: it neither keeps others' handlers from being called nor fails their calls.
 
@@ -29,7 +42,7 @@ Source: bbolt db.go Batch.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,23 +53,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Batcher"]
 
+_PATIENCE: Final = 1.0
+"""Seconds a call waits before it looks whether its batch still has a leader."""
+
 
 class _Call:
-    """One thread's function, and what became of it.
-
-    Args:
-        function: The function.
-        bell: A mutex of its own. It is taken now, and given back when the thread is to
-            look at what has become of its call, or at its batch when it leads that.
-    """
+    """One thread's function, and what became of it."""
 
     __slots__ = (
+        "_bell",
         "alone",
-        "bell",
         "done",
         "error",
         "function",
         "handlers",
+        "left",
         "result",
         "tx",
     )
@@ -70,17 +81,26 @@ class _Call:
         # It failed in company: to be run again by its own thread.
         self.alone = False
         self.done = False
-        # The transaction that it ran in last.
+        # Its thread is not at it any more; of a leader: nobody leads its batch.
+        self.left = False
+        # The last one it ran in.
         self.tx: Tx | None = None
-        self.bell = bell
+        self._bell: Final = bell
         bell.acquire()
 
+    def committed(self) -> bool:
+        """Whether the transaction it ran in is."""
+        return self.tx is not None and self.tx.committed
+
+    def wait(self, seconds: float) -> bool:
+        """Until somebody rings; False when nobody did for so long."""
+        return self._bell.acquire(timeout=seconds)
+
     def ring(self) -> None:
-        """Wake its thread, also when it is awake already."""
-        self.bell.acquire(False)
-        # CPython says so while the thread that has just got it is about to go on.
+        """Wake its thread, now or when it waits next."""
+        # It may be rung already, or just now by another thread.
         with suppress(RuntimeError):
-            self.bell.release()
+            self._bell.release()
 
 
 class Batcher:
@@ -88,10 +108,11 @@ class Batcher:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._mutex = storage.mutex()
+        # Held while a call gets into a batch, or finds that it is to lead one.
+        self._joining = storage.mutex()
         # Threads that are in the middle of a call.
         self._inside: set[int] = set()
-        # The batch that takes more calls, if there is one: the leader's comes first.
+        # The batch that takes more calls, if there is one; its leader's call first.
         self._gathering: list[_Call] | None = None
 
     def run(self, db: DB, function: Callable[[Tx], Any]) -> Any:
@@ -107,6 +128,13 @@ class Batcher:
             self._inside.add(thread)
             self._take_part(db, call)
         finally:
+            # No call before these, so no interrupt either.
+            call.left = True
+            gathering = self._gathering
+            if gathering is not None and gathering[0] is call:
+                self._gathering = None
+            # A transaction that nobody has ended is lost when nobody has it.
+            call.tx = None
             self._inside.discard(thread)
         if call.alone:
             with db.update() as tx:
@@ -119,45 +147,39 @@ class Batcher:
 
     def _take_part(self, db: DB, call: _Call) -> None:
         """Lead a batch with this call, or join one and wait for its end."""
-        own = batch = [call]
-        try:
-            batch = self._join(own, db.max_batch_size)
-            if batch is own:
-                if self._gathering is own:
-                    call.bell.acquire(timeout=max(0, db.max_batch_delay))
-                self._close(own)
-                self._lead(db, own)
-        finally:
-            if batch is own:
-                try:
-                    self._dismiss(own)
-                except BaseException:
-                    # An interrupt (Ctrl-C) in the middle of it: the others wait.
-                    self._dismiss(own)
-                    raise
-        while not call.done:
-            call.bell.acquire()
-
-    def _join(self, own: list[_Call], most: int) -> list[_Call]:
-        """The batch that a call is part of now: its own, unless one is gathering."""
-        with self._mutex:
-            batch = self._gathering
-            if batch is None or most <= 1:
+        most = db.max_batch_size
+        with self._joining:
+            batch = None if most <= 1 else self._gathering
+            leads = batch is None
+            if batch is None:
+                batch = [call]
                 if most > 1:
-                    self._gathering = own
-                return own
-            batch += own
-            full = len(batch) >= most
-            if full:
-                self._gathering = None
-        if full:
-            batch[0].ring()
-        return batch
+                    self._gathering = batch
+            else:
+                batch.append(call)
+                if len(batch) >= most:
+                    self._gathering = None
+        if leads:
+            self._wait_for_company(batch, db.max_batch_delay)
+            self._lead(db, batch)
+            return
+        leader = batch[0]
+        if self._gathering is not batch:
+            leader.ring()
+        while not (call.done or leader.left):
+            call.wait(_PATIENCE)
+        if not call.done:
+            call.alone = not call.committed()
 
-    def _close(self, own: list[_Call]) -> None:
-        """From here on nobody joins this batch."""
-        with self._mutex:
-            if self._gathering is own:
+    def _wait_for_company(self, batch: list[_Call], delay: float) -> None:
+        """Until the batch is full or the delay, in seconds, is over."""
+        # By pieces: no clock counts as many seconds as a number can have.
+        while self._gathering is batch and delay > 0:
+            piece = min(delay, _PATIENCE)
+            if not batch[0].wait(piece):
+                delay -= piece
+        with self._joining:
+            if self._gathering is batch:
                 self._gathering = None
 
     def _lead(self, db: DB, batch: list[_Call]) -> None:
@@ -175,6 +197,12 @@ class Batcher:
             # committed. Everybody hears of it.
             for call in waiting:
                 call.error = error
+        except BaseException:
+            for call in waiting:
+                call.alone = not call.committed()
+            raise
+        finally:
+            self._dismiss(batch)
 
     @staticmethod
     def _try(db: DB, calls: list[_Call]) -> _Call | None:
@@ -183,9 +211,8 @@ class Batcher:
         try:
             with db.update() as tx:
                 for call in calls:
-                    call.tx = tx
-                for call in calls:
                     guilty = call
+                    call.tx = tx
                     call.result = call.function(tx)
                     call.handlers = tx.take_handlers()
                 guilty = None
@@ -196,16 +223,8 @@ class Batcher:
                 raise
         return guilty
 
-    def _dismiss(self, own: list[_Call]) -> None:
-        """Let those who joined this batch go, also when its leader leaves early."""
-        self._close(own)
-        for call in own:
-            if not call.done:
-                # In steps without a call: all of it or, before an interrupt, nothing.
-                # That can come behind the commit, too. And whoever keeps a transaction
-                # that was lost on the way keeps others from writing.
-                committed = call.tx is not None and call.tx.committed
-                call.alone = not (committed or call.error)
-                call.tx = None
-                call.done = True
+    def _dismiss(self, batch: list[_Call]) -> None:
+        """Let the batch's threads go."""
+        for call in batch:
+            call.done = True
             call.ring()

@@ -93,5 +93,4 @@ def _grown(size: int, mapped: int, alloc_size: int) -> int:
     """The file size bbolt would choose (db.go grow); never less than `size`."""
     if mapped <= alloc_size:
         return max(mapped, size)
-    # The attribute may be set to anything, and a file that is cut loses pages.
-    return size + max(alloc_size, 0)
+    return size + alloc_size

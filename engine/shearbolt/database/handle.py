@@ -73,12 +73,14 @@ from shearbolt.database.alone import Alone, warn_of_parallel_threads
 from shearbolt.database.batch import Batcher
 from shearbolt.database.durable import DurableFile
 from shearbolt.database.managed import Managed
+from shearbolt.database.settings import Settings
 from shearbolt.database.tx import Tx
 from shearbolt.errors import (
     DatabaseNotOpenError,
     DatabaseReadOnlyError,
     ForkedError,
     InvalidDatabaseError,
+    StorageError,
     WouldDeadlockError,
 )
 from shearbolt.pages.encoding import freelist_size
@@ -89,14 +91,13 @@ from shearbolt.stats import Info, Stats, Work
 from shearbolt.storage.closed import ClosedFile, let_go
 from shearbolt.storage.forks import tell_in_child
 from shearbolt.storage.robust import RobustFile
-from shearbolt.storage.single import Single
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
     from shearbolt.pages.format import Meta
-    from shearbolt.storage import Storage
+    from shearbolt.storage import File, Storage
 
 __all__ = ["DB"]
 
@@ -119,7 +120,7 @@ _BUSY: Final = (
 _log: Final = logging.getLogger("shearbolt")
 
 
-class DB(Single):
+class DB(Settings):
     """An open database. Made by `shearbolt.open`.
 
     As a context manager it closes at the end of the block.
@@ -135,10 +136,13 @@ class DB(Single):
         no_grow_sync: The file's new size is not synced by itself.
         strict_mode: Check the whole database before every commit.
         statistics: Count for `stats`.
-        max_size: The file may not grow beyond this, in bytes; 0: no limit.
+        max_size: The file may not grow beyond this, in bytes; 0: no limit. This and
+            the next three may be changed at any time, and refuse what means nothing
+            (OptionError).
         alloc_size: How much a large file grows at once, in bytes.
         max_batch_size: Calls in one `batch`; 1 or less: every call by itself.
-        max_batch_delay: Seconds a `batch` waits for more calls.
+        max_batch_delay: Seconds a `batch` waits for more calls; 0 or less: not at
+            all.
         pager: Its pages.
         durable: The file as commits need it, with the live meta.
         freelist: Its free pages; empty when read-only and not preloaded.
@@ -205,6 +209,10 @@ class DB(Single):
         self._readers: dict[ref[Tx], int] = {}
         self._lost: list[ref[Tx]] = []
         self._open = True
+        # What is to be closed; None when it is.
+        self._file: File | None = pager.file.raw
+        # Whether transactions were open when closing began.
+        self._in_use = False
         self._readers_begun = 0
         self._work: Final = Work()
         # What ended transactions did, to be added to it by the next that begins.
@@ -225,7 +233,14 @@ class DB(Single):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception:
+            raise
+        except BaseException:
+            # An interrupt: whoever has left the block closes it no more.
+            self.close()
+            raise
 
     def load_freelist(self, freelist: ArrayFreelist) -> None:
         """Use this freelist; called once, while the database is opened."""
@@ -269,9 +284,10 @@ class DB(Single):
 
         Waits up to `max_batch_delay` for calls from other threads and commits
         all of them at once. Returns when that commit is durable. The function
-        may be called several times: it must have no effect besides its
-        transaction. Alone in its thread it is slower than `update`. What it
-        registers with `Tx.on_commit` is called in this thread.
+        may be called several times, and in another one of those threads: it must
+        have no effect besides its transaction. Alone in its thread it is slower
+        than `update`. What it registers with `Tx.on_commit` is called in this
+        thread.
 
         Returns:
             What the function returned.
@@ -568,6 +584,9 @@ class DB(Single):
     def close(self) -> None:
         """Close the database. Closing twice is allowed.
 
+        An interrupt (KeyboardInterrupt) may leave it half closed; then it is to be
+        closed once more, as a `with` block does.
+
         Waits for a commit that is being written. Transactions that are still
         open are rolled back and raise `TxClosedError` from then on, in
         whichever thread they are: nothing was promised for them, and waiting
@@ -588,14 +607,34 @@ class DB(Single):
         self.committing.run(self._close)
 
     def _close(self) -> None:
-        with self._state:
-            was_open, self._open = self._open, False
-        if not was_open:
+        # An interrupt can come between any two steps: who closes once more makes all of
+        # them again.
+        file = self._file
+        if file is None:
             return
+        with self._state:
+            self._open = False
         transactions = self._open_transactions()
+        if transactions:
+            self._in_use = True
         for tx in transactions:
             tx.abandon()
-        self._close_file(in_use=bool(transactions))
+        if (running := self._write_tx) is not None:
+            # The interrupt came in the middle of that; a writer who waits would go on.
+            self._end_write(running[0])
+        closed = Pager(RobustFile(ClosedFile(), self.path), self.page_size)
+        self.pager = self.durable.pager = closed
+        # Another thread may be inside a read of a transaction just ended.
+        # Closing the descriptor under it could make it read another file, so
+        # then it is closed when the last such read lets go of it. The same
+        # holds for a file that is in doubt, or has lost commits.
+        in_use = self._in_use or self.durable.failed or self.durable.in_doubt()
+        try:
+            let_go(file, self.path, in_use=in_use)
+        except StorageError:
+            self._file = None
+            raise
+        self._file = None
         _log.debug("%s: closed", self.path)
 
     def _open_transactions(self) -> list[Tx]:
@@ -603,17 +642,6 @@ class DB(Single):
         if self._write_tx is not None:
             handles.append(self._write_tx[0])
         return [tx for tx in (handle() for handle in handles) if tx is not None]
-
-    def _close_file(self, *, in_use: bool) -> None:
-        file = self.pager.file.raw
-        # Another thread may be inside a read of a transaction just ended.
-        # Closing the descriptor under it could make it read another file, so
-        # then it is closed when the last such read lets go of it. The same
-        # holds for a file that is in doubt, or has lost commits.
-        in_use = in_use or self.durable.failed or self.durable.in_doubt()
-        closed = Pager(RobustFile(ClosedFile(), self.path), self.page_size)
-        self.pager = self.durable.pager = closed
-        let_go(file, self.path, in_use=in_use)
 
     def require_open(self) -> None:
         """Raise unless the database is open, in this process.

@@ -61,7 +61,7 @@ from shearbolt.pages.freelist import FreelistError
 from shearbolt.pages.newpages import NewPages
 from shearbolt.stats import PageInfo, Work
 from shearbolt.storage.single import Single
-from shearbolt.tree.bucket import Bucket
+from shearbolt.tree.bucket import Bucket, require_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -235,8 +235,10 @@ class Tx(Single):
 
         Raises:
             BoltError: As `Bucket.move_bucket`.
+            TypeError: `source` or `target` is no bucket.
         """
         source = self.root_bucket if source is None else source
+        require_bucket(source)
         source.move_bucket(name, self.root_bucket if target is None else target)
 
     def buckets(self) -> Iterator[tuple[bytes, Bucket]]:
@@ -443,8 +445,12 @@ class Tx(Single):
 
         Raises:
             TxClosedError: The transaction has ended.
+            TypeError: It cannot be called.
         """
         self.require_open()
+        # At the commit it would be too late: that has taken effect by then.
+        if not callable(call):
+            raise TypeError(f"on_commit takes a function, not {type(call).__name__}")
         self._commit_handlers.append(call)
 
     def take_handlers(self) -> list[Callable[[], None]]:
@@ -596,9 +602,10 @@ class Tx(Single):
         return pgid
 
     def _close(self) -> None:
-        # Up to here in steps without a call, between which no interrupt can come: who
-        # ran in this transaction asks afterwards, and may have to begin again.
-        self.committed = self.writable and self.db.durable.live.txid == self.txid
+        # No call before these, so no interrupt either: who asks later (a batch, whether
+        # to run a function again) could not find it out.
+        live = self.db.durable.live
+        self.committed = self.writable and live.txid == self.txid
         self.closed = True
         try:
             self._commit_handlers = []

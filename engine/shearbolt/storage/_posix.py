@@ -130,7 +130,9 @@ class OSFile(Single):
         return True
 
     def unlock(self) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        # Closing that was interrupted behind it is made again.
+        if self._fd >= 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def identity(self) -> tuple[int, int]:
         status = os.fstat(self._fd)

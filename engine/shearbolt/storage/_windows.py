@@ -105,6 +105,9 @@ class OSFile(Single):
         raise ctypes.WinError(code)
 
     def unlock(self) -> None:
+        # Closing that was interrupted behind it is made again.
+        if self._fd < 0:
+            return
         place = _Overlapped(Offset=_FAR, OffsetHigh=_FAR)
         handle = wintypes.HANDLE(msvcrt.get_osfhandle(self._fd))
         if not _kernel32.UnlockFileEx(handle, 0, 1, 0, ctypes.byref(place)):

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsKeysAndGetItem
 
-__all__ = ["DEFAULT_FILL_PERCENT", "Bucket"]
+__all__ = ["DEFAULT_FILL_PERCENT", "Bucket", "require_bucket"]
 
 _MAX_SEQUENCE: Final = (1 << 64) - 1
 
@@ -213,6 +213,8 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             if leaf.has_buckets and value_in(leaf, key).__class__ is BucketValue:
                 raise IncompatibleValueError(key)
             node = self._node_along(way)
+        if self.void is not None:
+            self.fill(key)
         node.pairs.put_plain(key, value)
         self.changes += 1
 
@@ -308,6 +310,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             if value.__class__ is BucketValue:
                 raise BucketExistsError(name)
             raise IncompatibleValueError(name)
+        self.fill(name)
         self._node_for(name).put(name, encode_inline_bucket(0, [], []))
         self.changes += 1
         return self.bucket(name)
@@ -369,9 +372,11 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
             BucketExistsError: `target` has a bucket of this name.
             IncompatibleValueError: The name is that of a plain key, here or
                 in `target`.
+            TypeError: `target` is no bucket.
         """
         if name.__class__ is not bytes:
             name = as_bytes(name, "a bucket name")
+        require_bucket(target)
         self.tx.require_open()
         target.tx.require_open()
         if not (self.tx.writable and target.tx.writable):
@@ -403,6 +408,7 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         source_node.delete(name)
         self.changes += 1
         del self._children[name]
+        target.fill(name)
         target_node.put(name, value)
         target.changes += 1
         target._children[name] = moved
@@ -584,3 +590,13 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         if self._deleted:
             raise BucketNotFoundError(self.name)
         self.carry_out_deletes()
+
+
+def require_bucket(given: object) -> None:
+    """Refuse what a bucket cannot be moved from or to.
+
+    Raises:
+        TypeError: It is no bucket.
+    """
+    if not isinstance(given, Bucket):
+        raise TypeError(f"a bucket lies in a Bucket, not {type(given).__name__}")

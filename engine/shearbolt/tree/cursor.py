@@ -34,6 +34,7 @@ from shearbolt.pages.format import BucketValue
 from shearbolt.pages.pager import MAX_DEPTH
 from shearbolt.storage.single import Single
 from shearbolt.tree.ranges import as_bytes
+from shearbolt.tree.void import PASSED, Void
 
 if TYPE_CHECKING:
     from shearbolt.pages.format import Page
@@ -55,7 +56,7 @@ class Cursor(Single):
         TxClosedError: From every method, when the transaction has ended.
     """
 
-    __slots__ = ("_bucket", "_key", "_path", "_seen")
+    __slots__ = ("_bucket", "_key", "_passed", "_path", "_seen")
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket: Final = bucket
@@ -64,6 +65,8 @@ class Cursor(Single):
         # the seek ended behind the last element; None before the first move.
         self._key: bytes | None = None
         self._seen = -1
+        # Emptied leaves between the place where it was looked for a key and the key.
+        self._passed = 0
 
     @property
     def bucket(self) -> Bucket:
@@ -75,14 +78,38 @@ class Cursor(Single):
     def first(self) -> Pair | None:
         """Go to the first element."""
         self._begin()
-        self._descend_first(self._bucket.root_element())
-        return self._arrive(self._skip_forward())
+        void = self._bucket.void
+        if void is None or void.low or void.high is None:
+            self._descend_first(self._bucket.root_element())
+            pair = self._arrive(self._skip_forward())
+        else:
+            self._descend(void.high)
+            element, index = self._path[-1]
+            there = index < len(element.keys)
+            there = there or (self._climb_forward() and self._skip_forward())
+            pair = self._arrive(there)
+        if pair is not None and self._passed > PASSED:
+            self._bucket.void = Void(b"", pair[0])
+        return pair
 
     def last(self) -> Pair | None:
         """Go to the last element."""
         self._begin()
-        self._descend_last(self._bucket.root_element())
-        return self._arrive(self._skip_backward())
+        void = self._bucket.void
+        if void is None or void.high is not None:
+            self._descend_last(self._bucket.root_element())
+            pair = self._arrive(self._skip_backward())
+        else:
+            self._descend(void.low)
+            element, index = self._path[-1]
+            there = index > 0
+            if there:
+                self._path[-1] = (element, index - 1)
+            there = there or (self._climb_backward() and self._skip_backward())
+            pair = self._arrive(there)
+        if pair is not None and self._passed > PASSED:
+            self._bucket.void = Void(pair[0] + b"\0", None)
+        return pair
 
     def next(self) -> Pair | None:
         """Go to the next element; at the last one, stay and return None."""
@@ -172,6 +199,7 @@ class Cursor(Single):
     def _begin(self) -> None:
         self._bucket.tx.require_open()
         self._path = []
+        self._passed = 0
         self._seen = self._bucket.changes
 
     def _stale(self) -> bool:
@@ -272,6 +300,7 @@ class Cursor(Single):
             self._leave_behind(met)
             if not self._climb_forward():
                 return False
+        self._passed = len(met)
         return True
 
     def _leave_behind(self, met: set[int]) -> None:
@@ -288,6 +317,7 @@ class Cursor(Single):
             self._leave_behind(met)
             if not self._climb_backward():
                 return False
+        self._passed = len(met)
         return True
 
     def _seek_behind(self, key: bytes) -> Pair | None:

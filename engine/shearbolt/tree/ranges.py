@@ -22,6 +22,7 @@ from shearbolt.pages.format import BucketValue, Page
 from shearbolt.pages.pager import MAX_DEPTH
 from shearbolt.tree.lookup import fetch
 from shearbolt.tree.node import Node
+from shearbolt.tree.void import PASSED, Void
 
 if TYPE_CHECKING:
     from shearbolt.errors import CorruptPageError
@@ -98,13 +99,27 @@ Chunk = tuple[Sequence[bytes], Sequence[bytes]]
 def _leaves(bucket: Bucket, keys: Range) -> Iterator[tuple[Page | Node, int, int]]:
     """(leaf, first index, end index) for each leaf with keys of the range."""
     path: Path = []
-    leaf = _descend(bucket, path, keys.start)
-    low = bisect_left(leaf.keys, keys.start)
+    start = begin = keys.start
+    void = bucket.void
+    if void is not None and void.covers(start):
+        if void.high is None:
+            return
+        start, begin = void.high, void.low
+    leaf = _descend(bucket, path, start)
+    low = bisect_left(leaf.keys, start)
     stop = keys.stop
     order = _Order(bucket)
+    passed: int | None = 0
     while True:
         names = leaf.keys
         order.forward(leaf)
+        if passed is not None:
+            if low < len(names):
+                if passed > PASSED:
+                    bucket.void = Void(begin, names[low])
+                passed = None
+            else:
+                passed += 1
         ends = stop is not None and bool(names) and names[-1] >= stop
         high = bisect_left(names, stop) if ends and stop is not None else len(names)
         if low < high:
@@ -113,9 +128,13 @@ def _leaves(bucket: Bucket, keys: Range) -> Iterator[tuple[Page | Node, int, int
             return
         following = _step(bucket, path, 1)
         if following is None:
+            if passed is not None and passed > PASSED:
+                bucket.void = Void(begin, None)
             return
         leaf, low = following, 0
         if stop is not None and leaf.keys and leaf.keys[0] >= stop:
+            if passed is not None and passed > PASSED:
+                bucket.void = Void(begin, leaf.keys[0])
             return
 
 
@@ -124,13 +143,25 @@ def _leaves_reversed(
 ) -> Iterator[tuple[Page | Node, int, int]]:
     """The same from the last leaf to the first."""
     path: Path = []
-    leaf = _descend(bucket, path, keys.stop)
+    stop = end = keys.stop
+    void = bucket.void
+    if void is not None and void.reaches(stop):
+        stop, end = void.low, void.high
+    leaf = _descend(bucket, path, stop)
     start = keys.start
     order = _Order(bucket)
+    passed: int | None = 0
     while True:
         names = leaf.keys
         order.backward(leaf)
-        high = len(names) if keys.stop is None else bisect_left(names, keys.stop)
+        high = len(names) if stop is None else bisect_left(names, stop)
+        if passed is not None:
+            if high:
+                if passed > PASSED:
+                    bucket.void = Void(names[high - 1] + b"\0", end)
+                passed = None
+            else:
+                passed += 1
         begins = bool(names) and names[0] <= start
         low = bisect_left(names, start) if begins else 0
         if low < high:
@@ -139,6 +170,8 @@ def _leaves_reversed(
             return
         before = _step(bucket, path, -1)
         if before is None:
+            if passed is not None and passed > PASSED:
+                bucket.void = Void(b"", end)
             return
         leaf = before
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from shearbolt.errors import CorruptPageError
     from shearbolt.pages.format import Page
     from shearbolt.tree.bucket import Bucket
+    from shearbolt.tree.void import Void
 
 __all__ = ["DEFAULT_FILL_PERCENT", "Run", "Tree", "value_in"]
 
@@ -85,6 +86,7 @@ class Tree(Single):
         parent: The bucket it lies in, None for the root bucket.
         tx: Its transaction.
         changes: Counts changes, so that cursors notice them.
+        void: Keys known not to be there, see `void`.
         taken: Pages of leaves that a commit has taken together, see `leafrun`.
     """
 
@@ -109,6 +111,7 @@ class Tree(Single):
         "parent",
         "taken",
         "tx",
+        "void",
     )
 
     def __init__(
@@ -146,6 +149,7 @@ class Tree(Single):
         # Whether something comes before a change: gathered deletes, or the error that
         # the bucket was deleted.
         self._held = False
+        self.void: Void | None = None
 
     @property
     def fill_percent(self) -> float:
@@ -255,6 +259,12 @@ class Tree(Single):
     def drop_node(self, node: Node) -> None:
         """The node's page is not part of the tree any more."""
         self._nodes.pop(node.pgid, None)
+
+    def fill(self, key: bytes) -> None:
+        """A key is going to be put here."""
+        void = self.void
+        if void is not None and void.covers(key):
+            self.void = None
 
     def touch(self) -> None:
         """Tell cursors that the bucket has changed."""

@@ -123,21 +123,21 @@ def _live_too_early(planter: Planter) -> None:
 
 @_bugs.add(
     "batch-joined-late",
-    "A batch takes calls while its leader runs it already, and calls them done.",
+    "A batch takes calls while its leader runs it already.",
     origin="generic: a list that is read while it grows",
     breaks="W",
     needs="threads",
 )
 def _batch_joined_late(planter: Planter) -> None:
-    def lead(original: Call, self: Batcher, db: DB, own: list[Any]) -> None:
-        self._gathering = own
-        original(self, db, own)
-
-    def dismiss(_: Call, self: Batcher, own: list[Any]) -> None:
-        self._close(own)
-        for call in own:
-            call.done = True
-            call.ring()
+    def lead(original: Call, self: Batcher, db: DB, batch: list[Any]) -> None:
+        with self._joining:
+            self._gathering = batch
+        try:
+            original(self, db, batch)
+        finally:
+            with self._joining:
+                if self._gathering is batch:
+                    self._gathering = None
+                self._dismiss(batch)
 
     planter.instead(Batcher, "_lead", lead)
-    planter.instead(Batcher, "_dismiss", dismiss)
