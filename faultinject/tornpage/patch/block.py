@@ -294,4 +294,7 @@ def _put_in_place(patch: Calls) -> Iterator[None]:
             place.put_back()
         IN_FORCE.clear()
         _kept.put_back(functions)
+        # A traceback may hold on to these lists, and they to the real functions.
+        replaced.clear()
+        functions.clear()
         patch.sqlite.end()

@@ -35,6 +35,7 @@ in C, say. How many there are is noted, and only one more is looked for.
 from __future__ import annotations
 
 import sys
+import threading
 from types import (
     AsyncGeneratorType,
     CoroutineType,
@@ -48,7 +49,7 @@ from tornpage.holders import Holders, all_told_of, said_of
 from tornpage.patch.stand_ins import StandIn, made_for, standing_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["Held"]
 
@@ -106,7 +107,7 @@ class Held:
         refused = _replaced(wanted)
         wanted = self.more(own)
         if wanted and not refused:
-            refused = [*_running(wanted)]
+            refused = _running(wanted)
         if refused:
             return tuple(sorted({*refused}))
         self._unknown.update({id(one.real): more for one, more in wanted.items()})
@@ -146,16 +147,21 @@ def _refused(holder: Any, others: Mapping[int, Any]) -> str:
     return f"a variable of the suspended {_said(frame)}"
 
 
-def _running(wanted: Iterable[StandIn]) -> Iterator[str]:
+def _running(wanted: Iterable[StandIn]) -> list[str]:
     """The running functions that have one in a variable."""
     these = {id(one.real): one for one in wanted}
-    for frame in list(sys._current_frames().values()):
-        at: FrameType | None = frame
+    found = []
+    frames = sys._current_frames()
+    frames[threading.get_ident()] = sys._getframe(1)
+    at: FrameType | None = None
+    for frame in frames.values():
+        at = frame
         while at is not None:
             plain = at.f_code.co_flags & _OPTIMIZED and not _library(at)
             if plain and not these.keys().isdisjoint(map(id, _variables(at))):
-                yield f"a variable of the running {_said(at)}"
+                found.append(f"a variable of the running {_said(at)}")
             at = at.f_back
+    return found
 
 
 def _variables(frame: FrameType) -> Iterable[Any]:
