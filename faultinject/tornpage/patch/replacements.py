@@ -17,9 +17,11 @@ from __future__ import annotations
 import _posixsubprocess
 import _thread
 import builtins
+import contextlib
 import ctypes
 import errno
 import fcntl
+import importlib
 import io
 import mmap
 import os
@@ -31,11 +33,13 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
+from tornpage.patch.files import plain
 from tornpage.patch.foreign import looking_up
 from tornpage.patch.stand_ins import beneath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from types import ModuleType
 
     from tornpage.patch.calls import Calls
 
@@ -70,6 +74,12 @@ _REFUSED = (
 # The same, with two descriptors.
 _REFUSED_PAIRS = ("dup2", "splice")
 
+# What opens files by itself, in C, and tells nobody.
+_DATABASES: list[ModuleType] = []
+for _name in ("_dbm", "_gdbm"):
+    with contextlib.suppress(ImportError):
+        _DATABASES.append(importlib.import_module(_name))
+
 # What ends this process, or begins another one without an audit event.
 _PROCESSES = (
     (os, "_exit"),
@@ -92,6 +102,9 @@ _NO_ARGUMENTS = (
     "src_dir_fd",
     "dst_dir_fd",
 )
+
+# The place of `opener` among what `open` is given behind the file.
+_OPENER = 6
 
 _DESCRIPTOR_KEYS = ("fd", "fd2", "src", "dst", "out_fd", "in_fd")
 
@@ -215,19 +228,19 @@ def replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
         "close": patch.close,
         "dup": patch.dup,
         "read": lambda fd, n: get(fd).read(n),
-        "write": lambda fd, data: get(fd).write(bytes(data)),
+        "write": lambda fd, data: get(fd).write(plain(data)),
         "pread": lambda fd, n, offset: get(fd).pread(n, offset),
-        "pwrite": lambda fd, data, offset: get(fd).pwrite(bytes(data), offset),
+        "pwrite": lambda fd, data, offset: get(fd).pwrite(plain(data), offset),
         "readv": patch.read_vector,
         "preadv": patch.read_vector,
         "writev": patch.write_vector,
         "pwritev": patch.pwrite_vector,
-        "lseek": lambda fd, offset, whence: get(fd).seek(offset, whence),
+        "lseek": patch.seek,
         "fsync": lambda fd: patch.sync(fd, "fsync"),
         "fdatasync": lambda fd: patch.sync(fd, "fdatasync"),
         "ftruncate": lambda fd, length: get(fd).truncate(length),
         "fstat": patch.fstat,
-        "fchmod": lambda fd, _: get(fd) and None,
+        "fchmod": lambda fd, *_, **__: get(fd) and None,
         "isatty": lambda fd: bool(get(fd)) and False,
         "posix_fadvise": lambda fd, *_: get(fd) and None,
         "get_inheritable": patch.get_inheritable,
@@ -249,8 +262,8 @@ def replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
         "truncate": (patch.truncate, by_descriptor["ftruncate"]),
         "chmod": (patch.touch_only, by_descriptor["fchmod"]),
         "utime": (
-            lambda path, *_, **__: patch.touch_only(path),
-            by_descriptor["isatty"],
+            patch.touch_only,
+            by_descriptor["fchmod"],
         ),
         "listdir": (patch.listdir, patch.listdir_of),
         "scandir": (patch.scandir, patch.scandir_of),
@@ -290,17 +303,19 @@ def replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
     # is removed at once. A crash may leave that name.
     yield tempfile, "_O_TMPFILE_WORKS", False
     # On os.stat they would read a size, which is one more thing undecided.
-    for name in ("exists", "lexists"):
-        real = beneath(posixpath, name)
-        yield posixpath, name, _by_path(patch, real, patch.exists)
-    yield (
-        posixpath,
-        "isfile",
-        _by_path(patch, beneath(posixpath, "isfile"), disk.exists),
-    )
-    yield posixpath, "isdir", _by_path(patch, beneath(posixpath, "isdir"), disk.is_dir)
+    asking: dict[str, Callable[[str], bool]] = {
+        "exists": patch.exists,
+        "lexists": patch.exists,
+        "isfile": disk.exists,
+        "isdir": disk.is_dir,
+    }
+    for name, asked in asking.items():
+        yield posixpath, name, _asking(patch, beneath(posixpath, name), asked)
     # The real one works on directories by descriptor, and never gets that far.
     yield shutil, "rmtree", _by_path(patch, beneath(shutil, "rmtree"), patch.rmtree)
+    for library in _DATABASES:
+        refused = _refuse(patch, "open", library.__name__)
+        yield library, "open", _by_path(patch, beneath(library, "open"), refused)
     yield fcntl, "flock", _by_descriptor(patch, beneath(fcntl, "flock"), patch.flock)
     yield fcntl, "lockf", _by_descriptor(patch, beneath(fcntl, "lockf"), patch.lockf)
     yield fcntl, "fcntl", _by_descriptor(patch, beneath(fcntl, "fcntl"), patch.fcntl)
@@ -312,6 +327,21 @@ def replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
     yield ctypes.CDLL, "__getitem__", looking_up(ctypes.CDLL.__getitem__)
 
 
+def _asking(
+    patch: Calls, real: Callable[..., bool], ours: Callable[[str], bool]
+) -> Callable[..., bool]:
+    """A question about a path, which raises nothing: there is no such thing, then."""
+    call = _by_path(patch, real, ours)
+
+    def ask(*given: Any, **named: Any) -> bool:
+        try:
+            return bool(call(*given, **named))
+        except (OSError, ValueError):
+            return False
+
+    return ask
+
+
 def _candidate_names() -> Callable[[], Iterator[str]]:
     names = map("{:08}".format, count())
     return lambda: names
@@ -319,12 +349,51 @@ def _candidate_names() -> Callable[[], Iterator[str]]:
 
 def _open_function(patch: Calls, real: Callable[..., Any]) -> Callable[..., Any]:
     def open_(file: Any, *given: Any, **named: Any) -> Any:
-        if not patch.alive or not (patch.ours(file) or patch.mine(file) is not None):
+        if not patch.alive:
             return real(file, *given, **named)
-        with patch.lock, _named_as_given([patch.mine(file)], [file]):
-            return patch.io_open(file, *given, **named)
+        if patch.ours(file) or patch.mine(file) is not None:
+            with patch.lock, _named_as_given([patch.mine(file)], [file]):
+                return patch.io_open(file, *given, **named)
+        opener = given[_OPENER] if len(given) > _OPENER else named.get("opener")
+        if opener is None:
+            return real(file, *given, **named)
+        return _opened(patch, real, file, given, named, opener)
 
     return open_
+
+
+def _opened(
+    patch: Calls,
+    real: Callable[..., Any],
+    file: Any,
+    given: tuple[Any, ...],
+    named: dict[str, Any],
+    opener: Callable[[Any, int], int],
+) -> Any:
+    """`open` with an opener, whose descriptor may be the disk's whatever the name."""
+    found = []
+
+    def opening(path: Any, flags: int) -> int:
+        number = opener(path, flags)
+        if patch.ours(number):
+            found.append(number)
+            raise _OursError
+        return number
+
+    with_ours = dict(named, opener=opening)
+    try:
+        return real(file, *given[:_OPENER], **with_ours)
+    except _OursError:
+        pass
+    with patch.lock:
+        made = patch.io_open(found[0], *given[:_OPENER], **dict(named, opener=None))
+    at = getattr(made, "buffer", made)
+    getattr(at, "raw", at).name = file
+    return made
+
+
+class _OursError(Exception):
+    """An opener has opened a file of the disk."""
 
 
 def _mmap_class(patch: Calls) -> type[mmap.mmap]:
