@@ -14,7 +14,8 @@ the other one inside, and whoever refers to that is asked for in turn.
 
 What it is not: it does not change what C code keeps for itself (the results of a
 `functools.lru_cache` with a limit), a running function's variables, keys of
-dictionaries, modules of the standard library and of tornpage.
+dictionaries, modules of the standard library and of tornpage. All but variables and
+modules it names.
 """
 
 from __future__ import annotations

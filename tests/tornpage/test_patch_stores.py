@@ -19,6 +19,7 @@ import sqlite3
 import subprocess
 import tempfile
 import zipfile
+from types import ModuleType
 
 import pytest
 
@@ -299,14 +300,18 @@ def test_what_the_disk_has_not_is_refused_and_remembered(store):
     assert disk.refused
 
 
-@pytest.mark.parametrize("library", replacements._DATABASES)
-def test_a_database_of_c_is_refused_below_the_root_only(library, tmp_path):
+def test_a_database_of_c_is_refused_below_the_root_only(monkeypatch):
+    """It opens files by itself, and so fails there as on a missing directory."""
+    library = ModuleType("_gdbm")
+    library.open = lambda path, *_: path
+    monkeypatch.setattr(replacements, "_DATABASES", [library])
     disk = Disk()
     with patched(disk) as root:
-        library.open(str(tmp_path / "x"), "c").close()
-        with pytest.raises(UnsupportedCallError, match="open"):
+        assert library.open("/elsewhere", "c") == "/elsewhere"
+        with pytest.raises(UnsupportedCallError, match=r"_gdbm\.open"):
             library.open(f"{root}/x", "c")
     assert len(disk.refused) == 1
+    assert library.open(f"{root}/x") == "/db/x"
 
 
 # -- the tests above notice ---------------------------------------------------------

@@ -18,36 +18,50 @@ they are given, and go to the disk when it is of the disk:
                    set_inheritable get_blocking device_encoding, and dir_fd=
     shutil         rmtree
     os.path        exists lexists isfile isdir getsize and what stands on os.stat
-    fcntl          flock lockf (of a whole file) fcntl (flags)
+    fcntl          flock (of files) lockf fcntl (flags)
     mmap           mmap, for reading, of files that do not change meanwhile
     sqlite3        all that SQLite does with its files (`sqlite`)
     ctypes         fsync fdatasync sync of the C library (`foreign`)
 
 and with them what is made of them: pathlib, shutil's moves and copies, tempfile, whose
-names are a fixed sequence meanwhile. Where code keeps a function from its import, as in
-`from os import fsync`, it gets the replacement, too (`kept`).
+names are a fixed sequence meanwhile. The replacements and what they do are in
+`replacements`. Where code keeps a function it has the replacement, too:
+
+    from os import fsync           a name of a module, an attribute of a class, a
+                                   default: given back when the block ends (`kept`)
+    self._sync = os.fsync          an object, a closure, a list, a partial call: found
+                                   by the collector, and given a stand-in that is the
+                                   real function outside of all blocks (`held`)
+    map(os.fsync, descriptors)     an iterator of C, a cache's results, a variable of a
+                                   suspended generator or a running function: nothing
+                                   can be put there, so the block is refused
 
 Given such a path or descriptor, others are not left to the machine: they raise
 `UnsupportedCallError`, and whoever judges says "unverifiable", even if the store
 catches that and goes on. What reaches the machine past the patch is refused in the
-same way (`audit`): functions kept elsewhere, io.FileIO. So are other processes begun by
-code under test (os.fork, subprocess, os.system) and the end of this one (os._exit). And
-the machine itself refuses: simulated descriptors are numbers that no process has, and
-the root must not exist. No call can touch a real file by mistake.
+same way (`audit`): io.FileIO, functions that nobody was seen to hold. So are other
+processes begun by code under test (os.fork, subprocess, os.system) and the end of this
+one (os._exit). And the machine itself refuses: simulated descriptors are numbers that
+no process has, and the root must not exist. No call can touch a real file by mistake.
 
 Limits
 ------
-* A function without an audit event that is kept in a closure, an instance or a list is
-  the real one, which fails with EBADF or ENOENT: read, write, close, fsync, stat,
-  access and their like. So does C code that opens files by itself, SQLite excepted, and
-  cffi. No operation of it in the story is the sign.
+* What C code does with files by itself, SQLite excepted, is not seen: an extension
+  module, cffi, a function that one has in a static variable, or one that is had by a
+  weak reference. The calls fail with EBADF or ENOENT, for the machine has no such file.
+  That no operation of it is in the story is the sign.
 * A directory is synced by os.fsync of its descriptor, which makes its entries durable;
   itself it is an entry of the one above, and lost with all that is in it as long as
   that one is not synced. The root was there before.
 * Files that are not under the root are the machine's, and outlive every crash. What one
   execution has put into one no later execution may read (`elsewhere`).
 * There are no times, owners, permissions or symbolic links: os.stat has 0 for times,
-  and 1 for the number of names.
+  and 1 for the number of names, and chmod and utime do nothing. A store that decides by
+  these does not decide as on the machine.
+* A lock of lockf is the process's, and as on Linux it never gets in its own way; one of
+  flock is an open file's.
+* select and poll do not know the disk's descriptors. On the machine a file is always
+  ready.
 * A file that is still open when the block ends belongs to a process that is gone:
   what was in its buffers never reaches the disk.
 * Threads share the block. All of them have to end with it (`threads`), and of
