@@ -116,8 +116,12 @@ class Kept:
         for found in self._found.values():
             owner, name, has = found.owner, found.name, found.has
             put = _with(has, ours)
-            # Something else is there when a test has put it there.
-            if put is not None and _value(owner, name) is has:
+            if put is None:
+                continue
+            # Something else is there when a test has put it there. What it puts back
+            # may be the replacement: a block has found it with the test (`held`).
+            there = _value(owner, name)
+            if there is has or there is put:
                 # A replacement may be a function of Python's: a class would bind it.
                 bound = isinstance(owner, type) and type(put) is not staticmethod
                 yield Place(owner, name, has, staticmethod(put) if bound else put)
