@@ -14,7 +14,8 @@ the other one inside, and whoever refers to that is asked for in turn.
 
 What it is not: it does not change what C code keeps for itself (the results of a
 `functools.lru_cache` with a limit), a running function's variables, keys of
-dictionaries, modules of the standard library and of tornpage.
+dictionaries, modules of the standard library and of tornpage. All but variables and
+modules it names.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import gc
 import sys
 import threading
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import (
     BuiltinMethodType,
@@ -32,6 +33,8 @@ from types import (
     FrameType,
     FunctionType,
     MemberDescriptorType,
+    MethodType,
+    MethodWrapperType,
     ModuleType,
 )
 from typing import TYPE_CHECKING, Any, Final
@@ -39,15 +42,39 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Holders", "Place"]
+__all__ = ["Holders", "Place", "all_told_of", "said_of"]
 
 _NOT_OURS_TO_CHANGE: Final = frozenset(
     {"_frozen_importlib", "_frozen_importlib_external", "importlib", "tornpage"}
 )
 """Whose objects keep what they have: locks of imports, and what a run stands on."""
 
+_METHODS: Final = frozenset({BuiltinMethodType, MethodWrapperType})
+_WRAPPERS: Final = frozenset({classmethod, staticmethod})
+
 _OF_THREADS: Final = frozenset({"_handle", "_tstate_lock"})
 """What C code releases when a thread ends."""
+
+
+@contextmanager
+def all_told_of() -> Iterator[None]:
+    """While entered, the collector tells of what it was made to leave alone, too.
+
+    `gc.freeze` hides what is there from the collector, and so from who asks it. A test
+    runner may have called it, and a copy of a process has.
+    """
+    if not gc.get_freeze_count():
+        yield
+        return
+    collects = gc.isenabled()
+    gc.disable()
+    gc.unfreeze()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,12 +111,13 @@ class Holders:
 
     Attributes:
         places: All of them.
-        left: What holds some and could not be changed.
+        unchanged: What holds some and could not be changed.
+        others: What would be put there, by the identity of what is held.
     """
 
     def __init__(self, things: list[Any], stand_in: Callable[[Any], Any]) -> None:
         self.places: list[Place] = []
-        self.left: list[str] = []
+        self.unchanged: list[Any] = []
         self._classes: dict[int, type] = {}
         self._modules = {
             id(vars(module)): name
@@ -99,7 +127,7 @@ class Holders:
         # The locks of all threads, for the interpreter's end.
         self._apart = set(map(id, vars(threading).values()))
         found = things
-        others = {id(one): stand_in(one) for one in things}
+        others = self.others = {id(one): stand_in(one) for one in things}
         # Identities are of no use for what is gone.
         kept: list[Any] = [things]
         # Of the tuple that an interpreter may make of the arguments of a call.
@@ -109,7 +137,7 @@ class Holders:
             anew_others: dict[int, Any] = {}
             these = {id(one): others[id(one)] for one in found}
             mine = {id(kept), id(anew), *map(id, kept)}
-            mine |= {id(others), id(these), id(anew_others)}
+            mine |= {id(self), id(others), id(these), id(anew_others)}
             for holder in gc.get_referrers(*found, mark):
                 if id(holder) in mine or id(holder) in others:
                     continue
@@ -148,15 +176,23 @@ class Holders:
             if id(value) in others and key not in _OF_THREADS:
                 self.places.append(Place(at, key, value, others[id(value)]))
         if len(self.places) == before:
-            self.left.append(_said(holder))
+            self.unchanged.append(holder)
 
 
 def _copied(holder: Any, others: Mapping[int, Any]) -> Any:
     """What cannot be changed, with the other one inside; None: it can, or can't be."""
     kind = type(holder)
-    if kind is BuiltinMethodType:
+    if kind in _METHODS:
         other = others.get(id(holder.__self__))
         return None if other is None else getattr(other, holder.__name__, None)
+    if kind is MethodType:
+        call, of = holder.__func__, holder.__self__
+        return MethodType(others.get(id(call), call), others.get(id(of), of))
+    if kind in _WRAPPERS:
+        other = others.get(id(holder.__func__))
+        return None if other is None else kind(other)
+    if kind is frozenset:
+        return frozenset(others.get(id(one), one) for one in holder)
     if issubclass(kind, tuple):
         with suppress(TypeError):
             # Those of the interpreter are not made so, and hold no locks.
@@ -248,7 +284,8 @@ def _class_dictionaries() -> dict[int, type]:
     }
 
 
-def _said(holder: Any) -> str:
+def said_of(holder: Any) -> str:
+    """What something is, in a few words; nothing of its own is called."""
     kind = type(holder)
     if kind is functools._lru_cache_wrapper:
         return f"the cache of {holder.__module__}.{holder.__qualname__}"

@@ -10,7 +10,8 @@ import sys
 import tempfile
 import threading
 import time
-from types import ModuleType, SimpleNamespace
+import weakref
+from types import ModuleType
 
 import pytest
 
@@ -68,16 +69,17 @@ def _certificate(*, running=lambda root: None, recovering=lambda root: None):
     return run(subject, Plan(spec=spec_of(subject), programs=1))
 
 
-# Kept where nobody looks.
-Kept = SimpleNamespace(
-    unlink=os.unlink,
-    rename=os.rename,
-    open_=os.open,
-    mkdir=os.mkdir,
-    truncate=os.truncate,
-    listdir=os.listdir,
-    io_open=open,
-)
+# Functions of the machine, taken in a way that nobody sees: they are not even held.
+UNSEEN = {
+    one.__name__: weakref.ref(one)
+    for one in (os.listdir, os.mkdir, os.open, os.rename, os.truncate, os.unlink)
+}
+UNSEEN["io.open"] = weakref.ref(open)
+
+
+def _unseen(name, *given):
+    """A call of one of these, with a path and then with `given`."""
+    return lambda path: UNSEEN[name]()(path, *given)
 
 
 def _forked():
@@ -90,15 +92,15 @@ def _beneath(call):
 
 
 PAST = {
-    "os.remove('/db/x'": _beneath(Kept.unlink),
-    "os.rename('/db/x'": _beneath(lambda path: Kept.rename(path, f"{path}2")),
-    "open('/db/x'": _beneath(lambda path: Kept.open_(path, os.O_RDONLY)),
-    "open('/db/x', 'w'": _beneath(lambda path: Kept.io_open(path, "w")),
+    "os.remove('/db/x'": _beneath(_unseen("unlink")),
+    "os.rename('/db/x'": _beneath(_unseen("rename", "/db/y")),
+    "open('/db/x'": _beneath(_unseen("open", os.O_RDONLY)),
+    "open('/db/x', 'w'": _beneath(_unseen("io.open", "w")),
     "open(1": lambda root: io.FileIO(os.open(f"{root}/x", os.O_RDONLY)),
     "open('/db/x', 'r'": _beneath(io.FileIO),
-    "os.mkdir('/db/x'": _beneath(Kept.mkdir),
-    "os.truncate('/db/x'": _beneath(lambda path: Kept.truncate(path, 0)),
-    "os.listdir('/db'": Kept.listdir,
+    "os.mkdir('/db/x'": _beneath(_unseen("mkdir")),
+    "os.truncate('/db/x'": _beneath(_unseen("truncate", 0)),
+    "os.listdir('/db'": _unseen("listdir"),
     "os.chdir('/db'": os.chdir,
     "os.system(": lambda root: os.system(f"rm -f {root}/x 2>/dev/null"),
     "subprocess.Popen('true'": lambda root: subprocess.run(["true"], check=True),
@@ -146,7 +148,7 @@ def test_code_outside_the_root_and_outside_the_block_is_left_alone(tmp_path):
     with patched(disk) as root:
         began.set()
         other.join()
-        Kept.open_(tmp_path / "x", os.O_RDONLY | os.O_CREAT)
+        UNSEEN["open"]()(tmp_path / "x", os.O_RDONLY | os.O_CREAT)
         with open(f"{root}/x", "w", encoding="ascii"):
             pass
     assert disk.refused == []

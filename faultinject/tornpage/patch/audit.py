@@ -19,8 +19,8 @@ An audit hook cannot be taken away again. It is added when the first disk is pat
 and while none is looks at nothing but names that ctypes looks up (`foreign`).
 
 What it is not: complete. os.read, os.write, os.fsync, os.stat and os.access have no
-audit event (`kept` finds most of those), and neither have ctypes' calls (`foreign`)
-and C code that opens files by itself.
+audit event (`kept` and `held` find who has those), and neither have ctypes' calls
+(`foreign`) and C code that opens files by itself.
 """
 
 from __future__ import annotations

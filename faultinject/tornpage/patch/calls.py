@@ -32,9 +32,11 @@ from tornpage.patch.files import (
     error,
     flags_of,
     mode_of,
+    plain,
     wrap,
 )
 from tornpage.patch.folders import Entries, Entry
+from tornpage.patch.paths import checked
 from tornpage.patch.sqlite import Sqlite
 from tornpage.patch.threads import Threads, Turnstile
 
@@ -108,18 +110,21 @@ class Calls:
         """The name on the disk of a path that may be relative to an open directory.
 
         Raises:
-            OSError: The directory is not one, or was removed.
+            OSError: The directory is not one, or was removed; or there can be no such
+                name.
+            ValueError: It has a null byte.
         """
         if folder is None or not self.ours(folder):
-            return self.mine(path)
+            return checked(self.disk, self.root, path, self.mine(path))
         text = os.fsdecode(path)
         if text.startswith("/"):
-            return self.mine(text)
+            return checked(self.disk, self.root, text, self.mine(text))
         opened = self.file(folder)
         below = opened.folder.path if opened.directory else None
         if below is None:
             raise error(errno.ENOENT if opened.directory else errno.ENOTDIR, text)
-        return posixpath.normpath(posixpath.join(below, text))
+        text = posixpath.join(below, text)
+        return checked(self.disk, self.root, text, posixpath.normpath(text))
 
     def ours(self, descriptor: Any) -> bool:
         """Whether it is a number that this patch gave out."""
@@ -171,12 +176,12 @@ class Calls:
         """os.path.exists."""
         return self.disk.exists(path) or self.disk.is_dir(path)
 
-    def access(self, path: str, mode: int = 0) -> bool:
+    def access(self, path: str, mode: int = 0, **_: Any) -> bool:
         """os.access; whatever is there may be used."""
         del mode
         return self.exists(path)
 
-    def touch_only(self, path: str, *_: Any) -> None:
+    def touch_only(self, path: str, *_: Any, **__: Any) -> None:
         """Calls that change nothing that is simulated, but need the file."""
         if not self.exists(path):
             self.disk.open(path, read_only=True)
@@ -194,6 +199,9 @@ class Calls:
         del mode
         if flags & os.O_TMPFILE == os.O_TMPFILE:
             raise self.disk.refuse(f"{path}: a file without a name (O_TMPFILE)")
+        if flags & os.O_PATH:
+            # Linux answers EBADF to a sync of it, which many stores suppress.
+            raise self.disk.refuse(f"{path}: a name without its file (O_PATH)")
         if self.disk.is_dir(path):
             if flags & os.O_CREAT and flags & os.O_EXCL:
                 raise error(errno.EEXIST, path)
@@ -336,6 +344,12 @@ class Calls:
         """os.dup."""
         return self._add(self.file(descriptor))
 
+    def seek(self, descriptor: int, offset: int, whence: int) -> int:
+        """os.lseek."""
+        if whence in {os.SEEK_DATA, os.SEEK_HOLE}:
+            raise self.disk.refuse("os.lseek for holes, which no file here has")
+        return self.file(descriptor).seek(offset, whence)
+
     def fstat(self, descriptor: int) -> os.stat_result:
         """os.fstat."""
         opened = self.file(descriptor)
@@ -436,7 +450,7 @@ class Calls:
 
     def write_vector(self, descriptor: int, buffers: Sequence[Any]) -> int:
         """os.writev."""
-        return self.file(descriptor).write(b"".join(map(bytes, buffers)))
+        return self.file(descriptor).write(b"".join(map(plain, buffers)))
 
     def pwrite_vector(
         self, descriptor: int, buffers: Sequence[Any], offset: int, flags: int = 0
@@ -444,12 +458,18 @@ class Calls:
         """os.pwritev."""
         if flags:
             raise self.disk.refuse("os.pwritev with flags")
-        return self.file(descriptor).pwrite(b"".join(map(bytes, buffers)), offset)
+        return self.file(descriptor).pwrite(b"".join(map(plain, buffers)), offset)
 
     def read_vector(
-        self, descriptor: int, buffers: Sequence[Any], offset: int | None = None
+        self,
+        descriptor: int,
+        buffers: Sequence[Any],
+        offset: int | None = None,
+        flags: int = 0,
     ) -> int:
         """os.readv and os.preadv."""
+        if flags:
+            raise self.disk.refuse("os.preadv with flags")
         views = [memoryview(one).cast("B") for one in buffers]
         opened, room = self.file(descriptor), sum(map(len, views))
         data = opened.read(room) if offset is None else opened.pread(room, offset)
@@ -500,6 +520,8 @@ class Calls:
 
     def flock(self, descriptor: int, operation: int) -> None:
         """fcntl.flock."""
+        if self.file(descriptor).directory:
+            raise self.disk.refuse(f"fcntl.flock of {self.file(descriptor).path}")
         file = self.file(descriptor).file
         if operation & fcntl.LOCK_UN:
             file.unlock()
@@ -511,13 +533,19 @@ class Calls:
                 " holds would never end"
             )
 
-    def lockf(
-        self, descriptor: int, command: int, length: int = 0, *place: int
-    ) -> None:
-        """fcntl.lockf."""
-        if length or any(place):
-            raise self.disk.refuse("fcntl.lockf of a part of a file")
-        self.flock(descriptor, command)
+    def lockf(self, descriptor: int, command: int, *_: Any) -> None:
+        """fcntl.lockf: locks of a process, which never gets in its own way.
+
+        Linux has no conflict between two open files of one process, nor between these
+        locks and those of flock.
+        """
+        opened = self.file(descriptor)
+        wanted = (
+            (fcntl.LOCK_EX, opened.writable),
+            (fcntl.LOCK_SH, opened.readable),
+        )
+        if any(command & kind and not may for kind, may in wanted):
+            raise error(errno.EBADF)
 
     # -- io.open -----------------------------------------------------------------
 
@@ -542,7 +570,7 @@ class Calls:
         elif opener is not None:
             descriptor = opener(file, flags)
         else:
-            descriptor = self.open(str(self.mine(file)), flags)
+            descriptor = self.open(str(self.named(file)), flags)
         opened = self.file(descriptor)
         if opened.directory:
             if not self.ours(file):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tornpage.disk.simulated import DiskFile
     from tornpage.patch.threads import Turnstile
 
-__all__ = ["DiskRaw", "OpenFile", "flags_of", "mode_of", "wrap"]
+__all__ = ["DiskRaw", "OpenFile", "flags_of", "mode_of", "plain", "wrap"]
 
 # st_blksize of ext4, XFS and Btrfs. Up to Python 3.13 it is the size of a buffer;
 # from 3.14 on it is the least size.
@@ -44,6 +44,19 @@ def error(number: int, *names: Any) -> OSError:
     if len(names) == 2:
         return OSError(number, os.strerror(number), names[0], None, names[1])
     return OSError(number, os.strerror(number), *names)
+
+
+def plain(data: Any) -> bytes:
+    """What a call that writes takes of this.
+
+    Raises:
+        TypeError: It has no bytes. (`bytes` would make some of a number.)
+        BufferError: They are not one after the other.
+    """
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise BufferError("memoryview: underlying buffer is not C-contiguous")
+    return view.tobytes()
 
 
 class OpenFile:
@@ -239,7 +252,7 @@ class DiskRaw(io.RawIOBase):
         """Write; returns how many bytes."""
         if not self.writable():
             raise io.UnsupportedOperation("File not open for writing")
-        block = bytes(data)
+        block = plain(data)
         if not self._alive():
             # The process of this file is over: CPython empties a buffer nobody
             # closed when it collects it, at a time that no crash may depend on.

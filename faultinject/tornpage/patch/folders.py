@@ -61,6 +61,14 @@ class Entry:
         """Never."""
         return False
 
+    def is_junction(self) -> bool:
+        """Never."""
+        return False
+
+    def inode(self) -> int:
+        """Its inode's number."""
+        return self._status(self._place).st_ino
+
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Its status."""
         del follow_symlinks

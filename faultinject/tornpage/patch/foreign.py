@@ -30,7 +30,7 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from tornpage.holders import Holders
+from tornpage.holders import Holders, all_told_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -278,7 +278,8 @@ def followed(patch: Calls) -> Iterator[None]:
     """
     global _patch, _stale  # noqa: PLW0603 - the process's own.
     if _stale:
-        _replace_all()
+        with all_told_of():
+            _replace_all()
         _stale = bool(_out_of_reach)
     if _out_of_reach:
         raise patch.disk.refuse(

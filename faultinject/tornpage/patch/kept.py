@@ -5,6 +5,7 @@ Theory
     store.py   from os import fsync                a name of a module
     codec.py   def put(self, write=os.write)       a default argument
     files.py   class File: opened = os.open        an attribute of a class
+               class File: sync = staticmethod(os.fsync)
 
 All of these are replaced and put back as the names of `os` are. What a module keeps is
 looked up once, when the first block after its import begins or ends; a module that was
@@ -20,20 +21,22 @@ what it stands for is not forgotten:
 So all modules but those of the standard library are looked at once more when a run
 begins (10 ms for 700 modules): a test before this one may have had something there.
 
-What it is not: it does not look into closures, instances and containers. The audit hook
-sees what is called from there, as far as there are events (`audit`).
+What it is not: it does not look into closures, instances and containers, and not again
+at what a module got after its import; `held` does.
 """
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["Kept"]
+__all__ = ["Kept", "Pair", "Place"]
 
 # Where the real ones are: the import system takes them from there.
 _SOURCES = frozenset(
@@ -53,8 +56,43 @@ _SOURCES = frozenset(
 _OURS = "tornpage."
 _DEFAULTS = ("__defaults__", "__kwdefaults__")
 
-_Place = tuple[Any, str, Any]
-"""Owner, attribute, and what it has outside of all blocks."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """A real function, and what takes its place.
+
+    Attributes:
+        real: That function.
+        ours: The other one.
+    """
+
+    real: Any
+    ours: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where something is replaced while a block lasts.
+
+    Attributes:
+        owner: A module, class or function.
+        name: Its attribute.
+        has: What it has outside of all blocks.
+        put: What it has in one.
+    """
+
+    owner: Any
+    name: str
+    has: Any
+    put: Any
+
+    def replace(self) -> None:
+        """Put it there."""
+        setattr(self.owner, self.name, self.put)
+
+    def put_back(self) -> None:
+        """The reverse."""
+        setattr(self.owner, self.name, self.has)
 
 
 class Kept:
@@ -64,45 +102,61 @@ class Kept:
         self._known: dict[str, object] = {}
         self._last: tuple[int, object] = (0, None)
         # By what they consist of: a place is found more than once.
-        self._found: dict[tuple[int, str, int], _Place] = {}
+        self._found: dict[tuple[int, str, int], Place] = {}
 
-    def places(
-        self, functions: Sequence[tuple[Any, Any]]
-    ) -> Iterator[tuple[Any, str, Any, Any]]:
-        """(owner, attribute, what it has, what to put there).
+    def places(self, functions: Sequence[Pair]) -> Iterator[Place]:
+        """Those that have one now.
 
         Args:
-            functions: Pairs of a real function and its replacement.
+            functions: What is replaced.
         """
-        ours = {id(real): ours for real, ours in functions}
+        ours = {id(one.real): one.ours for one in functions}
         for module in self._new():
             self._add(_bound_in(module, ours))
-        for owner, name, has in self._found.values():
+        for found in self._found.values():
+            owner, name, has = found.owner, found.name, found.has
             put = _with(has, ours)
-            # Something else is there when a test has put it there.
-            if put is not None and _value(owner, name) is has:
-                # A replacement is a function of Python's: a class would bind it.
-                bound = isinstance(owner, type)
-                yield owner, name, has, staticmethod(put) if bound else put
+            if put is None:
+                continue
+            # Something else is there when a test has put it there. What it puts back
+            # may be the replacement: a block has found it with the test (`held`).
+            there = _value(owner, name)
+            if there is has or there is put:
+                # A replacement may be a function of Python's: a class would bind it.
+                bound = isinstance(owner, type) and type(put) is not staticmethod
+                yield Place(owner, name, has, staticmethod(put) if bound else put)
 
-    def put_back(self, functions: Sequence[tuple[Any, Any]]) -> None:
+    def references(self) -> Counter[int]:
+        """How often each function is referred to from here, by its identity."""
+        counted: Counter[int] = Counter()
+        consist: dict[int, Any] = {}
+        for found in self._found.values():
+            if isinstance(found.has, (dict, staticmethod, tuple)):
+                consist[id(found.has)] = found.has
+            else:
+                counted[id(found.has)] += 1
+        for one in consist.values():
+            counted.update(map(id, _inside(one)))
+        return counted
+
+    def put_back(self, functions: Sequence[Pair]) -> None:
         """Give modules that were imported inside a block the real functions.
 
         Args:
-            functions: Pairs of a real function and its replacement.
+            functions: What is replaced.
         """
         for module in self._new():
-            reals = {id(ours): real for real, ours in functions}
-            for owner, name, has in _bound_in(module, reals):
-                real = _with(has, reals)
-                setattr(owner, name, real)
-                self._add([(owner, name, real)])
+            reals = {id(one.ours): one.real for one in functions}
+            for found in _bound_in(module, reals):
+                real = _with(found.has, reals)
+                setattr(found.owner, found.name, real)
+                self._add([Place(found.owner, found.name, real, None)])
 
-    def look_again(self, functions: Sequence[tuple[Any, Any]]) -> None:
-        """Look at all modules, outside of all blocks.
+    def look_again(self, functions: Sequence[Pair]) -> None:
+        """Look at all modules.
 
         Args:
-            functions: Pairs of a real function and its replacement.
+            functions: What is replaced.
         """
         known = self._known.items()
         self._known = {
@@ -111,14 +165,13 @@ class Kept:
             if name.partition(".")[0] in sys.stdlib_module_names
         }
         self._last = (0, None)
-        ours = {id(real): ours for real, ours in functions}
+        ours = {id(one.real): one.ours for one in functions}
         for module in self._new():
             self._add(_bound_in(module, ours))
 
-    def _add(self, found: Iterable[_Place]) -> None:
+    def _add(self, found: Iterable[Place]) -> None:
         for place in found:
-            owner, name, has = place
-            self._found[id(owner), name, id(has)] = place
+            self._found[id(place.owner), place.name, id(place.has)] = place
 
     def _new(self) -> Iterator[ModuleType]:
         """Modules that were not there last time."""
@@ -143,7 +196,7 @@ def _value(owner: Any, name: str) -> Any:
     return vars(owner).get(name)
 
 
-def _bound_in(module: ModuleType, wanted: Mapping[int, Any]) -> Iterator[_Place]:
+def _bound_in(module: ModuleType, wanted: Mapping[int, Any]) -> Iterator[Place]:
     """Where a module, its functions and its classes have one of these."""
     own = module.__name__
     yield from _held(module, vars(module), wanted)
@@ -157,8 +210,10 @@ def _bound_in(module: ModuleType, wanted: Mapping[int, Any]) -> Iterator[_Place]
             vars(value).get("__module__") == own
         ):
             yield from _held(value, vars(value), wanted)
-            for one in [*vars(value).values()]:
-                if type(one) is FunctionType and (
+            for name, one in [*vars(value).items()]:
+                if type(one) is staticmethod and id(one.__func__) in wanted:
+                    yield Place(value, name, one, None)
+                elif type(one) is FunctionType and (
                     one.__defaults__ or one.__kwdefaults__
                 ):
                     yield from _defaults_of(one, wanted)
@@ -166,31 +221,39 @@ def _bound_in(module: ModuleType, wanted: Mapping[int, Any]) -> Iterator[_Place]
 
 def _held(
     owner: Any, names: Mapping[str, object], wanted: Mapping[int, Any]
-) -> list[_Place]:
+) -> list[Place]:
     """Where a module or a class has one of these itself."""
     # Most have none, and a look at each name is ten times as slow as this.
     if wanted.keys().isdisjoint(map(id, [*names.values()])):
         return []
     return [
-        (owner, name, value) for name, value in [*names.items()] if id(value) in wanted
+        Place(owner, name, value, None)
+        for name, value in [*names.items()]
+        if id(value) in wanted
     ]
 
 
-def _defaults_of(function: FunctionType, wanted: Mapping[int, Any]) -> Iterator[_Place]:
+def _defaults_of(function: FunctionType, wanted: Mapping[int, Any]) -> Iterator[Place]:
     for name in _DEFAULTS:
         has = getattr(function, name)
         if has and _with(has, wanted) is not None:
-            yield function, name, has
+            yield Place(function, name, has, None)
+
+
+def _inside(has: Any) -> Iterable[Any]:
+    if isinstance(has, staticmethod):
+        return (has.__func__,)
+    return has.values() if isinstance(has, dict) else tuple(has)
 
 
 def _with(has: Any, wanted: Mapping[int, Any]) -> Any:
     """The same with the others in place of those; None when it has none of them."""
-    if isinstance(has, tuple):
-        if any(id(one) in wanted for one in has):
-            return tuple(wanted.get(id(one), one) for one in has)
+    if not isinstance(has, (dict, staticmethod, tuple)):
+        return wanted.get(id(has))
+    if not any(id(one) in wanted for one in _inside(has)):
         return None
+    if isinstance(has, staticmethod):
+        return staticmethod(wanted[id(has.__func__)])
     if isinstance(has, dict):
-        if any(id(one) in wanted for one in has.values()):
-            return {name: wanted.get(id(one), one) for name, one in has.items()}
-        return None
-    return wanted.get(id(has))
+        return {name: wanted.get(id(one), one) for name, one in has.items()}
+    return tuple(wanted.get(id(one), one) for one in has)

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
-from tornpage.holders import Holders
+from tornpage.holders import Holders, said_of
 from tornpage.threads.turns import DeadlockError
 
 if TYPE_CHECKING:
@@ -268,6 +268,7 @@ class Locks(Holders):
 
     Attributes:
         conditions: Those that there are.
+        left: Who holds some and could not be changed.
     """
 
     def __init__(self, kinds: Mapping[type, Callable[[Any], Any]]) -> None:
@@ -278,6 +279,9 @@ class Locks(Holders):
         found = [one for one in everything if type(one) in kinds]
         del everything
         super().__init__(found, lambda one: kinds[type(one)](one))
+        # Not the holders themselves: these outlive the run.
+        self.left = [*map(said_of, self.unchanged)]
+        self.unchanged.clear()
 
 
 class Earlier:
