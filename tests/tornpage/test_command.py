@@ -124,6 +124,25 @@ def test_json_has_the_certificate(capsys):
     assert data["seed"] == 0
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+@pytest.mark.parametrize(
+    ("bug", "status", "verdict"),
+    [((), 3, "CONSISTENT"), (("--mutant", "no-sync"), 1, "VIOLATED")],
+)
+@pytest.mark.parametrize("command", ["run", "fuzz"])
+def test_a_file_that_takes_no_certificate_hides_no_verdict(
+    command, bug, status, verdict, capsys
+):
+    """A disk that was full after hours of work was a usage error, and no result."""
+    options = ("--programs", "2", "--json", "/dev/full", *bug)
+    assert main([command, "toy_store:Toy", *options]) == status
+    said = capsys.readouterr()
+    assert said.out.startswith(verdict)
+    assert said.err.endswith(
+        "--json: cannot write /dev/full: No space left on device\n"
+    )
+
+
 def test_json_to_standard_output_is_nothing_but_json(capsys):
     status = main(["run", TOY, "--mutant", "no-sync", "--json", "-"])
     captured = capsys.readouterr()
