@@ -125,7 +125,7 @@ def _status(argv: Sequence[str] | None) -> int:
         complain(f"tornpage: {error}")
         return EXIT_STATUS["unverifiable"]
     except KeyboardInterrupt:
-        complain("interrupted before anything was run")
+        complain("interrupted: no verdict was reached")
         return EXIT_STATUS["unverifiable"]
     except Exception:  # noqa: BLE001 - whatever it is, it is no verdict.
         # Left to the interpreter it would end with 1, and be taken for "violated".
