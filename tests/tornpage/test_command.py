@@ -1,5 +1,6 @@
 """The command: exit statuses, output, usage errors, replay, Ctrl-C."""
 
+import contextlib
 import io
 import json
 import os
@@ -11,7 +12,7 @@ import time
 import pytest
 from toy_store import MUTANTS
 
-from tornpage.command import arguments, main
+from tornpage.command import arguments, main, mutants
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -122,6 +123,46 @@ def test_json_has_the_certificate(capsys):
     assert data["verdict"] == "consistent"
     assert data["closed"] == 1.0
     assert data["seed"] == 0
+
+
+@pytest.mark.parametrize(("points", "said"), [(3, "0 were tried"), (70, "tried")])
+def test_bugs_that_an_interrupt_left_untried_are_not_called_missed(
+    points, said, monkeypatch, capsys
+):
+    """It was "0 of 3 planted bugs caught", and the status of a blind checker."""
+    left = [points]
+
+    def watch(*_, **__):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        mutants, "watching", lambda *_, **__: contextlib.nullcontext(watch)
+    )
+    assert main(["mutants", "toy_store:Toy", "--check"]) == 3
+    summary = capsys.readouterr().out.splitlines()[-1]
+    assert summary.startswith("  interrupted: of ")
+    assert said in summary
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+@pytest.mark.parametrize(
+    ("bug", "status", "verdict"),
+    [((), 3, "CONSISTENT"), (("--mutant", "no-sync"), 1, "VIOLATED")],
+)
+@pytest.mark.parametrize("command", ["run", "fuzz"])
+def test_a_file_that_takes_no_certificate_hides_no_verdict(
+    command, bug, status, verdict, capsys
+):
+    """A disk that was full after hours of work was a usage error, and no result."""
+    options = ("--programs", "2", "--json", "/dev/full", *bug)
+    assert main([command, "toy_store:Toy", *options]) == status
+    said = capsys.readouterr()
+    assert said.out.startswith(verdict)
+    assert said.err.endswith(
+        "--json: cannot write /dev/full: No space left on device\n"
+    )
 
 
 def test_json_to_standard_output_is_nothing_but_json(capsys):

@@ -1,14 +1,20 @@
 """Explanations: the one order that is missing, by source line, and nothing else."""
 
+import contextlib
+import errno
+import random
+
 import pytest
+from explorer_cases import DRAWN, NAMES
 from toy_store import Toy
 
 from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer
 from tornpage.faults import Span
 from tornpage.model import CrashModel
+from tornpage.platter.brute import Device, Platter, TooManyImages
 from tornpage.run import Experiment
-from tornpage.story import explain
+from tornpage.story import explain, reason
 from tornpage.story.reason import changes, strip
 from tornpage.subject import Violation
 
@@ -326,3 +332,121 @@ def test_no_order_of_appends_is_missed_that_the_model_keeps(model, before):
     )
     assert found.lost_index == 0
     assert f"must be durable before {before}" in found.sentence
+
+
+def everything(crashed):
+    return {
+        name: crashed.open(name, read_only=True).pread(1 << 20, 0)
+        for name in NAMES
+        if crashed.exists(name)
+    }
+
+
+# In these a hole, a durable size, bytes behind one, and its order make a difference.
+TELLING = (54, 264, 806, 640)
+
+
+def close_together(seed, model):
+    """(files, trace): writes, cuts and failing syncs in three sectors of one file."""
+    draw = random.Random(seed)
+    files = {"a": b"\x01" * draw.choice((0, 5, 520)), "d/": b""}
+    disk = Disk(files, model)
+    disk.fail_sync = lambda *_: errno.EIO if draw.random() < 0.4 else 0
+    file, name = disk.open("a"), "a"
+    for step in range(draw.choice((4, 6))):
+        what = draw.random()
+        with contextlib.suppress(OSError):
+            if what < 0.6:
+                at = draw.choice((0, 3, 500, 512, 1100))
+                file.pwritev([bytes([10 + step]) * draw.choice((1, 4, 530))], at)
+            elif what < 0.75:
+                file.ftruncate(draw.choice((0, 2, 600)))
+            elif what < 0.9:
+                file.fsync()
+            elif name == "a":
+                name = "d/c"
+                disk.rename("a", name)
+                disk.fsync_dir(name)
+    return files, disk.trace
+
+
+@pytest.mark.seeds(1)
+def test_no_disk_is_given_as_a_reason_that_the_model_does_not_have(seed, monkeypatch):
+    """Torn inside a sector, or as long as no write made it: such were told once."""
+    right = reason._Search._disk
+    made = []
+
+    def noted(self, done, lost, torn):
+        disk = right(self, done, lost, torn)
+        made.append((len(done), lost, torn, everything(disk)))
+        return disk
+
+    monkeypatch.setattr(reason._Search, "_disk", noted)
+    # A lie makes more operations pending than one sync leaves, see `rebuilt`.
+    models = [one for one in DRAWN if not one.lies]
+    losses, cuts, sizes = 0, 0, 0
+    for at in (*TELLING, *range(seed * 30, (seed + 1) * 30)):
+        model = models[at % len(models)]
+        files, trace = close_together(at, model)
+        operations = trace.operations()
+        made.clear()
+        point = CrashPoint(len(operations))
+        explain(files, trace, lambda _: None, lambda *_: [], point, model=model)
+        for done, lost, torn, found in made:
+            platter = Platter(Device(dict(files)), model)
+            for one in operations[:done]:
+                platter.apply(one)
+            try:
+                images = [*platter.images(2_000)]
+            except TooManyImages:
+                continue
+            legal = [
+                {name: each[name] for name in NAMES if name in each}
+                for one in images
+                for each in [one.files | {a: one.files[b] for a, b in one.links}]
+            ]
+            assert found in legal, (at, str(model), lost, torn)
+            losses += lost is not None and torn is None
+            cuts += torn is not None
+            sizes += torn is not None and not torn.behind
+    assert min(losses, cuts, sizes) > 3
+
+
+def test_a_file_that_has_its_size_and_not_its_bytes_is_told_so():
+    """It was: only bytes 0 to 1 of it may arrive. No disk in question has that."""
+    disk = Disk({"now": b"old"})
+    file = disk.open("new", create=True)
+    file.pwritev([b"new"], 0)
+    disk.rename("new", "now")
+
+    def look(crashed):
+        return crashed.open("now", read_only=True).pread(9, 0)
+
+    def whole(_, seen):
+        # Nothing at all is taken for a store that is new.
+        return [] if seen in {b"old", b"new", b""} else [Violation("A", "damaged")]
+
+    found = explain({"now": b"old"}, disk.trace, look, whole, CrashPoint(3))
+    assert found.torn == (0, 0)
+    assert (found.lost_index, found.kept_index) == (1, 2)
+    assert found.sentence == (
+        f"the write at {found.lost.site} (new) must be durable before "
+        f"the rename at {found.kept.site} (now); "
+        "the file may have its new size without these bytes"
+    )
+
+
+def test_a_head_of_which_only_a_field_arrives_is_told_so():
+    """Its name is there, its number is not: the cuts that were tried left that out."""
+    model = CrashModel(tear="byte")
+    disk = Disk({"f": b""}, model)
+    disk.open("f").pwritev([b"HEAD\1\1\1\1" + b"x" * 600], 0)
+
+    def torn(_, seen):
+        return [Violation("A", "no number")] if seen == b"HEAD\0\0\0\0" else []
+
+    def look(crashed):
+        return crashed.open("f", read_only=True).pread(8, 0)
+
+    found = explain({"f": b""}, disk.trace, look, torn, CrashPoint(1), model=model)
+    assert found.torn == (0, 4)

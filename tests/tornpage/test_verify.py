@@ -86,10 +86,89 @@ def test_other_code_is_said_and_never_verified(written, capsys):
     assert "other code" in out
 
 
-def test_a_certificate_that_lists_no_programs_is_not_verified(written):
-    report = verify_file(written(program_digests=[]))
+def test_a_certificate_that_lists_no_programs_is_not_verified(elsewhere):
+    # The run ended in its first program: what it broke is in no digest.
+    bug = run(Toy(), dataclasses.replace(PLAN, mutant="no-sync", shrink=False))
+    (elsewhere / "c.json").write_text(json.dumps(bug.to_json()))
+    report = verify_file("c.json")
     assert report.verdict == "unverifiable"
     assert "nothing was compared" in report.lines()[-1]
+
+
+def test_a_run_that_kept_going_verifies(elsewhere):
+    """Programs that break a promise have digests there; they were called forged."""
+    plan = dataclasses.replace(PLAN, mutant="no-sync", keep_going=True, shrink=False)
+    broken = run(Toy(), plan)
+    assert broken.coverage.violating["P persistence"] > 1
+    (elsewhere / "c.json").write_text(json.dumps(broken.to_json()))
+    report = verify_file("c.json")
+    assert (report.verdict, report.ran) == ("verified", PLAN.programs)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("programs", lambda data: {"programs": 600}),
+        ("programs", lambda data: {"program_digests": data["program_digests"][1:]}),
+        ("seeds", lambda data: {"seeds": [[0, 600]]}),
+        ("seeds", lambda data: {"seeds": [[3, 3], [0, 3]]}),
+        ("seeds", lambda data: {"seeds": [[0, 6], [0, 6]]}),
+        ("seeds", lambda data: {"seeds": [[0, 5]]}),
+        ("twice", lambda data: {"program_digests": 3 * data["program_digests"][:2]}),
+        ("crash_points_by_kind", lambda data: {"crash_points_by_kind": {}}),
+        ("exact", lambda data: {"reused": data["crash_points"] + 1}),
+        (
+            "exact",
+            lambda data: {"exact": data["exact"] | {"largest": "0x1" + "0" * 99}},
+        ),
+        ("closed", lambda data: {"closed": 0.5}),
+        ("images_log2", lambda data: {"images_log2": 4000.0}),
+        ("images_log2_largest", lambda data: {"images_log2_largest": 4000.0}),
+        ("seconds", lambda data: {"seconds": 0.0}),
+        ("seed", lambda data: {"seed": 5}),
+    ],
+)
+def test_numbers_that_contradict_each_other_are_refused(written, name, change):
+    """Six programs run, six hundred claimed: it was VERIFIED."""
+    with pytest.raises(VerifyError, match=rf"\b{name}\b"):
+        verify_file(written(**change(written.data)))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("executions", lambda data: {"executions": data["executions"] + 1}),
+        ("reused", lambda data: {"reused": data["reused"] - 1}),
+        ("operations, write", lambda data: {"operations": {}}),
+        ("faults, torn", lambda data: {"faults": data["faults"] | {"torn": 999}}),
+        ("features", lambda data: {"features": {"threads several": 1}}),
+        ("exclusions", lambda data: {"exclusions": []}),
+        ("sometimes", lambda data: {"sometimes": ["x"], "never_seen": ["x"]}),
+        ("doubts", lambda data: {"doubts": ["none"]}),
+        ("never_seen", lambda data: {"never_seen": ["x"]}),
+    ],
+)
+def test_what_the_programs_do_not_give_is_refuted(written, name, change, capsys):
+    assert main(["verify", written(**change(written.data))]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("REFUTED")
+    assert f"  {name}" in out
+    assert " became " in out
+
+
+def test_counts_may_be_larger_than_those_of_a_sample_and_no_smaller(written):
+    more = written(executions=written.data["executions"] + 1)
+    assert verify_file(more, sample=5).verdict == "verified"
+    assert verify_file(written(executions=1), sample=5).verdict == "refuted"
+
+
+def test_a_crash_model_that_is_none_is_one_clear_line(written, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["verify", written(model="tear=byte,foo")])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "Its crash model is none: 'foo'" in said
+    assert "Traceback" not in said
 
 
 def test_a_verdict_that_the_numbers_do_not_give_is_refused(written):

@@ -5,11 +5,12 @@ they are made from; only the exact ones are read back. Images are counted in num
 of thousands of digits and written in hexadecimal, because Python refuses to read a
 decimal number of more than 4,300 digits.
 
-Reading checks: that each field is there and of its kind, and that the verdict in the
-file is the one that its numbers give. A certificate edited by hand to say
-"consistent" is refused. That is a check against accidents, not against malice:
-whoever changes the numbers too is found out by `tornpage verify`, which runs the
-programs again.
+Reading checks: that each field is there and of its kind, that the verdict in the file
+is the one that its numbers give, and that these do not contradict each other: there is
+a digest for each program, for each seed where nothing was left out, a place for each
+crash point. A certificate edited by hand to say "consistent" is refused. That is a
+check against accidents, not against malice: whoever changes the numbers too is found
+out by `tornpage verify`, which runs the programs again.
 """
 
 from __future__ import annotations
@@ -125,6 +126,10 @@ class _Reader:
             self.wrong(field, f"is not a {kind.__name__}")
         return value
 
+    def value(self, field: str) -> Any:
+        """The field as it is; None when there is none."""
+        return self._data.get(field)
+
     def count(self, field: str) -> int:
         """A number of things."""
         value = self.get(field, int)
@@ -202,7 +207,43 @@ def from_json(data: Any) -> Certificate:
     )
     if top.get("verdict", str) != certificate.verdict:
         top.wrong("verdict", f"is not {certificate.verdict}, as its numbers say")
+    _agree(top, certificate)
     return certificate
+
+
+def _agree(top: _Reader, certificate: Certificate) -> None:
+    """See that no number contradicts another one.
+
+    Raises:
+        CertificateError: One does.
+    """
+    seen, records = certificate.coverage, certificate.records
+    if seen.programs != len(records):
+        top.wrong("programs", f"is not {len(records)}, as there are program_digests")
+    seeds = [one.seed for one in records if one.seed is not None]
+    if len({*seeds}) != len(seeds):
+        top.wrong("program_digests", "has a seed twice")
+    end = None
+    for first, count in certificate.seeds:
+        if count < 1 or (end is not None and first < end):
+            top.wrong("seeds", "is not in order")
+        end = first + count
+    if not all(
+        any(first <= seed < first + count for first, count in certificate.seeds)
+        for seed in seeds
+    ):
+        top.wrong("program_digests", "has a seed that is not in seeds")
+    missing = sum(count for _, count in certificate.seeds) - len(seeds)
+    if certificate.verdict == "consistent" and missing:
+        top.wrong("program_digests", f"lacks {missing} of the seeds")
+    if sum(seen.points.values()) != seen.crash_points:
+        top.wrong("crash_points_by_kind", "is not all crash_points")
+    if max(seen.closed, seen.reused) > seen.crash_points or seen.largest > seen.images:
+        top.wrong("exact", "has more than there are")
+    derived = to_json(certificate)
+    for name in ("closed", "images_log2", "images_log2_largest", "seconds", "seed"):
+        if top.value(name) != derived[name]:
+            top.wrong(name, f"is not {derived[name]}, as its numbers say")
 
 
 def _scope(top: _Reader) -> Scope:

@@ -24,14 +24,13 @@ import argparse
 import os
 import sys
 import traceback
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TextIO
 
 from tornpage.certificate.record import EXIT_STATUS, tornpage_version
 from tornpage.certificate.token import TokenError
 from tornpage.command import fuzz, mutants, run, subjects, verify
 from tornpage.command.arguments import UsageError
-from tornpage.command.results import NotWrittenError
+from tornpage.command.results import NotWrittenError, complain
 from tornpage.fuzz.corpus import CorpusError
 from tornpage.registry import SubjectError
 from tornpage.run.pool import PoolError
@@ -93,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Else the first file that is opened gets its number, and what is said there.
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if sys.stdout is None:
-        _complain(
+        complain(
             "tornpage: standard output is closed, and the result goes there: "
             "redirect it"
         )
@@ -115,7 +114,7 @@ def _status(argv: Sequence[str] | None) -> int:
         status: int = options.handler(options)
     except SystemExit as error:
         # Code under test ends the process where nothing is judged (its import, say).
-        _complain(f"tornpage: ended by {error!r} without a verdict")
+        complain(f"tornpage: ended by {error!r} without a verdict")
         return EXIT_STATUS["unverifiable"]
     except _REFUSALS as error:
         options.parser.error(str(error))
@@ -123,14 +122,14 @@ def _status(argv: Sequence[str] | None) -> int:
         # Whoever read our output has seen enough.
         return EXIT_STATUS["unverifiable"]
     except NotWrittenError as error:
-        _complain(f"tornpage: {error}")
+        complain(f"tornpage: {error}")
         return EXIT_STATUS["unverifiable"]
     except KeyboardInterrupt:
-        _complain("interrupted before anything was run")
+        complain("interrupted: no verdict was reached")
         return EXIT_STATUS["unverifiable"]
     except Exception:  # noqa: BLE001 - whatever it is, it is no verdict.
         # Left to the interpreter it would end with 1, and be taken for "violated".
-        _complain(
+        complain(
             f"{traceback.format_exc()}tornpage: no verdict was reached: the subject, or"
             " tornpage, raised the error above"
         )
@@ -147,15 +146,9 @@ def _is_written(stream: TextIO) -> bool:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         if stream is sys.stdout and not isinstance(error, BrokenPipeError):
-            _complain(f"tornpage: {NotWrittenError(error)}")
+            complain(f"tornpage: {NotWrittenError(error)}")
         return False
     return True
-
-
-def _complain(text: str) -> None:
-    """Say it on standard error, if that takes anything."""
-    with suppress(OSError):
-        sys.stderr.write(f"{text}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

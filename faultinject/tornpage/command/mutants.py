@@ -58,6 +58,8 @@ def _mutants(options: argparse.Namespace) -> int:
         rate = check_mutants(subject, plan, watch=watch, seen=say_row)
     say()
     say(rate.summary())
+    if rate.interrupted:
+        return EXIT_STATUS["unverifiable"]
     return 0 if rate.passed else 1
 
 

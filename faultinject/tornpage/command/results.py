@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tornpage.certificate.as_text import headline, render
+from tornpage.certificate.record import EXIT_STATUS
 from tornpage.certificate.token import write_failure
-from tornpage.command.arguments import UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from tornpage.certificate.record import Certificate, ReportedViolation
 
-__all__ = ["NotWrittenError", "conclude", "say", "write"]
+__all__ = ["NotWrittenError", "complain", "conclude", "say", "write"]
 
 
 class NotWrittenError(Exception):
@@ -58,13 +59,32 @@ def write(text: str, *, at_once: bool = False) -> None:
         raise NotWrittenError(error) from error
 
 
+def complain(text: str) -> None:
+    """Say it on standard error, if that takes anything."""
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+
+
 def conclude(certificate: Certificate, options: argparse.Namespace) -> int:
-    """Keep the failures, write and print the certificate; the exit status."""
+    """Keep the failures, write and print the certificate; the exit status.
+
+    Raises:
+        NotWrittenError: Standard output takes nothing.
+    """
     kept = [_keep(violation) for violation in certificate.violations]
-    _write_json(options.json, certificate)
+    unwritten = _write_json(options.json, certificate)
     if options.json == "-":
         return certificate.exit_status
-    if options.quiet:
+    _tell(certificate, kept, quiet=options.quiet)
+    if not unwritten:
+        return certificate.exit_status
+    # What was asked for is not there: that is no pass.
+    complain(f"tornpage: --json: cannot write {options.json}: {unwritten}")
+    return certificate.exit_status or EXIT_STATUS["unverifiable"]
+
+
+def _tell(certificate: Certificate, kept: Sequence[str], *, quiet: bool) -> None:
+    if quiet:
         say(headline(certificate))
         for violation in certificate.violations:
             say(violation.replay)
@@ -72,7 +92,6 @@ def conclude(certificate: Certificate, options: argparse.Namespace) -> int:
             say(f"because {certificate.doubts()[0]}")
     else:
         _show(certificate, kept)
-    return certificate.exit_status
 
 
 def _show(certificate: Certificate, kept: Sequence[str]) -> None:
@@ -99,15 +118,17 @@ def _keep(violation: ReportedViolation) -> str:
         return f"Not kept in a file: {error}."
 
 
-def _write_json(path: str | None, certificate: Certificate) -> None:
+def _write_json(path: str | None, certificate: Certificate) -> str:
+    """Write it; what went wrong, or "": a full disk must not hide the verdict."""
     if path is None:
-        return
+        return ""
     text = json.dumps(certificate.to_json(), indent=2) + "\n"
     if path == "-":
         write(text)
-        return
+        return ""
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise UsageError(f"--json: cannot write {path}: {error.strerror}.") from error
+        return error.strerror or str(error)
+    return ""

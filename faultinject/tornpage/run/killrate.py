@@ -84,8 +84,19 @@ class KillRate:
         """Whether the checker deserves trust: no false alarm, nothing missed."""
         return self.baseline.verdict == "consistent" and 0 < self.planned == self.caught
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it: what was not tried is not missed."""
+        return any(one.interrupted for one in (self.baseline, *self.mutants.values()))
+
     def summary(self) -> str:
         """The result in a line or two, 80 columns at most."""
+        if self.interrupted:
+            tried = sum(not one.interrupted for one in self.mutants.values())
+            return (
+                f"  interrupted: of {self.planned} planted bugs {tried} were tried,"
+                f" {self.caught} caught"
+            )
         text = f"  {self.caught} of {self.planned} planted bugs caught"
         if self.without_a_crash:
             text += f", {self.without_a_crash} of them without a crash"

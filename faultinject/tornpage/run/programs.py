@@ -471,14 +471,13 @@ def cover(
     repeats: bool = True,
     repeated: set[Places] | None = None,
     afresh: Afresh | None = None,
+    to_the_end: bool = False,
 ) -> Certificate:
     """Run one given program and visit all its crash points.
 
     Args:
         subject: The code under test.
-        plan: How; its seed, programs, seconds and keep_going do not count. The
-            program ends at its first broken promise: recovery of a store that is
-            broken may branch without end, and another program will show the rest.
+        plan: How; its seed, programs, seconds and keep_going do not count.
         program: What to run.
         seed: The seed it was generated from; None when it was not.
         clock: Nanoseconds; tests put their own here.
@@ -489,11 +488,14 @@ def cover(
             is not, others are added. `run` does likewise with its programs.
         afresh: Makes recoveries of such programs once more in a process that has run
             none; None: one is set aside for this program.
+        to_the_end: Whether a program that breaks a promise is visited to its end.
+            Most often it is not: recovery of a store that is broken may branch
+            without end, and another program will show the rest.
 
     Raises:
         KeyError: The subject has no planted bug of the plan's name.
     """
-    plan = replace(plan, programs=1, seconds=None, keep_going=False)
+    plan = replace(plan, programs=1, seconds=None, keep_going=to_the_end)
     with ExitStack() as stack:
         if afresh is None and repeats:
             afresh = stack.enter_context(Afresh(subject))

@@ -13,6 +13,9 @@ check any part of that claim: programs are functions of their seeds, and what th
 did is in two digests each (`fingerprint`). A sample of n programs finds a forgery of
 a share f of them with probability 1 - (1 - f)^n.
 
+The counts are sums over the programs. So a consistent certificate has each at least
+as large as the sample gives, and just as large when the sample is everything.
+
 Other code is said and does not stop the comparison. When the code differs and the
 digests agree, the change did not touch what these programs do, but the certificate
 is still not one of this code. When they disagree, nobody lied.
@@ -24,26 +27,32 @@ import json
 import os
 import random
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from tornpage.certificate.as_json import CertificateError
-from tornpage.certificate.record import Certificate, ProgramRecord
-from tornpage.model import CrashModel
+from tornpage.certificate.record import (
+    Certificate,
+    Coverage,
+    ProgramRecord,
+    Scope,
+    log2_of,
+)
+from tornpage.model import CrashModel, ModelError
 from tornpage.registry import file_digest, load, with_database
 from tornpage.run.afresh import Afresh
-from tornpage.run.code_digest import code_digest
 from tornpage.run.fingerprint import program_id
 from tornpage.run.programs import Plan, cover
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tornpage.subject import Subject
 
 __all__ = ["DEFAULT_SAMPLE", "Difference", "Report", "VerifyError", "verify_file"]
 
 DEFAULT_SAMPLE = 10
+_LARGE = 10**15
 
 
 class VerifyError(ValueError):
@@ -87,6 +96,7 @@ class Report:
         missing: Programs of the sample that came from a corpus and are not to be
             had: no folder was given, or the corpus has smaller ones by now.
         differences: Those that did something else.
+        claims: What else the certificate says and this code does not, a clause each.
     """
 
     certificate: Certificate
@@ -94,13 +104,15 @@ class Report:
     ran: int
     missing: int
     differences: tuple[Difference, ...]
+    claims: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Literal["verified", "refuted", "unverifiable"]:
         """The verdict; see the module's head."""
-        if self.differences and self.same_code:
+        wrong = self.differences or self.claims
+        if wrong and self.same_code:
             return "refuted"
-        if self.ran and self.same_code and not self.differences:
+        if self.ran and self.same_code:
             return "verified"
         return "unverifiable"
 
@@ -129,7 +141,7 @@ class Report:
             )
         if not self.ran:
             lines.append("  nothing was compared")
-        return (*lines, *(f"  {one}" for one in self.differences))
+        return (*lines, *(f"  {one}" for one in (*self.differences, *self.claims)))
 
 
 def verify_file(
@@ -153,7 +165,7 @@ def verify_file(
         VerifyError: The file is no certificate, or its database is not given.
         SubjectError: Its subject is not to be had.
     """
-    certificate = _read(path)
+    certificate, data = _read(path)
     scope = certificate.scope
     subject = load(scope.subject)
     given = None if database is None else _digest(database)
@@ -167,29 +179,82 @@ def verify_file(
     plan = Plan(
         spec=scope.subject,
         programs=1,
-        model=CrashModel.parse(scope.model),
+        model=_model(scope.model),
         mutant=scope.mutant,
         cap=max(scope.cap, 1),
         shrink=False,
     )
     records = certificate.records
     chosen = random.Random(f"verify {seed}").sample(records, min(sample, len(records)))
-    found, differences = 0, []
+    parts, differences = [], []
     with Afresh(subject) as afresh:
         for claimed in sorted(chosen, key=ProgramRecord.order):
-            again = _again(subject, plan, claimed, corpus, afresh)
-            if again is None:
+            part = _again(subject, plan, claimed, corpus, afresh)
+            if part is None:
                 continue
-            found += 1
+            parts.append(part.coverage)
+            again = _record(part, claimed)
             if again != claimed:
                 differences.append(Difference(claimed, again))
+    scoped = plan.scope(subject)
+    same_code = scope.code == scoped.code
+    claims: tuple[str, ...] = ()
+    if same_code:
+        claims = (*_said(certificate, data, scoped),)
+        if certificate.verdict == "consistent" and not differences:
+            whole = len(parts) == len(records)
+            claims += (*_counted(certificate.coverage, parts, whole=whole),)
     return Report(
         certificate=certificate,
-        same_code=scope.code == code_digest(subject),
-        ran=found,
-        missing=len(chosen) - found,
+        same_code=same_code,
+        ran=len(parts),
+        missing=len(chosen) - len(parts),
         differences=tuple(differences),
+        claims=claims,
     )
+
+
+def _said(certificate: Certificate, data: Any, scope: Scope) -> Iterator[str]:
+    """What the certificate says in words and does not follow from the rest."""
+    for name in ("exclusions", "sometimes"):
+        claimed, found = getattr(certificate.scope, name), getattr(scope, name)
+        if claimed != found:
+            yield f"{name} {list(claimed)} became {list(found)}"
+    derived = certificate.to_json()
+    for name in ("doubts", "never_seen"):
+        if data.get(name) != derived[name]:
+            yield f"{name} {data.get(name)} became {derived[name]}"
+
+
+def _counted(
+    claimed: Coverage, parts: Sequence[Coverage], *, whole: bool
+) -> Iterator[str]:
+    """The counts that are not those of the programs that were run again."""
+    found = Coverage.total(parts)
+    for each in fields(Coverage):
+        said, seen = getattr(claimed, each.name), getattr(found, each.name)
+        if each.name == "nanoseconds" or said == seen:
+            continue
+        if isinstance(said, int):
+            if whole or said < seen:
+                yield f"{each.name} {_short(said)} became {_short(seen)}"
+            continue
+        for kind in sorted({*said, *seen}):
+            one, other = said.get(kind, 0), seen.get(kind, 0)
+            if one < other or (whole and one != other):
+                yield f"{each.name}, {kind}: {one:,} became {other:,}"
+
+
+def _short(count: int) -> str:
+    # Images are counted in numbers of thousands of digits.
+    return f"{count:,}" if count < _LARGE else f"2^{log2_of(count):.3f}"
+
+
+def _model(text: str) -> CrashModel:
+    try:
+        return CrashModel.parse(text)
+    except ModelError as error:
+        raise VerifyError(f"Its crash model is none: {error}.") from error
 
 
 def _again(
@@ -198,7 +263,7 @@ def _again(
     claimed: ProgramRecord,
     corpus: str | None,
     afresh: Afresh,
-) -> ProgramRecord | None:
+) -> Certificate | None:
     """What the program does now; None when the program is not to be had."""
     with ExitStack() as stack:
         if plan.mutant is not None:
@@ -206,11 +271,16 @@ def _again(
         program = _program(subject, claimed, corpus)
     if program is None:
         return None
-    records = cover(subject, plan, program, claimed.seed, afresh=afresh).records
-    if not records:
+    # A run that kept going has the digests of programs that break a promise, too.
+    return cover(subject, plan, program, claimed.seed, afresh=afresh, to_the_end=True)
+
+
+def _record(part: Certificate, claimed: ProgramRecord) -> ProgramRecord:
+    """What one program has in its certificate."""
+    if not part.records:
         nothing = "not covered"
         return ProgramRecord(claimed.program, claimed.seed, nothing, nothing)
-    return records[0]
+    return part.records[0]
 
 
 def _program(subject: Subject, claimed: ProgramRecord, corpus: str | None) -> Any:
@@ -228,10 +298,11 @@ def _program(subject: Subject, claimed: ProgramRecord, corpus: str | None) -> An
     return subject.decode(encoded)
 
 
-def _read(path: str) -> Certificate:
+def _read(path: str) -> tuple[Certificate, Any]:
     try:
         with open(path, encoding="utf-8") as file:
-            return Certificate.from_json(json.load(file))
+            data = json.load(file)
+        return Certificate.from_json(data), data
     except OSError as error:
         raise VerifyError(f"Cannot read {path}: {error.strerror}.") from error
     except CertificateError as error:

@@ -20,10 +20,11 @@ promise ("acknowledged"), B is that. Two other reasons are asked for, in this or
 
     nothing is lost at all        with A, and all before it, on the disk the promise
                                   is broken already
-    no single A can be lost       A arrives in part, and is taken to be atomic
+    no single A can be lost       A arrives in part, and is taken to be atomic; or its
+                                  size comes and its bytes do not
 
-Each answer is a disk that the crash model has: where the model keeps an order, what
-comes after A in it is lost with A. It is rebuilt and recovered, so it is a fact and
+Each answer is a disk that the crash model has (`rebuilt`): where the model keeps an
+order, what comes after A in it is lost with A. It is recovered, so it is a fact and
 not a guess. There may be others: the
 first A in the order of issue is reported, suspects before all. What it is not: a
 search for violations; it explains one that was found.
@@ -32,16 +33,15 @@ search for violations; it explains one that was found.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tornpage.choices import Replay
 from tornpage.disk.simulated import Disk
-from tornpage.model import SECTOR, CrashModel
-from tornpage.platter.file_image import FileImage
+from tornpage.model import CrashModel
 from tornpage.platter.image import Image
+from tornpage.story.rebuilt import Part, parts, platter_but, sizes_before
 from tornpage.story.timeline import directory_of, kind_of
 from tornpage.trace import (
-    Create,
     Mark,
     NamesOnly,
     Sync,
@@ -61,8 +61,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Cause", "Change", "changes", "explain", "strip"]
 
-_MOST_CUTS: Final = 40
-
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -74,7 +72,8 @@ class Cause:
             the crash alone does.
         lost_index: Which operation of the trace `lost` is.
         kept_index: The same for `kept`; -1 for a mark.
-        torn: Which bytes of `lost` arrived, [first, behind the last); None: none.
+        torn: Which bytes of `lost` arrived, [first, behind the last), where it came
+            in part; (0, 0): none, but the file is longer. None: nothing of it came.
         early: Whether it is the other way round: `lost` did arrive, too early.
         violation: What it breaks.
         sentence: All of it in words.
@@ -161,7 +160,7 @@ def explain(
             "nothing has to be lost; it is broken as soon as"
             f" {name(operation)} has arrived"
         )
-    elif torn is not None:
+    elif torn is not None and torn.behind:
         arrived = f"bytes {torn[0]} to {torn[1]}"
         sentence = f"{name(operation)} is not atomic: only {arrived} of it may arrive"
         if kept is not None:
@@ -171,8 +170,11 @@ def explain(
         sentence = f"{name(operation)} must be durable"
     else:
         sentence = f"{name(operation)} must be durable before {_arrived(kept, name)}"
+    if torn is not None and not torn.behind:
+        sentence += "; the file may have its new size without these bytes"
+    which = None if torn is None else (torn.first, torn.behind)
     return Cause(
-        operation, kept, lost, kept_index, torn, early is not None, violation, sentence
+        operation, kept, lost, kept_index, which, early is not None, violation, sentence
     )
 
 
@@ -207,8 +209,7 @@ def changes(promised: bytes, found: bytes, spans: Iterable[Span]) -> Iterator[Ch
             yield Change(one.place, one.start, want, have)
 
 
-_Torn = tuple[int, int]
-_Found = tuple[int, "Operation | Mark | None", int, "_Torn | None", "Violation"]
+_Found = tuple[int, "Operation | Mark | None", int, "Part | None", "Violation"]
 
 
 class _EnoughError(Exception):
@@ -234,6 +235,7 @@ class _Search:
         self._recover = recover
         self._judge = judge
         self._model = model if model is not None else CrashModel()
+        self._open: frozenset[int] = frozenset()
         self.operations: list[Operation] = []
         self._marks: list[Mark] = []
         # How many marks come before each operation, and before the end.
@@ -267,11 +269,12 @@ class _Search:
 
     def torn_one(self, upto: int) -> _Found | None:
         """A write that arrives in part."""
+        sizes = [*sizes_before(self._files, self.operations[:upto])]
         for lost in self._pending(upto):
             record = self.operations[lost]
             if not isinstance(record, Write):
                 continue
-            for torn in _cuts(record):
+            for torn in parts(record, sizes[lost], self._model):
                 broken = self._broken(upto, lost, torn, self._before[upto])
                 if broken is not None:
                     kept, index = self._kept(upto, lost, torn)
@@ -279,7 +282,7 @@ class _Search:
         return None
 
     def _kept(
-        self, end: int, lost: int, torn: _Torn | None
+        self, end: int, lost: int, torn: Part | None
     ) -> tuple[Operation | Mark | None, int]:
         """What the violation needs besides the loss: the last thing before `end`."""
         marks = self._before[end]
@@ -292,7 +295,7 @@ class _Search:
         return (self._marks[marks - 1], -1) if marks else (None, -1)
 
     def _broken(
-        self, end: int, lost: int | None, torn: _Torn | None, marks: int
+        self, end: int, lost: int | None, torn: Part | None, marks: int
     ) -> Violation | None:
         """What breaks when the first `end` operations arrived, but not `lost`."""
         if not self._left:
@@ -302,11 +305,11 @@ class _Search:
         found = self._judge(tuple(self._marks[:marks]), outcome)
         return found[0] if found else None
 
-    def _disk(self, done: Seq[Operation], lost: int | None, torn: _Torn | None) -> Disk:
+    def _disk(self, done: Seq[Operation], lost: int | None, torn: Part | None) -> Disk:
         gone = frozenset() if lost is None else frozenset(self._with(lost, len(done)))
         part = None if lost is None or torn is None else (lost, torn)
         return Disk.on_image(
-            _arrived_but(self._files, self._model, done, gone, part), Replay(())
+            platter_but(self._files, self._model, done, gone, part), Replay(())
         )
 
     def _with(self, lost: int, end: int) -> Iterator[int]:
@@ -316,7 +319,9 @@ class _Search:
         # fewer explanations, and no wrong one.
         appends = model.order == "append" or model.size == "with-data"
         yield lost
-        for at in range(lost + 1, end):
+        for at in sorted(self._open):
+            if not lost < at < end:
+                continue
             one = self.operations[at]
             names = isinstance(first, NamesOnly) and isinstance(one, NamesOnly)
             file = (
@@ -332,65 +337,27 @@ class _Search:
                 yield at
 
     def _pending(self, upto: int) -> list[int]:
-        """The operations before `upto` that may be lost, whole or in part."""
+        """The operations before `upto` that may be lost, whole or in part.
+
+        Others are not lost with one of them either: they are durable by then, though
+        an earlier one is not whose sync had failed.
+        """
         image = Image(self._files, self._model)
         for record in self.operations[:upto]:
             image.apply(record)
         # An image's stamps count operations, as we do.
-        return sorted(image.pending(), key=lambda one: (one not in self._suspects, one))
-
-
-def _arrived_but(
-    files: Mapping[str, bytes],
-    model: CrashModel,
-    operations: Seq[Operation],
-    lost: frozenset[int],
-    torn: tuple[int, _Torn] | None,
-) -> Image:
-    """The platter when all operations have arrived but some, and of one a part."""
-    image = Image(files, model)
-    contents = {inode: bytearray(file.base) for inode, file in image.files.items()}
-    for index, record in enumerate(operations):
-        gone = index in lost
-        match record:
-            case Write():
-                start, stop = (0, 0) if gone else (0, len(record.data))
-                if torn is not None and torn[0] == index:
-                    start, stop = torn[1]
-                if start == stop:
-                    continue
-                content = contents[record.inode]
-                low, high = record.offset + start, record.offset + stop
-                content.extend(bytes(max(high - len(content), 0)))
-                content[low:high] = record.data[start:stop]
-            case Truncate() if not gone:
-                content = contents[record.inode]
-                del content[record.size :]
-                content.extend(bytes(record.size - len(content)))
-            case _ if isinstance(record, NamesOnly):
-                if isinstance(record, Create):
-                    contents[record.inode] = bytearray()
-                image.clock = index
-                image.apply(record)
-    for one in image.entries.pending:
-        image.entries.kept[one.key] = one.stamp not in lost
-    for inode, content in contents.items():
-        image.files[inode] = FileImage(inode, bytes(content), model.atom)
-    return image
-
-
-def _cuts(record: Write) -> Iterator[_Torn]:
-    """Which bytes of a torn write arrive: cut at sectors, then inside the first.
-
-    Both ways round: a drive may write the sectors of a page in any order.
-    """
-    size = len(record.data)
-    first = SECTOR - record.offset % SECTOR
-    step = max(1, min(size, SECTOR) // _MOST_CUTS)
-    inside = range(step, min(size, SECTOR), step)
-    for at in (*range(first, size, SECTOR)[:_MOST_CUTS], *inside):
-        yield 0, at
-        yield at, size
+        self._open = frozenset(image.pending())
+        if self._model.order == "ordered":
+            # What a failed sync left is in no order any more, but for its size.
+            failed = [
+                at
+                for at, one in enumerate(self.operations[:upto])
+                if isinstance(one, Sync) and one.result not in {"ok", "reported"}
+            ]
+            self._open = frozenset(
+                one for one in self._open if one > max(failed, default=-1)
+            )
+        return sorted(self._open, key=lambda one: (one not in self._suspects, one))
 
 
 def _namer(
