@@ -59,6 +59,22 @@ def test_a_missing_name_cannot_be_renamed_or_removed():
     assert not disk.trace
 
 
+def test_what_fails_finds_no_directory_that_nobody_has_spoken_of():
+    disk = Disk({"a": b""})
+    for source, target in [("d/x", "d/x"), ("d/x", "e/y"), ("a", "a/b/c")]:
+        with pytest.raises(OSError, match="No such file|Not a directory"):
+            disk.rename(source, target)
+    with pytest.raises(FileNotFoundError):
+        disk.link("d/x", "e/y")
+    for call in (disk.unlink, disk.rmdir):
+        with pytest.raises(FileNotFoundError):
+            call("d/x")
+    assert not disk.is_dir("d")
+    assert not disk.is_dir("e")
+    disk.rename("a", "d/x")
+    assert disk.is_dir("d")
+
+
 def test_rename_replaces_and_an_open_file_keeps_its_content():
     disk = Disk({"a": b"aaa", "b": b"bbb"})
     old = disk.open("b")

@@ -247,12 +247,12 @@ class Disk:
         source, target = posixpath.normpath(source), posixpath.normpath(target)
         if {source, target} & {".", "/"}:
             raise failed(errno.EBUSY, source)
-        old, new = self._into(source), self._into(target)
-        number = self._life.lookup(old)
+        number = self._lookup(source)
         if number is None:
-            raise failed(errno.ENOENT, source)
+            raise self._missing(source)
         if target.startswith(f"{source}/") and is_directory(number):
-            raise failed(errno.EINVAL, target)
+            raise failed(self._walk(target)[1] or errno.EINVAL, target)
+        old, new = self._into(source), self._into(target)
         if source.startswith(f"{target}/"):
             raise failed(errno.ENOTEMPTY, target)
         self._writable(source)
