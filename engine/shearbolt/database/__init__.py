@@ -10,6 +10,8 @@
     doubt     meta slots whose content is unknown
     unsynced  commits that wait for a sync, and files that have lost some
     growth    how large the file is made
+    alone     work that one thread does at a time
+    strangers what others have done to the file meanwhile
     copy      a file that appears whole and durable, or not at all
 
 What a page holds is the business of `shearbolt.pages`, how pages make buckets that of

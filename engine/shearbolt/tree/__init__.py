@@ -6,6 +6,8 @@ Read:
     cursor      a place in a bucket
     ranges      views over a part of a bucket
     lookup      finding a key, and finding it again
+    void        where there is none, for whoever takes the first one again and again
+    whole       a bucket with all below it, each page once
 
 Changed, and spilled at commit:
 

@@ -4,7 +4,9 @@
     timeline  the disk's operations around the crash
     wording   one dishonest choice of the disk in words
     reason    the one order that the code fails to enforce
+    rebuilt   a platter that has everything but one operation, to find that
     cause     the same failure in few words, to tell failures apart by
+    deeds     operations by their numbers, with names for people
 
 `tornpage.run.report` has it told when a promise is broken.
 """
