@@ -249,7 +249,9 @@ class Disk:
             raise failed(errno.EBUSY, source)
         number = self._lookup(source)
         if number is None:
-            raise self._missing(source)
+            # The ways to both come first.
+            problem = self._walk(source)[1] or self._walk(target)[1] or errno.ENOENT
+            raise failed(problem, source)
         if target.startswith(f"{source}/") and is_directory(number):
             raise failed(self._walk(target)[1] or errno.EINVAL, target)
         old, new = self._into(source), self._into(target)
