@@ -42,7 +42,8 @@ class _Queue:
     """Numbers, the lowest one first: many that came together, and a heap of others.
 
     The many are bytes: two lists of a million numbers took the collector of cycles
-    44 ms each time it walked everything.
+    44 ms each time it walked everything. (From Python 3.14 on it walks dicts of numbers
+    as well, those of `FreeRuns` among them.)
 
     Args:
         numbers: Sorted.
