@@ -335,6 +335,7 @@ def test_an_interrupt_while_waiting_for_company_lets_the_others_go(
         return rung
 
     monkeypatch.setattr(batch_module._Call, "wait", wait)
+    monkeypatch.setattr(batch_module, "_PATIENCE", 0.05)
     db.max_batch_delay = 0.3
     results = together([putting(db, b"a"), putting(db, b"b")])
     assert sum(isinstance(r, KeyboardInterrupt) for r in results) == 1

@@ -155,7 +155,7 @@ def test_an_interrupt_anywhere_in_the_engine_leaves_nobody_waiting(
     monkeypatch.setattr(batch_module, "_PATIENCE", 0.05)
     whole = interrupted_in_two(tmp_path / "db", who, ())
     # The beginning and the end are the batch's own; the commit is between them.
-    chosen = {*range(30), *range(max(whole - 40, 0), whole)}
-    chosen.update(range(seed % 20, whole, 20))
+    chosen = {*range(12), *range(max(whole - 20, 0), whole)}
+    chosen.update(range(seed % 40, whole, 40))
     for place in sorted(chosen):
         interrupted_in_two(tmp_path / "db", who, [place])
