@@ -27,6 +27,7 @@ import ctypes
 import gc
 import sys
 import threading
+from collections import Counter
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -250,18 +251,28 @@ def _replace_all() -> None:
 
 def _held_elsewhere(found: list[Any]) -> list[str]:
     """Which of these somebody holds besides this list and stand-ins."""
-    # What the list and the calls here have, whatever the interpreter.
-    least = max(map(_unexplained, [object()]))
-    counted = zip(found, list(map(_unexplained, found)), strict=True)
-    return [_names[_address(one)] for one, count in counted if count > least]
+    known = _known(found)
+    # What the list and the call here have, whatever the interpreter.
+    least = max(map(sys.getrefcount, [object()]))
+    counts = list(map(sys.getrefcount, found))
+    return [
+        _names[_address(one)]
+        for one, count in zip(found, counts, strict=True)
+        if count > least + known[id(one)]
+    ]
 
 
-def _unexplained(real: Any) -> int:
-    holders = gc.get_referrers(real)
-    # ctypes has them refer to themselves.
-    known = sum(one is real or type(one) is Foreign for one in holders)
-    del holders
-    return sys.getrefcount(real) - known
+def _known(found: list[Any]) -> Counter[int]:
+    """By identity: how many stand-ins hold each, and whether it does itself."""
+    ids = set(map(id, found))
+    known: Counter[int] = Counter()
+    # One look at everything for all of them.
+    for holder in gc.get_referrers(*found):
+        if type(holder) is Foreign or id(holder) in ids:
+            held = ids.intersection(map(id, gc.get_referents(holder)))
+            # ctypes has them refer to themselves.
+            known.update(held if type(holder) is Foreign else held & {id(holder)})
+    return known
 
 
 _out_of_reach: Final[set[str]] = set()
