@@ -223,7 +223,7 @@ def test_a_handler_does_not_roll_back_what_is_being_committed(tmp_path, monkeypa
     def interrupted(*arguments):
         with pytest.raises(WouldDeadlockError):
             tx.rollback()
-        write(*arguments)
+        return write(*arguments)
 
     monkeypatch.setattr(Pager, "write", interrupted)
     tx.commit()

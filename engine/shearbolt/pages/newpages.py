@@ -48,7 +48,7 @@ from shearbolt.pages.format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from shearbolt.database.handle import DB
     from shearbolt.pages.format import Meta, Page
@@ -352,9 +352,8 @@ class NewPages:
         start = behind = size = 0
         for pgid, run in self._contiguous():
             offset = pgid * page_size
-            pager.write(offset, run)
+            length = pager.write(offset, run)
             self._work.write += 1
-            length = sum(map(len, run))
             behind = offset + length
             size += length
             # Nothing else in between waits to be written: one call for all of it.
@@ -367,9 +366,11 @@ class NewPages:
         meanwhile()
         db.durable.flush(sync)
 
-    def _contiguous(self) -> Iterator[tuple[int, list[bytes]]]:
+    def _contiguous(self) -> Iterable[tuple[int, list[bytes]]]:
         """New pages by address, neighbours together: one system call each."""
         if self._long_list is None:
+            if len(self.encoded) <= _FEW:
+                return self._few_runs()
             return self._neighbours()
         pieces = self._freelist_pieces(*self._long_list)
         return merge(self._neighbours(), pieces, key=itemgetter(0))
@@ -400,9 +401,6 @@ class NewPages:
         commit once more, into memory that had to be had for it.
         """
         pgids = sorted(self.encoded)
-        if len(pgids) <= _FEW:
-            yield from self._few_runs(pgids)
-            return
         zeros: dict[int, bytes] = {}
         at, count = 0, len(pgids)
         while at < count:
@@ -416,12 +414,12 @@ class NewPages:
             yield start, run
             at = end
 
-    def _few_runs(self, pgids: list[int]) -> list[tuple[int, list[bytes]]]:
+    def _few_runs(self) -> list[tuple[int, list[bytes]]]:
         """The same at once, for pages that are few."""
         encoded, page_size = self.encoded, self.page_size
         runs: list[tuple[int, list[bytes]]] = []
         behind = 0
-        for pgid in pgids:
+        for pgid in sorted(encoded):
             data = encoded[pgid]
             if pgid != behind:
                 run: list[bytes] = []

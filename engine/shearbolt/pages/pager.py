@@ -442,13 +442,13 @@ class Pager:
             reason, path=self.path, pgid=pgid, offset=pgid * self.page_size + at
         )
 
-    def write(self, offset: int, buffers: Sequence[bytes]) -> None:
+    def write(self, offset: int, buffers: Sequence[bytes]) -> int:
         """Write the buffers one behind the other, as `RobustFile.write`.
 
         The cache does not see it: see `keep` and `forget`.
         """
         try:
-            self.file.write(offset, buffers)
+            return self.file.write(offset, buffers)
         finally:
             if self._window is not None:
                 self._window.written()

@@ -125,15 +125,19 @@ class RobustFile:
             except OSError as error:
                 raise StorageError.of(error, "pread", self.path, offset) from error
 
-    def write(self, offset: int, buffers: Sequence[bytes]) -> None:
+    def write(self, offset: int, buffers: Sequence[bytes]) -> int:
         """Write the buffers one behind the other, all of them.
+
+        Returns:
+            How many bytes they have.
 
         Raises:
             StorageError: The system reports an error (ENOSPC, EIO, ...); any
                 part may have been written.
         """
         rest = buffers
-        while rest:
+        size = left = sum(map(len, rest))
+        while left:
             try:
                 done = self.raw.pwritev(rest, offset)
             except InterruptedError:
@@ -143,8 +147,9 @@ class RobustFile:
             if done <= 0:
                 nothing = OSError(errno.EIO, "the system wrote nothing")
                 raise StorageError.of(nothing, "pwrite", self.path, offset)
-            if done == sum(map(len, rest)):
-                return
+            left -= done
+            if not left:
+                break
             offset += done
             rest = list(rest)
             whole = 0
@@ -154,6 +159,7 @@ class RobustFile:
             del rest[:whole]
             if done:
                 rest[0] = rest[0][done:]
+        return size
 
     def begin_writing(self, offset: int, length: int) -> None:
         """Have the system begin to write what was written there, if it can.

@@ -99,7 +99,7 @@ class LeafPairs:
         self._fresh = _NO_KEYS
         self._gone: set[bytes] | None = None
         self._plain = False
-        # As records, when these are all there is: then `_items` is not set.
+        # As records, when these are all there is: then there is no dict.
         self._records: Records | None = None
 
     @classmethod
@@ -124,6 +124,7 @@ class LeafPairs:
             order = self._records.in_order()
             if order is not None:
                 return len(order)
+            return len(self._to_dict())
         items = self._items
         return self._count if items is None else len(items)
 
@@ -134,9 +135,11 @@ class LeafPairs:
         """All keys, sorted. Not to be changed by the caller."""
         items = self._items
         if items is None:
-            if self._kept is not None:
-                self._take_out()
-            return self._keys
+            if self._records is None:
+                if self._kept is not None:
+                    self._take_out()
+                return self._keys
+            items = self._to_dict()
         order, gone = self._order, self._gone
         fresh = self._behind() if gone is None else self._fresh
         if fresh:
@@ -183,6 +186,7 @@ class LeafPairs:
             order = taken.in_order()
             if order is not None:
                 return taken, order
+            self._to_dict()
         items = self._items
         if items is None or self._buckets:
             return None
@@ -193,6 +197,8 @@ class LeafPairs:
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None when it is not there."""
         items = self._items
+        if items is None and self._records is not None:
+            items = self._to_dict()
         if items is not None:
             return items.get(key)
         at = self._position(key)
@@ -219,6 +225,7 @@ class LeafPairs:
             if order is not None:
                 each = self._records.each
                 return each * len(order) if each else sum(map(len, order))
+            self._to_dict()
         items = self._items
         if items is not None:
             return sum(map(len, items)) + sum(map(len, items.values()))
@@ -234,7 +241,7 @@ class LeafPairs:
             self._buckets = True
         items = self._items
         if items is None:
-            if self._puts < _ONE_BY_ONE:
+            if self._puts < _ONE_BY_ONE and self._records is None:
                 self._insert(key, value, plain=False)
                 return
             items = self._to_dict()
@@ -252,7 +259,7 @@ class LeafPairs:
         """
         items = self._items
         if items is None:
-            if self._puts < _ONE_BY_ONE:
+            if self._puts < _ONE_BY_ONE and self._records is None:
                 self._insert(key, value, plain=True)
                 return
             items = self._to_dict()
@@ -287,8 +294,7 @@ class LeafPairs:
             taken = self._records = Records(len(keys[0]))
             # Of an empty leaf that had one: beside records there is none.
             self._buckets = False
-            # From here on asking for it leads to `__getattr__`.
-            del self._items
+            self._items = None
         if taken is not None and records and taken.key_size == len(keys[0]):
             taken.take(keys, records, lengths)
             return True
@@ -298,18 +304,6 @@ class LeafPairs:
             return False
         self._items.update(zip(keys, values, strict=True))
         return True
-
-    def __getattr__(self, name: str) -> dict[bytes, bytes]:
-        """Make a dict of the records: somebody looks for a key, or changes one."""
-        if name != "_items" or self._records is None:
-            raise AttributeError(name)
-        items = self._items = self._records.pairs()
-        self._records = None
-        self._order = []
-        self._fresh = _NO_KEYS
-        self._gone = None
-        self._plain = True
-        return items
 
     def _arrived(self, key: bytes, gone: set[bytes]) -> None:
         """Note a key that the dict does not have, after others were deleted.
@@ -335,7 +329,8 @@ class LeafPairs:
             self._keys, self._values = self._lists
         keys, values = self._lists
         self._puts += 1
-        self._content = -1
+        if self._content >= 0:
+            self._content += len(value) - (len(values[at]) if known else -len(key))
         if known:
             values[at] = value
         else:
@@ -357,6 +352,8 @@ class LeafPairs:
             IncompatibleValueError: `plain`, and the key names a bucket.
         """
         items = self._items
+        if items is None and self._records is not None:
+            items = self._to_dict()
         if items is None:
             # Written out, not by `_position`: it is called once a deleted key.
             keys, kept = self._keys, self._kept
@@ -387,24 +384,24 @@ class LeafPairs:
 
     def absorb(self, other: LeafPairs) -> None:
         """Take over the pairs of another leaf, all of them behind these."""
-        more, others = other.keys, other.values()
+        mine, more, others = self.keys, other.keys, other.values()
         self._buckets |= other._buckets
         if self._items is None and other._items is None:
             if self._content >= 0 <= other._content:
                 self._content += other._content
             else:
                 self._content = -1
-            self._keys = (*self.keys, *more)
+            self._keys = (*mine, *more)
             self._values = (*self._values, *others)
             self._count += other._count
             self._lists = None
             return
         items = self._to_dict() if self._items is None else self._items
-        self._order = [*self.keys, *more]
+        self._order = [*mine, *more]
         items.update(zip(more, others, strict=True))
         self._plain = not self._buckets
 
-    # -- the two forms --
+    # -- from form to form --
 
     def _take_out(self) -> None:
         """Remove the positions that were deleted from the lists."""
@@ -423,7 +420,15 @@ class LeafPairs:
         self._kept = None
 
     def _to_dict(self) -> dict[bytes, bytes]:
-        """Go over to the other form."""
+        """Go over from one of the other forms."""
+        if self._records is not None:
+            items = self._items = self._records.pairs()
+            self._records = None
+            self._order = []
+            self._fresh = _NO_KEYS
+            self._gone = None
+            self._plain = True
+            return items
         keys = self.keys
         items = self._items = dict(zip(keys, self._values, strict=True))
         self._order = list(keys)
