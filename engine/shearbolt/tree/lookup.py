@@ -65,28 +65,32 @@ def find(tx: Tx, root: Page, key: bytes) -> bytes | None:
     cached = pager.young
     page = root
     for _ in _LEVELS:
-        keys = page.keys
-        if page.is_leaf:
-            # With no key at or before it the index is -1: another key.
-            if not keys or keys[index := bisect_right(keys, key) - 1] != key:
-                return None
-            value = page.values[index]
-            if value.__class__ is BucketValue:
-                return None
-            if isinstance(root, Branch):
-                wait = root.wait
-                if wait:
-                    root.wait = wait - 1
-                elif wait is None:
-                    leaves = _leaves(cached, root, key)
-                    root.whole = leaves * len(keys)
-                    root.wait = leaves * pager.patience // EIGHTHS
-                else:
-                    pager.note(root, page)
-            return value
-        pgid = page.children[bisect_right(keys, key, 1) - 1]
+        # By the class, and what a leaf has is asked for elsewhere than what a branch
+        # has: the interpreter remembers at each place where one class keeps it.
+        if type(page) is not Branch:
+            break
+        pgid = page.children[bisect_right(page.keys, key, 1) - 1]
         page = cached.get(pgid) or fetch(tx, pgid)
-    raise tx.corrupt(page.pgid, f"the tree is deeper than {MAX_DEPTH} pages")
+    else:
+        raise tx.corrupt(page.pgid, f"the tree is deeper than {MAX_DEPTH} pages")
+    keys = page.keys
+    # With no key at or before it the index is -1: another key.
+    if not keys or keys[index := bisect_right(keys, key) - 1] != key:
+        return None
+    value = page.values[index]
+    if value.__class__ is BucketValue:
+        return None
+    if type(root) is Branch:
+        wait = root.wait
+        if wait:
+            root.wait = wait - 1
+        elif wait is None:
+            leaves = _leaves(cached, root, key)
+            root.whole = leaves * len(keys)
+            root.wait = leaves * pager.patience // EIGHTHS
+        else:
+            pager.note(root, page)
+    return value
 
 
 def fetch(tx: Tx, pgid: int) -> Page:
