@@ -52,6 +52,92 @@ def test_random_histories_agree_with_a_plain_dict(seed):
     require_same(pairs, plain)
 
 
+def put_a_bucket(pairs, plain):
+    plain[b"bb"] = BucketValue(b"header")
+    pairs.put(b"bb", plain[b"bb"])
+    with pytest.raises(IncompatibleValueError):
+        pairs.put_plain(b"bb", b"")
+
+
+def put_one(pairs, plain):
+    plain[b"03"] = b"new"
+    pairs.put_plain(b"03", b"new")
+
+
+def delete_one(pairs, plain):
+    assert pairs.delete(b"03") == (plain.pop(b"03", None) is not None)
+
+
+def put_others(pairs, plain):
+    """Keys of another size, which those records cannot take."""
+    more = {b"longer": b"1", b"longest": b"2"}
+    plain.update(more)
+    assert pairs.put_all(list(more), list(more.values()), [], set())
+
+
+def count(pairs, plain):
+    assert len(pairs) == len(plain)
+
+
+def weigh(pairs, plain):
+    assert pairs.content == sum(len(key) + len(plain[key]) for key in plain)
+
+
+def get_one(pairs, plain):
+    assert pairs.get(b"03") == plain[b"03"]
+
+
+def take_over(pairs, plain):
+    plain[b"zz"] = b"1"
+    pairs.absorb(made({b"zz": b"1"}))
+
+
+def be_taken_over(pairs, plain):
+    left = made({b"": b"first"})
+    left.absorb(pairs)
+    require_same(left, plain | {b"": b"first"})
+
+
+def take_records(pairs, plain):
+    taken = pairs.records()
+    assert taken is not None
+    assert taken[1] == [key + plain[key] for key in sorted(plain)]
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize(
+    "first",
+    [
+        put_a_bucket,
+        put_one,
+        delete_one,
+        put_others,
+        take_over,
+        be_taken_over,
+        take_records,
+        require_same,
+        require_same_sizes,
+        count,
+        weigh,
+        get_one,
+    ],
+)
+def test_records_are_pairs_for_whoever_looks_first(first, twice):
+    keys = [b"%02d" % number for number in random.Random(1).sample(range(99), 40)]
+    keys += [b"03"] if twice or b"03" not in keys else []
+    plain = {b"gone": b""}
+    pairs = made(plain)
+    assert pairs.delete(b"gone")
+    values = list(map(b"%03d".__mod__, range(len(keys))))
+    plain = dict(zip(keys, values, strict=True))
+    records = [key + value for key, value in zip(keys, values, strict=True)]
+    assert pairs.put_all(keys, values, records, {5})
+    first(pairs, plain)
+    require_same(pairs, plain)
+    delete_one(pairs, plain)
+    require_same(pairs, plain)
+
+
 @pytest.mark.parametrize("looked", [False, True])
 def test_a_key_that_is_deleted_and_put_again_hides_no_other(looked):
     # In a dict it has moved behind keys that came after it.
