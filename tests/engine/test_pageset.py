@@ -76,6 +76,31 @@ def test_random_histories_agree_with_a_plain_set(seed, size, monkeypatch):
     assert all((page in pages) == (page in plain) for page in range(20_000))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_set_that_becomes_small_or_large_stays_the_same_set(seed):
+    rng = random.Random(seed)
+    plain: set[int] = set()
+    pages = sound(PageSet())
+    for step in range(300):
+        known, before = pages, sorted(plain)
+        # It grows and shrinks past the border where it is kept otherwise.
+        more = rng.randrange(12) if step % 60 < 30 else rng.randrange(4)
+        fewer = rng.randrange(4) if step % 60 < 30 else rng.randrange(12)
+        new = sorted(set(rng.sample(range(2, 400), more)) - plain)
+        gone = sorted(rng.sample(before, min(fewer, len(before))))
+        run = range(500 + 10 * step, 500 + 10 * step + rng.choice([0, 0, 0, 3]))
+        runs = [(run.start, len(run))] if run else []
+        pages = sound(pages.changed(gone, new, (), runs))
+        plain = plain.difference(gone).union(new, run)
+        assert listed(pages) == sorted(plain)
+        assert {page for page in range(4000) if page in pages} == plain
+        assert pages.first_of([*range(0, 4000, 7)]) == min(
+            plain.intersection(range(0, 4000, 7)), default=None
+        )
+        assert listed(known) == before
+        assert all(page in known for page in before)
+
+
 def test_a_set_that_is_empty_again_takes_no_room():
     pages = PageSet().changed(new_runs=[(10_000_000, 9000)])
     pages = pages.changed(gone_runs=[(10_000_000, 9000)])
