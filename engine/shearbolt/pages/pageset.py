@@ -20,8 +20,9 @@ as most databases have, has a plain one of Python's beside the array, and is sor
 when it changes.
 
 Measured on CPython 3.11: of a million ids five go and five come in 11 us, of a thousand
-in 5, of ten in 2; all bytes of a million are 0.6 ms, which is copying 8 MB. (Chunks of 1,024 page
-*numbers* each, as before, are as many as pages where free pages are far apart.)
+in 5, of ten in 2; all bytes of a million are 0.6 ms, which is copying 8 MB. (Chunks of
+1,024 page *numbers* each, as before, are as many as pages where free pages are far
+apart.)
 
 What it is not: it does not know why a page is in it. That is `freelist`'s affair.
 """

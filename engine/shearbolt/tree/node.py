@@ -105,62 +105,41 @@ class Node:
         self.parent = parent
         self.key = key
         self.unbalanced = False
-        # A branch: all its keys, with the child pages beside them. The page, as long
-        # as the keys are still its own, and the positions of children that are not.
-        self._base: Branch | None = None
-        self._moved: list[int] = _NONE_MOVED
-        self._order: list[bytes] = _NO_KEYS
-        self.children: list[int] = _NO_CHILDREN
-        self.nodes: list[Node] = _NO_NODES
-        self.left: dict[int, bytes] = _NOTHING_LEFT
-        self.pairs = _NO_PAIRS
         if page is None:
             self.pgid = self.overflow = 0
             self.is_leaf = False
-            return
-        self.pgid = page.pgid
-        self.overflow = page.overflow
-        self.is_leaf = page.is_leaf
-        keys = page.keys
-        if key is None and keys:
-            self.key = keys[0]
-        if isinstance(page, Branch):
-            self._base = page
-            self._order = page.keys
-            self.children = page.children.copy()
-            self.nodes = []
-            self.left = {}
-            self._moved = []
+            self.pairs = _NO_PAIRS
         else:
+            bucket.tx.work.node_count += 1
+            self.pgid = page.pgid
+            self.overflow = page.overflow
+            keys = page.keys
+            if key is None and keys:
+                self.key = keys[0]
+            if isinstance(page, Branch):
+                self.is_leaf = False
+                self.pairs = _NO_PAIRS
+                # All its keys, with the child pages beside them. The page, as long as
+                # the keys are still its own, and the positions of children that are
+                # not.
+                self._base: Branch | None = page
+                self._order: list[bytes] = page.keys
+                self.children: list[int] = page.children.copy()
+                self._moved: list[int] = []
+                self.nodes: list[Node] = []
+                self.left: dict[int, bytes] = {}
+                return
+            self.is_leaf = True
             content = page.cost - leaf_cost(len(keys), 0)
             self.pairs = LeafPairs(
                 keys, page.values, has_buckets=page.has_buckets, content=content
             )
-
-    @classmethod
-    def of_page(
-        cls,
-        bucket: Tree,
-        parent: Node | None,
-        page: Page,
-        key: bytes | None,
-    ) -> Node:
-        """The node of a page.
-
-        Args:
-            bucket: Whose tree it is part of.
-            parent: The node above.
-            page: The page.
-            key: What the parent calls it.
-
-        Raises:
-            CorruptPageError: A key stands in it twice. Of pages the pager has
-                made sure; an inline bucket's page never was in its hands.
-        """
-        bucket.tx.work.node_count += 1
-        if not page.pgid and len(set(page.keys)) < len(page.keys):
-            raise bucket.tx.corrupt(page.pgid, "a key stands in the page twice")
-        return cls(bucket, parent, page, key)
+        self._base = None
+        self._order = _NO_KEYS
+        self.children = _NO_CHILDREN
+        self._moved = _NONE_MOVED
+        self.nodes = _NO_NODES
+        self.left = _NOTHING_LEFT
 
     @classmethod
     def above(cls, bucket: Tree) -> Node:

@@ -206,7 +206,7 @@ class Tree(Single):
                 made = parent.of_left(pgid, key)
             else:
                 page = self.tx.db.pager.young.get(pgid) or self.tx.load(pgid)
-                made = Node.of_page(self, parent, page, key)
+                made = Node(self, parent, page, key)
             return self.put_in_place(made, parent)
         if node.parent is not parent:
             raise self.shared_child(pgid)
@@ -242,6 +242,8 @@ class Tree(Single):
     def unbalanced(self) -> list[Node]:
         """The nodes that have lost an element, in key order."""
         lost = [node for node in self._nodes.values() if node.unbalanced]
+        if not lost:
+            return lost
         # bbolt's order is random. In key order a run of small leaves ends up in the one
         # before them, in the fewest pages; and it does not depend on the order of the
         # deletes.
@@ -271,10 +273,18 @@ class Tree(Single):
         self.changes += 1
 
     def root_as_node(self) -> Node:
-        """The node of the tree's root, made when it is none yet."""
+        """The node of the tree's root, made when it is none yet.
+
+        Raises:
+            CorruptPageError: A key stands in it twice.
+        """
         if self._root_node is None:
             self._changed = True
-            node = Node.of_page(self, None, self.root_element_page(), None)
+            page = self.root_element_page()
+            # The pager has made sure of pages; an inline bucket's it never had.
+            if not page.pgid and len(set(page.keys)) < len(page.keys):
+                raise self.tx.corrupt(page.pgid, "a key stands in the page twice")
+            node = Node(self, None, page)
             self._root_node = node
             self._nodes[node.pgid] = node
             self.changes += 1
