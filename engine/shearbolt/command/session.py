@@ -315,8 +315,13 @@ class Session:
         """
         if not create:
             self.require_source(path)
+        # The name may be a link to nothing, or be gone while the lock is waited for.
         with open_database(
-            path, timeout=timeout, storage=self.storage, cache_size=CACHE_SIZE
+            path,
+            create=create,
+            timeout=timeout,
+            storage=self.storage,
+            cache_size=CACHE_SIZE,
         ) as db:
             yield db
 
