@@ -552,13 +552,13 @@ class DB(Settings):
         """
         self.require_open()
         meta = self.durable.live
-        return Info(
-            self.path,
-            self.page_size,
-            self.pager.file.size(),
-            meta.high_water_mark,
-            meta.txid,
-        )
+        try:
+            size = self.pager.file.size()
+        except StorageError:
+            # Another thread may have closed it.
+            self.require_open()
+            raise
+        return Info(self.path, self.page_size, size, meta.high_water_mark, meta.txid)
 
     def stats(self) -> Stats:
         """Counts since the database was opened; zeros without `statistics`.
