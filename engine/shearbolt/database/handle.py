@@ -136,7 +136,8 @@ class DB(Settings):
         no_grow_sync: The file's new size is not synced by itself.
         strict_mode: Check the whole database before every commit.
         statistics: Count for `stats`.
-        max_size: The file may not grow beyond this, in bytes; 0: no limit. This and
+        max_size: The file may not grow beyond this, in bytes; 0: no limit. A
+            delete takes pages, too: with none left, make the limit larger. This and
             the next three may be changed at any time, and refuse what means nothing
             (OptionError).
         alloc_size: How much a large file grows at once, in bytes.
