@@ -243,7 +243,9 @@ class Session:
 
     def json(self, members: dict[str, Any]) -> None:
         """Print a JSON object on a line of its own."""
-        self.line(json.dumps(members, ensure_ascii=False))
+        text = json.dumps(members, ensure_ascii=False)
+        # JSON is UTF-8: a byte of a file's name that is no text is "\\udc.." in it.
+        self.line(text.encode("utf-8", "backslashreplace"))
 
     def note(self, text: str) -> None:
         """Print a line on standard error, if it can be written."""
