@@ -50,7 +50,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from shearbolt.errors import BoltError
+from shearbolt.errors import BoltError, OptionError
 from shearbolt.options import check_size
 from shearbolt.pages.format import BucketValue
 from shearbolt.pages.pagemap import PageMap
@@ -369,7 +369,17 @@ def to_lines(source: Iterable[Record], encoding: str = "auto") -> Iterator[bytes
     Args:
         source: The records.
         encoding: One of `ENCODINGS`.
+
+    Raises:
+        OptionError: It is another one.
     """
+    if encoding not in ENCODINGS:
+        known = ", ".join(ENCODINGS)
+        raise OptionError(f"encoding is one of {known}, not {encoding!r}")
+    return _export_lines(source, encoding)
+
+
+def _export_lines(source: Iterable[Record], encoding: str) -> Iterator[bytes]:
     yield _line({"format": _FORMAT, "version": _VERSION})
     written = 0
     for record in source:

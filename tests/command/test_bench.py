@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from tests.command.databases import content
@@ -39,6 +40,16 @@ def test_bench_keeps_its_database_when_told(tmp_path, run, monkeypatch) -> None:
     assert "size=" in (tmp_path / "memory").read_text()
     [_, *pairs] = content(path)
     assert [(len(pair.key), pair.value) for pair in pairs] == [(6, bytes(3))] * 10
+
+
+def test_bench_deletes_no_link_that_it_has_not_made(tmp_path, run, monkeypatch) -> None:
+    monkeypatch.setattr("shearbolt.command.bench._SECOND", 1)
+    for name, target in (("nothing.db", "absent"), ("loop.db", "loop.db")):
+        (tmp_path / name).symlink_to(target)
+        answer = run("bench", "--count", "10", "--path", tmp_path / name, "--no-sync")
+        assert answer.status == 2
+        assert "exists" in answer.stderr
+    assert sorted(os.listdir(tmp_path)) == ["loop.db", "nothing.db"]
 
 
 def test_bench_prints_what_benchstat_reads(run, monkeypatch) -> None:

@@ -93,6 +93,24 @@ def test_a_missing_file_is_named_and_not_made(name, sound, tmp_path, run) -> Non
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *((name, "LINK", *ARGUMENTS[name]) for name in sorted(CHANGING)),
+        ("import", "--into", "LINK", "--partial", "INPUT"),
+    ],
+    ids=" ".join,
+)
+def test_what_a_link_to_nothing_means_is_not_made(words, tmp_path, run) -> None:
+    link, given = tmp_path / "link.db", tmp_path / "in.jsonl"
+    link.symlink_to("target.db")
+    given.write_bytes(b"")
+    answer = run(*({"LINK": link, "INPUT": given}.get(word, word) for word in words))
+    assert answer.status == 1
+    assert answer.stderr == f'Error: "{link}": open: No such file or directory\n'
+    assert sorted(os.listdir(tmp_path)) == ["in.jsonl", "link.db"]
+
+
 def bad_file(kind: str, sound, path) -> None:
     data = sound.read_bytes()
     if kind == "directory":
@@ -345,9 +363,18 @@ def test_what_is_not_there_is_named(words, message, sound, run) -> None:
 
 
 def test_a_message_stays_one_line_whatever_a_name_holds(tmp_path, run) -> None:
-    answer = run("check", tmp_path / "new\nline\x1b[31m.db")
-    assert one_line(answer)
-    assert "new\\nline\\x1b[31m.db" in answer.stderr
+    path = tmp_path / "new\nline\x1b[31m.db"
+    path.write_bytes(b"")
+    for words in (
+        ("check", f"{path}.missing"),
+        ("check", path, path),
+        ("bench", "--path", path),
+        (path,),
+        ("surgery", path),
+    ):
+        answer = run(*words)
+        assert one_line(answer)
+        assert "new\\nline\\x1b[31m.db" in answer.stderr
 
 
 def test_memory_that_is_not_enough_is_one_line(sound, run, monkeypatch) -> None:

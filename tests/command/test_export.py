@@ -116,6 +116,12 @@ def test_any_bytes_survive(encoding) -> None:
     assert list(from_lines(io.BytesIO(lines))) == stream
 
 
+@pytest.mark.parametrize("encoding", ["base-64", "", None, 16])
+def test_an_encoding_that_there_is_not_is_refused_at_once(encoding) -> None:
+    with pytest.raises(shearbolt.OptionError, match="auto, hex, base64, not"):
+        to_lines([], encoding)
+
+
 def test_auto_writes_text_as_text_and_other_bytes_as_hex() -> None:
     rows = [json.loads(line) for line in to_lines([PairRecord((b"\xff",), b"k", b"v")])]
     assert rows[1] == {"bucket": [{"hex": "ff"}], "key": "k", "value": "v"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from tests.command.conftest import rows
@@ -67,12 +68,29 @@ def test_json_is_one_object_a_line(name, db, tmp_path, run) -> None:
     words = (places.get(word, word) for word in JSON[name])
     answer = run(*name.split(), *words, "--json", stdin=b'{"bucket": ["b"]}\n')
     assert answer.status == (1 if name == "diff" else 0), answer.stderr
-    if name == "inspect":
-        assert isinstance(json.loads(answer.stdout), dict)
-        return
     lines = answer.stdout.splitlines()
     assert lines
     assert all(isinstance(json.loads(line), dict) for line in lines)
+
+
+def test_inspect_says_with_json_the_same_and_names_exactly(db, run) -> None:
+    [tree] = rows(run("inspect", db, "--json"))
+    assert tree == json.loads(run("inspect", db).stdout)
+    assert run("put", db, b"\xff", "k", "v", "--create").status == 0
+    [tree] = rows(run("inspect", db, "--json"))
+    assert tree["buckets"][-1] == {"name": {"hex": "ff"}, "keyN": 1}
+
+
+def test_json_is_utf_8_whatever_a_file_is_called(db, tmp_path, run) -> None:
+    output = os.fsencode(tmp_path / "out") + b"\xff.db"
+    answer = run(
+        *("surgery", "copy-page", db, "--from-page=3", "--to-page=2", "--json"),
+        *("--output", output),
+    )
+    assert answer.status == 0
+    [row] = rows(answer)
+    assert os.fsencode(row["output"]) == output
+    assert answer.stdout.decode().isascii()
 
 
 def test_what_json_says(db, run) -> None:

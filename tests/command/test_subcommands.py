@@ -7,6 +7,7 @@ command has not, and the words spelled out once for people to read.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import stat
 
@@ -268,6 +269,15 @@ def test_an_export_does_not_overwrite(db, tmp_path, run) -> None:
     target.write_text("precious")
     assert run("export", db, "-o", target).status == 1
     assert target.read_text() == "precious"
+
+
+def test_an_export_to_a_dash_goes_to_standard_output(
+    db, tmp_path, run, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir())
+    assert run("export", db, "-o", "-").stdout == run("export", db).stdout != b""
+    assert sorted(os.listdir()) == before
 
 
 def test_import_into_adds_and_changes_in_one_transaction(db, run) -> None:

@@ -12,8 +12,11 @@ operation it makes, and that operation fails. Then:
 
 import errno
 import functools
+import random
 import sys
 import threading
+from bisect import bisect_left, bisect_right
+from collections import Counter
 
 import pytest
 from failing import (
@@ -504,6 +507,65 @@ def test_errors_while_reading_are_typed_and_pass():
         assert caught.value.operation == "pread"
         machine.plan = lambda *_: None
         assert len(tx.bucket(b"a")) > 10
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_move_that_cannot_read_leaves_the_cursor_where_it_was(writable):
+    keys = [b"%04d" % number for number in range(1500)]
+    machine = READY.power_off()
+    with shearbolt.open(PATH, storage=machine) as db, db.update() as tx:
+        tx.create_bucket(b"c").update((key, b"v" * 30) for key in keys)
+    rng = random.Random(3)
+    failed = Counter()
+
+    def failing(count):
+        """The read that comes after so many others fails, or is interrupted."""
+        left = iter(range(count))
+
+        def plan(operation, _):
+            if operation != "pread" or next(left, None) is not None:
+                return None
+            if rng.random() < 0.5:
+                raise KeyboardInterrupt
+            return errno.EIO
+
+        return plan
+
+    # Nothing is kept of what was read: every leaf is read again.
+    with shearbolt.open(PATH, storage=machine, cache_size=0) as db:
+        tx = db.begin(writable)
+        bucket = tx.bucket(b"c")
+        cursor = bucket.cursor()
+        at = None
+        for _ in range(3000):
+            move = rng.choice(["next", "prev", "next", "prev", "seek", "first", "last"])
+            given = rng.choice(keys)
+            place = {
+                "next": len(keys) if at is None else bisect_right(keys, at),
+                "prev": -1 if at is None else bisect_left(keys, at) - 1,
+                "seek": bisect_left(keys, given),
+                "first": 0,
+                "last": len(keys) - 1,
+            }[move]
+            expected = keys[place] if 0 <= place < len(keys) else None
+            arguments = (given,) if move == "seek" else ()
+            machine.plan = failing(rng.randrange(4))
+            for _ in range(2):
+                try:
+                    pair = getattr(cursor, move)(*arguments)
+                    break
+                except (StorageError, KeyboardInterrupt):
+                    failed[move] += 1
+                    machine.plan = lambda *_: None
+            machine.plan = lambda *_: None
+            assert (pair and pair[0]) == expected
+            at = expected or (given if move == "seek" else at)
+            if writable and rng.random() < 0.1:
+                bucket.delete(given)
+                keys = [key for key in keys if key != given]
+        assert min(failed.values()) > 10
+        assert len(failed) == 5
+        tx.rollback()
 
 
 def test_a_change_that_stops_halfway_is_not_committed():

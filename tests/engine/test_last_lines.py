@@ -6,7 +6,7 @@ import random
 import pytest
 
 import shearbolt
-from shearbolt.database.growth import map_size
+from shearbolt.database.growth import Growth, map_size
 from shearbolt.pagefile import RawMeta, UnreadablePageError
 from shearbolt.pages.encoding import encode_branch, encode_leaf
 from shearbolt.pages.format import MAX_TXID, FormatError, fnv1a
@@ -49,6 +49,12 @@ def test_the_file_of_a_closed_database_refuses_everything_but_close(name):
 )
 def test_a_map_doubles_up_to_a_gigabyte_and_then_grows_by_one(size, mapped):
     assert map_size(size, 4096) == mapped
+
+
+def test_a_limit_that_was_made_smaller_makes_no_file_smaller():
+    growth = Growth(40_000, 0, 4096)
+    # Nine pages and one, which fit below the limit and beyond the file.
+    assert growth.target(40_960, 38_000, 1 << 24) == 40_000
 
 
 def test_more_elements_than_the_count_holds_are_refused():

@@ -239,6 +239,17 @@ def test_a_missing_file_is_made_for_writing_only(path):
     open_both_ways(path)
 
 
+def test_a_missing_file_is_not_made_when_told_so(path, tmp_path):
+    os.symlink("absent", tmp_path / "link")
+    for missing in (path, tmp_path / "link"):
+        with pytest.raises(DatabaseNotFoundError):
+            shearbolt.open(missing, create=False)
+    assert os.listdir(tmp_path) == ["link"]
+    shearbolt.open(path).close()
+    with shearbolt.open(path, create=False) as db, db.update() as tx:
+        tx.create_bucket(b"new")
+
+
 def test_a_missing_directory_is_not_made(tmp_path):
     with pytest.raises(DatabaseNotFoundError):
         shearbolt.open(str(tmp_path / "absent" / "x.db"))
@@ -342,6 +353,11 @@ def test_a_file_that_is_removed_while_one_waits_is_made_anew_or_is_not_there(fil
     first = shearbolt.open(filled)
     with pytest.raises(DatabaseNotFoundError):
         shearbolt.open(filled, read_only=True, storage=Meanwhile())
+    shearbolt.open(filled).close()
+    first = shearbolt.open(filled)
+    with pytest.raises(DatabaseNotFoundError):
+        shearbolt.open(filled, create=False, storage=Meanwhile())
+    assert not os.path.exists(filled)
     shearbolt.open(filled).close()
     first = shearbolt.open(filled)
     with shearbolt.open(filled, storage=Meanwhile()) as db, db.update() as tx:

@@ -14,6 +14,7 @@ from shearbolt import (
     BucketStats,
     BucketStructure,
     CorruptPageError,
+    DatabaseNotOpenError,
     FreePagesNotLoadedError,
     OptionError,
     PageInfo,
@@ -231,6 +232,20 @@ def test_info_describes_the_file(db, path):
     assert info.txid == 2
     assert info.page_size == 4096
     assert info.high_water_mark * 4096 <= info.file_size
+
+
+def test_info_of_a_database_closed_meanwhile_says_that_it_is_closed(db, monkeypatch):
+    kind = type(db.pager.file.raw)
+    size = kind.size
+
+    def closing(file):
+        monkeypatch.undo()
+        db.close()
+        return size(file)
+
+    monkeypatch.setattr(kind, "size", closing)
+    with pytest.raises(DatabaseNotOpenError):
+        db.info()
 
 
 def test_the_stats_of_an_empty_bucket_that_is_inline(db):

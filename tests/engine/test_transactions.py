@@ -531,24 +531,35 @@ def test_a_full_database_refuses_and_goes_on(path):
         assert os.path.getsize(path) <= 1 << 20
 
 
-def test_no_growth_passes_max_size_even_where_bbolts_does(path):
-    # bbolt compares with the limit only when its map grows; with a large map
-    # the file grows by alloc_size past any limit.
-    limit = 3 << 20
-    options = {"initial_mmap_size": 1 << 30, "alloc_size": 1 << 20}
+@pytest.mark.parametrize(
+    ("limit", "options"),
+    [
+        # bbolt compares with the limit only when its map grows; with a large map
+        # the file grows by alloc_size past any limit.
+        (3 << 20, {"initial_mmap_size": 1 << 30, "alloc_size": 1 << 20}),
+        # And where it compares, with the step, from 2 MiB to 4.
+        (3 << 20, {}),
+        ((3 << 20) + 1, {}),
+        (3 << 20, {"alloc_size": 1 << 20}),
+        (1 << 15, {}),
+        (40_000, {}),
+    ],
+)
+def test_max_size_is_used_to_the_last_page_and_never_passed(path, limit, options):
     with shearbolt.open(path, max_size=limit, no_sync=True, **options) as db:
-        refused = 0
-        for i in range(100):
+        refused = []
+        for i in range(limit // 5000 + 10):
             try:
-                with db.update() as tx:
-                    tx.create_bucket(b"%d" % i)[b"k"] = b"v" * 40_000
-            except MaxSizeReachedError:
-                refused += 1
+                put(db, b"%d" % i, b"v" * 5_000)
+            except MaxSizeReachedError as error:
+                refused.append(error)
         assert refused
-        # It was used up to the last page, and not one page further.
+        for error in refused:
+            assert error.needed > error.limit == limit
         assert os.path.getsize(path) == limit
         with db.view() as tx:
-            assert limit - 50_000 < tx.size <= limit
+            assert limit - 20_000 < tx.size <= limit
+            assert tx.check() == []
 
 
 def test_a_file_larger_than_max_size_opens_and_works(path):

@@ -132,7 +132,7 @@ def test_recovery_notices_a_second_opening_that_differs(monkeypatch):
 def test_recovery_notices_a_commit_that_does_not_stay(monkeypatch):
     """Planted: commits reach the handle's own pages but not the file."""
     disk = _small_disk()
-    monkeypatch.setattr(RobustFile, "write", lambda *_: None)
+    monkeypatch.setattr(RobustFile, "write", lambda *given: sum(map(len, given[2])))
     assert "promised a bucket of 1, found nothing" in recover(disk).progress
 
 

@@ -47,6 +47,7 @@ from shearbolt.command import (
 )
 from shearbolt.command.arguments import Parser, add_json
 from shearbolt.command.session import Command, Session, UsageError, give_up
+from shearbolt.command.text import one_line
 from shearbolt.errors import BoltError
 
 if TYPE_CHECKING:
@@ -199,15 +200,13 @@ def main(argv: Sequence[str] | None = None, *, storage: Storage | None = None) -
 
 
 def _one_line(error: BaseException) -> str:
-    """An error's text; a name in it may hold newlines or be no text at all."""
+    """An error's text."""
     if isinstance(error, OSError) and error.strerror is not None:
         named = f'"{error.filename}": ' if error.filename is not None else ""
         text = f"{named}{error.strerror}"
     else:
         text = str(error)
-    return "".join(
-        piece if piece.isprintable() else repr(piece)[1:-1] for piece in text
-    )
+    return one_line(text)
 
 
 def _find(words: list[str]) -> tuple[Command, list[str]]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from shearbolt.command.session import DEFAULT_TIMEOUT, give_up
-from shearbolt.command.text import FORMATS, PARSE_FORMATS
+from shearbolt.command.text import FORMATS, PARSE_FORMATS, one_line
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -41,7 +41,9 @@ class Parser(argparse.ArgumentParser):
         # A stream that is closed or full has no reader. argparse minds until 3.11.2.
         with suppress(AttributeError):
             try:
-                sys.stderr.write(f"Error: {message} (see '{self.prog} --help')\n")
+                sys.stderr.write(
+                    f"Error: {one_line(message)} (see '{self.prog} --help')\n"
+                )
                 sys.stderr.flush()
             except OSError:
                 give_up(sys.stderr)

@@ -126,14 +126,15 @@ def _validate(options: Namespace) -> None:
         raise UsageError("there is nothing to do: --count is 0")
     if options.blockprofile:
         raise UsageError("--blockprofile is not available: Python has no such profile")
-    if options.path is not None and os.path.exists(options.path):
-        raise UsageError(f'"{options.path}" exists: it would be written to and deleted')
 
 
 def _bench(session: Session, options: Namespace) -> int:
     import tempfile  # noqa: PLC0415
 
     _validate(options)
+    # Also a link to nothing: the link would be deleted, and what it means stay behind.
+    if options.path is not None and session.storage.exists(options.path):
+        raise UsageError(f'"{options.path}" exists: it would be written to and deleted')
     path = options.path or os.path.join(tempfile.mkdtemp(prefix="bolt-bench-"), "db")
     if options.work:
         session.note(f"work: {path}")

@@ -27,7 +27,7 @@ from shearbolt.tree import whole
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from shearbolt.command.session import Session
     from shearbolt.stats import BucketStructure
@@ -194,15 +194,28 @@ _GO_ESCAPES: Final = str.maketrans(
 
 def _inspect(session: Session, options: Namespace) -> int:
     with session.reading(options.path, options.timeout) as db, db.view() as tx:
-        for line in _structure_lines(tx.inspect()):
+        if options.json:
+            for piece in _structure(tx.inspect(), _exact, ""):
+                end = " " if piece.endswith(",") else ""
+                session.stdout.write((piece + end).encode())
+            session.line()
+            return 0
+        for line in _structure(tx.inspect(), _go_string, _INDENT):
             session.line(line)
     return 0
 
 
-def _structure_lines(root: BucketStructure) -> Iterator[str]:
-    """The structure as indented JSON, line by line.
+def _structure(
+    root: BucketStructure, shown: Callable[[bytes], str], step: str
+) -> Iterator[str]:
+    """The structure as JSON, line by line.
 
     Not json.dumps: it recurses, and buckets may be nested deeper than it can.
+
+    Args:
+        root: The outermost bucket.
+        shown: What stands for a name.
+        step: How much further a bucket is indented than that around it.
     """
     stack: list[Any] = [(root, "", "")]
     while stack:
@@ -211,9 +224,9 @@ def _structure_lines(root: BucketStructure) -> Iterator[str]:
             yield item
             continue
         bucket, indent, comma = item
-        inner = indent + _INDENT
+        inner = indent + step
         yield indent + "{"
-        yield f'{inner}"name": {_go_string(bucket.name)},'
+        yield f'{inner}"name": {shown(bucket.name)},'
         if not bucket.buckets:
             yield f'{inner}"keyN": {bucket.key_n}'
             yield f"{indent}}}{comma}"
@@ -223,9 +236,13 @@ def _structure_lines(root: BucketStructure) -> Iterator[str]:
         stack += [f"{indent}}}{comma}", f"{inner}]"]
         last = len(bucket.buckets) - 1
         stack += [
-            (child, inner + _INDENT, "" if index == last else ",")
+            (child, inner + step, "" if index == last else ",")
             for index, child in reversed(list(enumerate(bucket.buckets)))
         ]
+
+
+def _exact(name: bytes) -> str:
+    return json.dumps(json_bytes(name), ensure_ascii=False)
 
 
 def _go_string(name: bytes) -> str:
@@ -263,6 +280,7 @@ COMMANDS: Final = (
         "print the tree of buckets as JSON",
         _arguments,
         _inspect,
-        "shearbolt inspect app.db",
+        "shearbolt inspect app.db\nshearbolt inspect app.db --json | jq .buckets[0]",
+        'With --json on one line, and names that are no UTF-8 as {"hex": ...}.',
     ),
 )

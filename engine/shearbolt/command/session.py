@@ -243,7 +243,9 @@ class Session:
 
     def json(self, members: dict[str, Any]) -> None:
         """Print a JSON object on a line of its own."""
-        self.line(json.dumps(members, ensure_ascii=False))
+        text = json.dumps(members, ensure_ascii=False)
+        # JSON is UTF-8: a byte of a file's name that is no text is "\\udc.." in it.
+        self.line(text.encode("utf-8", "backslashreplace"))
 
     def note(self, text: str) -> None:
         """Print a line on standard error, if it can be written."""
@@ -315,8 +317,13 @@ class Session:
         """
         if not create:
             self.require_source(path)
+        # The name may be a link to nothing, or be gone while the lock is waited for.
         with open_database(
-            path, timeout=timeout, storage=self.storage, cache_size=CACHE_SIZE
+            path,
+            create=create,
+            timeout=timeout,
+            storage=self.storage,
+            cache_size=CACHE_SIZE,
         ) as db:
             yield db
 

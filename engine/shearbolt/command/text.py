@@ -26,6 +26,7 @@ __all__ = [
     "duration",
     "format_bytes",
     "lossy",
+    "one_line",
     "parse_bytes",
     "printable_or_hex",
     "quote",
@@ -107,6 +108,13 @@ def lossy(data: bytes) -> str:
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if isinstance(piece, int) else piece
         for piece in _pieces(data)
+    )
+
+
+def one_line(text: str) -> str:
+    """A message as one line: a name in it may hold newlines, or be no text at all."""
+    return "".join(
+        piece if piece.isprintable() else repr(piece)[1:-1] for piece in text
     )
 
 

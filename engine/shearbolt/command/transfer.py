@@ -103,7 +103,10 @@ def _compact(session: Session, options: Namespace) -> int:
 def _arguments_export(parser: ArgumentParser) -> None:
     add_path(parser)
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="where to (default: standard output)"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="where to (default, or -: standard output)",
     )
     parser.add_argument(
         "--encoding",
@@ -131,7 +134,7 @@ def _export(session: Session, options: Namespace) -> int:
 
 @contextmanager
 def _output(session: Session, path: str | None) -> Iterator[BinaryIO]:
-    if path is None:
+    if path is None or path == "-":
         yield session.stdout
         return
     if os.path.lexists(path):
@@ -155,7 +158,7 @@ def _arguments_import(parser: ArgumentParser) -> None:
         "input",
         metavar="FILE",
         nargs="?",
-        help="what to read (default: standard input)",
+        help="what to read (default, or -: standard input)",
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="make this database")
     parser.add_argument(

@@ -7,7 +7,12 @@ it would have been mapped. Ours are the same:
     the file is   the map: 32 KiB, doubled to fit     needed + alloc_size
 
 A size is *planned* when pages are taken from beyond the high-water mark, where it may
-still be refused, and carried out when the commit writes.
+still be refused, and carried out when the commit writes. All sizes are asked for with
+one page more than the database has, as bbolt does it.
+
+With a `max_size` the last step is a smaller one, to just there. bbolt refuses a step
+that would pass it, so that half of a limit of 15 MiB can be used; and with a large map
+it does not compare at all, and passes the limit by up to `alloc_size`.
 
 What it is not: it touches no file (`DurableFile.grow`), and it never makes one smaller.
 
@@ -60,33 +65,31 @@ class Growth:
         """Whether a database of so many bytes needs no growth to be planned."""
         return size < self._mapped
 
-    def plan(self, size: int, max_size: int, alloc_size: int) -> None:
-        """Note that the database will need so many bytes.
-
-        Raises:
-            MaxSizeReachedError: The file would exceed `max_size`, if that is not 0.
-        """
-        if size < self._mapped:
-            return
-        planned = map_size(max(self.file_size, size), self._page_size)
-        if max_size and _grown(size, planned, alloc_size) > max_size:
-            raise MaxSizeReachedError(size, max_size)
-        self._mapped = planned
-
-    def target(self, size: int, max_size: int, alloc_size: int) -> int:
-        """How large to make the file when it needs so many bytes.
+    def plan(self, size: int, max_size: int) -> None:
+        """Note that the database will need so many bytes, but for a page.
 
         Raises:
             MaxSizeReachedError: That is more than `max_size`, if that is not 0.
         """
+        if size < self._mapped:
+            return
+        self._require(size, max_size)
+        self._mapped = map_size(max(self.file_size, size), self._page_size)
+
+    def target(self, size: int, max_size: int, alloc_size: int) -> int:
+        """How large to make the file when it needs so many bytes, but for a page.
+
+        Raises:
+            MaxSizeReachedError: That is more than `max_size`, if that is not 0.
+        """
+        self._require(size, max_size)
         grown = _grown(size, self._mapped, alloc_size)
-        if not max_size or grown <= max_size:
-            return grown
-        # bbolt compares only when its map grows, and so can exceed the limit by
-        # `alloc_size`. What is needed counts here.
-        if size > max_size:
-            raise MaxSizeReachedError(size, max_size)
-        return max_size
+        return max(min(grown, max_size), self.file_size) if max_size else grown
+
+    def _require(self, size: int, max_size: int) -> None:
+        needed = size - self._page_size
+        if max_size and needed > max_size:
+            raise MaxSizeReachedError(needed, max_size)
 
 
 def _grown(size: int, mapped: int, alloc_size: int) -> int:

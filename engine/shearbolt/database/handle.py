@@ -136,7 +136,8 @@ class DB(Settings):
         no_grow_sync: The file's new size is not synced by itself.
         strict_mode: Check the whole database before every commit.
         statistics: Count for `stats`.
-        max_size: The file may not grow beyond this, in bytes; 0: no limit. This and
+        max_size: The file may not grow beyond this, in bytes; 0: no limit. A
+            delete takes pages, too: with none left, make the limit larger. This and
             the next three may be changed at any time, and refuse what means nothing
             (OptionError).
         alloc_size: How much a large file grows at once, in bytes.
@@ -552,13 +553,13 @@ class DB(Settings):
         """
         self.require_open()
         meta = self.durable.live
-        return Info(
-            self.path,
-            self.page_size,
-            self.pager.file.size(),
-            meta.high_water_mark,
-            meta.txid,
-        )
+        try:
+            size = self.pager.file.size()
+        except StorageError:
+            # Another thread may have closed it.
+            self.require_open()
+            raise
+        return Info(self.path, self.page_size, size, meta.high_water_mark, meta.txid)
 
     def stats(self) -> Stats:
         """Counts since the database was opened; zeros without `statistics`.

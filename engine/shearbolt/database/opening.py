@@ -102,6 +102,7 @@ def open_database(
     path: str | bytes | PathLike[str],
     *,
     read_only: bool = False,
+    create: bool = True,
     timeout: float | None = None,
     page_size: int | None = None,
     freelist_type: str = "array",
@@ -125,6 +126,7 @@ def open_database(
     Args:
         path: The file.
         read_only: Share the file with other readers; nothing is made or written.
+        create: Make the file when there is none.
         timeout: Seconds to wait for the file lock; None waits for ever.
         page_size: Bytes a page of a new database, a power of two from 1,024
             to 65,536; None: 4,096. An existing file keeps its own.
@@ -156,7 +158,7 @@ def open_database(
         OptionError: An option has a value that means nothing, or no file can have
             this name.
         TypeError: `path` is no path.
-        DatabaseNotFoundError: Read-only, and there is no such file.
+        DatabaseNotFoundError: There is no such file, and it is not to be made.
         LockTimeoutError: Somebody else had the file open all the time.
         InvalidDatabaseError: It is no bolt database (VersionMismatchError,
             ChecksumError: it is nearly one). The file is left as it is.
@@ -174,7 +176,7 @@ def open_database(
         storage = _MACHINE
     opens = partial(
         open_file or storage.open,
-        name, read_only=read_only, create=not read_only, perm=perm,
+        name, read_only=read_only, create=create and not read_only, perm=perm,
     )  # fmt: skip
     file = open_locked(
         storage, name, opens,

@@ -488,7 +488,7 @@ class Tx(Single):
             TxNotWritableError: It is a read transaction.
             TxManagedError: It belongs to `update()`.
             StorageError: The system refused a write or a sync.
-            FileChangedError: Somebody else has cut or replaced the file.
+            FileChangedError: Somebody else has cut the file, or written over it.
             MaxSizeReachedError: The file would become larger than allowed.
             CorruptPageError: Damage was met on the way.
             WouldDeadlockError: A signal handler has interrupted another commit.

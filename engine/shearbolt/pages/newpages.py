@@ -311,7 +311,7 @@ class NewPages:
         """
         db = self._db
         size = (end + 1) * self.page_size
-        db.durable.growth.plan(size, db.max_size, db.alloc_size)
+        db.durable.growth.plan(size, db.max_size)
 
     def write_freelist(self) -> tuple[int, int]:
         """Put the list of free and pending pages into new pages.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Items", "Keys", "Range", "Values", "as_bytes"]
+__all__ = ["Items", "Keys", "Path", "Range", "Values", "as_bytes"]
 
 _SHORT: Final = 8
 """Leaves that a range reads before it counts as a long one: of 15 pairs each, the
@@ -92,6 +92,7 @@ def _after_prefix(prefix: bytes) -> bytes | None:
 
 
 Path = list[tuple["Page | Node", int]]
+"""From a root to an element: pages, or nodes in their place, and where in them."""
 Chunk = tuple[Sequence[bytes], Sequence[bytes]]
 """Keys and values of a piece of a range."""
 

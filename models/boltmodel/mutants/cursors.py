@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from weakref import ref
 
     from boltmodel.mutants.plant import Call, Planter
+    from shearbolt.tree.ranges import Path
 
 __all__ = ["MUTANTS"]
 
@@ -72,8 +73,8 @@ def _seek_ends_with_leaf(planter: Planter) -> None:
     needs="run",
 )
 def _next_ends_at_empty_leaf(planter: Planter) -> None:
-    def skip(_: Call, self: Cursor) -> bool:
-        return bool(self._path[-1][0].keys)
+    def skip(_: Call, _self: Cursor, path: Path) -> bool:
+        return bool(path[-1][0].keys)
 
     planter.instead(Cursor, "_skip_forward", skip)
 
@@ -86,8 +87,8 @@ def _next_ends_at_empty_leaf(planter: Planter) -> None:
     needs="run",
 )
 def _last_ends_at_empty_leaf(planter: Planter) -> None:
-    def skip(_: Call, self: Cursor) -> bool:
-        return bool(self._path[-1][0].keys)
+    def skip(_: Call, _self: Cursor, path: Path) -> bool:
+        return bool(path[-1][0].keys)
 
     planter.instead(Cursor, "_skip_backward", skip)
 

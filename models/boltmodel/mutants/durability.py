@@ -165,11 +165,12 @@ def _meta_first(planter: Planter) -> None:
     holding = False
     really_write, really_sync = Pager.write, RobustFile.fdatasync
 
-    def write(original: Call, self: Pager, offset: int, data: Sequence[bytes]) -> None:
-        if holding:
-            held.append((offset, tuple(data)))
-        else:
-            original(self, offset, data)
+    def write(original: Call, self: Pager, offset: int, data: Sequence[bytes]) -> int:
+        if not holding:
+            written: int = original(self, offset, data)
+            return written
+        held.append((offset, tuple(data)))
+        return sum(map(len, data))
 
     def sync(original: Call, self: RobustFile) -> None:
         if not holding:
