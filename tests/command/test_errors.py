@@ -403,6 +403,24 @@ def test_an_import_that_fails_names_the_line_and_leaves_nothing(
     assert run("import", "-o", tmp_path / "o", tmp_path / "no.jsonl").status == 1
 
 
+@pytest.mark.parametrize("begin", [b"", b"x", b"\n", b" " * 70_000])
+def test_an_import_of_what_has_no_lines_does_not_read_all_of_it(run, tmp_path, begin):
+    path = tmp_path / "no export"
+    with path.open("wb") as file:
+        file.write(begin)
+        file.truncate(1 << 25)
+    tracemalloc.start()
+    try:
+        answer = run("import", path, "-o", tmp_path / "out.db")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer.status == 1
+    assert "not JSON" in answer.stderr
+    assert most < 1 << 24
+    assert os.listdir(tmp_path) == ["no export"]
+
+
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [

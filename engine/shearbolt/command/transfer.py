@@ -42,6 +42,9 @@ _REFUSED: Final = (
 )
 """What a good record can be refused for; it is the line's fault, not the database's."""
 
+_LOOK: Final = 1 << 16
+"""Bytes of a line that are read before it is clear that it may be a record."""
+
 
 def _add_tx_max_size(parser: ArgumentParser, default: int) -> None:
     parser.add_argument(
@@ -231,8 +234,11 @@ class _Lines:
         self.number = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        for line in self._file:
+        while line := self._file.readline(_LOOK):
             self.number += 1
+            # What is no export may be without any newline, and without an end.
+            if not line.endswith(b"\n") and line.lstrip().startswith(b"{"):
+                line += self._file.readline()
             yield line
 
 
