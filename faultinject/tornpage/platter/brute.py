@@ -600,7 +600,12 @@ class Platter:
         with_data = model.size == "with-data" and model.order != "ordered"
         if with_data:
             for stamp, start, end in file.grown:
-                if stamp <= arrived and start < (at + 1) * atom and at * atom < end:
+                if stamp > arrived:
+                    continue
+                # What the file was cut to since: the rest is not what this size shows.
+                least = min(size for t, size in file.sizes if stamp <= t <= arrived)
+                shown = min(end, least)
+                if start < shown and start < (at + 1) * atom and at * atom < shown:
                     oldest = max(n for n, one in enumerate(chain) if one.stamp <= stamp)
         contents = [
             one.content

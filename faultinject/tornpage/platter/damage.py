@@ -80,4 +80,4 @@ def _has_its_data(file: FileImage, atom: int, model: CrashModel) -> bool:
     """Whether a size that shows this atom comes with the atom's data."""
     if model.size == "free" or model.order == "ordered":
         return False
-    return any(first <= atom < behind for _, first, behind, _ in file.extensions)
+    return any(atom in one.atoms(model.atom) for one in file.extensions)
