@@ -30,7 +30,8 @@ than the model allows. An answer outside that is not offered.
 What costs extra decisions, all of them sound because they only split what
 one execution would have covered: writing a part of an undecided atom decides the rest
 of it; changing the size decides the size; under `size=with-data`, touching an
-atom that a pending write grew into decides the size first.
+atom that a pending write grew into decides the size first, and so does reading
+what its flight may have damaged, or writing in its unit.
 
 A sync asks `fail_sync` whether it is to fail. A failed sync changes what the
 program sees only under fail=revert: the page cache goes back to what it was at
@@ -602,17 +603,23 @@ class Life:
         return group.value, group.cell
 
     def _grown(self, node: Node, at: int, cell: Cell) -> Cell:
-        """The cell without contents older than the size allows."""
+        """The cell without what the size rules out: old contents, and their damage."""
         file = node.image
         if self._appends:
             # Any atom may tell the position, as a neighbour of one that grew.
             self.size(node)
             self._bound(node)
-        if not any(at in one.atoms(self._atom) for one in file.extensions):
+        may_end = cell.may_end
+        if not may_end and not any(
+            at in one.atoms(self._atom) for one in file.extensions
+        ):
             return cell
         self.size(node)
-        came = file.came(at, self._arrived(node))
-        return cell if came == ALWAYS else cell.at_least(came)
+        arrived = self._arrived(node)
+        came = file.came(at, arrived)
+        if came != ALWAYS:
+            cell = cell.at_least(came)
+        return cell.ended(lambda one: file.came(one, arrived)) if may_end else cell
 
     def _arrived(self, node: Node) -> int:
         """The operation whose size is there, of a file whose size is decided."""
@@ -644,10 +651,7 @@ class Life:
             self.size(node)
         if self.parts is not None:
             node.unfit |= self.parts.resting_on(node.inode, range(first, behind))
-        if self._with_data and any(
-            one.start < behind * atom and first * atom < one.end
-            for one in node.image.extensions
-        ):
+        if self._with_data and self._near_extension(node, first, behind):
             self.size(node)
         size = node.size
         if size is not None and node.asked:
@@ -669,6 +673,13 @@ class Life:
         if size is not None and end > size:
             node.size = end
             node.asked = False
+
+    def _near_extension(self, node: Node, first: int, behind: int) -> bool:
+        """Whether a pending write made the file longer in the units of these atoms."""
+        unit = self.model.unit_atoms * self._atom
+        start = first * self._atom // unit * unit
+        end = -(-behind * self._atom // unit) * unit
+        return any(one.start < end and start < one.end for one in node.image.extensions)
 
     def left(self, node: Node, start: int, length: int) -> tuple[Any, ...]:
         """What a write of these bytes has left beside them, to be read by this life.
