@@ -2,8 +2,8 @@
 
 Such a size says of some writes that they have ended, so that they damage nothing any
 more. The explorer and brute force have to agree on which, and brute force with a third
-one: `by_the_book` walks the bytes of one file as the documents have them. It knows disks
-without order whose syncs work, and of programs writes, cuts and syncs.
+one: `by_the_book` walks the bytes of one file as the documents have them. It knows
+disks without order whose syncs work, and of programs writes, cuts and syncs.
 """
 
 import itertools

@@ -281,7 +281,8 @@ class Life:
         if node is None:
             atoms = self._watch.atoms.setdefault(inode, set())
             node = Node(self._image.files[inode], path, atoms)
-            node.size = self._only_size(node)
+            if self._with_data:
+                node.size = self._only_size(node)
             self.nodes[inode] = node
         return node
 
@@ -610,9 +611,7 @@ class Life:
             self.size(node)
             self._bound(node)
         may_end = cell.may_end
-        if not may_end and not any(
-            at in one.atoms(self._atom) for one in file.extensions
-        ):
+        if not may_end and not file.has_grown(at):
             return cell
         self.size(node)
         arrived = self._arrived(node)

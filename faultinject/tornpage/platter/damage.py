@@ -110,6 +110,4 @@ def _waits(model: CrashModel) -> bool:
 
 def _has_its_data(file: FileImage, atom: int, model: CrashModel) -> bool:
     """Whether a size that shows this atom comes with the atom's data."""
-    return _waits(model) and any(
-        atom in one.atoms(model.atom) for one in file.extensions
-    )
+    return _waits(model) and file.has_grown(atom)

@@ -164,14 +164,18 @@ class FileImage:
         Returns:
             The stamp of the write; ALWAYS when there is none.
         """
-        return max(
-            (
-                one.stamp
-                for one in self.extensions
-                if one.since <= arrived < one.until and atom in one.atoms(self.atom)
-            ),
-            default=ALWAYS,
-        )
+        low = atom * self.atom
+        high = low + self.atom
+        for one in reversed(self.extensions):
+            if one.start < high and low < one.end and one.since <= arrived < one.until:
+                return one.stamp
+        return ALWAYS
+
+    def has_grown(self, atom: int) -> bool:
+        """Whether a write that is not durable made the file longer in this atom."""
+        low = atom * self.atom
+        high = low + self.atom
+        return any(one.start < high and low < one.end for one in self.extensions)
 
     def weakest(self, sizes: Sequence[Size]) -> tuple[Size, ...]:
         """For each size the one that stands for it: it is equal and allows more.
