@@ -286,3 +286,27 @@ def test_rows_of_images_notice_an_explorer_that_does_not_decide_it(monkeypatch):
     monkeypatch.setattr(Life, "_near_extension", near)
     reached, every = rows_of_two_crashes((0, 512, 1024))
     assert reached > every
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_zeros_over_what_a_size_says_is_zero_are_no_write(reads):
+    """The next life's write of zeros put a sector in flight that held nothing else."""
+    model = CrashModel.parse("size=with-data,unit=8192")
+    disk = Disk({"f": b""}, model)
+    disk.open("f").pwritev([b"B" * 520], 1024)
+
+    def again(disk):
+        file = disk.open("f")
+        if reads:
+            file.pread(1, 0)
+        file.ftruncate(0)
+        file.pwritev([b"C" * 512], 512)
+
+    def recover(disk):
+        return disk.open("f").pread(1600, 0)
+
+    explorer = Explorer({"f": b""}, disk.trace, recover, model)
+    end = max(explorer.points())
+    reached, every = crash_after_crash(explorer, end, [(again, None)], recover)
+    assert reached == every
+    assert len(every) > 10

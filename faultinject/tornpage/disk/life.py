@@ -168,8 +168,12 @@ class Life:
             file.open.update(node.cells)
             file.sizes = node.sizes
             if self._with_data and node.size is not None:
-                for at, cell in file.open.items():
-                    file.open[at] = self._grown(node, at, cell)
+                for at, cell in list(file.open.items()):
+                    left = file.open[at] = self._grown(node, at, cell)
+                    if left.sole is not None:
+                        # Zeros over zeros are no write of the next life.
+                        file.held[at] = left.sole
+                        del file.open[at]
                 file.extensions = []
         image.begin()
         return image

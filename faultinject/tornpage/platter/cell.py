@@ -215,6 +215,16 @@ class Cell:
             not member[0] or not member[1] for member in self.members
         )
 
+    @property
+    def sole(self) -> bytes | None:
+        """The content, if only one is left; None: several are, or it may be torn."""
+        if self.inner is not None or len(self.members) > 1:
+            return None
+        i, j, *_ = self.members[0]
+        if i != j:
+            return None
+        return self.noise if i == len(self.contents) else self.contents[i]
+
     def written(
         self,
         content: bytes,
