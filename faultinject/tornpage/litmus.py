@@ -59,6 +59,14 @@ order=ordered   |f=A1 g=A1|write f 0 B1; write g 0 B1|f@0 g@0|AA BA BB|AB
 order=ordered   |f=A1024  |write f 0 B1024|f@0 f@512|AA AB BA BB|
 size=free       |f=A512   |write f 600 B1|f@0 f@600|A. A0 AB|
 size=with-data  |f=A512   |write f 600 B1|f@0 f@600|A. AB|A0
+size=with-data  |f=A100   |write f 0 B1; write f 100 C9; truncate f 50|f@0 f@50 f@100|AA. BA. BAC A.. B..|AAC AA0 BA0
+size=with-data  |f=A100   |write f 0 B1; write f 100 C9; truncate f 105|f@0 f@104 f@105|A.. B.. BC. BCC|AC. A0. BC0
+size=with-data  |f=A520   |write f 512 B1; write f 520 C1024; truncate f 520; write f 1024 X520|f@512 f@1024|A. B. BC BX AX|AC A0 B0
+size=with-data,tear=garbage|f=A512|write f 512 B512|f@0 f@512|A. AB|A# A0
+size=with-data,tear=garbage|f=A512|write f 512 B512; write f 512 C512|f@0 f@512 f@1023|A.. ABB ABC ACB ACC A##|A00 A0B
+size=with-data,unit=4096|f=A512   |write f 512 B512|f@0 f@512|A. #. AB|#B A#
+size=with-data,unit=4096|f=A512   |write f 512 B512; write f 512 C512|f@0 f@512|A. #. AB AC #B #C|A# ##
+size=with-data,unit=4096|f=A512   |write f 512 B512; truncate f 100|f@0 f@100 f@512|AA. ##. AAB A.. #..|##B
 entries=prefix  |         |create x; create y|x? y?|-- +- ++|-+
 entries=free    |         |create x; create y|x? y?|-- +- ++ -+|
 fail=clean      |f=A1024  |write f 0 B1024; fail; fsync f; fsync f|f@0 f@512|AA AB BA BB|

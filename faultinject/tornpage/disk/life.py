@@ -30,7 +30,8 @@ than the model allows. An answer outside that is not offered.
 What costs extra decisions, all of them sound because they only split what
 one execution would have covered: writing a part of an undecided atom decides the rest
 of it; changing the size decides the size; under `size=with-data`, touching an
-atom that a pending write grew into decides the size first.
+atom that a pending write grew into decides the size first, and so does reading
+what its flight may have damaged, or writing in its unit.
 
 A sync asks `fail_sync` whether it is to fail. A failed sync changes what the
 program sees only under fail=revert: the page cache goes back to what it was at
@@ -167,8 +168,12 @@ class Life:
             file.open.update(node.cells)
             file.sizes = node.sizes
             if self._with_data and node.size is not None:
-                for at, cell in file.open.items():
-                    file.open[at] = self._grown(node, at, cell)
+                for at, cell in list(file.open.items()):
+                    left = file.open[at] = self._grown(node, at, cell)
+                    if left.sole is not None:
+                        # Zeros over zeros are no write of the next life.
+                        file.held[at] = left.sole
+                        del file.open[at]
                 file.extensions = []
         image.begin()
         return image
@@ -194,8 +199,8 @@ class Life:
                 node.before = None
                 # What was found out since then stays so: the size that the cache
                 # goes back to is the platter's.
-                if len({one.size for one in node.sizes}) == 1 and node.size is None:
-                    node.size = node.sizes[0].size
+                if node.size is None:
+                    node.size = self._only_size(node)
             return "reverted", number
         if fail == "read-only":
             self.read_only = True
@@ -280,6 +285,8 @@ class Life:
         if node is None:
             atoms = self._watch.atoms.setdefault(inode, set())
             node = Node(self._image.files[inode], path, atoms)
+            if self._with_data:
+                node.size = self._only_size(node)
             self.nodes[inode] = node
         return node
 
@@ -291,6 +298,15 @@ class Life:
             node.size = size = self._ask_size(node, 0, NEVER)
             node.sizes = tuple(one for one in node.sizes if one.size == size)
         return node.size
+
+    def _only_size(self, node: Node) -> int | None:
+        """The size, if there is one only and what came with it is known, too."""
+        sizes = node.sizes
+        if len({one.size for one in sizes}) > 1:
+            return None
+        if self._with_data and len(set(node.image.weakest(sizes))) > 1:
+            return None
+        return sizes[0].size
 
     def readable(self, node: Node, start: int, stop: int) -> int:
         """Where a read of [start, stop) ends; decides no more than that."""
@@ -321,11 +337,16 @@ class Life:
             )
         if self._lies:
             sizes = tuple(one for one in sizes if self._bounds.believable(one.need))
-        groups: dict[int, list[Size]] = {}
+        whole = self._with_data and stop == NEVER
+        if self._with_data:
+            sizes = node.image.weakest(sizes)
+        groups: dict[tuple[int, int], list[Size]] = {}
         # The newest size is the honest answer, then the oldest.
         for one in (sizes[-1], *sizes[:-1]):
-            groups.setdefault(max(start, min(stop, one.size)), []).append(one)
-        answers = list(groups)
+            # Whoever wants all of the size decides, too, what came with it.
+            key = max(start, min(stop, one.size)), one.stamp if whole else 0
+            groups.setdefault(key, []).append(one)
+        answers = [answer for answer, _ in groups]
         if len(answers) > 1:
             if self._in_order:
                 # One stretch of crash positions an answer: sizes one by one.
@@ -336,14 +357,15 @@ class Life:
             label = ("size", node.path, tuple(run[0] for run in runs))
             picked = self.chooser.choose(len(runs), label)
             chosen = set(runs[picked])
-            node.sizes = tuple(one for one in sizes if one in chosen)
+            node.sizes = tuple(dict.fromkeys(one for one in sizes if one in chosen))
             self._bounds.lie(min((one.need for one in chosen), key=len))
             if self._in_order:
                 only = runs[picked][0]
                 self._bounds.narrow(life, only.first, only.last)
-            if len({one.size for one in node.sizes}) == 1:
-                node.size = node.sizes[0].size
+            node.size = self._only_size(node)
             return answers[picked]
+        if whole:
+            node.sizes = sizes[:1]
         return answers[0]
 
     def pread(self, node: Node, start: int, stop: int) -> bytes:
@@ -586,36 +608,38 @@ class Life:
         return group.value, group.cell
 
     def _grown(self, node: Node, at: int, cell: Cell) -> Cell:
-        """The cell without contents older than the size allows."""
-        grown = [
-            stamp
-            for stamp, first, behind, _ in node.image.extensions
-            if first <= at < behind
-        ]
+        """The cell without what the size rules out: old contents, and their damage."""
+        file = node.image
         if self._appends:
             # Any atom may tell the position, as a neighbour of one that grew.
             self.size(node)
             self._bound(node)
-        if not grown:
+        may_end = cell.may_end
+        if not may_end and not file.has_grown(at):
             return cell
         self.size(node)
-        arrived = min(one.stamp for one in node.sizes)
-        floor = max((stamp for stamp in grown if stamp <= arrived), default=ALWAYS)
-        return cell if floor == ALWAYS else cell.at_least(floor)
+        arrived = self._arrived(node)
+        came = file.came(at, arrived)
+        if came != ALWAYS:
+            cell = cell.at_least(came)
+        return cell.ended(lambda one: file.came(one, arrived)) if may_end else cell
+
+    def _arrived(self, node: Node) -> int:
+        """The operation whose size is there, of a file whose size is decided."""
+        return node.image.weakest(node.sizes)[0].stamp
 
     def _bound(self, node: Node) -> None:
         """A size that came with its data has come after these appends."""
         file = node.image
-        arrived = min(one.stamp for one in node.sizes)
-        behind = -(-node.sizes[0].size // self._atom)
+        arrived = self._arrived(node)
         low = ALWAYS
-        for stamp, first, over, _ in file.extensions:
-            if stamp > arrived:
+        for one in file.extensions:
+            if not one.since <= arrived < one.until:
                 continue
-            for at in range(first, min(over, behind)):
+            for at in one.atoms(self._atom):
                 cell = file.cell(at)
                 if cell is not None:
-                    low = max(low, cell.level_after(stamp))
+                    low = max(low, cell.level_after(one.stamp))
         self._bounds.narrow((file.life, node.inode), low, NEVER)
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
@@ -630,10 +654,7 @@ class Life:
             self.size(node)
         if self.parts is not None:
             node.unfit |= self.parts.resting_on(node.inode, range(first, behind))
-        if self._with_data and any(
-            begin < behind and first < over
-            for _, begin, over, _ in node.image.extensions
-        ):
+        if self._with_data and self._near_extension(node, first, behind):
             self.size(node)
         size = node.size
         if size is not None and node.asked:
@@ -655,6 +676,13 @@ class Life:
         if size is not None and end > size:
             node.size = end
             node.asked = False
+
+    def _near_extension(self, node: Node, first: int, behind: int) -> bool:
+        """Whether a pending write made the file longer in the units of these atoms."""
+        unit = self.model.unit_atoms * self._atom
+        start = first * self._atom // unit * unit
+        end = -(-behind * self._atom // unit) * unit
+        return any(one.start < end and start < one.end for one in node.image.extensions)
 
     def left(self, node: Node, start: int, length: int) -> tuple[Any, ...]:
         """What a write of these bytes has left beside them, to be read by this life.

@@ -586,9 +586,34 @@ class Platter:
             found.append(begun and place <= min(later, default=_END))
         return found
 
-    def _in_flight(self, chain: list[_Version], place: int | None) -> bool:
-        there = self._there(chain, place)
-        return any(one and other for one, other in itertools.pairwise(there))
+    def _oldest(self, file: _File, at: int, arrived: int) -> int:
+        """The first version that goes with the size of operation `arrived`."""
+        model, atom = self._model, self._model.atom
+        oldest = 0
+        if model.size == "with-data" and model.order != "ordered":
+            chain = file.versions[at]
+            for stamp, start, end in file.grown:
+                if stamp > arrived:
+                    continue
+                # What the file was cut to since: the rest is not what this size shows.
+                least = min(size for t, size in file.sizes if stamp <= t <= arrived)
+                shown = min(end, least)
+                if start < shown and start < (at + 1) * atom and at * atom < shown:
+                    oldest = max(n for n, one in enumerate(chain) if one.stamp <= stamp)
+        return oldest
+
+    def _legal(
+        self, file: _File, at: int, arrived: int, place: int | None
+    ) -> list[bool]:
+        """Which versions go with that size and that position."""
+        oldest = self._oldest(file, at, arrived)
+        there = self._there(file.versions[at], place)
+        return [one and n >= oldest for n, one in enumerate(there)]
+
+    def _in_flight(self, file: _File, at: int, arrived: int, place: int | None) -> bool:
+        """Whether one version may be replacing another."""
+        legal = self._legal(file, at, arrived, place)
+        return any(one and other for one, other in itertools.pairwise(legal))
 
     def _atom_states(
         self, file: _File, at: int, arrived: int, place: int | None
@@ -596,28 +621,24 @@ class Platter:
         """Contents of an atom when the size of operation `arrived` is there."""
         model, atom = self._model, self._model.atom
         chain = self._chain(file, at)
-        oldest = 0
-        with_data = model.size == "with-data" and model.order != "ordered"
-        if with_data:
-            for stamp, start, end in file.grown:
-                if stamp <= arrived and start < (at + 1) * atom and at * atom < end:
-                    oldest = max(n for n, one in enumerate(chain) if one.stamp <= stamp)
+        legal = self._legal(file, at, arrived, place)
         contents = [
-            one.content
-            for n, (one, there) in enumerate(
-                zip(chain, self._there(chain, place), strict=True)
-            )
-            if there and n >= oldest
+            one.content for one, there in zip(chain, legal, strict=True) if there
         ]
+        if not contents:
+            # The size does not go with the position; damage does not change that.
+            return []
         if model.tear in {"byte", "garbage"}:
             contents = [*_with_mixtures(tuple(contents))]
-        if self._may_be_garbage(file, at, place):
+        if self._may_be_garbage(file, at, arrived, place):
             contents.append(garbage(at, atom))
         return _distinct(contents)
 
-    def _may_be_garbage(self, file: _File, at: int, place: int | None) -> bool:
+    def _may_be_garbage(
+        self, file: _File, at: int, arrived: int, place: int | None
+    ) -> bool:
         model, atom = self._model, self._model.atom
-        if model.tear == "garbage" and self._in_flight(file.versions[at], place):
+        if model.tear == "garbage" and self._in_flight(file, at, arrived, place):
             return True
         if model.unit != "none":
             each = max(int(model.unit) // atom, 1)
@@ -625,7 +646,7 @@ class Platter:
                 if (
                     other != at
                     and other in file.versions
-                    and self._in_flight(file.versions[other], place)
+                    and self._in_flight(file, other, arrived, place)
                 ):
                     return True
         if at in file.fresh:

@@ -47,7 +47,12 @@ sync is legal only if that sync lied. `needs` has for each content the syncs
 (their stamps) that must all have lied.
 
 *Garbage* is one more content, which no program wrote; its members come from
-outside, see `spoil`.
+outside, see `spoiled`:
+
+    (n, n, atom, stamp)     garbage, as long as the content of operation `stamp`
+                            is not on the platter in number `atom`, this or another
+
+`stamp` is NEVER where nothing says that it is there (`ended`).
 
 After a second crash the oldest content may itself be an undecided cell of the
 first crash: `inner`. It is decided first, on the bytes that are read, and then
@@ -63,7 +68,7 @@ from typing import TYPE_CHECKING
 from tornpage.model import SECTOR
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tornpage.model import CrashModel
 
@@ -80,8 +85,12 @@ Need = frozenset[int]
 
 NO_NEED: Need = frozenset()
 
-Flight = tuple[int, int, Need]
-"""First and last crash position at which a write is under way, and its need."""
+Flight = tuple[int, int, int, int, Need]
+"""A content on its way to the platter: number of the atom, operation, first and last
+crash position, need. The operation is NEVER where nothing says that it has arrived."""
+
+# First and last crash position, need.
+_Span = tuple[int, int, Need]
 
 # i, j, low, high, first c, last c, need
 _Member = tuple[int, int, int, int, int, int, Need]
@@ -206,6 +215,16 @@ class Cell:
             not member[0] or not member[1] for member in self.members
         )
 
+    @property
+    def sole(self) -> bytes | None:
+        """The content, if only one is left; None: several are, or it may be torn."""
+        if self.inner is not None or len(self.members) > 1:
+            return None
+        i, j, *_ = self.members[0]
+        if i != j:
+            return None
+        return self.noise if i == len(self.contents) else self.contents[i]
+
     def written(
         self,
         content: bytes,
@@ -277,30 +296,54 @@ class Cell:
             needs=self.needs,
         )
 
-    def flights(self) -> list[Flight]:
-        """When a content is replacing another on the platter."""
+    def flights(self, atom: int) -> list[Flight]:
+        """When a content is replacing another on the platter, in atom number `atom`."""
         spans = self._spans()
         found: list[Flight] = []
         for at in range(len(spans) - 1):
             first = max(spans[at][0], spans[at + 1][0])
             last = min(spans[at][1], spans[at + 1][1])
             if first <= last:
-                found.append((first, last, spans[at][2]))
+                found.append((atom, self.stamps[at + 1], first, last, spans[at][2]))
         return found
 
     def spoiled(self, noise: bytes, flights: Sequence[Flight]) -> Cell:
-        """The cell when it may also be garbage, at certain times.
+        """The cell when it may also be garbage.
 
         Args:
             noise: What it holds then.
-            flights: The times.
+            flights: What is on its way meanwhile.
         """
         n = len(self.contents)
         made = self.narrowed(
-            (*self.members, *((n, n, 0, 0, *one) for one in flights)), self.inner
+            (*self.members, *((n, n, *one) for one in flights)), self.inner
         )
         made.noise = noise
         return made
+
+    @property
+    def may_end(self) -> bool:
+        """Whether `ended` may take something away."""
+        n = len(self.contents)
+        return self.noise != b"" and any(
+            one[0] == n and one[3] < NEVER for one in self.members
+        )
+
+    def ended(self, came: Callable[[int], int]) -> Cell:
+        """The cell without garbage of what is not on its way any more.
+
+        Args:
+            came: Gives for the number of an atom the newest operation of which it is
+                known that its content is there.
+        """
+        n = len(self.contents)
+        # What goes on now goes on for ever.
+        left = dict.fromkeys(
+            one if one[0] < n else (n, n, 0, NEVER, *one[4:])
+            for one in self.members
+            if one[0] < n or one[3] > came(one[2])
+        )
+        return self.narrowed(tuple(left), self.inner)
 
     def at_least(self, stamp: int) -> Cell:
         """The cell without any content older than operation `stamp` left it."""
@@ -457,7 +500,7 @@ class Cell:
             noise=self.noise,
         )
 
-    def _spans(self) -> list[Flight]:
+    def _spans(self) -> list[_Span]:
         """When each content is legal."""
         n = len(self.contents)
         needs = self.needs or (NO_NEED,) * n

@@ -9,8 +9,15 @@ of its contents. Each says when:
     unit=n            while that happens to another atom of its aligned unit
     extend=garbage    while a write that made the file longer has not arrived
 
-"While" is a *flight*: a stretch of crash positions and the syncs that must
-have lied (see `cell`). Outside of all flights an atom is never garbage.
+"While" is a *flight*: a content on its way to an atom, a stretch of crash
+positions and the syncs that must have lied (see `cell`). Outside of all flights
+an atom is never garbage.
+
+Under `size=with-data` a size is not there before what it shows of the writes
+that made the file longer. So it ends flights: those of contents up to the last
+one that it came with, in each atom that these writes are in. What they have
+damaged does not come with that size, neither in the atom nor in its unit. All
+other flights go on, also those behind the end of the file.
 
 What garbage looks like
 -----------------------
@@ -52,19 +59,31 @@ def flights(file: FileImage, atom: int, model: CrashModel) -> list[Flight]:
     found: list[Flight] = []
     cell = file.dirty.get(atom)
     if model.tear == "garbage" and cell is not None:
-        found += cell.flights()
+        found += cell.flights(atom)
     unit = model.unit_atoms
     if unit > 1:
         begin = atom - atom % unit
         for other in range(begin, begin + unit):
             if other != atom and other in file.dirty:
-                found += file.dirty[other].flights()
+                found += file.dirty[other].flights(other)
     stale = file.fresh.get(atom)
     if stale is not None and not _has_its_data(file, atom, model):
         stamp, need = stale
         whole = stamp < 0 or model.order != "ordered"
-        found.append((ALWAYS, NEVER, need) if whole else (stamp, stamp, need))
-    return list(dict.fromkeys(found))
+        when = (ALWAYS, NEVER) if whole else (stamp, stamp)
+        found.append((atom, NEVER, *when, need))
+    # What no size ends differs in its time alone; an ending one at that time adds
+    # nothing.
+    endless = dict.fromkeys(
+        _endless(one) for one in found if not _may_end(file, one, model)
+    )
+    ending = dict.fromkeys(one for one in found if _endless(one) not in endless)
+    return [*endless, *ending]
+
+
+def _endless(flight: Flight) -> Flight:
+    _, _, first, last, need = flight
+    return 0, NEVER, first, last, need
 
 
 def endangered(file: FileImage, model: CrashModel) -> Iterator[int]:
@@ -76,8 +95,19 @@ def endangered(file: FileImage, model: CrashModel) -> Iterator[int]:
     return (atom for atom in sorted(near | file.fresh.keys()) if atom < sectors)
 
 
+def _may_end(file: FileImage, flight: Flight, model: CrashModel) -> bool:
+    """Whether some size says that this content is on the platter."""
+    atom, stamp, *_ = flight
+    return _waits(model) and any(
+        stamp <= one.stamp and atom in one.atoms(model.atom) for one in file.extensions
+    )
+
+
+def _waits(model: CrashModel) -> bool:
+    """Whether a size waits for data."""
+    return model.size == "with-data" and model.order != "ordered"
+
+
 def _has_its_data(file: FileImage, atom: int, model: CrashModel) -> bool:
     """Whether a size that shows this atom comes with the atom's data."""
-    if model.size == "free" or model.order == "ordered":
-        return False
-    return any(first <= atom < behind for _, first, behind, _ in file.extensions)
+    return _waits(model) and file.has_grown(atom)

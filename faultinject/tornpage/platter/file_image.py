@@ -21,15 +21,17 @@ do to them is the business of `image`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tornpage.platter.cell import ALWAYS, NEVER, NO_NEED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tornpage.platter.cell import Cell, Need
 
-__all__ = ["FileImage", "Size", "zero_from"]
+__all__ = ["Extension", "FileImage", "Size", "zero_from"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,40 @@ class Size:
         return f"size {self.size}"
 
 
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """Bytes by which a write made a file longer, as long as sizes show them.
+
+    Attributes:
+        stamp: The write.
+        start: First byte and
+        end: byte behind the last.
+        since: First operation whose size shows them and
+        until: the first one after it whose size does not, because the file was cut.
+        need: Syncs that must have lied if they are not durable.
+    """
+
+    stamp: int
+    start: int
+    end: int
+    since: int
+    until: int = NEVER
+    need: Need = NO_NEED
+
+    def atoms(self, atom: int) -> range:
+        """The atoms that they are in."""
+        return range(self.start // atom, -(-self.end // atom))
+
+    def cut(self, size: int, stamp: int) -> tuple[Extension, ...]:
+        """What is to be known once operation `stamp` has cut the file to `size`."""
+        if self.until < NEVER or size >= self.end:
+            return (self,)
+        before = replace(self, until=stamp)
+        if size <= self.start:
+            return (before,)
+        return before, replace(self, end=size, since=stamp)
+
+
 class FileImage:
     """One file on the platter.
 
@@ -68,8 +104,8 @@ class FileImage:
             them until they are written again.
         sizes: Legal sizes, oldest first; the last one is the present one.
         life: The life of the disk in which the sizes were made.
-        extensions: (stamp, first atom, behind the last atom, need) of writes
-            that made the file longer and are not durable.
+        extensions: What writes that are not durable made the file longer by, in
+            their order.
         fresh: Atom -> (stamp, need) of the write that made the file longer by
             it, as long as its data is not durable (extend=garbage). The stamp
             is ALWAYS once a failed sync has taken it out of the order.
@@ -103,7 +139,7 @@ class FileImage:
         self.clean: set[int] = set()
         self.sizes: tuple[Size, ...] = (Size(len(base), -1),)
         self.life = 0
-        self.extensions: list[tuple[int, int, int, Need]] = []
+        self.extensions: list[Extension] = []
         self.fresh: dict[int, tuple[int, Need]] = {}
         self.synced = ALWAYS
 
@@ -116,6 +152,67 @@ class FileImage:
     def size_bits(self) -> float:
         """log2 of the number of sizes that the file may have."""
         return math.log2(len({one.size for one in self.sizes}))
+
+    def came(self, atom: int, arrived: int) -> int:
+        """The newest write that came to this atom with the size of an operation.
+
+        Args:
+            atom: Its number.
+            arrived: The operation. Under `size=with-data` its size is not there
+                without what it shows of the writes that made the file longer.
+
+        Returns:
+            The stamp of the write; ALWAYS when there is none.
+        """
+        low = atom * self.atom
+        high = low + self.atom
+        for one in reversed(self.extensions):
+            if one.start < high and low < one.end and one.since <= arrived < one.until:
+                return one.stamp
+        return ALWAYS
+
+    def has_grown(self, atom: int) -> bool:
+        """Whether a write that is not durable made the file longer in this atom."""
+        low = atom * self.atom
+        high = low + self.atom
+        return any(one.start < high and low < one.end for one in self.extensions)
+
+    def weakest(self, sizes: Sequence[Size]) -> tuple[Size, ...]:
+        """For each size the one that stands for it: it is equal and allows more.
+
+        A file that was cut and grew again has come to one size in several ways, and
+        with other data in each (`size=with-data`). Most often one way allows all
+        that the others allow; where none does, several sizes stand for themselves.
+        """
+        if len({one.size for one in sizes}) == len(sizes):
+            return tuple(sizes)
+        left: list[Size] = []
+        for one in sizes:
+            if not any(self._allows(other, one) for other in left):
+                left = [other for other in left if not self._allows(one, other)]
+                left.append(one)
+        return tuple(
+            next(other for other in left if self._allows(other, one)) for one in sizes
+        )
+
+    def _allows(self, one: Size, other: Size) -> bool:
+        """Whether a size has every image that another one has."""
+        if one.size != other.size or not one.need <= other.need:
+            return False
+        came = self._all_that_came(other.stamp)
+        return all(
+            came.get(at, ALWAYS) >= stamp
+            for at, stamp in self._all_that_came(one.stamp).items()
+        )
+
+    def _all_that_came(self, arrived: int) -> dict[int, int]:
+        """`came` of all atoms that have one."""
+        return {
+            at: one.stamp
+            for one in self.extensions
+            if one.since <= arrived < one.until
+            for at in one.atoms(self.atom)
+        }
 
     def cell(self, atom: int) -> Cell | None:
         """What is undecided about this atom; None when nothing is."""

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 from tornpage.platter.cell import ALWAYS, NEVER, NO_NEED, Cell
 from tornpage.platter.damage import endangered, flights, garbage
 from tornpage.platter.entries import Entries
-from tornpage.platter.file_image import FileImage, Size, zero_from
+from tornpage.platter.file_image import Extension, FileImage, Size, zero_from
 from tornpage.platter.pieces import Changes, CutKey, NameChange, Tally
 from tornpage.trace import (
     Create,
@@ -321,7 +321,8 @@ class Image:
             changed = [*file.bared(offset, skip=first), *changed]
             grown_from = file.size // atom
             longer = range(max(first, grown_from), behind)
-            file.extensions.append((stamp, longer.start, behind, NO_NEED))
+            begin = max(offset, file.size)
+            file.extensions.append(Extension(stamp, begin, end, since=stamp))
             if self.model.extend == "garbage":
                 whole = range(max(first, -(-file.size // atom)), behind)
                 changes.atoms_of(file.inode).update(whole)
@@ -338,6 +339,9 @@ class Image:
             bared = file.bared(size)
             handed = self._handed(file, range(0))
             self._set_atoms(file, bared, stamp, changes, handed=handed)
+        file.extensions = [
+            one for whole in file.extensions for one in whole.cut(size, stamp)
+        ]
         self._set_size(file, size, stamp, changes)
 
     def _handed(self, file: FileImage, written: range) -> Container[int]:
@@ -502,7 +506,11 @@ class Image:
             file.sizes = (first, *(one for one in rest if one.stamp <= since))
             if file.size_bits:
                 self.tally.add(file.size_bits)
-            file.extensions = [one for one in file.extensions if one[0] <= since]
+            file.extensions = [
+                replace(one, until=one.until if one.until <= since else NEVER)
+                for one in file.extensions
+                if one.since <= since
+            ]
         file.fresh = {at: one for at, one in file.fresh.items() if one[0] <= since}
         changes.everything = True
 
@@ -542,8 +550,8 @@ class Image:
             if len(file.sizes) == 1:
                 self._forget_behind(file, last.size)
         if file.life == self.life:
-            grown = [(*one[:3], one[3] | more) for one in file.extensions]
-            file.extensions = [one for one in grown if len(one[3]) <= lies]
+            grown = [replace(one, need=one.need | more) for one in file.extensions]
+            file.extensions = [one for one in grown if len(one.need) <= lies]
         file.fresh = {
             at: (stamp, need if at in file.clean else need | more)
             for at, (stamp, need) in file.fresh.items()
@@ -608,7 +616,7 @@ class Image:
             if keep:
                 self._forget_behind(file, file.sizes[0].size)
         if file.life == self.life:
-            file.extensions = [one for one in file.extensions if one[0] > stamp]
+            file.extensions = [one for one in file.extensions if one.stamp > stamp]
 
     def _forget_behind(self, file: FileImage, size: int) -> None:
         """A durable size: what the platter has behind it cannot come back."""

@@ -1,0 +1,312 @@
+"""A size that comes with its data, on a disk that damages what it writes.
+
+Such a size says of some writes that they have ended, so that they damage nothing any
+more. The explorer and brute force have to agree on which, and brute force with a third
+one: `by_the_book` walks the bytes of one file as the documents have them. It knows
+disks without order whose syncs work, and of programs writes, cuts and syncs.
+"""
+
+import itertools
+import math
+import random
+
+import pytest
+from explorer_cases import differences, random_question
+from test_several_crashes import crash_after_crash
+
+from tornpage.disk import Disk
+from tornpage.disk.life import Life
+from tornpage.explore import Explorer
+from tornpage.model import CrashModel
+from tornpage.platter.brute import Device, Platter, TooManyImages
+from tornpage.platter.cell import Cell
+from tornpage.platter.damage import garbage
+from tornpage.platter.file_image import Extension, FileImage
+from tornpage.trace import Sync, Write
+
+MODELS = [
+    CrashModel(tear=tear, unit=unit, order=order, extend=extend, size="with-data")
+    for tear, unit, order, extend in itertools.product(
+        ("sector", "byte", "garbage", "page"),
+        ("none", "4096", "8192"),
+        ("any", "append"),
+        ("zero", "garbage"),
+    )
+]
+# Images that are built for one crash point, of a file and with all that looks at it.
+_IMAGES, _FEW = 400, 100
+
+
+def program(seed, model):
+    """(files, trace) of writes, cuts and syncs of one file around the ends of atoms."""
+    draw = random.Random(seed)
+    few = model.mixes
+    content = b"\x01" * draw.choice((0, 100, 520) if few else (0, 100, 512, 520, 1500))
+    disk = Disk({"f": content}, model)
+    file = disk.open("f")
+    far = model.atom - 512
+    for step in range(draw.choice((3, 4, 5))):
+        what = draw.random()
+        if what < 0.6:
+            length = draw.choice((1, 2) if few else (1, 3, 20, 520, 1100))
+            at = draw.choice((0, 10, 300, 500, 511, 512, 600, 1024))
+            file.pwritev([bytes([10 + step]) * length], at + draw.choice((0, far)))
+        elif what < 0.93:
+            size = draw.choice((0, 50, 300, 512, 600, 1030, 1200))
+            file.ftruncate(size + draw.choice((0, far)))
+        else:
+            file.fsync()
+    return {"f": content}, disk.trace
+
+
+def look(seed):
+    """A recovery that reads and asks, and sometimes writes, here and there."""
+
+    def recover(disk):
+        draw = random.Random(seed)
+        seen = []
+        file = disk.open("f")
+        for _ in range(draw.choice((2, 3, 5))):
+            what, at = draw.random(), draw.choice((0, 5, 300, 512, 1000, 1024, 4100))
+            if what < 0.65:
+                seen.append(file.pread(draw.choice((1, 20, 600, 3000)), at))
+            elif what < 0.8:
+                seen.append(file.size())
+            elif what < 0.9:
+                try:
+                    seen.append(file.ask(random_question(seed, at)))
+                except ZeroDivisionError:
+                    seen.append(None)
+            else:
+                file.pwritev([b"\x07" * draw.choice((1, 512))], at)
+        return tuple(seen)
+
+    return recover
+
+
+def by_the_book(content, operations, model):
+    """Every content of the file after a crash, from what the documents say."""
+    atom = model.atom
+    cache = bytearray(content)
+    # Of each atom what it has looked like, and which operation made it so.
+    looks = {}
+
+    def note(start, end, step, handed=()):
+        for at in range(start // atom, -(-end // atom)):
+            now = bytes(cache[at * atom : (at + 1) * atom]).ljust(atom, b"\0")
+            past = looks.setdefault(at, [(-1, bytes(atom))])
+            if now != past[-1][1] or at in handed:
+                past.append((step, now))
+
+    def settle():
+        for at in {*looks, *range(-(-len(cache) // atom))}:
+            now = bytes(cache[at * atom : (at + 1) * atom]).ljust(atom, b"\0")
+            looks[at] = [(-1, now)]
+
+    settle()
+    # Of each byte that is there because a write made the file longer: which one.
+    added = {}
+    # Each size with the operation that made it, and the bytes that it shows.
+    sizes = [(len(content), {})]
+    for step, one in enumerate(operations):
+        old = len(cache)
+        if isinstance(one, Sync):
+            settle()
+            added = {}
+            sizes = [(old, {})]
+            continue
+        # What goes to the drive, be it new or not.
+        handed = set()
+        if isinstance(one, Write):
+            start, end = one.offset, one.offset + len(one.data)
+            handed |= {*range(start // atom, -(-end // atom))}
+            cache.extend(bytes(max(end - old, 0)))
+            cache[start:end] = one.data
+            added.update(dict.fromkeys(range(max(start, old), end), step))
+        else:
+            # A cut is a change of the size alone, and so is a hole but for the end.
+            start = end = one.size
+            cache.extend(bytes(max(end - old, 0)))
+            del cache[end:]
+            added = {at: by for at, by in added.items() if at < end}
+        if end > old and old % atom:
+            handed.add(old // atom)
+        if start < end or end > old:
+            note(min(start, old), end, step, handed if model.spoils else ())
+        if len(cache) != old:
+            sizes.append((len(cache), added.copy()))
+    found = set()
+    for size, shown in sizes:
+        # What came with the size is there. The drive may have gone on from it.
+        came = {}
+        for at, step in shown.items():
+            came[at // atom] = max(came.get(at // atom, -1), step)
+        still = {}
+        for at, past in looks.items():
+            reached = [n for n, one in enumerate(past) if one[0] <= came.get(at, -1)]
+            still[at] = past[reached[-1] :]
+        writing = {at for at, past in still.items() if len(past) > 1}
+        choices = []
+        for at in range(-(-size // atom)):
+            whole = [one for _, one in still.get(at, [(-1, bytes(atom))])]
+            legal = {*whole}
+            if model.mixes:
+                for one, other in itertools.permutations(whole, 2):
+                    legal |= {one[:k] + other[k:] for k in range(1, atom)}
+            unit = model.unit_atoms
+            near = {one for one in writing if one // unit == at // unit and one != at}
+            if near or (model.tear == "garbage" and at in writing):
+                legal.add(garbage(at, atom))
+            choices.append(legal)
+        if math.prod(map(len, choices)) > _IMAGES:
+            raise TooManyImages("too many images for a small case")
+        found |= {b"".join(one)[:size] for one in itertools.product(*choices)}
+    return found
+
+
+@pytest.mark.seeds(1)
+def test_brute_force_has_the_images_that_the_documents_describe(seed):
+    compared = several = 0
+    free = [one for one in MODELS if one.order == "any"]
+    for number in range(seed * 120, (seed + 1) * 120):
+        model = free[number % len(free)]
+        files, trace = program(number, model)
+        try:
+            book = by_the_book(files["f"], trace.operations(), model)
+        except TooManyImages:
+            continue
+        platter = Platter(Device(files), model)
+        for one in trace.operations():
+            platter.apply(one)
+        images = {one.files["f"] for one in platter.images(20 * _IMAGES)}
+        assert images == book, (number, str(model))
+        compared += 1
+        several += len(book) > 5
+    assert compared > 80
+    assert several > 40
+
+
+def case(number):
+    # Twenty-four in a row have all values of all parameters.
+    model = MODELS[number * 5 % len(MODELS)]
+    files, trace = program(number, model)
+    return Explorer(files, trace, look(number), model, cap=4 * _IMAGES)
+
+
+@pytest.mark.seeds(1)
+def test_the_explorer_has_the_outcomes_of_brute_force(seed):
+    agreed = 0
+    for number in range(seed * 24, (seed + 1) * 24):
+        explorer = case(number)
+        found, same = differences(explorer, _FEW)
+        assert not found, (number, str(explorer.model))
+        agreed += same
+    assert agreed > 100
+
+
+def believes_that_no_write_has_ended(patch):
+    patch.setattr(Cell, "ended", lambda self, came: self)
+
+
+def believes_that_every_write_has_ended(patch):
+    right = Cell.ended
+    patch.setattr(Cell, "ended", lambda self, came: right(self, lambda at: 1 << 60))
+
+
+def ends_writes_of_a_longer_file_with_any_size(patch):
+    right = FileImage.came
+    patch.setattr(FileImage, "came", lambda self, at, arrived: right(self, at, 1 << 60))
+
+
+def spares_the_neighbours_of_what_has_grown(patch):
+    right = Cell.spoiled
+
+    def spoiled(self, noise, flights):
+        return right(self, noise, [one for one in flights if one[1] == 1 << 62])
+
+    patch.setattr(Cell, "spoiled", spoiled)
+
+
+def takes_a_file_for_never_cut(patch):
+    patch.setattr(Extension, "cut", lambda self, size, stamp: (self,))
+
+
+# Each with a case that shows it.
+PLANTS = {
+    believes_that_no_write_has_ended: 2,
+    believes_that_every_write_has_ended: 2,
+    ends_writes_of_a_longer_file_with_any_size: 2,
+    spares_the_neighbours_of_what_has_grown: 2,
+    takes_a_file_for_never_cut: 182,
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_brute_force_notices_an_explorer_that(plant, monkeypatch):
+    assert not differences(case(PLANTS[plant]), _FEW)[0]
+    plant(monkeypatch)
+    assert differences(case(PLANTS[plant]), _FEW)[0]
+
+
+def rows_of_two_crashes(places):
+    """A write in the unit of a longer end that the first crash left undecided."""
+    model = CrashModel.parse("size=with-data,unit=4096")
+    files = {"f": b"A" * 1024}
+    disk = Disk(files, model)
+    disk.open("f").pwritev([b"B"], 1024)
+
+    def write(disk):
+        disk.open("f").pwritev([b"C" * 512], 0)
+
+    def recover(disk):
+        file = disk.open("f")
+        return tuple(file.pread(1, at) for at in places)
+
+    explorer = Explorer(files, disk.trace, recover, model)
+    end = max(explorer.points())
+    return crash_after_crash(explorer, end, [(write, None)], recover)
+
+
+@pytest.mark.parametrize("places", [(0, 512, 1024), (1024, 0, 512)])
+def test_a_write_beside_a_longer_end_decides_whether_it_is_there(places):
+    """The end was there without its data, under what the second crash damaged."""
+    reached, every = rows_of_two_crashes(places)
+    assert reached == every
+    assert len(every) == 14
+
+
+def test_rows_of_images_notice_an_explorer_that_does_not_decide_it(monkeypatch):
+    def near(self, node, first, behind):
+        return any(
+            at in one.atoms(512)
+            for one in node.image.extensions
+            for at in range(first, behind)
+        )
+
+    monkeypatch.setattr(Life, "_near_extension", near)
+    reached, every = rows_of_two_crashes((0, 512, 1024))
+    assert reached > every
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_zeros_over_what_a_size_says_is_zero_are_no_write(reads):
+    """The next life's write of zeros put a sector in flight that held nothing else."""
+    model = CrashModel.parse("size=with-data,unit=8192")
+    disk = Disk({"f": b""}, model)
+    disk.open("f").pwritev([b"B" * 520], 1024)
+
+    def again(disk):
+        file = disk.open("f")
+        if reads:
+            file.pread(1, 0)
+        file.ftruncate(0)
+        file.pwritev([b"C" * 512], 512)
+
+    def recover(disk):
+        return disk.open("f").pread(1600, 0)
+
+    explorer = Explorer({"f": b""}, disk.trace, recover, model)
+    end = max(explorer.points())
+    reached, every = crash_after_crash(explorer, end, [(again, None)], recover)
+    assert reached == every
+    assert len(every) > 10
