@@ -85,7 +85,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tornpage.disk.simulated import Disk
 from tornpage.patch.audit import watched
 from tornpage.patch.calls import Calls
-from tornpage.patch.foreign import followed
+from tornpage.patch.foreign import followed, replace_all
 from tornpage.patch.held import Held
 from tornpage.patch.kept import Kept, Pair, Place
 from tornpage.patch.replacements import replacements
@@ -178,6 +178,7 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
 def look_around() -> None:
     """Look up who keeps functions; call it where no bug is planted."""
     if not _active.locked():
+        replace_all()
         # No path and no descriptor is asked for.
         replaced = [*_replaced(Calls(Disk(), "/db"), {})]
         functions = _functions(replaced)
