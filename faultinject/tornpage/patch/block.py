@@ -83,6 +83,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from tornpage.disk.simulated import Disk
+from tornpage.holders import identity
 from tornpage.patch.audit import watched
 from tornpage.patch.calls import Calls
 from tornpage.patch.foreign import followed, replace_all
@@ -230,7 +231,7 @@ def _replaced(patch: Calls, in_force: dict[int, Callable[..., Any]]) -> Iterator
         if one is None:
             yield Place(owner, name, has, ours)
             continue
-        in_force[id(one.real)] = ours
+        in_force[identity(one.real)] = ours
         # Where a test has put back what it had found, that may be the stand-in.
         yield Place(owner, name, one.real if has is one else has, one)
         for module in _BENEATH.get(owner, ()):
@@ -274,8 +275,8 @@ def _have_held(functions: Sequence[Pair], replaced: list[Place]) -> tuple[str, .
 def _references(functions: Sequence[Pair], replaced: Sequence[Place]) -> Counter[int]:
     """How often tornpage refers to each real function, by its identity."""
     own = _kept.references()
-    own.update(id(one.real) for one in functions)
-    own.update(id(place.has) for place in replaced)
+    own.update(identity(one.real) for one in functions)
+    own.update(identity(place.has) for place in replaced)
     return own
 
 

@@ -32,7 +32,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-from tornpage.holders import Holders, all_told_of
+from tornpage.holders import Holders, all_told_of, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -283,16 +283,18 @@ def _held_elsewhere(found: list[Any]) -> list[Any]:
     return [
         one
         for one, count in zip(found, counts, strict=True)
-        if count > least + known[id(one)]
+        if count > least + known[identity(one)]
     ]
 
 
 def _known(found: list[Any]) -> Counter[int]:
     """By identity: how many stand-ins hold each, and whether it does itself."""
-    known = Counter(id(one._real) for one in _stand_ins)
+    known = Counter(identity(one._real) for one in _stand_ins)
     # ctypes has them refer to themselves.
     known.update(
-        id(one) for one in found if any(held is one for held in gc.get_referents(one))
+        identity(one)
+        for one in found
+        if any(held is one for held in gc.get_referents(one))
     )
     return known
 

@@ -33,6 +33,8 @@ from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from tornpage.holders import identity
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -110,7 +112,7 @@ class Kept:
         Args:
             functions: What is replaced.
         """
-        ours = {id(one.real): one.ours for one in functions}
+        ours = {identity(one.real): one.ours for one in functions}
         for module in self._new():
             self._add(_bound_in(module, ours))
         for found in self._found.values():
@@ -132,11 +134,11 @@ class Kept:
         consist: dict[int, Any] = {}
         for found in self._found.values():
             if isinstance(found.has, (dict, staticmethod, tuple)):
-                consist[id(found.has)] = found.has
+                consist[identity(found.has)] = found.has
             else:
-                counted[id(found.has)] += 1
+                counted[identity(found.has)] += 1
         for one in consist.values():
-            counted.update(map(id, _inside(one)))
+            counted.update(map(identity, _inside(one)))
         return counted
 
     def put_back(self, functions: Sequence[Pair]) -> None:
@@ -146,7 +148,7 @@ class Kept:
             functions: What is replaced.
         """
         for module in self._new():
-            reals = {id(one.ours): one.real for one in functions}
+            reals = {identity(one.ours): one.real for one in functions}
             for found in _bound_in(module, reals):
                 real = _with(found.has, reals)
                 setattr(found.owner, found.name, real)
@@ -165,13 +167,13 @@ class Kept:
             if name.partition(".")[0] in sys.stdlib_module_names
         }
         self._last = (0, None)
-        ours = {id(one.real): one.ours for one in functions}
+        ours = {identity(one.real): one.ours for one in functions}
         for module in self._new():
             self._add(_bound_in(module, ours))
 
     def _add(self, found: Iterable[Place]) -> None:
         for place in found:
-            self._found[id(place.owner), place.name, id(place.has)] = place
+            self._found[identity(place.owner), place.name, identity(place.has)] = place
 
     def _new(self) -> Iterator[ModuleType]:
         """Modules that were not there last time."""
@@ -211,7 +213,7 @@ def _bound_in(module: ModuleType, wanted: Mapping[int, Any]) -> Iterator[Place]:
         ):
             yield from _held(value, vars(value), wanted)
             for name, one in [*vars(value).items()]:
-                if type(one) is staticmethod and id(one.__func__) in wanted:
+                if type(one) is staticmethod and identity(one.__func__) in wanted:
                     yield Place(value, name, one, None)
                 elif type(one) is FunctionType and (
                     one.__defaults__ or one.__kwdefaults__
@@ -224,12 +226,12 @@ def _held(
 ) -> list[Place]:
     """Where a module or a class has one of these itself."""
     # Most have none, and a look at each name is ten times as slow as this.
-    if wanted.keys().isdisjoint(map(id, [*names.values()])):
+    if wanted.keys().isdisjoint(map(identity, [*names.values()])):
         return []
     return [
         Place(owner, name, value, None)
         for name, value in [*names.items()]
-        if id(value) in wanted
+        if identity(value) in wanted
     ]
 
 
@@ -249,11 +251,11 @@ def _inside(has: Any) -> Iterable[Any]:
 def _with(has: Any, wanted: Mapping[int, Any]) -> Any:
     """The same with the others in place of those; None when it has none of them."""
     if not isinstance(has, (dict, staticmethod, tuple)):
-        return wanted.get(id(has))
-    if not any(id(one) in wanted for one in _inside(has)):
+        return wanted.get(identity(has))
+    if not any(identity(one) in wanted for one in _inside(has)):
         return None
     if isinstance(has, staticmethod):
-        return staticmethod(wanted[id(has.__func__)])
+        return staticmethod(wanted[identity(has.__func__)])
     if isinstance(has, dict):
-        return {name: wanted.get(id(one), one) for name, one in has.items()}
-    return tuple(wanted.get(id(one), one) for one in has)
+        return {name: wanted.get(identity(one), one) for name, one in has.items()}
+    return tuple(wanted.get(identity(one), one) for one in has)
