@@ -206,7 +206,7 @@ def _bound_in(module: ModuleType, wanted: Mapping[int, Any]) -> Iterator[Place]:
         # By its type alone: some objects do things when they are asked for more.
         kind = type(value)
         if kind is FunctionType:
-            if value.__module__ == own and (value.__defaults__ or value.__kwdefaults__):
+            if value.__module__ == own and _has_some(value, wanted):
                 yield from _defaults_of(value, wanted)
         elif (kind is type or issubclass(kind, type)) and (
             vars(value).get("__module__") == own
@@ -215,9 +215,7 @@ def _bound_in(module: ModuleType, wanted: Mapping[int, Any]) -> Iterator[Place]:
             for name, one in [*vars(value).items()]:
                 if type(one) is staticmethod and identity(one.__func__) in wanted:
                     yield Place(value, name, one, None)
-                elif type(one) is FunctionType and (
-                    one.__defaults__ or one.__kwdefaults__
-                ):
+                elif type(one) is FunctionType and _has_some(one, wanted):
                     yield from _defaults_of(one, wanted)
 
 
@@ -233,6 +231,19 @@ def _held(
         for name, value in [*names.items()]
         if identity(value) in wanted
     ]
+
+
+def _has_some(function: FunctionType, wanted: Mapping[int, Any]) -> bool:
+    """Whether it has one of these as a default argument."""
+    if function.__defaults__:
+        for one in function.__defaults__:
+            if identity(one) in wanted:
+                return True
+    if function.__kwdefaults__:
+        for one in function.__kwdefaults__.values():
+            if identity(one) in wanted:
+                return True
+    return False
 
 
 def _defaults_of(function: FunctionType, wanted: Mapping[int, Any]) -> Iterator[Place]:
