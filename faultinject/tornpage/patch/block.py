@@ -136,7 +136,7 @@ NUMBERS = (os.getpid, os.getppid, threading.get_native_id)
 """What tells a process its own numbers. Blocks leave them as they are."""
 
 _active = threading.Lock()
-_kept = Kept()
+_kept = Kept(NUMBERS)
 _held = Held()
 
 
@@ -183,7 +183,7 @@ def look_around() -> None:
         # No path and no descriptor is asked for.
         replaced = [*_replaced(Calls(Disk(), "/db"), {})]
         functions = _functions(replaced)
-        _kept.look_again([*functions, *(Pair(one, one) for one in NUMBERS)])
+        _kept.look_at_names(functions)
         replaced += _kept.places(functions)
         try:
             for place in replaced:
