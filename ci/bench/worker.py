@@ -27,7 +27,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ci.bench.peers import PEERS, Peer, disk_usage, remove
 from ci.bench.workloads import RANGE_PAIRS, WORKLOADS, Dataset, Sizes
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
 __all__ = ["Measured", "WrongAnswerError", "measure"]
+
+_FROZEN_AT_START: Final = 2000
+"""More objects are frozen because somebody has said so: Python 3.12 begins with 375."""
 
 
 class WrongAnswerError(Exception):
@@ -161,13 +164,17 @@ def _pairs_in_ranges(ordered: list[bytes], starts: list[bytes]) -> int:
 
 @contextmanager
 def _frozen() -> Iterator[None]:
-    """Keep the collector from what there is."""
+    """Keep the collector from what there is; from what it was kept before, for good."""
+    # A test runner had hidden all of its own, and every full collection of the tests
+    # that came behind this looked at 200,000 objects again.
+    before = gc.get_freeze_count() > _FROZEN_AT_START
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not before:
+            gc.unfreeze()
 
 
 @contextmanager

@@ -42,7 +42,12 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Holders", "Place", "all_told_of", "said_of"]
+__all__ = ["Holders", "Place", "all_told_of", "identity", "said_of"]
+
+identity: Final[Callable[[object], int]] = object.__hash__
+"""`id` in all but the number, which is the address, too. Of each call of `id` the audit
+hooks are told, and a patch adds one: 290 ns instead of 40, and 1,000s of calls for each
+look at the modules. This takes 80 ns."""
 
 _NOT_OURS_TO_CHANGE: Final = frozenset(
     {"_frozen_importlib", "_frozen_importlib_external", "importlib", "tornpage"}
@@ -125,14 +130,14 @@ class Holders:
         self.unchanged: list[Any] = []
         self._classes: dict[int, type] = {}
         self._modules = {
-            id(vars(module)): name
+            identity(vars(module)): name
             for name, module in list(sys.modules.items())
             if isinstance(module, ModuleType)
         }
         # The locks of all threads, for the interpreter's end.
-        self._apart = set(map(id, vars(threading).values()))
+        self._apart = set(map(identity, vars(threading).values()))
         found = things
-        others = self.others = {id(one): stand_in(one) for one in things}
+        others = self.others = {identity(one): stand_in(one) for one in things}
         # Identities are of no use for what is gone.
         kept: list[Any] = [things]
         # Of the tuple that an interpreter may make of the arguments of a call.
@@ -140,18 +145,18 @@ class Holders:
         while found:
             anew: list[Any] = []
             anew_others: dict[int, Any] = {}
-            these = {id(one): others[id(one)] for one in found}
-            mine = {id(kept), id(anew), *map(id, kept)}
-            mine |= {id(self), id(others), id(these), id(anew_others)}
+            these = {identity(one): others[identity(one)] for one in found}
+            mine = {identity(kept), identity(anew), *map(identity, kept)}
+            mine |= set(map(identity, (self, others, these, anew_others)))
             for holder in gc.get_referrers(*found, mark):
-                if id(holder) in mine or id(holder) in others:
+                if identity(holder) in mine or identity(holder) in others:
                     continue
                 if type(holder) is tuple and holder and holder[-1] is mark:
                     continue
                 copy = _copied(holder, others)
                 if copy is not None:
                     anew.append(holder)
-                    anew_others[id(holder)] = copy
+                    anew_others[identity(holder)] = copy
                 elif not self._is_kept_out(holder):
                     self._look_into(holder, these)
             others |= anew_others
@@ -160,10 +165,10 @@ class Holders:
 
     def _is_kept_out(self, holder: Any) -> bool:
         kind = type(holder)
-        if kind is FrameType or id(holder) in self._apart:
+        if kind is FrameType or identity(holder) in self._apart:
             return True
         if kind is dict:
-            module = self._modules.get(id(holder))
+            module = self._modules.get(identity(holder))
             if module is None:
                 return False
             top = module.partition(".")[0]
@@ -175,11 +180,11 @@ class Holders:
         if type(holder) is dict and "__module__" in holder:
             if not self._classes:
                 self._classes = _class_dictionaries()
-            holder = self._classes.get(id(holder), holder)
+            holder = self._classes.get(identity(holder), holder)
         before = len(self.places)
         for at, key, value in _items(holder):
-            if id(value) in others and key not in _OF_THREADS:
-                self.places.append(Place(at, key, value, others[id(value)]))
+            if identity(value) in others and key not in _OF_THREADS:
+                self.places.append(Place(at, key, value, others[identity(value)]))
         if len(self.places) == before:
             self.unchanged.append(holder)
 
@@ -188,28 +193,33 @@ def _copied(holder: Any, others: Mapping[int, Any]) -> Any:
     """What cannot be changed, with the other one inside; None: it can, or can't be."""
     kind = type(holder)
     if kind in _METHODS:
-        other = others.get(id(holder.__self__))
+        other = others.get(identity(holder.__self__))
         return None if other is None else getattr(other, holder.__name__, None)
     if kind is MethodType:
         call, of = holder.__func__, holder.__self__
-        return MethodType(others.get(id(call), call), others.get(id(of), of))
+        return MethodType(
+            others.get(identity(call), call), others.get(identity(of), of)
+        )
     if kind in _WRAPPERS:
-        other = others.get(id(holder.__func__))
+        other = others.get(identity(holder.__func__))
         return None if other is None else kind(other)
     if kind is frozenset:
-        return frozenset(others.get(id(one), one) for one in holder)
+        return frozenset(others.get(identity(one), one) for one in holder)
     if issubclass(kind, tuple):
         with suppress(TypeError):
             # Those of the interpreter are not made so, and hold no locks.
             return tuple.__new__(
-                kind, (others.get(id(one), one) for one in tuple.__iter__(holder))
+                kind, (others.get(identity(one), one) for one in tuple.__iter__(holder))
             )
     if kind is functools.partial:
         call, given = holder.func, holder.args
         return functools.partial(
-            others.get(id(call), call),
-            *others.get(id(given), given),
-            **{key: others.get(id(one), one) for key, one in holder.keywords.items()},
+            others.get(identity(call), call),
+            *others.get(identity(given), given),
+            **{
+                key: others.get(identity(one), one)
+                for key, one in holder.keywords.items()
+            },
         )
     return None
 
@@ -281,7 +291,7 @@ def _exchange(holder: Any, key: Any, has: Any, put: Any) -> bool:
 
 def _class_dictionaries() -> dict[int, type]:
     return {
-        id(inner): one
+        identity(inner): one
         for one in gc.get_objects()
         if issubclass(type(one), type)
         for inner in gc.get_referents(one)

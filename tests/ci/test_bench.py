@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -179,6 +180,15 @@ def test_a_workload_that_raises_is_reported_and_the_others_count(
     assert list(measured.failures) == ["delete half"]
     assert measured.failures["delete half"].startswith("KeyError: ")
     assert set(measured.times) == set(WORKLOADS) - {"delete half"}
+
+
+def test_what_the_collector_was_kept_from_it_is_kept_from_behind_a_measurement(
+    data: Dataset, tmp_path: Path
+) -> None:
+    gc.freeze()
+    before = gc.get_freeze_count()
+    measure(Shearbolt(), data, str(tmp_path / "s"), SMALL)
+    assert gc.get_freeze_count() > before / 2
 
 
 def test_a_worker_that_dies_is_an_error_with_its_last_words(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from unittest import mock
 
 import pytest
 
+from tornpage.disk import Disk
 from tornpage.functions import subject_from
+from tornpage.patch import block, patched
 from tornpage.run import Plan, run
 from tornpage.run.killrate import check_mutants, row
 from tornpage.run.report import replay
@@ -288,3 +290,30 @@ def test_what_a_test_has_put_there_is_left_alone_and_what_was_there_found(keepin
     with mock.patch.object(keeping, "fsync"):
         assert run(subject, plan).verdict == "violated"
     assert run(subject, plan).verdict == "consistent"
+
+
+def test_a_default_argument_that_a_test_has_changed_is_found_when_it_is_back(keeping):
+    def sync(self, call=os.fsync):
+        call(self.number)
+
+    keeping.File.sync = sync
+    subject, plan = keeps(keeping), Plan(spec="x:KEEPS", programs=1)
+    # By nothing that a stand-in could be put into, which would come back then.
+    sync.__defaults__ = (lambda fd: None,)
+    assert run(subject, plan).verdict == "violated"
+    sync.__defaults__ = (os.fsync,)
+    assert run(subject, plan).verdict == "consistent"
+    assert sync.__defaults__[0] is os.fsync
+    with mock.patch.object(sync, "__defaults__", (lambda fd: None,)):
+        assert run(subject, plan).verdict == "violated"
+    assert run(subject, plan).verdict == "consistent"
+
+
+def test_numbers_of_the_process_are_noted_wherever_a_module_keeps_them(keeping):
+    exec("def own(number=os.getpid):\n    return number()", vars(keeping))
+    keeping.own.__module__ = "keeping"
+    with patched(Disk()):
+        # The first look at this module is a block's.
+        pass
+    noted = [place.owner for place in block._kept._found.values()]
+    assert keeping.own in noted

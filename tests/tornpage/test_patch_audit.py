@@ -464,3 +464,33 @@ def test_whatever_line_a_run_is_begun_from_recovery_does_the_same_in_a_copy():
         afresh.close()
     assert first.doubts() == ()
     assert second.doubts() == ()
+
+
+COUNTING = """
+import sys
+from tornpage.disk import Disk
+from tornpage.patch import patched
+from tornpage.patch.block import look_around
+
+def enter():
+    with patched(Disk()):
+        pass
+    look_around()
+
+enter()
+told = []
+sys.addaudithook(lambda event, given: told.append(event))
+enter()
+print(told.count("builtins.id"))
+"""
+
+
+def test_a_block_that_finds_nothing_new_asks_for_no_id_as_that_is_told_to_hooks():
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == "0\n"

@@ -256,6 +256,18 @@ def test_a_sync_that_fails_says_so_as_c_does(store):
         assert ctypes.get_errno() == errno.EIO
 
 
+def test_one_that_is_known_and_that_somebody_takes_later_is_found(store):
+    module = store("sync = libc.fsync")
+    with patched(Disk()):
+        pass
+    module.taken = module.sync._as_parameter_
+    # All are looked at again when one is looked up, whichever.
+    store("libc.fdatasync")
+    with patched(Disk()) as root:
+        fd = os.open(f"{root}/x", os.O_RDWR | os.O_CREAT)
+        assert module.taken(fd) == 0
+
+
 def test_a_function_that_nobody_can_replace_is_not_missed(store):
     def running():
         held = store("").libc.fsync

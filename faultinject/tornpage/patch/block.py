@@ -83,9 +83,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from tornpage.disk.simulated import Disk
+from tornpage.holders import identity
 from tornpage.patch.audit import watched
 from tornpage.patch.calls import Calls
-from tornpage.patch.foreign import followed
+from tornpage.patch.foreign import followed, replace_all
 from tornpage.patch.held import Held
 from tornpage.patch.kept import Kept, Pair, Place
 from tornpage.patch.replacements import replacements
@@ -135,7 +136,7 @@ NUMBERS = (os.getpid, os.getppid, threading.get_native_id)
 """What tells a process its own numbers. Blocks leave them as they are."""
 
 _active = threading.Lock()
-_kept = Kept()
+_kept = Kept(NUMBERS)
 _held = Held()
 
 
@@ -178,10 +179,11 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
 def look_around() -> None:
     """Look up who keeps functions; call it where no bug is planted."""
     if not _active.locked():
+        replace_all()
         # No path and no descriptor is asked for.
         replaced = [*_replaced(Calls(Disk(), "/db"), {})]
         functions = _functions(replaced)
-        _kept.look_again([*functions, *(Pair(one, one) for one in NUMBERS)])
+        _kept.look_at_names(functions)
         replaced += _kept.places(functions)
         try:
             for place in replaced:
@@ -229,7 +231,7 @@ def _replaced(patch: Calls, in_force: dict[int, Callable[..., Any]]) -> Iterator
         if one is None:
             yield Place(owner, name, has, ours)
             continue
-        in_force[id(one.real)] = ours
+        in_force[identity(one.real)] = ours
         # Where a test has put back what it had found, that may be the stand-in.
         yield Place(owner, name, one.real if has is one else has, one)
         for module in _BENEATH.get(owner, ()):
@@ -273,8 +275,8 @@ def _have_held(functions: Sequence[Pair], replaced: list[Place]) -> tuple[str, .
 def _references(functions: Sequence[Pair], replaced: Sequence[Place]) -> Counter[int]:
     """How often tornpage refers to each real function, by its identity."""
     own = _kept.references()
-    own.update(id(one.real) for one in functions)
-    own.update(id(place.has) for place in replaced)
+    own.update(identity(one.real) for one in functions)
+    own.update(identity(place.has) for place in replaced)
     return own
 
 

@@ -30,15 +30,16 @@ import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
-from tornpage.holders import Holders, all_told_of
+from tornpage.holders import Holders, all_told_of, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tornpage.patch.calls import Calls
 
-__all__ = ["ARGUMENTS", "followed", "looked_up", "looking_up"]
+__all__ = ["ARGUMENTS", "followed", "looked_up", "looking_up", "replace_all"]
 
 _BY_DESCRIPTOR: Final = """
     close fallocate fchmod fchown fcntl fdatasync fdopen flock fstat fsync ftruncate
@@ -110,6 +111,10 @@ _stale = True
 _here = threading.local()
 
 
+# All that there are.
+_stand_ins: Final[WeakSet[Foreign]] = WeakSet()
+
+
 class Foreign:
     """In the place of a function of the C library."""
 
@@ -121,6 +126,7 @@ class Foreign:
     def __init__(self, real: Any, name: str) -> None:
         object.__setattr__(self, "_real", real)
         object.__setattr__(self, "_name", name)
+        _stand_ins.add(self)
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         patch = _patch
@@ -234,44 +240,62 @@ def looking_up(real: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return getitem
 
 
-def _replace_all() -> None:
+def replace_all() -> None:
     """Put those that look at their arguments where the others are held."""
-    found = [
+    global _stale  # noqa: PLW0603 - the process's own.
+    if not _stale:
+        return
+    with all_told_of():
+        # Mostly all are behind stand-ins already, and nobody has to be asked for.
+        held = _held_elsewhere(_all_of_them())
+        if held:
+            _replace(held)
+            held = _held_elsewhere(held)
+        if held:
+            # By what is garbage, perhaps: tracebacks have their frames.
+            gc.collect()
+            held = _held_elsewhere(held)
+    _out_of_reach.clear()
+    _out_of_reach.update(_names[_address(one)] for one in held)
+    _stale = bool(_out_of_reach)
+
+
+def _all_of_them() -> list[Any]:
+    """All that were looked up, and are not forgotten."""
+    return [
         one
         for one in gc.get_objects()
         if issubclass(type(one), _Function) and _address(one) in _names
     ]
-    all(place.replace() or True for place in Holders(found, stand_in).places)
-    _out_of_reach.clear()
-    if _held_elsewhere(found):
-        # By what is garbage, perhaps: tracebacks have their frames.
-        gc.collect()
-        _out_of_reach.update(_held_elsewhere(found))
 
 
-def _held_elsewhere(found: list[Any]) -> list[str]:
+def _replace(held: list[Any]) -> None:
+    for place in Holders(held, stand_in).places:
+        place.replace()
+
+
+def _held_elsewhere(found: list[Any]) -> list[Any]:
     """Which of these somebody holds besides this list and stand-ins."""
     known = _known(found)
     # What the list and the call here have, whatever the interpreter.
     least = max(map(sys.getrefcount, [object()]))
     counts = list(map(sys.getrefcount, found))
     return [
-        _names[_address(one)]
+        one
         for one, count in zip(found, counts, strict=True)
-        if count > least + known[id(one)]
+        if count > least + known[identity(one)]
     ]
 
 
 def _known(found: list[Any]) -> Counter[int]:
     """By identity: how many stand-ins hold each, and whether it does itself."""
-    ids = set(map(id, found))
-    known: Counter[int] = Counter()
-    # One look at everything for all of them.
-    for holder in gc.get_referrers(*found):
-        if type(holder) is Foreign or id(holder) in ids:
-            held = ids.intersection(map(id, gc.get_referents(holder)))
-            # ctypes has them refer to themselves.
-            known.update(held if type(holder) is Foreign else held & {id(holder)})
+    known = Counter(identity(one._real) for one in _stand_ins)
+    # ctypes has them refer to themselves.
+    known.update(
+        identity(one)
+        for one in found
+        if any(held is one for held in gc.get_referents(one))
+    )
     return known
 
 
@@ -287,11 +311,8 @@ def followed(patch: Calls) -> Iterator[None]:
         UnsupportedCallError: Somebody holds one where it cannot be replaced; the disk
             remembers that.
     """
-    global _patch, _stale  # noqa: PLW0603 - the process's own.
-    if _stale:
-        with all_told_of():
-            _replace_all()
-        _stale = bool(_out_of_reach)
+    global _patch  # noqa: PLW0603 - the process's own.
+    replace_all()
     if _out_of_reach:
         raise patch.disk.refuse(
             f"functions of the C library ({', '.join(sorted(_out_of_reach))}) are held"

@@ -45,7 +45,7 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any, Final
 
-from tornpage.holders import Holders, all_told_of, said_of
+from tornpage.holders import Holders, all_told_of, identity, said_of
 from tornpage.patch.stand_ins import StandIn, made_for, standing_in
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Held:
         found = {}
         least = _references(StandIn(lambda: None))
         for one in standing_in():
-            real = id(one.real)
+            real = identity(one.real)
             count = _references(one) - least - own.get(real, 0)
             unknown = self._unknown.get(real, 0)
             if count < unknown:
@@ -110,7 +110,7 @@ class Held:
             refused = _running(wanted)
         if refused:
             return tuple(sorted({*refused}))
-        self._unknown.update({id(one.real): more for one, more in wanted.items()})
+        self._unknown.update({identity(one.real): more for one, more in wanted.items()})
         return ()
 
 
@@ -130,11 +130,11 @@ def _replaced(wanted: Iterable[StandIn]) -> list[str]:
 
 def _refused(holder: Any, others: Mapping[int, Any]) -> str:
     """Who has one where it has to stay; "" if that does no harm, or did not."""
-    if type(holder) is dict and any(id(key) in others for key in holder):
+    if type(holder) is dict and any(identity(key) in others for key in holder):
         # In the same order. Whoever looks one of them up finds it by the other, too.
         items = [*holder.items()]
         holder.clear()
-        holder.update((others.get(id(key), key), value) for key, value in items)
+        holder.update((others.get(identity(key), key), value) for key, value in items)
         return ""
     if type(holder) is ModuleType:
         # What a module in C has for itself.
@@ -149,7 +149,7 @@ def _refused(holder: Any, others: Mapping[int, Any]) -> str:
 
 def _running(wanted: Iterable[StandIn]) -> list[str]:
     """The running functions that have one in a variable."""
-    these = {id(one.real): one for one in wanted}
+    these = {identity(one.real): one for one in wanted}
     found = []
     frames = sys._current_frames()
     frames[threading.get_ident()] = sys._getframe(1)
@@ -158,7 +158,7 @@ def _running(wanted: Iterable[StandIn]) -> list[str]:
         at = frame
         while at is not None:
             plain = at.f_code.co_flags & _OPTIMIZED and not _library(at)
-            if plain and not these.keys().isdisjoint(map(id, _variables(at))):
+            if plain and not these.keys().isdisjoint(map(identity, _variables(at))):
                 found.append(f"a variable of the running {_said(at)}")
             at = at.f_back
     return found

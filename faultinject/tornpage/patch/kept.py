@@ -19,7 +19,10 @@ what it stands for is not forgotten:
     bug gone      store.fsync is os.fsync        replaced in every block
 
 So all modules but those of the standard library are looked at once more when a run
-begins (10 ms for 700 modules): a test before this one may have had something there.
+begins: a test before this one may have had something there. That is 10 ms for 600
+modules, and was 20 with default arguments, for a look at these is told to the audit
+hooks. A function that came back to one of these is one more reference, which `held`
+sees; it has all of them looked at then.
 
 What it is not: it does not look into closures, instances and containers, and not again
 at what a module got after its import; `held` does.
@@ -32,6 +35,8 @@ from collections import Counter
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
+
+from tornpage.holders import identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -96,9 +101,14 @@ class Place:
 
 
 class Kept:
-    """Places that are bound to functions that get replaced."""
+    """Places that are bound to functions that get replaced.
 
-    def __init__(self) -> None:
+    Args:
+        besides: What is noted, too, though blocks leave it as it is.
+    """
+
+    def __init__(self, besides: Iterable[Any] = ()) -> None:
+        self._besides = {identity(one): one for one in besides}
         self._known: dict[str, object] = {}
         self._last: tuple[int, object] = (0, None)
         # By what they consist of: a place is found more than once.
@@ -110,9 +120,10 @@ class Kept:
         Args:
             functions: What is replaced.
         """
-        ours = {id(one.real): one.ours for one in functions}
+        ours = {identity(one.real): one.ours for one in functions}
+        wanted = self._besides | ours
         for module in self._new():
-            self._add(_bound_in(module, ours))
+            self._add(_bound_in(module, wanted))
         for found in self._found.values():
             owner, name, has = found.owner, found.name, found.has
             put = _with(has, ours)
@@ -132,11 +143,11 @@ class Kept:
         consist: dict[int, Any] = {}
         for found in self._found.values():
             if isinstance(found.has, (dict, staticmethod, tuple)):
-                consist[id(found.has)] = found.has
+                consist[identity(found.has)] = found.has
             else:
-                counted[id(found.has)] += 1
+                counted[identity(found.has)] += 1
         for one in consist.values():
-            counted.update(map(id, _inside(one)))
+            counted.update(map(identity, _inside(one)))
         return counted
 
     def put_back(self, functions: Sequence[Pair]) -> None:
@@ -146,7 +157,8 @@ class Kept:
             functions: What is replaced.
         """
         for module in self._new():
-            reals = {id(one.ours): one.real for one in functions}
+            self._add(_bound_in(module, self._besides))
+            reals = {identity(one.ours): one.real for one in functions}
             for found in _bound_in(module, reals):
                 real = _with(found.has, reals)
                 setattr(found.owner, found.name, real)
@@ -158,6 +170,26 @@ class Kept:
         Args:
             functions: What is replaced.
         """
+        ours = {identity(one.real): one.ours for one in functions}
+        for module in self._once_more():
+            self._add(_bound_in(module, self._besides | ours))
+
+    def look_at_names(self, functions: Sequence[Pair]) -> None:
+        """Look at the names of all modules and classes.
+
+        At default arguments only of modules that were never looked at.
+
+        Args:
+            functions: What is replaced.
+        """
+        ours = {identity(one.real): one.ours for one in functions}
+        for module in self._new():
+            self._add(_bound_in(module, self._besides | ours))
+        for module in self._once_more():
+            self._add(_bound_in(module, self._besides | ours, defaults=False))
+
+    def _once_more(self) -> Iterator[ModuleType]:
+        """All modules but the standard library's."""
         known = self._known.items()
         self._known = {
             name: module
@@ -165,13 +197,11 @@ class Kept:
             if name.partition(".")[0] in sys.stdlib_module_names
         }
         self._last = (0, None)
-        ours = {id(one.real): one.ours for one in functions}
-        for module in self._new():
-            self._add(_bound_in(module, ours))
+        return self._new()
 
     def _add(self, found: Iterable[Place]) -> None:
         for place in found:
-            self._found[id(place.owner), place.name, id(place.has)] = place
+            self._found[identity(place.owner), place.name, identity(place.has)] = place
 
     def _new(self) -> Iterator[ModuleType]:
         """Modules that were not there last time."""
@@ -196,7 +226,9 @@ def _value(owner: Any, name: str) -> Any:
     return vars(owner).get(name)
 
 
-def _bound_in(module: ModuleType, wanted: Mapping[int, Any]) -> Iterator[Place]:
+def _bound_in(
+    module: ModuleType, wanted: Mapping[int, Any], *, defaults: bool = True
+) -> Iterator[Place]:
     """Where a module, its functions and its classes have one of these."""
     own = module.__name__
     yield from _held(module, vars(module), wanted)
@@ -204,18 +236,16 @@ def _bound_in(module: ModuleType, wanted: Mapping[int, Any]) -> Iterator[Place]:
         # By its type alone: some objects do things when they are asked for more.
         kind = type(value)
         if kind is FunctionType:
-            if value.__module__ == own and (value.__defaults__ or value.__kwdefaults__):
+            if defaults and value.__module__ == own and _has_some(value, wanted):
                 yield from _defaults_of(value, wanted)
         elif (kind is type or issubclass(kind, type)) and (
             vars(value).get("__module__") == own
         ):
             yield from _held(value, vars(value), wanted)
             for name, one in [*vars(value).items()]:
-                if type(one) is staticmethod and id(one.__func__) in wanted:
+                if type(one) is staticmethod and identity(one.__func__) in wanted:
                     yield Place(value, name, one, None)
-                elif type(one) is FunctionType and (
-                    one.__defaults__ or one.__kwdefaults__
-                ):
+                elif defaults and type(one) is FunctionType and _has_some(one, wanted):
                     yield from _defaults_of(one, wanted)
 
 
@@ -224,13 +254,26 @@ def _held(
 ) -> list[Place]:
     """Where a module or a class has one of these itself."""
     # Most have none, and a look at each name is ten times as slow as this.
-    if wanted.keys().isdisjoint(map(id, [*names.values()])):
+    if wanted.keys().isdisjoint(map(identity, [*names.values()])):
         return []
     return [
         Place(owner, name, value, None)
         for name, value in [*names.items()]
-        if id(value) in wanted
+        if identity(value) in wanted
     ]
+
+
+def _has_some(function: FunctionType, wanted: Mapping[int, Any]) -> bool:
+    """Whether it has one of these as a default argument."""
+    if function.__defaults__:
+        for one in function.__defaults__:
+            if identity(one) in wanted:
+                return True
+    if function.__kwdefaults__:
+        for one in function.__kwdefaults__.values():
+            if identity(one) in wanted:
+                return True
+    return False
 
 
 def _defaults_of(function: FunctionType, wanted: Mapping[int, Any]) -> Iterator[Place]:
@@ -249,11 +292,11 @@ def _inside(has: Any) -> Iterable[Any]:
 def _with(has: Any, wanted: Mapping[int, Any]) -> Any:
     """The same with the others in place of those; None when it has none of them."""
     if not isinstance(has, (dict, staticmethod, tuple)):
-        return wanted.get(id(has))
-    if not any(id(one) in wanted for one in _inside(has)):
+        return wanted.get(identity(has))
+    if not any(identity(one) in wanted for one in _inside(has)):
         return None
     if isinstance(has, staticmethod):
-        return staticmethod(wanted[id(has.__func__)])
+        return staticmethod(wanted[identity(has.__func__)])
     if isinstance(has, dict):
-        return {name: wanted.get(id(one), one) for name, one in has.items()}
-    return tuple(wanted.get(id(one), one) for one in has)
+        return {name: wanted.get(identity(one), one) for name, one in has.items()}
+    return tuple(wanted.get(identity(one), one) for one in has)

@@ -20,6 +20,8 @@ from __future__ import annotations
 import pkgutil
 from typing import TYPE_CHECKING, Any, Final
 
+from tornpage.holders import identity
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -50,7 +52,7 @@ class StandIn:
 
     def __call__(self, *given: Any, **named: Any) -> Any:
         """What is done instead, or what the real one does."""
-        ours = IN_FORCE.get(id(self.real))
+        ours = IN_FORCE.get(identity(self.real))
         return (self.real if ours is None else ours)(*given, **named)
 
     def beneath(self, *given: Any, **named: Any) -> Any:
@@ -82,9 +84,9 @@ class StandIn:
 
 def made_for(real: Callable[..., Any]) -> StandIn:
     """The one for this function; there is only one."""
-    found = _all.get(id(real))
+    found = _all.get(identity(real))
     if found is None:
-        found = _all[id(real)] = StandIn(real)
+        found = _all[identity(real)] = StandIn(real)
     return found
 
 
@@ -101,5 +103,5 @@ def beneath(owner: Any, name: str) -> Callable[..., Any]:
         name: The name; what a test has put there is that.
     """
     has: Callable[..., Any] = getattr(owner, name)
-    found = has if isinstance(has, StandIn) else _all.get(id(has))
+    found = has if isinstance(has, StandIn) else _all.get(identity(has))
     return has if found is None else found.beneath
