@@ -91,6 +91,10 @@ unit=4096       |f=A1024  |write f 0 B512; fsync f|f@0 f@512|BA|B# AA
 extend=zero     |f=A512   |write f 512 B512|f@0 f@512|A. A0 AB|A#
 extend=garbage  |f=A512   |write f 512 B512|f@0 f@512|A. A0 AB A#|
 extend=garbage  |f=A512   |truncate f 1024|f@0 f@512|A. A0|A#
+extend=garbage,order=ordered|f=A512|write f 512 B512; truncate f 512; write f 512 C88|f@0 f@512 f@600|A.. A00 ABB A## AB. A#. AC.|A0. AC0
+extend=garbage,size=with-data|f=A512|write f 512 B512; truncate f 512; write f 512 C88|f@0 f@512 f@600|A.. ABB AC0 AC.|A## A#. A00
+extend=garbage,size=with-data|f=A512|write f 512 B88; fail; fsync f; write f 600 C1|f@0 f@512 f@600|A.. A0. A#. AB. ABC|A#C A0C
+extend=garbage,size=with-data|f=A512|write f 512 B88; fail; fsync f; truncate f 512; write f 512 C44|f@0 f@512 f@556|A.. A00 A## ABB AC0 AC.|A#. A0. AB.
 rename=atomic   |x=X1 y=Y1|rename x y|x@0 y@0|XY -X|X- XX -Y --
 rename=split    |x=X1 y=Y1|rename x y|x@0 y@0|XY X- XX -X|-Y --
 names=dirsync   |         |create x; write x 0 X1; fsync x|x@0|- X|

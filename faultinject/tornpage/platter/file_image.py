@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING
 from tornpage.platter.cell import ALWAYS, NEVER, NO_NEED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tornpage.platter.cell import Cell, Need
 
-__all__ = ["Extension", "FileImage", "Size", "zero_from"]
+__all__ = ["Extension", "FileImage", "Fresh", "Size", "zero_from"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,22 @@ class Extension:
         return before, replace(self, end=size, since=stamp)
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A write that made the file longer by an atom and is not durable there.
+
+    Attributes:
+        stamp: The write.
+        need: Syncs that must have lied if it is not durable.
+        freed: Whether a failed sync took it out of the order, and from what its
+            size comes with.
+    """
+
+    stamp: int
+    need: Need = NO_NEED
+    freed: bool = False
+
+
 class FileImage:
     """One file on the platter.
 
@@ -106,9 +122,9 @@ class FileImage:
         life: The life of the disk in which the sizes were made.
         extensions: What writes that are not durable made the file longer by, in
             their order.
-        fresh: Atom -> (stamp, need) of the write that made the file longer by
-            it, as long as its data is not durable (extend=garbage). The stamp
-            is ALWAYS once a failed sync has taken it out of the order.
+        fresh: Atom -> the writes that made the file longer by it, as long as
+            their data is not durable (extend=garbage). There are several when the
+            file was cut between them; the newest does not undo the others.
         synced: Stamp of the last sync that returned 0.
     """
 
@@ -140,7 +156,7 @@ class FileImage:
         self.sizes: tuple[Size, ...] = (Size(len(base), -1),)
         self.life = 0
         self.extensions: list[Extension] = []
-        self.fresh: dict[int, tuple[int, Need]] = {}
+        self.fresh: dict[int, tuple[Fresh, ...]] = {}
         self.synced = ALWAYS
 
     @property
@@ -176,6 +192,21 @@ class FileImage:
         low = atom * self.atom
         high = low + self.atom
         return any(one.start < high and low < one.end for one in self.extensions)
+
+    def grown_by(self, atoms: range, stamp: int) -> None:
+        """Operation `stamp` made the file longer by these atoms."""
+        one = Fresh(stamp)
+        for at in atoms:
+            self.fresh[at] = (*self.fresh.get(at, ()), one)
+
+    def sift_fresh(self, left: Callable[[int, Fresh], Fresh | None]) -> None:
+        """Change what is `fresh`: what is left of each write in each atom, if any."""
+        sifted: dict[int, tuple[Fresh, ...]] = {}
+        for at, some in self.fresh.items():
+            kept = tuple(new for one in some if (new := left(at, one)) is not None)
+            if kept:
+                sifted[at] = kept
+        self.fresh = sifted
 
     def weakest(self, sizes: Sequence[Size]) -> tuple[Size, ...]:
         """For each size the one that stands for it: it is equal and allows more.
