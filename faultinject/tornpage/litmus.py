@@ -72,6 +72,9 @@ entries=free    |         |create x; create y|x? y?|-- +- ++ -+|
 fail=clean      |f=A1024  |write f 0 B1024; fail; fsync f; fsync f|f@0 f@512|AA AB BA BB|
 fail=clean      |f=A1024  |write f 0 B1024; fail; fsync f; write f 0 B1024; fsync f|f@0 f@512|BB|AA AB BA
 fail=clean      |f=A1024  |write f 0 B512; fail; fsync f; write f 512 B512; fsync f|f@0 f@512|AB BB|AA BA
+fail=clean,order=ordered|f=A1 g=A1|write f 0 B1; fail; fsync f; write g 0 B1; write f 0 C1; fsync g|f@0 g@0|AB BB CB|AA BA CA
+fail=clean,order=ordered|f=A1 g=A1|write f 0 B1; fail; fsync f; write g 0 B1; write f 0 B1; fsync g|f@0 g@0|AB BB|AA BA
+fail=clean,order=ordered|f=A1 g=A1|write f 0 B1; fail; fsync f; write g 0 B1; write f 0 B1; fsync f|f@0 g@0|BA BB|AA AB
 fail=late       |f=A1024  |write f 0 B512; fail; fsync f; write f 512 B512; fsync f|f@0 f@512|AA AB BA BB|
 fail=late       |f=A1024  |write f 0 B512; fail; fsync f; fsync f; write f 512 B512; fsync f|f@0 f@512|AB BB|AA BA
 fail=revert     |f=A1024  |write f 0 B1024; fail; fsync f; fsync f|f@0 f@512|AA|AB BA BB

@@ -89,7 +89,8 @@ class _File:
     `versions` has for each atom its contents, durable first; `sizes` has
     (stamp, size); `grown` has (stamp, first, last byte + 1); `fresh` has (atom,
     stamp, whether its sync failed) for each atom that a write brought by making
-    the file longer; `stuck` are atoms that no sync writes.
+    the file longer; `stuck` are atoms that no sync writes, `again` has for those
+    that were stuck the stamp of the operation that changed it.
     """
 
     cache: bytearray
@@ -98,6 +99,7 @@ class _File:
     grown: list[tuple[int, int, int]] = field(default_factory=list)
     fresh: list[tuple[int, int, bool]] = field(default_factory=list)
     stuck: set[int] = field(default_factory=set)
+    again: dict[int, int] = field(default_factory=dict)
     synced: int = -1
 
 
@@ -361,7 +363,9 @@ class Platter:
         """
         atom, order = self._model.atom, self._model.order
         for at in range(start // atom, -(-end // atom)):
-            file.stuck.discard(at)
+            if at in file.stuck:
+                file.stuck.remove(at)
+                file.again[at] = stamp
             chain = self._chain(file, at)
             now = self._atom(file, at)
             if chain[-1].content != now or (self._model.spoils and at in handed):
@@ -377,6 +381,7 @@ class Platter:
             self._revert(file)
         elif record.result == "ok":
             file.synced = stamp
+            file.again = {}
             if stamp in self._lied:
                 longest = max(size for _, size in file.sizes)
                 if longest > len(file.cache):
@@ -443,15 +448,14 @@ class Platter:
 
     def _settle_file(self, file: _File, stamp: int) -> None:
         """Everything up to `stamp` is durable; nothing is left behind the end."""
+        kept = file.stuck | {at for at, one in file.again.items() if one > stamp}
         size = [one for at, one in file.sizes if at <= stamp][-1]
         file.sizes = [(-1, size)] + [one for one in file.sizes if one[0] > stamp]
         file.grown = [one for one in file.grown if one[0] > stamp]
-        file.fresh = [
-            one for one in file.fresh if one[0] in file.stuck or one[1] > stamp
-        ]
+        file.fresh = [one for one in file.fresh if one[0] in kept or one[1] > stamp]
         atom = self._model.atom
         for at, chain in file.versions.items():
-            if at in file.stuck:
+            if at in kept:
                 continue
             whole = [one.content for one in chain if one.stamp <= stamp][-1]
             durable = whole[: max(size - at * atom, 0)].ljust(atom, b"\0")

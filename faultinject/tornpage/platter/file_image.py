@@ -118,6 +118,8 @@ class FileImage:
         dirty: Atoms written since the last sync.
         clean: Atoms in `dirty` that a failed sync marked clean: no sync writes
             them until they are written again.
+        again: Of atoms that were clean the operation that wrote them again: a sync
+            that makes durable only what was before it does not write them.
         sizes: Legal sizes, oldest first; the last one is the present one.
         life: The life of the disk in which the sizes were made.
         extensions: What writes that are not durable made the file longer by, in
@@ -129,6 +131,7 @@ class FileImage:
     """
 
     __slots__ = (
+        "again",
         "atom",
         "base",
         "clean",
@@ -153,6 +156,7 @@ class FileImage:
         self.open: dict[int, Cell] = {}
         self.dirty: dict[int, Cell] = {}
         self.clean: set[int] = set()
+        self.again: dict[int, int] = {}
         self.sizes: tuple[Size, ...] = (Size(len(base), -1),)
         self.life = 0
         self.extensions: list[Extension] = []
@@ -192,6 +196,10 @@ class FileImage:
         low = atom * self.atom
         high = low + self.atom
         return any(one.start < high and low < one.end for one in self.extensions)
+
+    def is_left(self, atom: int, stamp: int) -> bool:
+        """Whether what makes all up to `stamp` durable leaves this atom as it is."""
+        return atom in self.clean or self.again.get(atom, ALWAYS) > stamp
 
     def grown_by(self, atoms: range, stamp: int) -> None:
         """Operation `stamp` made the file longer by these atoms."""
@@ -325,6 +333,7 @@ class FileImage:
         made.open = dict(self.open)
         made.dirty = dict(self.dirty)
         made.clean = set(self.clean)
+        made.again = dict(self.again)
         made.sizes = self.sizes
         made.life = self.life
         made.extensions = list(self.extensions)

@@ -177,6 +177,7 @@ class Image:
                         one.open[at] = cell
             one.dirty.clear()
             one.clean.clear()
+            one.again.clear()
             one.fresh.clear()
         return made
 
@@ -385,7 +386,9 @@ class Image:
                 before = cell.bits() if at in file.open else 0.0
             else:
                 before = cell.bits()
-            file.clean.discard(at)
+            if at in file.clean:
+                file.clean.discard(at)
+                file.again[at] = stamp
             if appends:
                 level = stamp if at in longer else None
             new = cell.written(content, stamp, level, always=at in handed)
@@ -453,6 +456,7 @@ class Image:
         if record.result != "ok":
             return
         file.synced = stamp
+        file.again.clear()
         called: list[NameChange] = []
         if self.model.names == "fsync" and record.kind == "fsync":
             called = self.entries.of_file(record.inode, self.life)
@@ -585,11 +589,13 @@ class Image:
         if dirty or file.fresh:
             self._note_change(file, changes)
             file.sift_fresh(
-                lambda at, one: one if at in file.clean or one.stamp > stamp else None
+                lambda at, one: (
+                    one if one.stamp > stamp or file.is_left(at, stamp) else None
+                )
             )
             left: dict[int, Cell] = {}
             for at, cell in dirty.items():
-                if at in file.clean:
+                if file.is_left(at, stamp):
                     left[at] = cell
                     continue
                 self.tally.add(cell.bits(), -1)
@@ -615,11 +621,11 @@ class Image:
             if bits:
                 self.tally.add(bits)
             if keep:
-                self._forget_behind(file, file.sizes[0].size)
+                self._forget_behind(file, file.sizes[0].size, stamp)
         if file.life == self.life:
             file.extensions = [one for one in file.extensions if one.stamp > stamp]
 
-    def _forget_behind(self, file: FileImage, size: int) -> None:
+    def _forget_behind(self, file: FileImage, size: int, stamp: int = NEVER) -> None:
         """A durable size: what the platter has behind it cannot come back."""
         file.forget_behind(size)
         atom = self.model.atom
@@ -628,7 +634,7 @@ class Image:
         # Later versions may be pending over what is cut off.
         for at, cell in list(file.dirty.items()):
             keep = size - at * atom
-            if keep >= atom or at in file.clean:
+            if keep >= atom or file.is_left(at, stamp):
                 continue
             durable = zero_from(cell.contents[0], keep, atom)
             same = cell.contents[0] != durable == cell.contents[1]
