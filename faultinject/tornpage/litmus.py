@@ -72,6 +72,9 @@ entries=free    |         |create x; create y|x? y?|-- +- ++ -+|
 fail=clean      |f=A1024  |write f 0 B1024; fail; fsync f; fsync f|f@0 f@512|AA AB BA BB|
 fail=clean      |f=A1024  |write f 0 B1024; fail; fsync f; write f 0 B1024; fsync f|f@0 f@512|BB|AA AB BA
 fail=clean      |f=A1024  |write f 0 B512; fail; fsync f; write f 512 B512; fsync f|f@0 f@512|AB BB|AA BA
+fail=clean,order=ordered|f=A1 g=A1|write f 0 B1; fail; fsync f; write g 0 B1; write f 0 C1; fsync g|f@0 g@0|AB BB CB|AA BA CA
+fail=clean,order=ordered|f=A1 g=A1|write f 0 B1; fail; fsync f; write g 0 B1; write f 0 B1; fsync g|f@0 g@0|AB BB|AA BA
+fail=clean,order=ordered|f=A1 g=A1|write f 0 B1; fail; fsync f; write g 0 B1; write f 0 B1; fsync f|f@0 g@0|BA BB|AA AB
 fail=late       |f=A1024  |write f 0 B512; fail; fsync f; write f 512 B512; fsync f|f@0 f@512|AA AB BA BB|
 fail=late       |f=A1024  |write f 0 B512; fail; fsync f; fsync f; write f 512 B512; fsync f|f@0 f@512|AB BB|AA BA
 fail=revert     |f=A1024  |write f 0 B1024; fail; fsync f; fsync f|f@0 f@512|AA|AB BA BB
@@ -91,6 +94,10 @@ unit=4096       |f=A1024  |write f 0 B512; fsync f|f@0 f@512|BA|B# AA
 extend=zero     |f=A512   |write f 512 B512|f@0 f@512|A. A0 AB|A#
 extend=garbage  |f=A512   |write f 512 B512|f@0 f@512|A. A0 AB A#|
 extend=garbage  |f=A512   |truncate f 1024|f@0 f@512|A. A0|A#
+extend=garbage,order=ordered|f=A512|write f 512 B512; truncate f 512; write f 512 C88|f@0 f@512 f@600|A.. A00 ABB A## AB. A#. AC.|A0. AC0
+extend=garbage,size=with-data|f=A512|write f 512 B512; truncate f 512; write f 512 C88|f@0 f@512 f@600|A.. ABB AC0 AC.|A## A#. A00
+extend=garbage,size=with-data|f=A512|write f 512 B88; fail; fsync f; write f 600 C1|f@0 f@512 f@600|A.. A0. A#. AB. ABC|A#C A0C
+extend=garbage,size=with-data|f=A512|write f 512 B88; fail; fsync f; truncate f 512; write f 512 C44|f@0 f@512 f@556|A.. A00 A## ABB AC0 AC.|A#. A0. AB.
 rename=atomic   |x=X1 y=Y1|rename x y|x@0 y@0|XY -X|X- XX -Y --
 rename=split    |x=X1 y=Y1|rename x y|x@0 y@0|XY X- XX -X|-Y --
 names=dirsync   |         |create x; write x 0 X1; fsync x|x@0|- X|

@@ -28,9 +28,9 @@ the order in which they were changed, syncs tell the truth.
 The parameters are independent, with these exceptions: `order=ordered` speaks of
 the whole disk, so size and names follow the order as well, whatever `size` and
 `entries` say, and it goes neither with lying syncs nor with fail=revert;
-`size=with-data` leaves `extend` nothing to say, until a sync fails; and a size
-that came with data says that the writing of that data has ended, so that `tear`
-and `unit` damage nothing by it any more.
+`size=with-data` leaves `extend` nothing to say but of writes of which a sync
+failed; and a size that came with data says that the writing of that data has
+ended, so that `tear` and `unit` damage nothing by it any more.
 
 All but one say what a single crash leaves. `crashes` says how many come in a row: each
 but the first may come at any operation of the recovery from the one before.

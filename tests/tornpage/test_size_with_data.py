@@ -3,9 +3,11 @@
 Such a size says of some writes that they have ended, so that they damage nothing any
 more. The explorer and brute force have to agree on which, and brute force with a third
 one: `by_the_book` walks the bytes of one file as the documents have them. It knows
-disks without order whose syncs work, and of programs writes, cuts and syncs.
+disks without order, and of programs writes, cuts and syncs that work or fail.
 """
 
+import contextlib
+import errno
 import itertools
 import math
 import random
@@ -37,7 +39,7 @@ MODELS = [
 _IMAGES, _FEW = 400, 100
 
 
-def program(seed, model):
+def program(seed, model, failing=0.0):
     """(files, trace) of writes, cuts and syncs of one file around the ends of atoms."""
     draw = random.Random(seed)
     few = model.mixes
@@ -55,8 +57,18 @@ def program(seed, model):
             size = draw.choice((0, 50, 300, 512, 600, 1030, 1200))
             file.ftruncate(size + draw.choice((0, far)))
         else:
-            file.fsync()
+            sync(file)
+        if failing and draw.random() < failing:
+            disk.fail_sync = lambda *_: errno.EIO
+            sync(file)
+            disk.fail_sync = None
     return {"f": content}, disk.trace
+
+
+def sync(file):
+    """Sync a file, whatever becomes of it."""
+    with contextlib.suppress(OSError):
+        file.fsync()
 
 
 def look(seed):
@@ -90,16 +102,22 @@ def by_the_book(content, operations, model):
     cache = bytearray(content)
     # Of each atom what it has looked like, and which operation made it so.
     looks = {}
+    # What a failed sync left behind, and of it what the blocks may lack: the write
+    # that made the file longer by this atom.
+    clean = set()
+    fresh, lacking = {}, {}
 
     def note(start, end, step, handed=()):
         for at in range(start // atom, -(-end // atom)):
+            clean.discard(at)
             now = bytes(cache[at * atom : (at + 1) * atom]).ljust(atom, b"\0")
             past = looks.setdefault(at, [(-1, bytes(atom))])
             if now != past[-1][1] or at in handed:
                 past.append((step, now))
 
     def settle():
-        for at in {*looks, *range(-(-len(cache) // atom))}:
+        for at in {*looks, *range(-(-len(cache) // atom))} - clean:
+            lacking.pop(at, None)
             now = bytes(cache[at * atom : (at + 1) * atom]).ljust(atom, b"\0")
             looks[at] = [(-1, now)]
 
@@ -111,9 +129,16 @@ def by_the_book(content, operations, model):
     for step, one in enumerate(operations):
         old = len(cache)
         if isinstance(one, Sync):
-            settle()
-            added = {}
-            sizes = [(old, {})]
+            if one.result == "ok":
+                settle()
+                sizes = [(old, {})]
+            else:
+                clean |= {at for at, past in looks.items() if len(past) > 1}
+                clean |= fresh.keys()
+                lacking.update(fresh)
+                # They may come alone from now on.
+                sizes = [(size, {}) for size, _ in sizes]
+            added, fresh = {}, {}
             continue
         # What goes to the drive, be it new or not.
         handed = set()
@@ -123,6 +148,8 @@ def by_the_book(content, operations, model):
             cache.extend(bytes(max(end - old, 0)))
             cache[start:end] = one.data
             added.update(dict.fromkeys(range(max(start, old), end), step))
+            whole = range(max(start // atom, -(-old // atom)), -(-end // atom))
+            fresh.update(dict.fromkeys(whole, step))
         else:
             # A cut is a change of the size alone, and so is a hole but for the end.
             start = end = one.size
@@ -155,7 +182,8 @@ def by_the_book(content, operations, model):
                     legal |= {one[:k] + other[k:] for k in range(1, atom)}
             unit = model.unit_atoms
             near = {one for one in writing if one // unit == at // unit and one != at}
-            if near or (model.tear == "garbage" and at in writing):
+            stale = model.extend == "garbage" and lacking.get(at, -1) > came.get(at, -1)
+            if near or stale or (model.tear == "garbage" and at in writing):
                 legal.add(garbage(at, atom))
             choices.append(legal)
         if math.prod(map(len, choices)) > _IMAGES:
@@ -165,12 +193,13 @@ def by_the_book(content, operations, model):
 
 
 @pytest.mark.seeds(1)
-def test_brute_force_has_the_images_that_the_documents_describe(seed):
+@pytest.mark.parametrize("failing", [0.0, 0.4])
+def test_brute_force_has_the_images_that_the_documents_describe(seed, failing):
     compared = several = 0
     free = [one for one in MODELS if one.order == "any"]
     for number in range(seed * 120, (seed + 1) * 120):
         model = free[number % len(free)]
-        files, trace = program(number, model)
+        files, trace = program(number, model, failing)
         try:
             book = by_the_book(files["f"], trace.operations(), model)
         except TooManyImages:

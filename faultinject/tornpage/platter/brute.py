@@ -87,17 +87,19 @@ class _File:
     """The page cache of one file and what became of each atom.
 
     `versions` has for each atom its contents, durable first; `sizes` has
-    (stamp, size); `grown` has (stamp, first, last byte + 1); `fresh` has for
-    atoms that a longer file brought the stamp of that write, -1 when its order
-    is lost; `stuck` are atoms that no sync writes.
+    (stamp, size); `grown` has (stamp, first, last byte + 1); `fresh` has (atom,
+    stamp, whether its sync failed) for each atom that a write brought by making
+    the file longer; `stuck` are atoms that no sync writes, `again` has for those
+    that were stuck the stamp of the operation that changed it.
     """
 
     cache: bytearray
     versions: dict[int, list[_Version]] = field(default_factory=dict)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     grown: list[tuple[int, int, int]] = field(default_factory=list)
-    fresh: dict[int, int] = field(default_factory=dict)
+    fresh: list[tuple[int, int, bool]] = field(default_factory=list)
     stuck: set[int] = field(default_factory=set)
+    again: dict[int, int] = field(default_factory=dict)
     synced: int = -1
 
 
@@ -339,7 +341,7 @@ class Platter:
             file.grown.append((stamp, begin, end))
             longer = range(begin // atom, -(-end // atom))
             if self._model.extend == "garbage":
-                file.fresh.update((at, stamp) for at in longer if at * atom >= old)
+                file.fresh += [(at, stamp, False) for at in longer if at * atom >= old]
         file.cache[record.offset : end] = record.data
         handed = {*range(record.offset // atom, -(-end // atom))}
         if end > old and old % atom:
@@ -361,7 +363,9 @@ class Platter:
         """
         atom, order = self._model.atom, self._model.order
         for at in range(start // atom, -(-end // atom)):
-            file.stuck.discard(at)
+            if at in file.stuck:
+                file.stuck.remove(at)
+                file.again[at] = stamp
             chain = self._chain(file, at)
             now = self._atom(file, at)
             if chain[-1].content != now or (self._model.spoils and at in handed):
@@ -377,6 +381,7 @@ class Platter:
             self._revert(file)
         elif record.result == "ok":
             file.synced = stamp
+            file.again = {}
             if stamp in self._lied:
                 longest = max(size for _, size in file.sizes)
                 if longest > len(file.cache):
@@ -415,10 +420,10 @@ class Platter:
             if len(chain) > 1:
                 file.stuck.add(at)
                 chain[:] = [one._replace(level=-1) for one in chain]
-        file.stuck.update(file.fresh)
-        for at in file.fresh:
+        for at, _, _ in file.fresh:
             self._chain(file, at)
-            file.fresh[at] = -1
+            file.stuck.add(at)
+        file.fresh = [(at, stamp, True) for at, stamp, _ in file.fresh]
         file.grown = []
 
     def _revert(self, file: _File) -> None:
@@ -428,7 +433,7 @@ class Platter:
             chain[1:] = [one for one in chain[1:] if one.stamp <= since]
         file.sizes[1:] = [one for one in file.sizes[1:] if one[0] <= since]
         file.grown = [one for one in file.grown if one[0] <= since]
-        file.fresh = {at: one for at, one in file.fresh.items() if one <= since}
+        file.fresh = [one for one in file.fresh if one[1] <= since]
         size = file.sizes[-1][1]
         atoms = range(-(-size // self._model.atom))
         content = b"".join(self._chain(file, at)[-1].content for at in atoms)
@@ -443,15 +448,14 @@ class Platter:
 
     def _settle_file(self, file: _File, stamp: int) -> None:
         """Everything up to `stamp` is durable; nothing is left behind the end."""
+        kept = file.stuck | {at for at, one in file.again.items() if one > stamp}
         size = [one for at, one in file.sizes if at <= stamp][-1]
         file.sizes = [(-1, size)] + [one for one in file.sizes if one[0] > stamp]
         file.grown = [one for one in file.grown if one[0] > stamp]
-        file.fresh = {
-            at: one for at, one in file.fresh.items() if at in file.stuck or one > stamp
-        }
+        file.fresh = [one for one in file.fresh if one[0] in kept or one[1] > stamp]
         atom = self._model.atom
         for at, chain in file.versions.items():
-            if at in file.stuck:
+            if at in kept:
                 continue
             whole = [one.content for one in chain if one.stamp <= stamp][-1]
             durable = whole[: max(size - at * atom, 0)].ljust(atom, b"\0")
@@ -586,12 +590,11 @@ class Platter:
             found.append(begun and place <= min(later, default=_END))
         return found
 
-    def _oldest(self, file: _File, at: int, arrived: int) -> int:
-        """The first version that goes with the size of operation `arrived`."""
+    def _came(self, file: _File, at: int, arrived: int) -> int:
+        """The last write that came to an atom with the size of operation `arrived`."""
         model, atom = self._model, self._model.atom
-        oldest = 0
+        came = -1
         if model.size == "with-data" and model.order != "ordered":
-            chain = file.versions[at]
             for stamp, start, end in file.grown:
                 if stamp > arrived:
                     continue
@@ -599,8 +602,16 @@ class Platter:
                 least = min(size for t, size in file.sizes if stamp <= t <= arrived)
                 shown = min(end, least)
                 if start < shown and start < (at + 1) * atom and at * atom < shown:
-                    oldest = max(n for n, one in enumerate(chain) if one.stamp <= stamp)
-        return oldest
+                    came = stamp
+        return came
+
+    def _oldest(self, file: _File, at: int, arrived: int) -> int:
+        """The first version that goes with the size of operation `arrived`."""
+        came = self._came(file, at, arrived)
+        if came < 0:
+            return 0
+        chain = file.versions[at]
+        return max(n for n, one in enumerate(chain) if one.stamp <= came)
 
     def _legal(
         self, file: _File, at: int, arrived: int, place: int | None
@@ -649,16 +660,27 @@ class Platter:
                     and self._in_flight(file, other, arrived, place)
                 ):
                     return True
-        if at in file.fresh:
-            with_data = model.size == "with-data" and model.order != "ordered"
-            if with_data and any(
-                start < (at + 1) * atom and at * atom < end
-                for _, start, end in file.grown
-            ):
-                return False
-            stamp = file.fresh[at]
-            return model.order != "ordered" or stamp in {-1, place}
-        return False
+        return any(
+            self._may_be_stale(file, at, arrived, place, stamp, failed)
+            for number, stamp, failed in file.fresh
+            if number == at
+        )
+
+    def _may_be_stale(
+        self,
+        file: _File,
+        at: int,
+        arrived: int,
+        place: int | None,
+        stamp: int,
+        failed: bool,
+    ) -> bool:
+        """Whether an atom may lack what a write put there that made the file longer."""
+        if self._model.order == "ordered":
+            return failed or place == stamp
+        if self._model.size == "with-data":
+            return failed and self._came(file, at, arrived) < stamp
+        return True
 
 
 def _paths(tree: _Tree) -> dict[str, int]:

@@ -13,11 +13,17 @@ of its contents. Each says when:
 positions and the syncs that must have lied (see `cell`). Outside of all flights
 an atom is never garbage.
 
+Of the last there may be several in one atom, when the file was cut between them.
+A later one does not undo that an earlier one may not have arrived.
+
 Under `size=with-data` a size is not there before what it shows of the writes
 that made the file longer. So it ends flights: those of contents up to the last
 one that it came with, in each atom that these writes are in. What they have
 damaged does not come with that size, neither in the atom nor in its unit. All
-other flights go on, also those behind the end of the file.
+other flights go on, also those behind the end of the file. With `extend=garbage`
+no size shows what has not arrived, but for a size that a failed sync let come
+without its data: only writes of which a sync failed are such flights, and they end
+with a later size that came with data of the same atom.
 
 What garbage looks like
 -----------------------
@@ -66,12 +72,13 @@ def flights(file: FileImage, atom: int, model: CrashModel) -> list[Flight]:
         for other in range(begin, begin + unit):
             if other != atom and other in file.dirty:
                 found += file.dirty[other].flights(other)
-    stale = file.fresh.get(atom)
-    if stale is not None and not _has_its_data(file, atom, model):
-        stamp, need = stale
-        whole = stamp < 0 or model.order != "ordered"
-        when = (ALWAYS, NEVER) if whole else (stamp, stamp)
-        found.append((atom, NEVER, *when, need))
+    for one in file.fresh.get(atom, ()):
+        if _waits(model) and not one.freed:
+            # No size shows this atom before the data of this write is there.
+            continue
+        whole = one.freed or model.order != "ordered"
+        when = (ALWAYS, NEVER) if whole else (one.stamp, one.stamp)
+        found.append((atom, one.stamp, *when, one.need))
     # What no size ends differs in its time alone; an ending one at that time adds
     # nothing.
     endless = dict.fromkeys(
@@ -106,8 +113,3 @@ def _may_end(file: FileImage, flight: Flight, model: CrashModel) -> bool:
 def _waits(model: CrashModel) -> bool:
     """Whether a size waits for data."""
     return model.size == "with-data" and model.order != "ordered"
-
-
-def _has_its_data(file: FileImage, atom: int, model: CrashModel) -> bool:
-    """Whether a size that shows this atom comes with the atom's data."""
-    return _waits(model) and file.has_grown(atom)

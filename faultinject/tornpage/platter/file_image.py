@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING
 from tornpage.platter.cell import ALWAYS, NEVER, NO_NEED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tornpage.platter.cell import Cell, Need
 
-__all__ = ["Extension", "FileImage", "Size", "zero_from"]
+__all__ = ["Extension", "FileImage", "Fresh", "Size", "zero_from"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,22 @@ class Extension:
         return before, replace(self, end=size, since=stamp)
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A write that made the file longer by an atom and is not durable there.
+
+    Attributes:
+        stamp: The write.
+        need: Syncs that must have lied if it is not durable.
+        freed: Whether a failed sync took it out of the order, and from what its
+            size comes with.
+    """
+
+    stamp: int
+    need: Need = NO_NEED
+    freed: bool = False
+
+
 class FileImage:
     """One file on the platter.
 
@@ -102,17 +118,20 @@ class FileImage:
         dirty: Atoms written since the last sync.
         clean: Atoms in `dirty` that a failed sync marked clean: no sync writes
             them until they are written again.
+        again: Of atoms that were clean the operation that wrote them again: a sync
+            that makes durable only what was before it does not write them.
         sizes: Legal sizes, oldest first; the last one is the present one.
         life: The life of the disk in which the sizes were made.
         extensions: What writes that are not durable made the file longer by, in
             their order.
-        fresh: Atom -> (stamp, need) of the write that made the file longer by
-            it, as long as its data is not durable (extend=garbage). The stamp
-            is ALWAYS once a failed sync has taken it out of the order.
+        fresh: Atom -> the writes that made the file longer by it, as long as
+            their data is not durable (extend=garbage). There are several when the
+            file was cut between them; the newest does not undo the others.
         synced: Stamp of the last sync that returned 0.
     """
 
     __slots__ = (
+        "again",
         "atom",
         "base",
         "clean",
@@ -137,10 +156,11 @@ class FileImage:
         self.open: dict[int, Cell] = {}
         self.dirty: dict[int, Cell] = {}
         self.clean: set[int] = set()
+        self.again: dict[int, int] = {}
         self.sizes: tuple[Size, ...] = (Size(len(base), -1),)
         self.life = 0
         self.extensions: list[Extension] = []
-        self.fresh: dict[int, tuple[int, Need]] = {}
+        self.fresh: dict[int, tuple[Fresh, ...]] = {}
         self.synced = ALWAYS
 
     @property
@@ -176,6 +196,25 @@ class FileImage:
         low = atom * self.atom
         high = low + self.atom
         return any(one.start < high and low < one.end for one in self.extensions)
+
+    def is_left(self, atom: int, stamp: int) -> bool:
+        """Whether what makes all up to `stamp` durable leaves this atom as it is."""
+        return atom in self.clean or self.again.get(atom, ALWAYS) > stamp
+
+    def grown_by(self, atoms: range, stamp: int) -> None:
+        """Operation `stamp` made the file longer by these atoms."""
+        one = Fresh(stamp)
+        for at in atoms:
+            self.fresh[at] = (*self.fresh.get(at, ()), one)
+
+    def sift_fresh(self, left: Callable[[int, Fresh], Fresh | None]) -> None:
+        """Change what is `fresh`: what is left of each write in each atom, if any."""
+        sifted: dict[int, tuple[Fresh, ...]] = {}
+        for at, some in self.fresh.items():
+            kept = tuple(new for one in some if (new := left(at, one)) is not None)
+            if kept:
+                sifted[at] = kept
+        self.fresh = sifted
 
     def weakest(self, sizes: Sequence[Size]) -> tuple[Size, ...]:
         """For each size the one that stands for it: it is equal and allows more.
@@ -294,6 +333,7 @@ class FileImage:
         made.open = dict(self.open)
         made.dirty = dict(self.dirty)
         made.clean = set(self.clean)
+        made.again = dict(self.again)
         made.sizes = self.sizes
         made.life = self.life
         made.extensions = list(self.extensions)

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from tornpage.model import CrashModel
     from tornpage.platter.cell import Need
+    from tornpage.platter.file_image import Fresh
     from tornpage.platter.parts import Parts
     from tornpage.platter.pieces import Place, Watch
     from tornpage.trace import Operation
@@ -176,6 +177,7 @@ class Image:
                         one.open[at] = cell
             one.dirty.clear()
             one.clean.clear()
+            one.again.clear()
             one.fresh.clear()
         return made
 
@@ -239,7 +241,7 @@ class Image:
         for file in self.files.values():
             # The first of all that may be there is what is durable.
             stamps.update(one.stamp for one in file.sizes[1:])
-            stamps.update(one for one, _ in file.fresh.values())
+            stamps.update(one.stamp for some in file.fresh.values() for one in some)
             for cell in file.dirty.values():
                 stamps.update(cell.stamps[1:])
         return frozenset(one for one in stamps if one >= 0)
@@ -326,7 +328,7 @@ class Image:
             if self.model.extend == "garbage":
                 whole = range(max(first, -(-file.size // atom)), behind)
                 changes.atoms_of(file.inode).update(whole)
-                file.fresh.update((at, (stamp, NO_NEED)) for at in whole)
+                file.grown_by(whole, stamp)
             handed = self._handed(file, range(first, behind))
             self._set_size(file, end, stamp, changes)
             self._set_atoms(file, changed, stamp, changes, longer, handed)
@@ -384,7 +386,9 @@ class Image:
                 before = cell.bits() if at in file.open else 0.0
             else:
                 before = cell.bits()
-            file.clean.discard(at)
+            if at in file.clean:
+                file.clean.discard(at)
+                file.again[at] = stamp
             if appends:
                 level = stamp if at in longer else None
             new = cell.written(content, stamp, level, always=at in handed)
@@ -452,6 +456,7 @@ class Image:
         if record.result != "ok":
             return
         file.synced = stamp
+        file.again.clear()
         called: list[NameChange] = []
         if self.model.names == "fsync" and record.kind == "fsync":
             called = self.entries.of_file(record.inode, self.life)
@@ -478,8 +483,7 @@ class Image:
         """Every page was handed over, some arrived; none is tried again."""
         for at, cell in file.dirty.items():
             file.dirty[at] = cell.freed()
-        for at, (_, need) in file.fresh.items():
-            file.fresh[at] = (ALWAYS, need)
+        file.sift_fresh(lambda _, one: replace(one, freed=True))
         file.clean.update(file.dirty, file.fresh)
         # The size is metadata and stays pending; it may now come alone. One that an
         # earlier crash left came, if it did, with its data: no sync changes that.
@@ -511,7 +515,7 @@ class Image:
                 for one in file.extensions
                 if one.since <= since
             ]
-        file.fresh = {at: one for at, one in file.fresh.items() if one[0] <= since}
+        file.sift_fresh(lambda _, one: one if one.stamp <= since else None)
         changes.everything = True
 
     def _doubt(self, file: FileImage, sync: int, changes: Changes) -> None:
@@ -552,11 +556,14 @@ class Image:
         if file.life == self.life:
             grown = [replace(one, need=one.need | more) for one in file.extensions]
             file.extensions = [one for one in grown if len(one.need) <= lies]
-        file.fresh = {
-            at: (stamp, need if at in file.clean else need | more)
-            for at, (stamp, need) in file.fresh.items()
-            if at in file.clean or len(need | more) <= lies
-        }
+
+        def doubted(at: int, one: Fresh) -> Fresh | None:
+            if at in file.clean:
+                return one
+            need = one.need | more
+            return replace(one, need=need) if len(need) <= lies else None
+
+        file.sift_fresh(doubted)
 
     def _note_change(self, file: FileImage, changes: Changes) -> None:
         """The sync of a file changes what its pending atoms may be."""
@@ -581,14 +588,14 @@ class Image:
         dirty = file.dirty
         if dirty or file.fresh:
             self._note_change(file, changes)
-            file.fresh = {
-                at: one
-                for at, one in file.fresh.items()
-                if at in file.clean or one[0] > stamp
-            }
+            file.sift_fresh(
+                lambda at, one: (
+                    one if one.stamp > stamp or file.is_left(at, stamp) else None
+                )
+            )
             left: dict[int, Cell] = {}
             for at, cell in dirty.items():
-                if at in file.clean:
+                if file.is_left(at, stamp):
                     left[at] = cell
                     continue
                 self.tally.add(cell.bits(), -1)
@@ -614,11 +621,11 @@ class Image:
             if bits:
                 self.tally.add(bits)
             if keep:
-                self._forget_behind(file, file.sizes[0].size)
+                self._forget_behind(file, file.sizes[0].size, stamp)
         if file.life == self.life:
             file.extensions = [one for one in file.extensions if one.stamp > stamp]
 
-    def _forget_behind(self, file: FileImage, size: int) -> None:
+    def _forget_behind(self, file: FileImage, size: int, stamp: int = NEVER) -> None:
         """A durable size: what the platter has behind it cannot come back."""
         file.forget_behind(size)
         atom = self.model.atom
@@ -627,7 +634,7 @@ class Image:
         # Later versions may be pending over what is cut off.
         for at, cell in list(file.dirty.items()):
             keep = size - at * atom
-            if keep >= atom or at in file.clean:
+            if keep >= atom or file.is_left(at, stamp):
                 continue
             durable = zero_from(cell.contents[0], keep, atom)
             same = cell.contents[0] != durable == cell.contents[1]
