@@ -145,7 +145,7 @@ class _Closed:
     def _refuse(self, *_: object) -> Any:
         raise CommandError(self._reason)
 
-    read = write = __iter__ = _refuse
+    read = readline = write = _refuse
 
     def flush(self) -> None:
         """Nothing was written."""
