@@ -12,7 +12,6 @@ from types import ModuleType
 
 import pytest
 
-from tornpage import holders
 from tornpage.threads import DeadlockError, Schedule, Schedules, play, turns_taken
 from tornpage.threads import earlier as earlier_module
 from tornpage.threads import turns as turns_module
@@ -282,23 +281,6 @@ def test_a_lock_keeps_others_out_wherever_it_was_made_and_is_held(store, where):
     assert left() == []
     module.add()
     assert module.value == 3
-
-
-def test_a_lock_that_the_collector_was_kept_from_is_the_schedules_too(store):
-    """A test runner may have had it leave alone what was there (`gc.freeze`)."""
-    module = store(HELD["an object"])
-    before = gc.get_freeze_count() > holders._FROZEN_AT_START
-    # Many, as it is there.
-    crowd = [[] for _ in range(2 * holders._FROZEN_AT_START)]
-    gc.freeze()
-    try:
-        seen = totals(module)
-        assert gc.get_freeze_count() > len(crowd)
-    finally:
-        if not before:
-            gc.unfreeze()
-    assert set(seen) == {2}
-    assert len(seen) > 10
 
 
 # What is in the standard library happens at once, with a lock or without.
