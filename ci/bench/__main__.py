@@ -17,11 +17,13 @@ import argparse
 import os
 import sys
 
-from ci.bench import engine, explorer, freelist
+from ci.bench import engine, explorer, freelist, profiles
 from ci.bench.charts import ratio_chart
+from ci.bench.flame import flame_graph
 from ci.bench.peers import PEERS
 from ci.bench.report import Report
 from ci.bench.tables import markdown
+from ci.bench.tasks import TASKS
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +49,14 @@ def _parser() -> argparse.ArgumentParser:
     free.add_argument("--folder", help="where the files are made")
     crash = commands.add_parser("explorer", help="how fast crash points are closed")
     crash.add_argument("--rounds", type=int, default=3, help="of the default programs")
+    profile = commands.add_parser("profile", help="where the time goes, and floors")
+    profile.add_argument("--task", action="append", choices=TASKS, help="only these")
+    profile.add_argument(
+        "--seconds", type=float, default=6.0, help="of each task, twice (default: 6)"
+    )
+    profile.add_argument("--pairs", type=int, default=100_000, help="in the store")
+    profile.add_argument("--folder", help="where the files are made")
+    profile.add_argument("--charts", metavar="FOLDER", help="write flame graphs there")
     show = commands.add_parser("show", help="tables of an earlier run's JSON")
     show.add_argument("file")
     for command in (one, show):
@@ -83,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
         ]
         print(explorer.table(closings))
         return 0
+    if options.benchmark == "profile":
+        return _profile(options)
     if options.benchmark == "show":
         with open(options.file, encoding="utf-8") as file:
             report = Report.from_json(file.read())
@@ -115,6 +127,32 @@ def main(arguments: list[str] | None = None) -> int:
             )
     print(markdown(report))
     return 0 if all(one.met for one in report.judged()) else 1
+
+
+def _profile(options: argparse.Namespace) -> int:
+    """Print where the time of each task goes; the exit status."""
+    found = []
+    try:
+        with engine.folder(options.folder) as place:
+            for one in profiles.profiles(
+                place,
+                options.task or TASKS,
+                options.seconds,
+                options.pairs,
+                say=lambda line: print(line, file=sys.stderr, flush=True),
+            ):
+                found.append(one)
+                if options.charts:
+                    name = f"profile-{one.task.replace(' ', '-')}.svg"
+                    _write(
+                        os.path.join(options.charts, name),
+                        flame_graph(one.stacks, one.task),
+                    )
+    except profiles.ProfilerError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(profiles.table(found))
+    return 0
 
 
 def _write(path: str, text: str) -> None:

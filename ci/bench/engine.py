@@ -34,11 +34,11 @@ from ci.bench.workloads import WORKLOADS, Sizes, make_dataset
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["MODES", "Mode", "WorkerFailedError", "folder", "run"]
+__all__ = ["MODES", "ROOT", "Mode", "WorkerFailedError", "folder", "run"]
 
 GO_BBOLT: Final = "bbolt (Go)"
 _HERE: Final = os.path.dirname(os.path.abspath(__file__))
-_ROOT: Final = os.path.dirname(os.path.dirname(_HERE))
+ROOT: Final = os.path.dirname(os.path.dirname(_HERE))
 _DEBIAN_GOPATH: Final = "/usr/share/gocode"
 _PATIENCE: Final = 3600
 
@@ -209,7 +209,7 @@ def _work(
     arguments = [data, store, json.dumps(asdict(sizes)), json.dumps(skip)]
     ended = subprocess.run(
         command + arguments,
-        cwd=_ROOT, capture_output=True, text=True, check=False, timeout=_PATIENCE,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=_PATIENCE,
     )  # fmt: skip
     if ended.returncode:
         words = ended.stderr.strip().splitlines()[-3:]

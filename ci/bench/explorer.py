@@ -49,7 +49,15 @@ if TYPE_CHECKING:
     from shearbolt import DB
     from tornpage.explore import Closure
 
-__all__ = ["Closing", "NotClosedError", "commits", "databases", "default", "table"]
+__all__ = [
+    "Closing",
+    "NotClosedError",
+    "commits",
+    "databases",
+    "default",
+    "experiments",
+    "table",
+]
 
 MODELS: Final = ("tear=byte", "tear=sector")
 DIRTY_PAGES: Final = (8, 64, 512, 4096)
@@ -114,18 +122,9 @@ def _best(rounds: list[Closing]) -> Closing:
 
 
 def _sweeps(model: str, crash: CrashModel) -> Closing:
-    subject = ShearboltSubject()
-    beginnings = beginnings_of(subject, crash)
     points: list[Closure] = []
     seconds = 0.0
-    for seed in range(subject.default_programs):
-        experiment = Experiment(
-            subject,
-            subject.generate(seed),
-            crash,
-            cap=DEFAULT_CAP,
-            beginnings=beginnings,
-        )
+    for seed, experiment in enumerate(experiments(ShearboltSubject(), crash)):
         with few_collections():
             began = time.process_time()
             findings = list(experiment.sweep(points.append))
@@ -133,6 +132,21 @@ def _sweeps(model: str, crash: CrashModel) -> Closing:
         if findings:
             raise NotClosedError(f"program {seed}, {model}: {findings[0].violation}")
     return _summed("default programs, closing alone", model, points, seconds)
+
+
+def experiments(
+    subject: ShearboltSubject, crash: CrashModel
+) -> Iterator[Experiment[Program]]:
+    """The default programs, each run when it is asked for, its crash points open."""
+    beginnings = beginnings_of(subject, crash)
+    for seed in range(subject.default_programs):
+        yield Experiment(
+            subject,
+            subject.generate(seed),
+            crash,
+            cap=DEFAULT_CAP,
+            beginnings=beginnings,
+        )
 
 
 def _run(model: str, crash: CrashModel) -> Closing:

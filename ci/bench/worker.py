@@ -35,7 +35,7 @@ from ci.bench.workloads import RANGE_PAIRS, WORKLOADS, Dataset, Sizes
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-__all__ = ["Measured", "WrongAnswerError", "measure"]
+__all__ = ["Measured", "WrongAnswerError", "frozen", "measure"]
 
 _FROZEN_AT_START: Final = 2000
 """More objects are frozen because somebody has said so: Python 3.12 begins with 375."""
@@ -107,7 +107,7 @@ def measure(
             peer.close()
 
     ordered = sorted(pairs)
-    with _frozen():
+    with frozen():
         for name, batch in (("load sorted", ordered), ("load random", pairs)):
             if name in skip:
                 continue
@@ -163,7 +163,7 @@ def _pairs_in_ranges(ordered: list[bytes], starts: list[bytes]) -> int:
 
 
 @contextmanager
-def _frozen() -> Iterator[None]:
+def frozen() -> Iterator[None]:
     """Keep the collector from what there is; from what it was kept before, for good."""
     # A test runner had hidden all of its own, and every full collection of the tests
     # that came behind this looked at 200,000 objects again.
