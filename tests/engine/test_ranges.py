@@ -101,6 +101,7 @@ def test_a_view_is_an_iterator_once_and_an_iterable_always(db):
 
 def test_the_mapping_protocol(bucket):
     bucket.update({b"a": b"1", b"b": b"2"})
+    assert list(reversed(bucket)) == [b"b", b"a"]
     assert bucket.setdefault(b"a", b"9") == b"1"
     assert bucket.pop(b"b") == b"2"
     assert bucket == {b"a": b"1"}
