@@ -6,7 +6,7 @@ can do. Each step works or raises `CorruptPageError`, and ends.
 """
 
 import struct
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import pytest
 
@@ -193,34 +193,21 @@ def test_a_damaged_page_is_reported_and_met_with_typed_errors(
         assert raised
 
 
-def forwards(bucket):
-    cursor = bucket.cursor()
-    pair = cursor.first()
+def moves(cursor, first, step):
+    pair = getattr(cursor, first)()
     while pair:
-        pair = cursor.next()
+        yield pair
+        pair = getattr(cursor, step)()
 
 
-def backwards(bucket):
-    cursor = bucket.cursor()
-    pair = cursor.last()
-    while pair:
-        pair = cursor.prev()
-
-
-def seek_each(bucket):
-    """From a key behind the last one of a leaf to the next leaf."""
-    for key in KEYS:
-        bucket.cursor().seek(key + b"0")
-
-
-# In a write transaction a range is read by other code. `iter`, because `list` asks for
-# the length first, and that is a walk forwards.
+# In a write transaction a range is read by other code. From a key behind the last one
+# of a leaf `seek` goes on to the next leaf.
 WALKS = {
-    "first and next": forwards,
-    "last and prev": backwards,
-    "seek": seek_each,
-    "items": lambda bucket: [*iter(bucket.items())],
-    "items reversed": lambda bucket: [*reversed(bucket.items())],
+    "first and next": lambda bucket: moves(bucket.cursor(), "first", "next"),
+    "last and prev": lambda bucket: moves(bucket.cursor(), "last", "prev"),
+    "seek": lambda bucket: (bucket.cursor().seek(key + b"0") for key in KEYS),
+    "items": lambda bucket: iter(bucket.items()),
+    "items reversed": lambda bucket: reversed(bucket.items()),
 }
 
 
@@ -240,7 +227,8 @@ def test_a_key_is_not_given_by_two_leaves(sound, tmp_path, walk, writable):
     with shearbolt.open(path, no_sync=True) as db:
         tx = db.begin(writable)
         with pytest.raises(CorruptPageError, match=r"its (first|last) key is not"):
-            WALKS[walk](tx.bucket(b"b"))
+            # No more than that, should it go on for ever.
+            list(islice(WALKS[walk](tx.bucket(b"b")), 2 * len(KEYS)))
         tx.rollback()
 
 
