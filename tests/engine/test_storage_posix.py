@@ -139,7 +139,8 @@ def test_a_sync_made_once_would_not_hear_of_it(sync, late):
         getattr(late, sync)()
 
 
-def test_everything_else_is_the_files_own(late):
+def test_everything_else_is_the_files_own(late, tmp_path):
+    path = str(tmp_path / "f")
     twice = SyncedTwice(late)
     assert twice.lock(True)
     assert twice.pwritev([b"ab", b"c"], 1) == 3
@@ -148,7 +149,11 @@ def test_everything_else_is_the_files_own(late):
     assert twice.size() == 2
     assert twice.identity() == late.identity()
     other = OSStorage()
+    waiting = other.open(path)
+    assert not waiting.lock(True)
     twice.unlock()
+    assert waiting.lock(True)
+    waiting.close()
     twice.close()
     with pytest.raises(OSError, match="Bad file"):
         twice.size()
