@@ -230,7 +230,10 @@ def test_put_of_a_value_that_is_too_long(bucket, monkeypatch):
 
 
 def test_the_largest_value_is_that_of_bbolt():
-    assert shearbolt.MAX_VALUE_SIZE == (1 << 31) - 2
+    assert (shearbolt.MAX_KEY_SIZE, shearbolt.MAX_VALUE_SIZE) == (
+        1 << 15,
+        (1 << 31) - 2,
+    )
 
 
 def test_the_key_is_judged_before_the_value(bucket, monkeypatch):

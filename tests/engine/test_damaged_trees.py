@@ -6,6 +6,7 @@ can do. Each step works or raises `CorruptPageError`, and ends.
 """
 
 import struct
+from itertools import islice, pairwise
 
 import pytest
 
@@ -13,6 +14,7 @@ import shearbolt
 from shearbolt import CorruptPageError
 from shearbolt.pages.encoding import encode_branch, encode_leaf
 from shearbolt.pages.format import BucketValue, Header, Leaf, Meta
+from shearbolt.pages.pager import MAX_DEPTH
 
 PAGE = 1024
 KEYS = [b"%06d" % i for i in range(0, 4000, 2)]
@@ -191,6 +193,107 @@ def test_a_damaged_page_is_reported_and_met_with_typed_errors(
         assert raised
 
 
+def moves(cursor, first, step):
+    pair = getattr(cursor, first)()
+    while pair:
+        yield pair
+        pair = getattr(cursor, step)()
+
+
+# In a write transaction a range is read by other code. From a key behind the last one
+# of a leaf `seek` goes on to the next leaf.
+WALKS = {
+    "first and next": lambda bucket: moves(bucket.cursor(), "first", "next"),
+    "last and prev": lambda bucket: moves(bucket.cursor(), "last", "prev"),
+    "seek": lambda bucket: (bucket.cursor().seek(key + b"0") for key in KEYS),
+    "items": lambda bucket: iter(bucket.items()),
+    "items reversed": lambda bucket: reversed(bucket.items()),
+}
+
+
+@pytest.mark.parametrize("writable", [False, True])
+@pytest.mark.parametrize("walk", WALKS)
+def test_a_key_is_not_given_by_two_leaves(sound, tmp_path, walk, writable):
+    content, levels, _ = sound
+    # Neighbours below one branch, which is not the first.
+    branch = levels[1][len(levels[1]) // 2]
+    left, right = (p for p in levels[2] if p.pgid in branch.children[:2])
+    twice = written(right, [left.keys[-1], *right.keys[1:]])
+    path = str(tmp_path / "x.db")
+    with open(path, "wb") as file:
+        file.write(content)
+        file.seek(right.pgid * PAGE)
+        file.write(twice)
+    with shearbolt.open(path, no_sync=True) as db:
+        tx = db.begin(writable)
+        with pytest.raises(CorruptPageError, match=r"its (first|last) key is not"):
+            # No more than that, should it go on for ever.
+            list(islice(WALKS[walk](tx.bucket(b"b")), 2 * len(KEYS)))
+        tx.rollback()
+
+
+# What is asked of a bucket with the keys b"a" and b"c"; what is done to it, and how
+# many pairs there are then.
+READS = {
+    "get": lambda b: [b.get(b"a"), b.get(b"b"), b.get(b"c")] == [b"1", None, b"3"],
+    "first": lambda b: b.cursor().first() == (b"a", b"1"),
+    "last": lambda b: b.cursor().last() == (b"c", b"3"),
+    "seek": lambda b: b.cursor().seek(b"b") == (b"c", b"3"),
+    "items": lambda b: list(b.items()) == [(b"a", b"1"), (b"c", b"3")],
+    "reversed": lambda b: list(reversed(b)) == [b"c", b"a"],
+}
+WRITES = {
+    "put": (lambda b: b.put(b"b", b"2"), 3),
+    "delete": (lambda b: b.delete(b"a"), 1),
+    "delete many": (lambda b: b.delete_many([b"a", b"b", b"c"] * 30), 0),
+    "create": (lambda b: b.create_bucket(b"b"), 2),
+    "clear": (lambda b: b.clear(), 0),
+}
+
+
+def chained(sound, path, branches):
+    """A file whose bucket b"b" has branches of one child each, and then a leaf."""
+    content, levels, _ = sound
+    way = [levels[0][0].pgid, *(leaf.pgid for leaf in levels[2])][: branches + 1]
+    with open(path, "wb") as file:
+        file.write(content)
+        for pgid, child in pairwise(way):
+            file.seek(pgid * PAGE)
+            file.write(encode_branch(pgid, 0, [b"a"], [child]))
+        file.seek(way[-1] * PAGE)
+        file.write(encode_leaf(way[-1], 0, [b"a", b"c"], [b"1", b"3"]))
+
+
+@pytest.mark.parametrize("branches", [1, 2, MAX_DEPTH])
+def test_branches_with_one_child_are_gone_through(sound, tmp_path, branches):
+    path = str(tmp_path / "x.db")
+    chained(sound, path, branches)
+    for read in READS.values():
+        with shearbolt.open(path, no_sync=True) as db:
+            with db.view() as tx:
+                assert read(tx.bucket(b"b"))
+            with db.update() as tx:
+                assert read(tx.bucket(b"b"))
+    for write, left in WRITES.values():
+        chained(sound, path, branches)
+        with shearbolt.open(path, no_sync=True) as db:
+            with db.update() as tx:
+                write(tx.bucket(b"b"))
+            with db.view() as tx:
+                assert len(tx.bucket(b"b")) == left
+
+
+@pytest.mark.parametrize("use", [*READS, *WRITES])
+def test_a_tree_is_followed_down_to_a_depth_and_no_further(sound, tmp_path, use):
+    path = str(tmp_path / "x.db")
+    chained(sound, path, MAX_DEPTH + 1)
+    call = READS[use] if use in READS else WRITES[use][0]
+    with shearbolt.open(path, no_sync=True) as db:
+        for begin in [db.view, db.update] if use in READS else [db.update]:
+            with pytest.raises(CorruptPageError, match="deeper than"), begin() as tx:
+                call(tx.bucket(b"b"))
+
+
 def test_the_check_is_silent_about_what_is_sound(sound, tmp_path):
     path = str(tmp_path / "x.db")
     with open(path, "wb") as file:
@@ -234,6 +337,21 @@ def test_a_bucket_within_an_inline_bucket_is_reported(tmp_path):
         (problem,) = tx.check()
         assert "inline bucket that holds a bucket" in str(problem)
         assert problem.path == (b"b",)
+
+
+def test_an_inline_bucket_with_a_key_twice_is_not_changed(tmp_path):
+    inline = struct.pack("<QQ", 0, 0) + encode_leaf(0, 0, [b"k", b"k"], [b"1", b"2"])
+    path = str(tmp_path / "x.db")
+    shearbolt.open(path, page_size=PAGE).close()
+    with open(path, "r+b") as file:
+        file.seek(3 * PAGE)
+        file.write(encode_leaf(3, 0, [b"b"], [BucketValue(inline)]))
+    with (
+        shearbolt.open(path) as db,
+        db.update() as tx,
+        pytest.raises(CorruptPageError, match="a key stands in the page twice"),
+    ):
+        tx.bucket(b"b")[b"l"] = b"3"
 
 
 def test_a_tree_without_freelist_is_not_opened_for_writing_when_damaged(

@@ -267,6 +267,25 @@ def test_the_name_of_a_bucket_is_refused_at_once(at, cleared, db, patience):
         assert [key for key, _ in bucket.buckets()] == [name(at)]
 
 
+def test_a_bucket_is_seen_wherever_it_stands_in_a_leaf(db):
+    # All places in leaves of even and of odd number that are read with those before.
+    places = range(40, 100)
+    with db.update() as tx:
+        for at in places:
+            bucket = tx.create_bucket(name(at))
+            bucket.update({name(number): b"v" * 20 for number in range(120)})
+            bucket.delete(name(at))
+            bucket.create_bucket(name(at))
+        plain = tx.create_bucket(b"plain")
+        plain.update({name(number): b"v" * 20 for number in range(120)})
+    db.pager.clear()
+    with db.view() as tx:
+        assert [deletions.is_plain(tx.bucket(name(at))) for at in places] == (
+            [False] * len(places)
+        )
+        assert deletions.is_plain(tx.bucket(b"plain"))
+
+
 def test_a_bucket_made_after_deletes_were_gathered_is_refused_too(db, monkeypatch):
     with_patience(monkeypatch, 0)
     fill(db, 2000)

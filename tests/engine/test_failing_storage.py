@@ -32,6 +32,7 @@ from machine import PATH, Machine
 
 import shearbolt
 from shearbolt import BoltError, DatabaseFailedError, StorageError
+from shearbolt.storage.robust import RobustFile
 
 
 def workload(machine):
@@ -588,3 +589,28 @@ def test_a_change_that_stops_halfway_is_not_committed():
 def test_nobody_else_runs_during_these_tests():
     # The machine counts operations: another thread would make that meaningless.
     assert threading.active_count() < 3
+
+
+class Stuck:
+    """A file that takes no bytes, and says that it has some where it has none."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def call(self, answer):
+        self.calls += 1
+        assert self.calls < 100, "it goes on for ever"
+        return answer
+
+    def pwritev(self, buffers, offset, /):
+        return self.call(0)
+
+    def stored(self, offset, /):
+        return self.call((offset + 10, offset + 10))
+
+
+def test_a_system_that_gets_nowhere_is_not_asked_for_ever():
+    file = RobustFile(Stuck(), "x.db")
+    with pytest.raises(StorageError, match="the system wrote nothing"):
+        file.write(0, [b"data"])
+    assert list(file.stored(0, 1000)) == []

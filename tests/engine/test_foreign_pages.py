@@ -84,3 +84,30 @@ def test_a_root_branch_without_elements_is_an_empty_bucket(tmp_path):
             tx.bucket(b"b").put(b"k", b"v")
         with db.view() as tx:
             assert dict(tx.bucket(b"b")) == {b"k": b"v"}
+
+
+@pytest.mark.parametrize("cleared", [0, 1, 2])
+def test_a_leaf_without_elements_hinders_nobody(tmp_path, cleared):
+    # bbolt surgery clear-page-elements leaves one behind.
+    path = tmp_path / "cleared.db"
+    with shearbolt.open(path, page_size=1024) as db, db.update() as tx:
+        tx.create_bucket(b"b").update((b"%03d" % i, b"v" * 60) for i in range(30))
+    with shearbolt.open(path, read_only=True) as db, db.view() as tx:
+        leaves = [tx.load(pgid) for pgid in tx.load(tx.bucket(b"b").root).children]
+    assert len(leaves) >= 4
+    data = bytearray(path.read_bytes())
+    at = leaves[cleared].pgid * 1024 + 10
+    data[at : at + 2] = bytes(2)
+    left = [key for leaf in leaves for key in leaf.keys if leaf is not leaves[cleared]]
+    # Leaves on both sides become too small, from the first and from the last on.
+    for gone in ([], left[:-1], left[1:], left):
+        path.write_bytes(data)
+        with shearbolt.open(path) as db:
+            with db.update() as tx:
+                bucket = tx.bucket(b"b")
+                for key in gone:
+                    bucket.delete(key)
+                assert list(bucket) == [key for key in left if key not in gone]
+            with db.view() as tx:
+                assert list(tx.bucket(b"b")) == [key for key in left if key not in gone]
+                assert all("empty leaf" in str(problem) for problem in tx.check())

@@ -1,11 +1,14 @@
 """The freelist: what is free, since when, and what a rollback gives back."""
 
+import copy
 import gc
 import random
 import sys
-from itertools import pairwise
+from contextlib import suppress
+from itertools import count, pairwise
 
 import pytest
+from places import Interrupts
 
 from shearbolt.errors import CorruptPageError
 from shearbolt.pages.decoding import decode_freelist
@@ -209,6 +212,10 @@ RELEASES = [
     ([(65, 9, 60)], [50, 70], [9]),
     ([(65, 9, 60), (80, 12, 75), (80, 15, 60)], [50, 70], [9, 12]),
     ([(50, 9, 40), (49, 12, 30)], [50], [12]),
+    # The first and the last transaction between two readers.
+    ([(51, 9, 51)], [50, 70], [9]),
+    ([(69, 9, 69)], [50, 70], [9]),
+    ([(70, 9, 69)], [50, 70], []),
 ]
 
 
@@ -303,12 +310,15 @@ def test_random_histories_agree_with_plain_sets(kind, seed):
                 used.remove((start, count))
                 freelist.free(start, count - 1)
                 gone |= set(range(start, start + count))
+        waiting = sum(map(len, pending.values())) + len(gone)
+        assert freelist.counts() == (len(free), waiting)
         if rng.random() < 0.3:
             freelist.rollback()
             free, used = undo
         else:
             freelist.commit(txid)
             pending[txid] = gone
+        assert not freelist.in_doubt
         everything = free.union(*pending.values())
         assert freelist.ids() == sorted(everything)
         assert len(freelist) == len(everything)
@@ -316,6 +326,88 @@ def test_random_histories_agree_with_plain_sets(kind, seed):
         runs = list(freelist.runs())
         assert {page for start, n in runs for page in range(start, start + n)} == free
         assert all(a + n < b for (a, n), (b, _) in pairwise(runs))
+
+
+def in_the_middle(kind):
+    """A list with pending pages, and a transaction that has taken and freed some."""
+    freelist = make_freelist(kind, [*range(5, 30), *range(40, 60), 70])
+    runs = [freelist.allocate(length) for length in (3, 1, 4, 1, 1)]
+    freelist.commit(2)
+    freelist.free(runs[0], 2)
+    freelist.free_all([runs[1], 90, 93, 96])
+    freelist.commit(3)
+    freelist.release([])
+    freelist.free(runs[2], 3)
+    freelist.free(runs[3], 0)
+    freelist.commit(4)
+    for length in (1, 1, 2):
+        freelist.allocate(length)
+    freelist.free(100, 4)
+    freelist.free(110, 0)
+    return freelist
+
+
+def pages(freelist):
+    return [page for start, n in freelist.runs() for page in range(start, start + n)]
+
+
+def free_again(freelist):
+    with suppress(FreelistError):
+        freelist.free(116, 1)
+
+
+def all_of_it(freelist):
+    """What a list says now, and after each way to go on."""
+    parts = []
+    for follow in [
+        lambda _: None,
+        lambda f: f.commit(9),
+        lambda f: f.rollback(),
+        free_again,
+    ]:
+        its = copy.deepcopy(freelist)
+        follow(its)
+        parts += [its.ids(), its.counts(), pages(its)]
+        its.release([])
+        parts += [its.ids(), pages(its)]
+    return parts
+
+
+CHANGES = {
+    "take one": lambda f: f.allocate(1),
+    "take some": lambda f: f.allocate(2),
+    "take many": lambda f: f.allocate_singles(7),
+    "free one": lambda f: f.free(112, 0),
+    "free some": lambda f: f.free(114, 3),
+    "free many": lambda f: f.free_all([120, 122, 127]),
+    "commit": lambda f: f.commit(5),
+    "roll back": lambda f: f.rollback(),
+    "release": lambda f: f.release([]),
+    "release some": lambda f: f.release([3]),
+    "count runs": lambda f: f.runs(),
+}
+
+
+@KINDS
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_that_is_interrupted_is_made_or_not_or_in_doubt(kind, change):
+    freelist = in_the_middle(kind)
+    before = all_of_it(freelist)
+    CHANGES[change](freelist)
+    after = all_of_it(freelist)
+    for place in count():
+        freelist = in_the_middle(kind)
+        try:
+            with Interrupts([place]) as interrupts:
+                CHANGES[change](freelist)
+        except KeyboardInterrupt:
+            assert freelist.in_doubt or all_of_it(freelist) in (before, after)
+        if not interrupts.places:
+            continue
+        break
+    assert place
+    assert not freelist.in_doubt
+    assert all_of_it(freelist) == after
 
 
 @KINDS

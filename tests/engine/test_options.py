@@ -14,6 +14,7 @@ from shearbolt.export import Loader
 from shearbolt.options import file_name
 from shearbolt.pagefile import PageFile
 from shearbolt.salvage import repair, scan
+from shearbolt.storage import OSStorage
 from shearbolt.surgery import abandon_freelist
 
 SIZES = ["alloc_size", "max_size", "initial_mmap_size", "cache_size"]
@@ -52,6 +53,30 @@ def test_an_option_that_means_nothing_is_named_with_what_is_wanted(
     given = re.escape(repr(value))
     with pytest.raises(OptionError, match=f"^{option} is {wanted}.*not {given}"):
         shearbolt.open(path, **{option: value})
+    assert not os.path.exists(path)
+
+
+class Held:
+    """A storage that can be hashed, but has no place for a weak reference."""
+
+    __slots__ = ("held",)
+
+    def __init__(self):
+        self.held = OSStorage()
+
+    def __getattr__(self, name):
+        return getattr(self.held, name)
+
+
+class Unhashable(Held):
+    __slots__ = ("__weakref__",)
+    __hash__ = None
+
+
+@pytest.mark.parametrize("kind", [Held, Unhashable])
+def test_a_storage_that_cannot_be_remembered_is_refused(kind, path):
+    with pytest.raises(OptionError, match="this storage cannot be used"):
+        shearbolt.open(path, storage=kind())
     assert not os.path.exists(path)
 
 

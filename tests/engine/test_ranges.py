@@ -101,6 +101,7 @@ def test_a_view_is_an_iterator_once_and_an_iterable_always(db):
 
 def test_the_mapping_protocol(bucket):
     bucket.update({b"a": b"1", b"b": b"2"})
+    assert list(reversed(bucket)) == [b"b", b"a"]
     assert bucket.setdefault(b"a", b"9") == b"1"
     assert bucket.pop(b"b") == b"2"
     assert bucket == {b"a": b"1"}
@@ -152,3 +153,19 @@ def test_iterating_ends_with_the_transaction(db):
     tx.rollback()
     with pytest.raises(TxClosedError):
         list(items)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_range_reads_no_page_beyond_its_ends(db, reverse, writable):
+    with db.update() as tx:
+        bucket = tx.create_bucket(b"b")
+        for number in range(5000):
+            bucket[b"%06d" % number] = b"v" * 40
+    with db.begin(writable) as tx:
+        bucket = tx.bucket(b"b")
+        for start, stop in [(b"002000", b"002100"), (b"002000", b"002000")]:
+            db.pager.clear()
+            assert len([*iter(bucket.items(start, stop, reverse=reverse))]) in {0, 100}
+            # Of 81 leaves; two or three have what is wanted, and one way leads there.
+            assert len(db.pager.young) <= 7

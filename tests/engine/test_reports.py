@@ -24,6 +24,7 @@ from shearbolt import (
     TxStats,
 )
 from shearbolt.pages.encoding import encode_branch, encode_leaf
+from shearbolt.pages.format import Meta
 
 
 def fill(db, count=1000, name=b"b", size=50):
@@ -388,6 +389,23 @@ def copied(tx):
     target = io.BytesIO()
     assert tx.write_to(target) == tx.size == len(target.getvalue())
     return target.getvalue()
+
+
+def test_a_copy_has_its_version_twice_under_neighbouring_txids(db, tmp_path):
+    fill(db)
+    name = tmp_path / "copy.db"
+    with db.view() as tx:
+        tx.copy_file(name)
+        live = tx.meta
+    data = name.read_bytes()
+    metas = [Meta.decode(data[at + 16 : at + 80]) for at in (0, db.page_size)]
+    assert metas == [live, live.with_txid(live.txid - 1)]
+    assert [data[at : at + 8] for at in (0, db.page_size)] == [
+        bytes(8),
+        b"\1" + bytes(7),
+    ]
+    # Nobody else may read it.
+    assert name.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_copy_is_the_version_of_the_transaction(db, tmp_path):

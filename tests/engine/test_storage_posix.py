@@ -139,7 +139,8 @@ def test_a_sync_made_once_would_not_hear_of_it(sync, late):
         getattr(late, sync)()
 
 
-def test_everything_else_is_the_files_own(late):
+def test_everything_else_is_the_files_own(late, tmp_path):
+    path = str(tmp_path / "f")
     twice = SyncedTwice(late)
     assert twice.lock(True)
     assert twice.pwritev([b"ab", b"c"], 1) == 3
@@ -148,7 +149,11 @@ def test_everything_else_is_the_files_own(late):
     assert twice.size() == 2
     assert twice.identity() == late.identity()
     other = OSStorage()
+    waiting = other.open(path)
+    assert not waiting.lock(True)
     twice.unlock()
+    assert waiting.lock(True)
+    waiting.close()
     twice.close()
     with pytest.raises(OSError, match="Bad file"):
         twice.size()
@@ -253,6 +258,34 @@ def test_a_descriptor_above_the_standard_streams_stays_as_it_is(tmp_path):
     fd = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT)
     assert above_standard(fd) == fd > 2
     os.close(fd)
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_where_holes_are_not_known_all_is_data(code, monkeypatch, tmp_path):
+    with shearbolt.open(tmp_path / "x.db") as db, db.view() as tx:
+        size = db.pager.file.size()
+
+        def lseek(*_):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "lseek", lseek)
+        assert list(db.pager.file.stored(0, size)) == [(0, size)]
+        assert db.pager.file.hole(0, size) == 0
+        assert tx.copy_file(tmp_path / "copy.db") == size
+    monkeypatch.undo()
+    with shearbolt.open(tmp_path / "copy.db") as db, db.view() as tx:
+        assert tx.check() == []
+
+
+def test_an_error_of_the_disk_is_not_taken_for_a_hole(monkeypatch, tmp_path):
+    with shearbolt.open(tmp_path / "x.db") as db:
+
+        def lseek(*_):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(os, "lseek", lseek)
+        with pytest.raises(shearbolt.StorageError, match="lseek"):
+            list(db.pager.file.stored(0, 100))
 
 
 def test_a_file_that_outlives_the_modules_ends_in_silence(monkeypatch, tmp_path):

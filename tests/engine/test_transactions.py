@@ -194,6 +194,41 @@ def test_size_is_that_of_the_pages_in_use(db):
 # -- who waits for whom --
 
 
+def test_who_fails_to_begin_leaves_the_turn_to_the_next(db, monkeypatch):
+    # What an interrupted change has left in doubt is read again, and cannot be.
+    db.freelist.in_doubt = True
+    # An error that is kept keeps the transaction, and nobody finds it lost.
+    errors = []
+    with monkeypatch.context() as patch:
+        patch.setattr("shearbolt.database.handle.free_ids", lambda *_: 1 / 0)
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError) as caught:
+                db.begin(True)
+            errors.append(caught.value)
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+
+
+def test_who_fails_to_begin_does_not_take_anothers_turn(db, monkeypatch):
+    tx = db.begin(True)
+    monkeypatch.setattr(type(db), "_require_healthy", lambda _: 1 / 0)
+    failed = []
+
+    def begin():
+        try:
+            db.begin(True)
+        except ZeroDivisionError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join(20)
+    assert failed
+    # Else another one would begin beside it.
+    assert db._writes_here(threading.get_ident())
+    tx.rollback()
+
+
 def test_a_reader_and_a_writer_in_one_thread_never_wait_for_each_other(db):
     put(db, b"a")
     with db.view() as reader:

@@ -127,6 +127,26 @@ def test_a_large_commit_leaves_its_leaves_to_the_file(tmp_path):
             assert sum(page is not None and page.is_leaf for page in new) < 3 * leaves
 
 
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+@pytest.mark.parametrize("pages", [1, 2, 3])
+def test_a_leaf_of_just_some_pages_is_kept_with_as_many(pages, beyond, tmp_path):
+    # A leaf has two pairs: 16 bytes, 16 and a key of 8 for each, and these.
+    values = [b"v" * (512 * pages - 32), b"v" * (512 * pages - 32 + beyond)]
+    with shearbolt.open(tmp_path / "a.db", page_size=1024, no_sync=True) as db:
+        with db.update() as tx:
+            bucket = tx.create_bucket(b"b")
+            bucket.update((b"%08d" % i, values[i % 2]) for i in range(128))
+        with db.view() as tx:
+            root = tx.load(tx.bucket(b"b").root)
+            leaves = [
+                db.pager.young[pgid] for pgid in tx.load(root.children[0]).children
+            ]
+            assert {type(leaf) for leaf in leaves} == {EncodedLeaf}
+            assert {leaf.overflow for leaf in leaves} == {pages - (beyond <= 0)}
+            for leaf in leaves:
+                assert leaf.overflow == db.pager.header(leaf.pgid, 1 << 20).overflow
+
+
 def test_pages_left_to_the_file_are_in_no_generation_of_the_cache(tmp_path):
     with shearbolt.open(tmp_path / "a.db", no_sync=True) as db:
         pager = db.pager

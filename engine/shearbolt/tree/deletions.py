@@ -313,8 +313,7 @@ class AtCommit:
         else:
             carrier.hand_down(place, 0, len(doomed))
         for leaf in sorted({*known, *carrier.changed}, key=_bound):
-            if leaf.unbalanced:
-                leaf.rebalance()
+            leaf.rebalance()
 
 
 def _lowest_branch(tree: Tree, key: bytes) -> tuple[_Place, bytes, bytes | None]:
@@ -377,7 +376,7 @@ class _Place:
         self.above = above
         self.index = index
         self.depth: int = 0 if above is None else above.depth + 1
-        if self.depth > MAX_DEPTH:
+        if self.depth >= MAX_DEPTH:
             raise tree.too_deep(element.pgid)
 
     def node(self) -> Node:

@@ -133,10 +133,6 @@ def _leaves(bucket: Bucket, keys: Range) -> Iterator[tuple[Page | Node, int, int
                 bucket.void = Void(begin, None)
             return
         leaf, low = following, 0
-        if stop is not None and leaf.keys and leaf.keys[0] >= stop:
-            if passed is not None and passed > PASSED:
-                bucket.void = Void(begin, leaf.keys[0])
-            return
 
 
 def _leaves_reversed(

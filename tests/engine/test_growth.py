@@ -1,0 +1,52 @@
+"""How large a file is made: bbolt's sizes, and no more than may be."""
+
+import pytest
+
+from shearbolt.database.growth import DEFAULT_ALLOC_SIZE, Growth, map_size
+from shearbolt.errors import MaxSizeReachedError
+
+PAGE = 4096
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("size", "mapped"),
+    [
+        (1, 32 * KIB),
+        (32 * KIB, 32 * KIB),
+        (32 * KIB + 1, 64 * KIB),
+        (GIB, GIB),
+        (GIB + 1, 2 * GIB),
+        (2 * GIB + 1, 3 * GIB),
+    ],
+)
+def test_a_map_doubles_up_to_a_gibibyte_and_then_grows_by_one(size, mapped):
+    assert map_size(size, PAGE) == mapped
+
+
+# What was mapped, how many bytes are needed, and the size of the file then.
+STEPS = [
+    (32 * KIB, 32 * KIB - 1, 32 * KIB),
+    (32 * KIB, 32 * KIB, 32 * KIB),
+    (32 * KIB, 32 * KIB + 1, 64 * KIB),
+    (32 * KIB, 70 * KIB, 128 * KIB),
+    (16 * MIB, 16 * MIB - 1, 16 * MIB),
+    (16 * MIB, 16 * MIB + 1, 32 * MIB + 1),
+]
+
+
+@pytest.mark.parametrize(("mapped", "needed", "grown"), STEPS)
+def test_a_file_becomes_as_large_as_bbolt_makes_it(mapped, needed, grown):
+    growth = Growth(mapped, 0, PAGE)
+    assert growth.has_room(needed) == (needed < mapped)
+    growth.plan(needed, 0)
+    assert growth.target(needed, 0, DEFAULT_ALLOC_SIZE) == grown
+
+
+def test_what_is_more_than_may_be_is_refused_when_it_is_planned():
+    growth = Growth(64 * KIB, 0, PAGE)
+    # There is a page more in what is asked for than in what is needed.
+    growth.plan(64 * KIB, 60 * KIB)
+    growth = Growth(64 * KIB, 0, PAGE)
+    with pytest.raises(MaxSizeReachedError):
+        growth.plan(64 * KIB, 60 * KIB - 1)
