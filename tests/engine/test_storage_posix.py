@@ -14,9 +14,10 @@ import sys
 import pytest
 
 import shearbolt
-from shearbolt.storage import OSStorage, _posix
+from shearbolt.storage import File, OSStorage, _posix
 from shearbolt.storage._common import above_standard
 from shearbolt.storage.twice import SyncedTwice
+from tornpage.disk import Disk
 
 FULL = 51  # F_FULLFSYNC of macOS.
 
@@ -129,6 +130,21 @@ def test_a_sync_made_twice_hears_of_its_own_failure(sync, late):
         getattr(SyncedTwice(late), sync)()
     getattr(SyncedTwice(late), sync)()
     assert late.syncs == 4
+
+
+def public(thing):
+    return {name for name in dir(thing) if not name.startswith("_")}
+
+
+def test_what_a_file_has_beside_the_protocol_it_has_when_synced_twice(tmp_path):
+    file = OSStorage().open(str(tmp_path / "f"), create=True)
+    beside = public(file) - public(File) - {"fileno"}
+    assert "stored" in beside
+    assert beside <= public(SyncedTwice(file))
+    simulated = Disk().open("f", create=True)
+    assert hasattr(SyncedTwice(simulated), "ask")
+    assert not hasattr(SyncedTwice(simulated), "stored")
+    file.close()
 
 
 @pytest.mark.parametrize("sync", ["fdatasync", "fsync"])

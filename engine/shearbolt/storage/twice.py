@@ -12,30 +12,34 @@ that reports no failure at all.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from shearbolt.storage import File
 
 __all__ = ["SyncedTwice"]
 
+_BESIDE: Final = ("ask", "begin_writing", "read_ahead", "stands_at", "stored")
+"""What a file may have beside the protocol (`shearbolt.storage`)."""
+
 
 class SyncedTwice:
-    """A `shearbolt.storage.File` around another one."""
+    """A `shearbolt.storage.File` around another one.
 
-    __slots__ = ("_file", "begin_writing", "pread", "read_ahead")
+    What that has beside the protocol this one has, too, and nothing else.
+    """
+
+    __slots__ = ("_file", "pread", *_BESIDE)
 
     def __init__(self, file: File) -> None:
         self._file = file
         # Reads are the hot path: no call in between.
         self.pread = file.pread
-        self.read_ahead: int = getattr(file, "read_ahead", 0)
-        # What the file has not this one has not either.
-        begin = getattr(file, "begin_writing", None)
-        if begin is not None:
-            self.begin_writing: Callable[[int, int], None] = begin
+        for name in _BESIDE:
+            if hasattr(file, name):
+                setattr(self, name, getattr(file, name))
 
     def pwritev(self, buffers: Sequence[bytes], offset: int, /) -> int:
         """As the file's."""

@@ -539,8 +539,6 @@ class Node:
         for cuts in pieces(
             content.count, content.sizes, tx.page_size, fill_percent, content.each
         ):
-            if not cuts:
-                continue
             keys, pgids = content.write(tx.pages, cuts)
             # The first piece keeps the node's identity.
             if cuts[0][0]:
