@@ -110,6 +110,16 @@ entries=free    |         |mkdir d; create d/x; syncdir d/x|d? d/x?|-- ++|+- -+
 entries=free    |         |mkdir d; create d/x; syncdir d/x; syncdir d|d? d/x?|++|-- +- -+
 names=fsync     |         |mkdir d; create d/x; fsync d/x|d? d/x?|++|-- +- -+
 names=fsync     |         |mkdir d; create d/x; syncdir d/x|d? d/x?|++|-- +- -+
+names=fsync     |d/z=A1   |create d/x; rename d e; fsync e/x|d/x? e/x?|+- -+|++ --
+names=fsync     |d/z=A1 y=A1|create d/x; write y 0 B600; fdatasync y; rename d e; fsync e/x|d/x? e/x?|+- -+|++ --
+names=fsync     |d/z=A1   |rename d e; create e/x; fsync e/x|d/x? e/x?|-+|+- --
+names=fsync,entries=free|d/z=A1|rename d e; create e/x; fsync e/x|d/x? e/x?|+- -+|++ --
+names=fsync,entries=free|d/z=A1|mkdir e; rename d e/d; create e/d/x; fsync e/d/x|d/x? e? e/d/x?|++- -++|+-- -+- ---
+names=fsync,entries=free||mkdir d; mkdir e; mkdir d/g; rename d/g e/g; create e/g/x; fsync e/g/x|d/g/x? e/g/x?|+- -+|--
+names=fsync     |d/e/z=A1 |rename d g; syncdir g/e/z|d/e/z? g/e/z?|+- -+|
+names=fsync     |d/z=A1   |rename d g; syncdir g/z|d/z? g/z?|-+|+-
+names=fsync,entries=free||mkdir d; create d/x; rename d/x y; fsync y|d? y?|-+ ++|-- +-
+names=fsync     |x=A1     |create y; rename y z; rename x y; fsync z|x? y? z?|+-+ -++|++- ---
 entries=prefix  |         |mkdir d; create d/x; create y|d? d/x? y?|--- +-- ++- +++|--+ -++ -+-
 entries=free    |         |mkdir d; create d/x; create y|d? d/x? y?|--- +-- ++- +++ --+ +-+|-++ -+-
 entries=free    |d/x=X1   |unlink d/x; rmdir d; mkdir d|d? d/x?|++ +- --|-+

@@ -182,6 +182,8 @@ class Platter:
         # Places that had an entry at any time, directories that somebody made.
         self._spoken: set[_Place] = set()
         self._made: set[int] = set()
+        # Those that were made by an operation.
+        self._makings: set[int] = set()
         self._folders = _ROOT
         self._changes: list[_Change] = []
         self._clock = 0
@@ -235,7 +237,7 @@ class Platter:
                     if directory in {place[0] for place, _ in one.changes}
                 }
                 if self._model.names == "fsync" and directory is not None:
-                    mine |= self._way(directory)
+                    mine |= self._called(directory)
                 self._sync_names(mine)
         elif isinstance(record, Create):
             self._files[record.inode] = self._new_file(b"")
@@ -259,6 +261,7 @@ class Platter:
             place = self._place(record.path)
             self._folders -= 1
             self._made.add(self._folders)
+            self._makings.add(self._folders)
             self._rename(stamp, (place, self._folders))
         elif isinstance(record, Rmdir):
             place = self._place(record.path)
@@ -393,15 +396,7 @@ class Platter:
                 return
             mine = set()
             if self._model.names == "fsync" and record.kind == "fsync":
-                named = [
-                    (one, place)
-                    for one in self._pending()
-                    for place, inode in one.changes
-                    if inode == record.inode
-                ]
-                mine = {one.number for one, _ in named}
-                for _, (folder, _) in named:
-                    mine |= self._way(folder)
+                mine = self._called(record.inode)
             if self._model.order == "ordered":
                 stamps = [
                     chain[-1].stamp
@@ -491,19 +486,39 @@ class Platter:
     def _stamp(self, number: int) -> int:
         return self._changes[number].stamp
 
-    def _way(self, folder: int) -> set[int]:
-        """The changes that named a directory or one above it and are not durable."""
+    def _called(self, number: int) -> set[int]:
+        """The changes that give a file or directory its names, with what they need."""
         tree = self._tree(self._changes)
-        above = {number: inside for (inside, _), number in tree.items()}
-        way: set[int] = set()
-        while folder not in {_HERE, _ROOT, *way}:
-            way.add(folder)
-            folder = above.get(folder, _HERE)
-        return {
+        called: set[int] = set()
+        for place, other in tree.items():
+            if other == number:
+                called |= self._needed(place, len(self._changes))
+        return called
+
+    def _needed(self, place: _Place, before: int) -> set[int]:
+        """The newest change of a place, and those that made directories for it."""
+        newest = [
             one.number
-            for one in self._pending()
-            if way & {number for _, number in one.changes}
-        }
+            for one in self._changes[:before]
+            if place in {at for at, _ in one.changes}
+        ][-1:]
+        needed = set(newest)
+        for number in newest:
+            tree = self._tree(self._changes[:number])
+            above = {other: inside for (inside, _), other in tree.items()}
+            folder = place[0]
+            while folder not in {_HERE, _ROOT}:
+                # The first change of a directory that was made made it.
+                first = [
+                    (one.number, at)
+                    for one in self._changes
+                    for at, other in one.changes
+                    if other == folder and folder in self._makings
+                ][:1]
+                for made, at in first:
+                    needed |= self._needed(at, made + 1)
+                folder = above.get(folder, _HERE)
+        return needed
 
     def _sync_names(self, mine: set[int]) -> None:
         mine &= {one.number for one in self._pending()}

@@ -164,7 +164,7 @@ class Image:
         """
         made = self.fork()
         made.life += 1
-        made.entries.kept = dict(kept)
+        made.entries.begin_life(kept)
         made.cuts = dict(cuts)
         made.lied = lied
         for inode, one in made.files.items():
@@ -459,7 +459,7 @@ class Image:
         file.again.clear()
         called: list[NameChange] = []
         if self.model.names == "fsync" and record.kind == "fsync":
-            called = self.entries.of_file(record.inode, self.life)
+            called = self.entries.of_file(record.inode)
         if self.model.order == "ordered":
             stamps = [
                 cell.stamps[-1]
