@@ -99,6 +99,12 @@ extend=garbage,size=with-data|f=A512|write f 512 B512; truncate f 512; write f 5
 extend=garbage,size=with-data|f=A512|write f 512 B88; fail; fsync f; write f 600 C1|f@0 f@512 f@600|A.. A0. A#. AB. ABC|A#C A0C
 extend=garbage,size=with-data|f=A512|write f 512 B88; fail; fsync f; truncate f 512; write f 512 C44|f@0 f@512 f@556|A.. A00 A## ABB AC0 AC.|A#. A0. AB.
 rename=atomic   |x=X1 y=Y1|rename x y|x@0 y@0|XY -X|X- XX -Y --
+rename=synced   |x=X1 y=Y1|rename x y|x@0 y@0|XY X- XX -X|-Y --
+rename=synced   |x=X1 y=Y1|fsync x; rename x y|x@0 y@0|XY XX -X|X- -Y --
+rename=synced   |x=X1 y=Y1|fsync x; fsync y; rename x y|x@0 y@0|XY X- XX -X|-Y --
+rename=synced   |x=X1 d/y=Y1|fsync x; rename x d/y; syncdir d/y|x@0 d/y@0|XX -X|XY X- -Y --
+rename=synced,entries=free|x=X1 d/y=Y1|fsync x; rename x d/y; syncdir x|x@0 d/y@0|-X|XX XY X- -Y --
+rename=synced,entries=free|x=X1 d/y=Y1|rename x d/y; syncdir d/y|x@0 d/y@0|XX -X|XY X- -Y --
 rename=split    |x=X1 y=Y1|rename x y|x@0 y@0|XY X- XX -X|-Y --
 names=dirsync   |         |create x; write x 0 X1; fsync x|x@0|- X|
 names=fsync     |         |create x; write x 0 X1; fsync x|x@0|X|-

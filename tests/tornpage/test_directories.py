@@ -293,8 +293,8 @@ def forgets_that_directories_were_asked_for(patch):
 def makes_links_durable_at_once(patch):
     right = Entries.change
 
-    def change(self, stamp, life, *changes):
-        touched = right(self, stamp, life, *changes)
+    def change(self, stamp, life, *changes, directory=None):
+        touched = right(self, stamp, life, *changes, directory=directory)
         ((place, number), *more) = changes
         if number in self.settled.values() and not more:
             self.pending.pop()

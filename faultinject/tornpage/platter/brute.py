@@ -187,6 +187,9 @@ class Platter:
         self._folders = _ROOT
         self._changes: list[_Change] = []
         self._clock = 0
+        # The file that the last sync was of; changes of which the first half counts.
+        self._just_synced: int | None = None
+        self._halves: set[int] = set()
         for name in sorted(start.files):
             place = self._place(name.rstrip("/"))
             if name.endswith("/"):
@@ -212,6 +215,10 @@ class Platter:
         """Advance by one operation."""
         stamp = self._clock
         self._clock += 1
+        if isinstance(record, Sync | SyncDir):
+            self._just_synced = None
+            if isinstance(record, Sync) and record.result == "ok":
+                self._just_synced = None if self._model.lies else record.inode
         if isinstance(record, Write):
             self._write(self._files[record.inode], record, stamp)
         elif isinstance(record, Truncate):
@@ -234,7 +241,7 @@ class Platter:
                 mine = {
                     one.number
                     for one in self._changes
-                    if directory in {place[0] for place, _ in one.changes}
+                    if directory in self._directories(one)
                 }
                 if self._model.names == "fsync" and directory is not None:
                     mine |= self._called(directory)
@@ -249,12 +256,17 @@ class Platter:
             source = self._place(record.path)
             inode = self._found(source)
             target = self._place(record.target)
-            if self._model.rename == "split":
+            if self._model.rename == "atomic":
+                self._rename(stamp, (target, inode), (source, None))
+            elif self._model.rename == "synced" and inode == self._just_synced:
+                # A sync of one directory, or one of two changes, is half of it.
+                self._rename(stamp, (target, inode))
+                self._rename(stamp, (source, None), (target, inode))
+                self._halves.add(len(self._changes) - 1)
+            else:
                 self._rename(stamp, (target, None))
                 self._rename(stamp, (target, inode))
                 self._rename(stamp, (source, None))
-            else:
-                self._rename(stamp, (target, inode), (source, None))
         elif isinstance(record, Unlink):
             self._rename(stamp, (self._place(record.path), None))
         elif isinstance(record, Mkdir):
@@ -482,6 +494,11 @@ class Platter:
 
     def _pending(self) -> list[_Change]:
         return [one for one in self._changes if one.stamp >= 0]
+
+    def _directories(self, one: _Change) -> set[int]:
+        """Whose sync makes a change durable."""
+        changes = one.changes[:1] if one.number in self._halves else one.changes
+        return {place[0] for place, _ in changes}
 
     def _stamp(self, number: int) -> int:
         return self._changes[number].stamp

@@ -250,14 +250,27 @@ class Entries:
     # -- changes -----------------------------------------------------------------
 
     def change(
-        self, stamp: int, life: int, *changes: tuple[Place, int | None]
+        self,
+        stamp: int,
+        life: int,
+        *changes: tuple[Place, int | None],
+        directory: int | None = None,
     ) -> set[Place]:
         """Change entries, all of them or none.
+
+        Args:
+            stamp: The operation that does it.
+            life: The life of the disk.
+            changes: Places, each with what it stands for from now on.
+            directory: Only a sync of this one makes it durable; None: of any of those
+                that the places are in.
 
         Returns:
             The places of which it changed what they may stand for.
         """
         directories = frozenset(folder for (folder, _), _ in changes)
+        if directory is not None:
+            directories = frozenset({directory})
         self._keys += 1
         self.known.update(place for place, _ in changes)
         touched = self._places(changes)
