@@ -99,6 +99,12 @@ extend=garbage,size=with-data|f=A512|write f 512 B512; truncate f 512; write f 5
 extend=garbage,size=with-data|f=A512|write f 512 B88; fail; fsync f; write f 600 C1|f@0 f@512 f@600|A.. A0. A#. AB. ABC|A#C A0C
 extend=garbage,size=with-data|f=A512|write f 512 B88; fail; fsync f; truncate f 512; write f 512 C44|f@0 f@512 f@556|A.. A00 A## ABB AC0 AC.|A#. A0. AB.
 rename=atomic   |x=X1 y=Y1|rename x y|x@0 y@0|XY -X|X- XX -Y --
+rename=synced   |x=X1 y=Y1|rename x y|x@0 y@0|XY X- XX -X|-Y --
+rename=synced   |x=X1 y=Y1|fsync x; rename x y|x@0 y@0|XY XX -X|X- -Y --
+rename=synced   |x=X1 y=Y1|fsync x; fsync y; rename x y|x@0 y@0|XY X- XX -X|-Y --
+rename=synced   |x=X1 d/y=Y1|fsync x; rename x d/y; syncdir d/y|x@0 d/y@0|XX -X|XY X- -Y --
+rename=synced,entries=free|x=X1 d/y=Y1|fsync x; rename x d/y; syncdir x|x@0 d/y@0|-X|XX XY X- -Y --
+rename=synced,entries=free|x=X1 d/y=Y1|rename x d/y; syncdir d/y|x@0 d/y@0|XX -X|XY X- -Y --
 rename=split    |x=X1 y=Y1|rename x y|x@0 y@0|XY X- XX -X|-Y --
 names=dirsync   |         |create x; write x 0 X1; fsync x|x@0|- X|
 names=fsync     |         |create x; write x 0 X1; fsync x|x@0|X|-
@@ -110,6 +116,16 @@ entries=free    |         |mkdir d; create d/x; syncdir d/x|d? d/x?|-- ++|+- -+
 entries=free    |         |mkdir d; create d/x; syncdir d/x; syncdir d|d? d/x?|++|-- +- -+
 names=fsync     |         |mkdir d; create d/x; fsync d/x|d? d/x?|++|-- +- -+
 names=fsync     |         |mkdir d; create d/x; syncdir d/x|d? d/x?|++|-- +- -+
+names=fsync     |d/z=A1   |create d/x; rename d e; fsync e/x|d/x? e/x?|+- -+|++ --
+names=fsync     |d/z=A1 y=A1|create d/x; write y 0 B600; fdatasync y; rename d e; fsync e/x|d/x? e/x?|+- -+|++ --
+names=fsync     |d/z=A1   |rename d e; create e/x; fsync e/x|d/x? e/x?|-+|+- --
+names=fsync,entries=free|d/z=A1|rename d e; create e/x; fsync e/x|d/x? e/x?|+- -+|++ --
+names=fsync,entries=free|d/z=A1|mkdir e; rename d e/d; create e/d/x; fsync e/d/x|d/x? e? e/d/x?|++- -++|+-- -+- ---
+names=fsync,entries=free||mkdir d; mkdir e; mkdir d/g; rename d/g e/g; create e/g/x; fsync e/g/x|d/g/x? e/g/x?|+- -+|--
+names=fsync     |d/e/z=A1 |rename d g; syncdir g/e/z|d/e/z? g/e/z?|+- -+|
+names=fsync     |d/z=A1   |rename d g; syncdir g/z|d/z? g/z?|-+|+-
+names=fsync,entries=free||mkdir d; create d/x; rename d/x y; fsync y|d? y?|-+ ++|-- +-
+names=fsync     |x=A1     |create y; rename y z; rename x y; fsync z|x? y? z?|+-+ -++|++- ---
 entries=prefix  |         |mkdir d; create d/x; create y|d? d/x? y?|--- +-- ++- +++|--+ -++ -+-
 entries=free    |         |mkdir d; create d/x; create y|d? d/x? y?|--- +-- ++- +++ --+ +-+|-++ -+-
 entries=free    |d/x=X1   |unlink d/x; rmdir d; mkdir d|d? d/x?|++ +- --|-+

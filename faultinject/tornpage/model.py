@@ -15,7 +15,7 @@ whole suite of lines is `tests/tornpage/test_model_litmus.py`.
     sync     honest    <  lying:1  <  lying:2 ...
     unit     none      <  4096     <  8192 ...
     extend   zero      <  garbage
-    rename   atomic    <  split
+    rename   atomic    <  synced    <  split
     names    fsync     <  dirsync
     crashes  1         <  2        <  3 ...
     fail     four behaviours that do not compare
@@ -122,6 +122,8 @@ class CrashModel:
             "zero": zeros. "garbage": also what the block held before.
         rename: Whether a rename is one change of names.
             "atomic": rename x to y: never neither, never both.
+            "synced": as "split"; but when the last sync before it was that of the
+            file itself, y is what it was or the file, and x may be there still.
             "split": delete y, create y, delete x are three changes.
         names: What makes a name durable.
             "dirsync": a sync of its directory only.
@@ -139,7 +141,7 @@ class CrashModel:
     sync: str = _parameter("honest", "lying:n")
     unit: str = _parameter("none", "4096", "8192", "16384", "65536")
     extend: str = _parameter("zero", "garbage")
-    rename: str = _parameter("atomic", "split")
+    rename: str = _parameter("atomic", "synced", "split")
     names: str = _parameter("dirsync", "fsync")
     crashes: int = 1
 
@@ -267,6 +269,7 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
         "size": "with-data",
         "entries": "free",
         "fail": "revert",
+        "rename": "synced",
         "names": "fsync",
     },
     "power-safe": {"tear": "page", "size": "with-data"},

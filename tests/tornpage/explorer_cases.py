@@ -34,6 +34,8 @@ VALUES = {
     if one.metadata
 }
 VALUES["sync"] = ["honest", "honest", "lying:1", "lying:2"]
+# Drawn with a third value all cases that have a number would be others.
+VALUES["rename"] = ["atomic", "split"]
 
 
 def drawn_models(seed, n):
@@ -46,7 +48,12 @@ def drawn_models(seed, n):
             models.append(CrashModel(**values))
         except ModelError:
             continue
-    return models
+    return [
+        dataclasses.replace(one, rename="synced")
+        if one.rename == "split" and number % 10 in {3, 7}
+        else one
+        for number, one in enumerate(models)
+    ]
 
 
 DRAWN = drawn_models(1, 100)

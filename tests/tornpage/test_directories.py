@@ -157,6 +157,14 @@ def moved_twice(look, model):
     )
 
 
+def made_for_a_file(model):
+    """A new directory that is synced by nothing but a file in it."""
+    disk = Disk({}, model)
+    disk.mkdir("d")
+    disk.open("d/a", create=True).fsync()
+    return Explorer({}, disk.trace, lambda one: one.exists("d/a"), model)
+
+
 LOOKS = (("d",), ("d", "f", "x/g"), ("x/g", "f", "d"))
 
 
@@ -229,14 +237,25 @@ def makes_a_directory_durable_with_its_entries(patch):
     right = Entries.of_directory
 
     def of_directory(self, directory, life):
-        mine = right(self, directory, life)
-        return self._with_the_way(mine, [directory], life)
+        mine = {one.key for one in right(self, directory, life)}
+        return [
+            one
+            for one in self.pending
+            if one.key in mine or directory in {number for _, number in one.changes}
+        ]
 
     patch.setattr(Entries, "of_directory", of_directory)
 
 
 def syncs_a_file_without_the_way_to_it(patch):
-    patch.setattr(Entries, "_with_the_way", lambda self, mine, folders, life: mine)
+    right = Entries.make_folder
+
+    def make_folder(self, stamp, life, place):
+        touched = right(self, stamp, life, place)
+        self._made_with.clear()
+        return touched
+
+    patch.setattr(Entries, "make_folder", make_folder)
 
 
 def loses_directories_that_nobody_made(patch):
@@ -274,8 +293,8 @@ def forgets_that_directories_were_asked_for(patch):
 def makes_links_durable_at_once(patch):
     right = Entries.change
 
-    def change(self, stamp, life, *changes):
-        touched = right(self, stamp, life, *changes)
+    def change(self, stamp, life, *changes, directory=None):
+        touched = right(self, stamp, life, *changes, directory=directory)
         ((place, number), *more) = changes
         if number in self.settled.values() and not more:
             self.pending.pop()
@@ -307,6 +326,8 @@ def test_brute_force_notices_an_explorer_that(plant, monkeypatch):
         with contextlib.suppress(FileNotFoundError):
             if differences(moved_twice(look, model), 200)[0]:
                 return
+    if any(differences(made_for_a_file(model), 200)[0] for model in MODELS):
+        return
     for seed in range(400):
         model = MODELS[seed % len(MODELS)]
         with contextlib.suppress(TooManyImages):

@@ -85,7 +85,7 @@ WEAKER = [
     ["sync=honest", "sync=lying:1", "sync=lying:2"],
     ["unit=none", "unit=4096", "unit=8192", "unit=65536"],
     ["extend=zero", "extend=garbage"],
-    ["rename=atomic", "rename=split"],
+    ["rename=atomic", "rename=synced", "rename=split"],
     ["names=fsync", "names=dirsync"],
 ]
 

@@ -176,13 +176,13 @@ def test_of_a_path_that_is_too_long_the_end_is_shown(line, shown):
         assert re.fullmatch(r"/short/enough/to/stay to \.\.\.[z/]+", found)
 
 
-def story_of(add, model):
+def story_of(add, model, check=lambda acked, _, __: "lost" if acked else None):
     """The story of a store that breaks its promise as soon as it has made one."""
     subject = subject_from(
         "told",
         run=add,
         recover=lambda disk: disk.exists("x") and disk.open("x").pread(2, 0),
-        check=lambda acked, _in_flight, seen: "lost" if acked else None,
+        check=check,
         work=[1],
     )
     plan = Plan(spec="x", programs=1, model=CrashModel.parse(model), shrink=False)
@@ -225,6 +225,21 @@ def test_what_is_not_durable_yet_is_what_the_model_says(model, pending):
         ack(1)
 
     assert f"not yet durable: {pending}" in story_of(add, f"tear=page,{model}")
+
+
+def test_a_rename_of_which_two_changes_are_lost_is_told_once():
+    def add(disk, work, ack):
+        file = disk.open("y", create=True)
+        disk.fsync_dir("y")
+        file.fsync()
+        disk.rename("y", "x")
+        ack(1)
+
+    def check(acked, in_flight, seen):
+        return "lost" if acked and seen is False else None
+
+    story = story_of(add, "tear=page,rename=synced", check)
+    assert story.count("the directory entry of x is as it was") == 1
 
 
 def test_an_injected_fault_stands_where_it_happened():

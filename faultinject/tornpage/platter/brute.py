@@ -182,9 +182,14 @@ class Platter:
         # Places that had an entry at any time, directories that somebody made.
         self._spoken: set[_Place] = set()
         self._made: set[int] = set()
+        # Those that were made by an operation.
+        self._makings: set[int] = set()
         self._folders = _ROOT
         self._changes: list[_Change] = []
         self._clock = 0
+        # The file that the last sync was of; changes of which the first half counts.
+        self._just_synced: int | None = None
+        self._halves: set[int] = set()
         for name in sorted(start.files):
             place = self._place(name.rstrip("/"))
             if name.endswith("/"):
@@ -210,6 +215,10 @@ class Platter:
         """Advance by one operation."""
         stamp = self._clock
         self._clock += 1
+        if isinstance(record, Sync | SyncDir):
+            self._just_synced = None
+            if isinstance(record, Sync) and record.result == "ok":
+                self._just_synced = None if self._model.lies else record.inode
         if isinstance(record, Write):
             self._write(self._files[record.inode], record, stamp)
         elif isinstance(record, Truncate):
@@ -232,10 +241,10 @@ class Platter:
                 mine = {
                     one.number
                     for one in self._changes
-                    if directory in {place[0] for place, _ in one.changes}
+                    if directory in self._directories(one)
                 }
                 if self._model.names == "fsync" and directory is not None:
-                    mine |= self._way(directory)
+                    mine |= self._called(directory)
                 self._sync_names(mine)
         elif isinstance(record, Create):
             self._files[record.inode] = self._new_file(b"")
@@ -247,18 +256,24 @@ class Platter:
             source = self._place(record.path)
             inode = self._found(source)
             target = self._place(record.target)
-            if self._model.rename == "split":
+            if self._model.rename == "atomic":
+                self._rename(stamp, (target, inode), (source, None))
+            elif self._model.rename == "synced" and inode == self._just_synced:
+                # A sync of one directory, or one of two changes, is half of it.
+                self._rename(stamp, (target, inode))
+                self._rename(stamp, (source, None), (target, inode))
+                self._halves.add(len(self._changes) - 1)
+            else:
                 self._rename(stamp, (target, None))
                 self._rename(stamp, (target, inode))
                 self._rename(stamp, (source, None))
-            else:
-                self._rename(stamp, (target, inode), (source, None))
         elif isinstance(record, Unlink):
             self._rename(stamp, (self._place(record.path), None))
         elif isinstance(record, Mkdir):
             place = self._place(record.path)
             self._folders -= 1
             self._made.add(self._folders)
+            self._makings.add(self._folders)
             self._rename(stamp, (place, self._folders))
         elif isinstance(record, Rmdir):
             place = self._place(record.path)
@@ -393,15 +408,7 @@ class Platter:
                 return
             mine = set()
             if self._model.names == "fsync" and record.kind == "fsync":
-                named = [
-                    (one, place)
-                    for one in self._pending()
-                    for place, inode in one.changes
-                    if inode == record.inode
-                ]
-                mine = {one.number for one, _ in named}
-                for _, (folder, _) in named:
-                    mine |= self._way(folder)
+                mine = self._called(record.inode)
             if self._model.order == "ordered":
                 stamps = [
                     chain[-1].stamp
@@ -488,22 +495,47 @@ class Platter:
     def _pending(self) -> list[_Change]:
         return [one for one in self._changes if one.stamp >= 0]
 
+    def _directories(self, one: _Change) -> set[int]:
+        """Whose sync makes a change durable."""
+        changes = one.changes[:1] if one.number in self._halves else one.changes
+        return {place[0] for place, _ in changes}
+
     def _stamp(self, number: int) -> int:
         return self._changes[number].stamp
 
-    def _way(self, folder: int) -> set[int]:
-        """The changes that named a directory or one above it and are not durable."""
+    def _called(self, number: int) -> set[int]:
+        """The changes that give a file or directory its names, with what they need."""
         tree = self._tree(self._changes)
-        above = {number: inside for (inside, _), number in tree.items()}
-        way: set[int] = set()
-        while folder not in {_HERE, _ROOT, *way}:
-            way.add(folder)
-            folder = above.get(folder, _HERE)
-        return {
+        called: set[int] = set()
+        for place, other in tree.items():
+            if other == number:
+                called |= self._needed(place, len(self._changes))
+        return called
+
+    def _needed(self, place: _Place, before: int) -> set[int]:
+        """The newest change of a place, and those that made directories for it."""
+        newest = [
             one.number
-            for one in self._pending()
-            if way & {number for _, number in one.changes}
-        }
+            for one in self._changes[:before]
+            if place in {at for at, _ in one.changes}
+        ][-1:]
+        needed = set(newest)
+        for number in newest:
+            tree = self._tree(self._changes[:number])
+            above = {other: inside for (inside, _), other in tree.items()}
+            folder = place[0]
+            while folder not in {_HERE, _ROOT}:
+                # The first change of a directory that was made made it.
+                first = [
+                    (one.number, at)
+                    for one in self._changes
+                    for at, other in one.changes
+                    if other == folder and folder in self._makings
+                ][:1]
+                for made, at in first:
+                    needed |= self._needed(at, made + 1)
+                folder = above.get(folder, _HERE)
+        return needed
 
     def _sync_names(self, mine: set[int]) -> None:
         mine &= {one.number for one in self._pending()}

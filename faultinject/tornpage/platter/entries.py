@@ -24,6 +24,16 @@ A directory that nobody made and that something is put into has been there befor
 it is durable. A program that makes no directories need not think of them. (In one
 that was made there is nothing but what was put there.)
 
+Under `names=fsync` a sync of a file or directory makes its own name durable, too, and
+each name comes with the directories that were made for it:
+
+    mkdir d         #1
+    create d/x      #2    comes with #1
+    rename d e      #3    comes with nothing: no name in it needs it
+    fsync e/x             #2 and #1 are durable; the file is d/x or e/x
+
+File systems were seen to lose #3 there: it changed nothing of the file.
+
 What it is not: it chooses nothing (`names`), and it knows no files (`image`).
 """
 
@@ -35,7 +45,7 @@ from typing import TYPE_CHECKING, Final
 from tornpage.platter.pieces import NameChange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from tornpage.model import CrashModel
     from tornpage.platter.pieces import Place
@@ -80,7 +90,10 @@ class Entries:
 
     __slots__ = (
         "_keys",
+        "_made_with",
         "_model",
+        "_named",
+        "_stands",
         "kept",
         "known",
         "last",
@@ -98,6 +111,12 @@ class Entries:
         self.made: set[int] = set()
         self.last = ROOT
         self._keys = 0
+        # Under names=fsync, of this life: what stands in a place that was given to it;
+        # of that, by place, the keys of the changes that the name comes with; and those
+        # of each directory that was made, where it was made.
+        self._stands: dict[Place, int] = {}
+        self._named: dict[int, dict[Place, frozenset[int]]] = {}
+        self._made_with: dict[int, frozenset[int]] = {}
 
     def fork(self) -> Entries:
         """A copy to advance independently."""
@@ -109,7 +128,17 @@ class Entries:
         made.made = set(self.made)
         made.last = self.last
         made._keys = self._keys
+        made._stands = dict(self._stands)
+        made._named = {number: dict(one) for number, one in self._named.items()}
+        made._made_with = dict(self._made_with)
         return made
+
+    def begin_life(self, kept: Mapping[int, bool]) -> None:
+        """A life begins, of which these changes turned out to be there or not."""
+        self.kept = dict(kept)
+        self._stands.clear()
+        self._named.clear()
+        self._made_with.clear()
 
     # -- what there is -----------------------------------------------------------
 
@@ -221,17 +250,32 @@ class Entries:
     # -- changes -----------------------------------------------------------------
 
     def change(
-        self, stamp: int, life: int, *changes: tuple[Place, int | None]
+        self,
+        stamp: int,
+        life: int,
+        *changes: tuple[Place, int | None],
+        directory: int | None = None,
     ) -> set[Place]:
         """Change entries, all of them or none.
+
+        Args:
+            stamp: The operation that does it.
+            life: The life of the disk.
+            changes: Places, each with what it stands for from now on.
+            directory: Only a sync of this one makes it durable; None: of any of those
+                that the places are in.
 
         Returns:
             The places of which it changed what they may stand for.
         """
         directories = frozenset(folder for (folder, _), _ in changes)
+        if directory is not None:
+            directories = frozenset({directory})
         self._keys += 1
         self.known.update(place for place, _ in changes)
         touched = self._places(changes)
+        if self._model.names == "fsync":
+            self._note_names(changes)
         self.pending.append(NameChange(self._keys, stamp, life, changes, directories))
         return touched
 
@@ -239,7 +283,27 @@ class Entries:
         """Make a directory; returns as `change`."""
         number = self._new_number()
         self.made.add(number)
-        return self.change(stamp, life, (place, number))
+        touched = self.change(stamp, life, (place, number))
+        if number in self._named:
+            self._made_with[number] = self._named[number][place]
+        return touched
+
+    def _note_names(self, changes: Iterable[tuple[Place, int | None]]) -> None:
+        """Note what the names that the newest change gives come with."""
+        for place, number in changes:
+            before = self._stands.pop(place, None)
+            if before is not None:
+                del self._named[before][place]
+            if number is None:
+                continue
+            keys = {self._keys}
+            folder = place[0]
+            while folder not in {HERE, ROOT}:
+                keys |= self._made_with.get(folder, frozenset())
+                above = self.place_of(folder)
+                folder = HERE if above is None else above[0]
+            self._stands[place] = number
+            self._named.setdefault(number, {})[place] = frozenset(keys)
 
     def _places(self, changes: Iterable[tuple[Place, int | None]]) -> set[Place]:
         """Where these change something: a directory that is moved goes from there."""
@@ -259,50 +323,21 @@ class Entries:
 
     def of_directory(self, directory: int, life: int) -> list[NameChange]:
         """What a sync of a directory makes durable."""
-        mine = [
-            one
-            for one in self.pending
-            if one.life == life and directory in one.directories
-        ]
-        if self._model.names == "fsync":
-            mine = self._with_the_way(mine, [directory], life)
-        return mine
-
-    def of_file(self, inode: int, life: int) -> list[NameChange]:
-        """What a sync of a file makes durable (`names=fsync`)."""
-        mine = [
-            one
-            for one in self.pending
-            if one.life == life and any(file == inode for _, file in one.changes)
-        ]
-        folders = [
-            folder for one in mine for (folder, _), file in one.changes if file == inode
-        ]
-        return self._with_the_way(mine, folders, life)
-
-    def _with_the_way(
-        self, mine: list[NameChange], folders: Iterable[int], life: int
-    ) -> list[NameChange]:
-        """The same with the changes that named these directories and those above."""
-        way: set[int] = set()
-        todo = set(folders)
-        while todo:
-            folder = todo.pop()
-            if folder in {HERE, ROOT} or folder in way:
-                continue
-            way.add(folder)
-            place = self.place_of(folder)
-            if place is not None:
-                todo.add(place[0])
-        if not way:
-            return mine
-        keys = {one.key for one in mine}
+        names = self._keys_of(directory)
         return [
             one
             for one in self.pending
-            if one.key in keys
-            or (one.life == life and any(number in way for _, number in one.changes))
+            if one.key in names or (one.life == life and directory in one.directories)
         ]
+
+    def of_file(self, inode: int) -> list[NameChange]:
+        """What a sync of a file makes durable (`names=fsync`)."""
+        names = self._keys_of(inode)
+        return [one for one in self.pending if one.key in names]
+
+    def _keys_of(self, number: int) -> frozenset[int]:
+        """The changes that the names of a file or directory come with."""
+        return frozenset().union(*self._named.get(number, {}).values())
 
     def upto(self, newest: NameChange) -> list[NameChange]:
         """The pending changes up to this one."""

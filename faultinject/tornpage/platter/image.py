@@ -82,6 +82,7 @@ class Image:
         lied: Syncs that turned out to have lied.
         life: How many crashes the disk has had.
         clock: Stamp of the next operation.
+        last_sync: The last sync of this life, of whatever; -1: there was none.
         tally: How many images there are.
         answers: What was asked of this platter and may be answered, by inode and
             question, with what it takes to ask; see `question`.
@@ -95,6 +96,7 @@ class Image:
         "cuts",
         "entries",
         "files",
+        "last_sync",
         "lied",
         "life",
         "model",
@@ -116,6 +118,7 @@ class Image:
         self.lied = NO_NEED
         self.life = 0
         self.clock = 0
+        self.last_sync = -1
         self.tally = Tally()
         # Atoms that may be garbage, as asked for since the last operation.
         self._undecided: dict[tuple[int, int], Cell] = {}
@@ -146,6 +149,7 @@ class Image:
         made.lied = self.lied
         made.life = self.life
         made.clock = self.clock
+        made.last_sync = self.last_sync
         made.tally = self.tally.fork()
         return made
 
@@ -164,7 +168,8 @@ class Image:
         """
         made = self.fork()
         made.life += 1
-        made.entries.kept = dict(kept)
+        made.last_sync = -1
+        made.entries.begin_life(kept)
         made.cuts = dict(cuts)
         made.lied = lied
         for inode, one in made.files.items():
@@ -262,6 +267,8 @@ class Image:
             self._undecided = {}
         if self.answers:
             self.answers = {}
+        if isinstance(record, Sync | SyncDir):
+            self.last_sync = stamp
         if isinstance(record, Write):
             self._write(record, stamp, changes)
         elif isinstance(record, Sync):
@@ -459,7 +466,7 @@ class Image:
         file.again.clear()
         called: list[NameChange] = []
         if self.model.names == "fsync" and record.kind == "fsync":
-            called = self.entries.of_file(record.inode, self.life)
+            called = self.entries.of_file(record.inode)
         if self.model.order == "ordered":
             stamps = [
                 cell.stamps[-1]
@@ -660,12 +667,25 @@ class Image:
         if number is None:
             source, number = self._find_folder(record.path, changes)
         target = self._find(record.target, changes)
-        if self.model.rename == "split":
+        if self.model.rename == "atomic":
+            self._name(stamp, changes, (target, number), (source, None))
+        elif self.model.rename == "synced" and self._just_synced(number):
+            self._name(stamp, changes, (target, number))
+            # That the old name goes brings the new one, in whatever order they arrive.
+            self._name(
+                stamp, changes, (target, number), (source, None), directory=source[0]
+            )
+        else:
             self._name(stamp, changes, (target, None))
             self._name(stamp, changes, (target, number))
             self._name(stamp, changes, (source, None))
-        else:
-            self._name(stamp, changes, (target, number), (source, None))
+
+    def _just_synced(self, number: int) -> bool:
+        """Whether that is a file of which the last sync was, and no lie."""
+        file = self.files.get(number)
+        if file is None or self.model.lies or self.last_sync < 0:
+            return False
+        return file.synced == self.last_sync
 
     def _find(self, path: str, changes: Changes) -> Place:
         """A place by its path; directories on the way may turn out to have been."""
@@ -681,9 +701,15 @@ class Image:
         return place, self.entries.find_folder(place)
 
     def _name(
-        self, stamp: int, changes: Changes, *entries: tuple[Place, int | None]
+        self,
+        stamp: int,
+        changes: Changes,
+        *entries: tuple[Place, int | None],
+        directory: int | None = None,
     ) -> None:
-        changes.names |= self.entries.change(stamp, self.life, *entries)
+        changes.names |= self.entries.change(
+            stamp, self.life, *entries, directory=directory
+        )
         self._count_names(stamp)
 
     def _count_names(self, stamp: int) -> None:

@@ -136,8 +136,11 @@ def _what_was_left(
     if not dishonest:
         return ["An honest disk everywhere: the crash alone is enough.", ""]
     lines = ["An honest disk everywhere except:"]
-    for number, choice in enumerate(dishonest, 1):
-        first, *rest = dishonest_lines(subject, deeds, choice)
+    # A rename that is several changes may have lost two in one place.
+    told = dict.fromkeys(
+        tuple(dishonest_lines(subject, deeds, choice)) for choice in dishonest
+    )
+    for number, (first, *rest) in enumerate(told, 1):
         lines += _wrapped(first, indent=f"  {number}. ", hang="     ")
         for line in rest:
             lines += _wrapped(line, indent="     ")
