@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 from toy_store import MUTANTS
@@ -465,6 +466,59 @@ def test_streams_that_take_nothing_are_no_traceback_and_change_no_verdict_to_a_p
         assert done.stderr.count("\n") == 1
     if status == 0:
         assert done.stdout.startswith("CONSISTENT")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["--help", "--version", "run --help", "subjects"])
+def test_help_that_could_not_be_written_is_one_line_and_no_success(words, unbuffered):
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m tornpage {words} >/dev/full', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    assert done.returncode == 3
+    assert done.stderr == (
+        "tornpage: the result cannot be written to standard output: "
+        "No space left on device\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "module", ["argparse", "tornpage.command", "tornpage.certificate.token"]
+)
+def test_ctrl_c_while_the_command_is_imported_is_no_traceback(module):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT.format(module)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = "interrupted: no verdict was reached\n"
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", said)
+
+
+INTERRUPTED_IMPORT = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def look(event, arguments):
+    if event == "import" and arguments[0] == "{}":
+        signal.raise_signal(signal.SIGINT)
+sys.addaudithook(look)
+from tornpage.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_the_program_is_the_one_that_hears_ctrl_c_at_once():
+    with open(os.path.join(HERE, "../../pyproject.toml"), "rb") as file:
+        scripts = tomllib.load(file)["project"]["scripts"]
+    assert scripts == {
+        "shearbolt": "shearbolt.__main__:main",
+        "tornpage": "tornpage.__main__:main",
+    }
 
 
 def test_a_folder_that_cannot_be_written_does_not_hide_the_story(capsys):
