@@ -138,10 +138,24 @@ class FunctionSubject:
         return _packages([self._run, self._recover, self._check])
 
     def generate(self, seed: int) -> tuple[Any, ...]:
-        """The work of this seed."""
-        if callable(self._work):
-            return _program(self._work(random.Random(seed)))
-        return _program(self._work)
+        """The work of this seed.
+
+        Raises:
+            SubjectError: `work` raises, gives what is no work, or another one when it
+                is asked again: a certificate names programs by their seeds.
+        """
+        work = self._work
+        if not callable(work):
+            return _program(work)
+        first, second = (_program(_drawn(work, seed)) for _ in range(2))
+        # As text: what is no number is not equal to itself.
+        if json.dumps(first) != json.dumps(second):
+            raise SubjectError(
+                f"work: for seed {seed} it gave {_short(list(first))}, and"
+                f" {_short(list(second))} when it was asked again; draw from the"
+                " random.Random that it is given, and from nothing else"
+            )
+        return first
 
     def encode(self, program: tuple[Any, ...]) -> Any:
         """The work as a JSON list."""
@@ -380,6 +394,15 @@ def _takes(name: str, function: Any, arguments: str) -> None:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
+
+
+def _drawn(work: Callable[[random.Random], Sequence[Any]], seed: int) -> Sequence[Any]:
+    try:
+        return work(random.Random(seed))
+    except Exception as error:
+        raise SubjectError(
+            f"work: it raised {type(error).__name__} at {raised_at(error)}: {error}"
+        ) from error
 
 
 def _program(work: Any) -> tuple[Any, ...]:

@@ -500,6 +500,64 @@ def test_ctrl_c_while_the_command_is_imported_is_no_traceback(module):
     assert (done.returncode, done.stdout, done.stderr) == (3, "", said)
 
 
+ODD = """
+import os
+from tornpage import subject_from
+
+def run(root, work, ack):
+    print("from run")
+    os.close(os.open(f"{root}/f", os.O_CREAT | os.O_WRONLY))
+    ack("a")
+
+def recover(root):
+    print("from recovery")
+    return sorted(os.listdir(root))
+
+def check(acked, in_flight, seen):
+    return None if seen else "b\\xe4d \\u2603 \\udc80 \\x1b[31m \\0"
+
+ODD = subject_from("ODD", work=["a"], root="/o", run=run, recover=recover, check=check)
+print("from import")
+"""
+
+
+@pytest.fixture
+def odd(elsewhere):
+    with open("odd.py", "w", encoding="utf-8") as file:
+        file.write(ODD)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "utf-8:strict"])
+def test_a_story_is_told_in_whatever_encoding_the_stream_has(odd, encoding):
+    """The verdict was lost, and Python's traceback was all that was said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tornpage", "run", "odd:ODD"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    name = encoding.partition(":")[0]
+    said = "b\xe4d \N{SNOWMAN} \\udc80 \\x1b[31m \\x00"
+    assert done.returncode == 1
+    assert said.encode(name, "backslashreplace") in done.stdout
+    assert b"Replay" in done.stdout
+
+
+@pytest.mark.parametrize("words", ["run", "mutants --check", "fuzz --seeds 0..1 -n 1"])
+def test_what_the_subject_prints_is_not_among_the_results(odd, words):
+    command, *options = words.split()
+    done = process(command, "odd:ODD", *options)
+    assert "from" not in done.stdout.partition("Replay")[0].replace("from seed", "")
+    assert "from import" in done.stderr
+
+
+def test_json_on_standard_output_is_json_whatever_the_subject_prints(odd):
+    done = process("run", "odd:ODD", "--json", "-")
+    assert json.loads(done.stdout)["verdict"] == "violated"
+    assert "from run\n" in done.stderr
+    assert "from recovery\n" in done.stderr
+
+
 INTERRUPTED_IMPORT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)

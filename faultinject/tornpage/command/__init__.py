@@ -30,7 +30,7 @@ from tornpage.certificate.record import EXIT_STATUS, tornpage_version
 from tornpage.certificate.token import TokenError
 from tornpage.command import fuzz, mutants, run, subjects, verify
 from tornpage.command.arguments import UsageError
-from tornpage.command.results import NotWrittenError, complain, write
+from tornpage.command.results import NotWrittenError, complain, results_only, write
 from tornpage.fuzz.corpus import CorpusError
 from tornpage.registry import SubjectError
 from tornpage.run.pool import PoolError
@@ -121,7 +121,8 @@ def _status(argv: Sequence[str] | None) -> int:
 
 def _judged(options: argparse.Namespace) -> int:
     try:
-        status: int = options.handler(options)
+        with results_only():
+            status: int = options.handler(options)
     except SystemExit as error:
         # Code under test ends the process where nothing is judged (its import, say).
         complain(f"tornpage: ended by {error!r} without a verdict")
