@@ -494,6 +494,7 @@ def test_a_tier_overrides_the_table_and_the_command_line_both(tmp_path):
         ("models = 'ext4-o'", "list of texts"),
         ("models = ['ext5']", "ext5"),
         ("seconds = 0", "more than 0"),
+        ("workers = 99999", "at most"),
         ("root = '/'", "no key 'root'"),
     ],
 )

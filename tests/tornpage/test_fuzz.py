@@ -1,5 +1,6 @@
 """Fuzzing on several processes: nothing repeated, nothing lost, all declared."""
 
+import errno
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from tornpage.command import main
 from tornpage.fuzz import Corpus, Fuzzer
 from tornpage.model import CrashModel
 from tornpage.registry import load
-from tornpage.run import Plan, run
+from tornpage.run import Plan, pool, run
 from tornpage.run.pool import Limits
 
 pytestmark = [
@@ -68,6 +69,26 @@ def test_the_certificate_of_some_seeds_is_the_same_for_any_number_of_workers():
     assert alone["seeds"] == [[5, 12]]
     assert alone["verdict"] == "consistent"
     assert len(alone["program_digests"]) == 12
+
+
+def test_a_machine_that_starts_no_more_processes_is_one_line(monkeypatch, capsys):
+    """Those that were started before are ended."""
+    begun = []
+
+    class Worker(pool._Worker):
+        def __init__(self, place, plan):
+            if place == 2:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            super().__init__(place, plan)
+            begun.append(self.process)
+
+    monkeypatch.setattr(pool, "_Worker", Worker)
+    with pytest.raises(SystemExit) as ended:
+        main(["fuzz", TOY, "-n", "3", "--seeds", "0..9"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "Worker 3 cannot be started: Resource temporarily unavailable." in said
+    assert [process.poll() for process in begun] == [-signal.SIGKILL] * 2
 
 
 def test_failures_too_are_the_same_for_any_number_of_workers():
