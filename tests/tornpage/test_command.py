@@ -383,6 +383,31 @@ def test_somebody_who_watches_sees_progress(monkeypatch):
     assert "executions" in terminal.getvalue()
 
 
+@pytest.mark.parametrize("alike", [False, True])
+def test_results_go_to_standard_output_beside_a_progress_line(
+    monkeypatch, capsys, alike
+):
+    """They went to standard error while somebody watched, and not into the file."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    if alike:
+        monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("tornpage.progress._REDRAW", 0)
+    assert main(["mutants", TOY, "--check", "--programs", "3"]) == 0
+    shown = terminal.getvalue()
+    assert "crash points" in shown
+    rows = shown if alike else capsys.readouterr().out
+    assert rows.count("violated") == len(MUTANTS)
+    if alike:
+        # Each on a line of its own, which the progress line has left.
+        for row in ("  (no bug)", "  no-sync"):
+            assert f"\r\x1b[2K{row}" in shown
+    else:
+        assert "violated" not in shown
+        assert "\x1b" not in rows
+
+
 @pytest.mark.parametrize("why", ["CI", "quiet", "dumb"])
 def test_a_terminal_stays_clean_where_progress_is_not_wanted(monkeypatch, why):
     terminal = Terminal()
