@@ -409,8 +409,14 @@ def _program(work: Any) -> tuple[Any, ...]:
     """The work as a program.
 
     Raises:
-        SubjectError: It cannot be written as JSON, so no failure could be replayed.
+        SubjectError: It cannot be written as JSON, so no failure could be replayed; or
+            it has no order, so the next process would do it in another.
     """
+    if isinstance(work, (set, frozenset)):
+        raise SubjectError(
+            f"work: {_short(work)} has no order, or another one in each process; give a"
+            " list"
+        )
     try:
         program = tuple(work)
         json.dumps(program)
@@ -420,6 +426,16 @@ def _program(work: Any) -> tuple[Any, ...]:
             " strings, numbers, lists and dicts, and make what you need of them in run"
         ) from error
     return program
+
+
+def _plumbing(given: Iterable[str]) -> frozenset[str]:
+    # A string is a row of letters, and never meant as one.
+    names = frozenset(() if isinstance(given, str) else given)
+    if isinstance(given, str) or not all(isinstance(one, str) for one in names):
+        raise SubjectError(
+            f'plumbing: give names of source files, ("file.py",), not {given!r}'
+        )
+    return names
 
 
 def _files(given: Mapping[str, bytes] | None, root: str | None) -> dict[str, bytes]:
@@ -528,7 +544,7 @@ def subject_from(
     Raises:
         SubjectError: An argument makes no sense; it is a ValueError.
     """
-    if not name.isidentifier():
+    if not (isinstance(name, str) and name.isidentifier()):
         raise SubjectError(
             f"{name!r}: give the name of the variable that the subject is assigned to"
         )
@@ -549,7 +565,7 @@ def subject_from(
         work,
         _files(files, root),
         root,
-        frozenset(plumbing),
+        _plumbing(plumbing),
         _bugs(bugs),
     )
     made.default_crashes = _crashes(crashes)

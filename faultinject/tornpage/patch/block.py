@@ -159,7 +159,7 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
     Raises:
         PatchError: A disk is patched in already, or the root will not do.
     """
-    root = posixpath.normpath(root)
+    root = posixpath.normpath(os.fsdecode(root))
     if not root.startswith("/") or root in {"/", "//"}:
         raise PatchError(f"{root!r}: the root is an absolute path below /")
     if os.path.lexists(root):
