@@ -607,6 +607,18 @@ def test_the_program_is_the_one_that_hears_ctrl_c_at_once():
     }
 
 
+def test_a_long_token_that_could_not_be_kept_is_told(capsys, monkeypatch):
+    """The replay command named a file that there was not."""
+    monkeypatch.setattr("tornpage.run.report._LONGEST_TOKEN", 10)
+    with open(".tornpage", "w", encoding="utf-8") as file:
+        file.write("in the way")
+    assert main(["run", TOY, "--mutant", "no-sync"]) == 1
+    said = capsys.readouterr().out
+    token = said.partition("in place of its name:\n")[2].split("\n", 1)[0]
+    assert main(["run", TOY, "--replay", token]) == 1
+    assert capsys.readouterr().out.startswith("BROKEN")
+
+
 def test_a_folder_that_cannot_be_written_does_not_hide_the_story(capsys):
     with open(".tornpage", "w", encoding="utf-8") as file:
         file.write("in the way")

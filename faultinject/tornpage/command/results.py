@@ -141,7 +141,12 @@ def _keep(violation: ReportedViolation) -> str:
     try:
         return f"Kept in {write_failure(violation.failure, violation.story)}."
     except OSError as error:
-        return f"Not kept in a file: {error}."
+        lost = f"Not kept in a file: {error}."
+        token = violation.failure.token()
+        if token in violation.replay:
+            return lost
+        # It was too long for a command, which names that file.
+        return f"{lost} For the replay give this in place of its name:\n{token}"
 
 
 def _write_json(path: str | None, certificate: Certificate) -> str:
