@@ -64,6 +64,7 @@ test fails when it is out of date. [The guide](guide.md) shows the parts togethe
             *("abandon", "corrupt", "disown", "free_page", "free_pages", "handle"),
             *("load", "pages", "pass_by", "require_open", "take_handlers"),
         },
+        "Bucket": {"require_changeable"},
         "StorageError": {"of"},
     },
 )

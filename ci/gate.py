@@ -25,6 +25,7 @@ from gating.outcome import render_terminal, write_outcome
 from gating.policy import PolicyError, read_policy
 
 from tornpage.certificate.record import EXIT_STATUS
+from tornpage.command.results import NotWrittenError, complain, write
 from tornpage.registry import SubjectError
 
 if TYPE_CHECKING:
@@ -79,11 +80,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"gate.py: ended by {error!r} without a verdict\n")
         return EXIT_STATUS["unverifiable"]
     _clear()
-    write_outcome(result, options.out)
-    sys.stdout.write(render_terminal(result, options.out))
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary:
-        _append(os.path.join(options.out, "summary.md"), summary)
+    try:
+        write_outcome(result, options.out)
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if summary:
+            _append(os.path.join(options.out, "summary.md"), summary)
+        missing = ""
+    except OSError as error:
+        missing = f"not written: {error.filename or options.out}: {error.strerror}"
+    try:
+        write(render_terminal(result, options.out), at_once=True)
+    except (BrokenPipeError, NotWrittenError) as error:
+        missing = missing or str(error)
+        # Python would try once more at its end, and end with 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if missing:
+        # What was asked for is not there: that is no pass, and no violation either.
+        complain(f"gate.py: {missing}")
+        return result.exit_status or EXIT_STATUS["unverifiable"]
     return result.exit_status
 
 

@@ -59,7 +59,9 @@ def write_outcome(result: GateResult, folder: str) -> None:
     for one in result.exhibits:
         files[f"tests/{one.test_name}"] = one.test
     for name, text in files.items():
-        with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+        path = os.path.join(folder, name)
+        # The words of a program may hold characters that no file can.
+        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
 from tornpage.model import CrashModel, ModelError
+from tornpage.run.pool import most_workers
 
 __all__ = ["TIERS", "Policy", "PolicyError", "read_policy"]
 
@@ -91,6 +92,10 @@ class Policy:
         for name in ("workers", "programs", "model_programs", "failures"):
             if getattr(self, name) < 0:
                 raise PolicyError(f"{name} is negative.")
+        if self.workers > (most := most_workers()):
+            raise PolicyError(
+                f"workers is {self.workers}; at most {most} on this machine."
+            )
         for text in (*self.models, self.model):
             try:
                 CrashModel.parse(text)

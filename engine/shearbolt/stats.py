@@ -28,7 +28,7 @@ from shearbolt.pages.format import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from shearbolt.errors import CorruptPageError
     from shearbolt.pages.format import Page
@@ -262,7 +262,8 @@ class BucketStats:
     __add__ = add
 
 
-@dataclass(frozen=True, slots=True)
+# A dataclass's own methods recurse, and buckets may be nested deeper than Python does.
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BucketStructure:
     """A bucket and those in it, without their content.
 
@@ -275,6 +276,48 @@ class BucketStructure:
     name: bytes
     key_n: int
     buckets: tuple[BucketStructure, ...] = ()
+
+    def _walk(self) -> Iterator[tuple[bytes, int, int]]:
+        """Name, keys and number of buckets of this and all below, each before its own.
+
+        Two structures that give the same are the same.
+        """
+        stack = [self]
+        while stack:
+            bucket = stack.pop()
+            yield bucket.name, bucket.key_n, len(bucket.buckets)
+            stack += reversed(bucket.buckets)
+
+    def __eq__(self, other: object) -> bool:
+        if self.__class__ is not other.__class__:
+            return NotImplemented
+        assert isinstance(other, BucketStructure)
+        # One that ends earlier has said so by its numbers.
+        pairs = zip(self._walk(), other._walk(), strict=False)
+        return all(mine == theirs for mine, theirs in pairs)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._walk()))
+
+    def __repr__(self) -> str:
+        # Buckets to be shown, and what stands behind them.
+        parts: list[str] = []
+        stack: list[BucketStructure | str] = [self]
+        while stack:
+            piece = stack.pop()
+            if isinstance(piece, str):
+                parts.append(piece)
+                continue
+            parts.append(
+                f"{type(piece).__name__}(name={piece.name!r}, key_n={piece.key_n!r}, "
+                "buckets=("
+            )
+            stack.append(",))" if len(piece.buckets) == 1 else "))")
+            for place, bucket in enumerate(reversed(piece.buckets)):
+                if place:
+                    stack.append(", ")
+                stack.append(bucket)
+        return "".join(parts)
 
 
 # -- walking a bucket ----------------------------------------------------------

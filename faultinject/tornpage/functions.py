@@ -138,10 +138,24 @@ class FunctionSubject:
         return _packages([self._run, self._recover, self._check])
 
     def generate(self, seed: int) -> tuple[Any, ...]:
-        """The work of this seed."""
-        if callable(self._work):
-            return _program(self._work(random.Random(seed)))
-        return _program(self._work)
+        """The work of this seed.
+
+        Raises:
+            SubjectError: `work` raises, gives what is no work, or another one when it
+                is asked again: a certificate names programs by their seeds.
+        """
+        work = self._work
+        if not callable(work):
+            return _program(work)
+        first, second = (_program(_drawn(work, seed)) for _ in range(2))
+        # As text: what is no number is not equal to itself.
+        if json.dumps(first) != json.dumps(second):
+            raise SubjectError(
+                f"work: for seed {seed} it gave {_short(list(first))}, and"
+                f" {_short(list(second))} when it was asked again; draw from the"
+                " random.Random that it is given, and from nothing else"
+            )
+        return first
 
     def encode(self, program: tuple[Any, ...]) -> Any:
         """The work as a JSON list."""
@@ -382,12 +396,27 @@ def _short(value: Any) -> str:
     return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."
 
 
+def _drawn(work: Callable[[random.Random], Sequence[Any]], seed: int) -> Sequence[Any]:
+    try:
+        return work(random.Random(seed))
+    except Exception as error:
+        raise SubjectError(
+            f"work: it raised {type(error).__name__} at {raised_at(error)}: {error}"
+        ) from error
+
+
 def _program(work: Any) -> tuple[Any, ...]:
     """The work as a program.
 
     Raises:
-        SubjectError: It cannot be written as JSON, so no failure could be replayed.
+        SubjectError: It cannot be written as JSON, so no failure could be replayed; or
+            it has no order, so the next process would do it in another.
     """
+    if isinstance(work, (set, frozenset)):
+        raise SubjectError(
+            f"work: {_short(work)} has no order, or another one in each process; give a"
+            " list"
+        )
     try:
         program = tuple(work)
         json.dumps(program)
@@ -397,6 +426,16 @@ def _program(work: Any) -> tuple[Any, ...]:
             " strings, numbers, lists and dicts, and make what you need of them in run"
         ) from error
     return program
+
+
+def _plumbing(given: Iterable[str]) -> frozenset[str]:
+    # A string is a row of letters, and never meant as one.
+    names = frozenset(() if isinstance(given, str) else given)
+    if isinstance(given, str) or not all(isinstance(one, str) for one in names):
+        raise SubjectError(
+            f'plumbing: give names of source files, ("file.py",), not {given!r}'
+        )
+    return names
 
 
 def _files(given: Mapping[str, bytes] | None, root: str | None) -> dict[str, bytes]:
@@ -505,7 +544,7 @@ def subject_from(
     Raises:
         SubjectError: An argument makes no sense; it is a ValueError.
     """
-    if not name.isidentifier():
+    if not (isinstance(name, str) and name.isidentifier()):
         raise SubjectError(
             f"{name!r}: give the name of the variable that the subject is assigned to"
         )
@@ -526,7 +565,7 @@ def subject_from(
         work,
         _files(files, root),
         root,
-        frozenset(plumbing),
+        _plumbing(plumbing),
         _bugs(bugs),
     )
     made.default_crashes = _crashes(crashes)

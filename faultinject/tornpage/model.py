@@ -146,7 +146,8 @@ class CrashModel:
     crashes: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.crashes <= MOST_CRASHES:
+        fits = isinstance(self.crashes, int) and 1 <= self.crashes <= MOST_CRASHES
+        if not fits:
             raise ModelError(
                 f"crashes={self.crashes}: crashes is a number from 1 to {MOST_CRASHES}"
             )
@@ -216,6 +217,8 @@ class CrashModel:
         Raises:
             ModelError: No such preset, parameter or value.
         """
+        if not isinstance(text, str):
+            raise ModelError(f"{text!r}: give a text, such as 'tear=byte'")
         given: dict[str, str] = {}
         preset: Mapping[str, str] = {}
         names = [one.name for one in fields(cls)]

@@ -30,6 +30,7 @@ __all__ = [
     "Watch",
     "fuzzing",
     "is_watched",
+    "make_room",
     "silent",
     "watching",
 ]
@@ -62,6 +63,20 @@ def is_watched(stream: TextIO) -> bool:
         and not os.environ.get("CI")
         and os.environ.get("TERM") != "dumb"
     )
+
+
+def make_room(stream: TextIO, *, quiet: bool = False) -> None:
+    """Take the line of `watching` away, for a result on the same terminal.
+
+    It is drawn again below, at the next look.
+
+    Args:
+        stream: Where it is shown.
+        quiet: It is not.
+    """
+    if not quiet and is_watched(stream):
+        stream.write("\r\x1b[2K")
+        stream.flush()
 
 
 @contextmanager

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tornpage.certificate.record import Certificate
     from tornpage.subject import Subject
 
@@ -37,6 +39,19 @@ _PROPERTY = "tornpage"
 
 SHARD_STRIDE = 1 << 32
 """Seeds from one shard's stream to the next one's."""
+
+_SETTINGS = ("seed", "programs", "seconds", "model", "crashes", "mutant")
+
+
+class SettingError(ValueError):
+    """A setting of a check means nothing: it would check less than was asked for."""
+
+
+def _shards(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,7 +75,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--tornpage-shards",
-        type=int,
+        type=_shards,
         default=1,
         metavar="N",
         help="make N tests of each that uses the fixture, with disjoint seeds",
@@ -102,7 +117,21 @@ class TornpageFixture:
         if option is not None:
             return option
         marker = self._request.node.get_closest_marker("tornpage")
-        return marker.kwargs.get(name) if marker else None
+        return self._said_by(marker).get(name) if marker else None
+
+    def _said_by(self, marker: pytest.Mark) -> Mapping[str, Any]:
+        """The settings of a marker.
+
+        Raises:
+            SettingError: There are others among them.
+        """
+        unknown = [*map(repr, marker.args), *marker.kwargs.keys() - {*_SETTINGS}]
+        if unknown:
+            raise SettingError(
+                f"@pytest.mark.tornpage has {', '.join(_SETTINGS)}, each by its name,"
+                f" and not {', '.join(sorted(unknown))}"
+            )
+        return marker.kwargs
 
     def _share(self, seed: int, programs: int | None) -> tuple[int, int | None]:
         """The first seed, and how many programs, of this shard."""
@@ -148,8 +177,8 @@ class TornpageFixture:
 
         Raises:
             AssertionError: A promise is broken, or the result is unverifiable.
-            ValueError: There is no such model, or the subject makes no sense.
-            KeyError: There is no such planted bug.
+            ValueError: There is no such model or planted bug, a number is none, the
+                marker has another setting, or the subject makes no sense.
         """
         # Not at the top: see the module's head.
         from tornpage.certificate.as_text import render  # noqa: PLC0415
@@ -161,7 +190,7 @@ class TornpageFixture:
             certificate = self._certificate(
                 subject, seed, programs, seconds, model, crashes, mutant
             )
-        except (ModelError, SubjectError) as error:
+        except (ModelError, SettingError, SubjectError) as error:
             # Whoever wrote the subject learns nothing from the lines of this package;
             # what their own code raised is the error's cause.
             raise error.with_traceback(None)  # noqa: B904
@@ -192,7 +221,21 @@ class TornpageFixture:
         programs = self._setting("programs", programs)
         if programs is None and seconds is None:
             programs = extras.default_programs
-        first, programs = self._share(self._setting("seed", seed) or 0, programs)
+        seed = self._setting("seed", seed) or 0
+        _require(isinstance(seed, int), "seed", "a whole number", seed)
+        if programs is not None:
+            fits = isinstance(programs, int) and programs > 0
+            _require(fits, "programs", "a number from 1 on", programs)
+        if seconds is not None:
+            fits = isinstance(seconds, (int, float)) and seconds > 0
+            _require(fits, "seconds", "a number above 0", seconds)
+        mutant = self._setting("mutant", mutant)
+        if mutant is not None and mutant not in (known := subject.mutants()):
+            raise SettingError(
+                f"mutant is one of {', '.join(known) or 'none that there is'}, not"
+                f" {mutant!r}"
+            )
+        first, programs = self._share(seed, programs)
         plan = Plan(
             spec=spec_of(subject),
             seed=first,
@@ -203,9 +246,14 @@ class TornpageFixture:
                 self._setting("model", model),
                 self._setting("crashes", crashes),
             ),
-            mutant=self._setting("mutant", mutant),
+            mutant=mutant,
         )
         return run(subject, plan)
+
+
+def _require(fits: bool, name: str, wanted: str, value: object) -> None:
+    if not fits:
+        raise SettingError(f"{name} is {wanted}, not {value!r}")
 
 
 def _summary(certificate: Certificate) -> dict[str, Any]:

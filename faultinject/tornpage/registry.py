@@ -89,12 +89,8 @@ def _import(module_name: str, attribute: str, spec: str) -> Any:
     # Console scripts, unlike `python -m`, do not look where the user stands.
     if "" not in sys.path:
         sys.path.insert(0, "")
-    if module_name.endswith(".py") or os.sep in module_name:
-        module = module_name.removesuffix(".py").removeprefix(f".{os.sep}")
-        raise SubjectError(
-            f"{module_name!r} is a file: write"
-            f" {module.replace(os.sep, '.')}:{attribute}, as in an import."
-        )
+    if _is_file(module_name):
+        raise _not_a_file(module_name, attribute)
     try:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:
@@ -108,6 +104,24 @@ def _import(module_name: str, attribute: str, spec: str) -> Any:
             hint = suggestion(part, (n for n in vars(found) if n[:1].isupper()))
             raise SubjectError(f"{spec!r}: there is no {part!r}.{hint}") from None
     return found
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".py") or os.sep in name
+
+
+def _not_a_file(name: str, attribute: str) -> SubjectError:
+    path = os.path.normpath(name.removesuffix(".py"))
+    if not path.startswith((os.pardir, os.sep)):
+        module = path.replace(os.sep, ".")
+        return SubjectError(
+            f"{name!r} is a file: write {module}:{attribute}, as in an import."
+        )
+    folder, module = os.path.split(path)
+    return SubjectError(
+        f"{name!r} is a file: with {folder} on PYTHONPATH write"
+        f" {module}:{attribute}, as in an import."
+    )
 
 
 def _told(error: Exception) -> str:
@@ -173,6 +187,8 @@ def load(spec: str) -> Subject:
         found = _import(module_name, attribute, spec)
     else:
         points = installed()
+        if _is_file(spec):
+            raise _not_a_file(spec, "ATTRIBUTE")
         if spec not in points:
             hint = suggestion(spec, points)
             raise SubjectError(

@@ -32,6 +32,7 @@ from gating.policy import Policy, PolicyError, read_policy  # noqa: E402
 from toy_store import MUTANTS, Toy  # noqa: E402
 
 from tornpage.run import Experiment  # noqa: E402
+from tornpage.subject import Violation  # noqa: E402
 
 SMALL = {"workers": 1, "programs": 3, "planted_programs": 3, "seconds": 60.0}
 
@@ -493,6 +494,7 @@ def test_a_tier_overrides_the_table_and_the_command_line_both(tmp_path):
         ("models = 'ext4-o'", "list of texts"),
         ("models = ['ext5']", "ext5"),
         ("seconds = 0", "more than 0"),
+        ("workers = 99999", "at most"),
         ("root = '/'", "no key 'root'"),
     ],
 )
@@ -559,6 +561,73 @@ def _pytest(path):
     return subprocess.run(
         command, capture_output=True, text=True, env=env, check=False, cwd=path.parent
     )
+
+
+WEIRD = '\x1b[31m\r\nimport os\0 \x0c\x85\u2028 \udc80 <b>&" ``` ]]> \N{SNOWMAN}'
+QUOTED = r"\x1b[31m\r"
+
+
+def test_whatever_the_code_under_test_says_reports_are_what_they_should_be(
+    here, tmp_path, monkeypatch
+):
+    """A file that cannot hold it hid the whole verdict; a terminal obeyed it."""
+    judge = Toy.judge
+    monkeypatch.setattr(
+        Toy,
+        "judge",
+        lambda *given: [
+            Violation(one.property, WEIRD, ((WEIRD, WEIRD, WEIRD),))
+            for one in judge(*given)
+        ],
+    )
+    monkeypatch.setattr(Toy, "describe", lambda _, program: [WEIRD] * len(program))
+    result = Gate(a_policy(planted=False), mutant="no-sync").run()
+    assert result.verdict == "violated"
+    write_outcome(result, str(tmp_path))
+    texts = {
+        path.name: path.read_bytes().decode()
+        for path in (*tmp_path.glob("*.*"), *tmp_path.glob("tests/*"))
+    }
+    texts["terminal"] = render_terminal(result, "report")
+    assert len(texts) == 6
+    for name, text in texts.items():
+        assert all(each.isprintable() or each == "\n" for each in text), name
+    for name in ("terminal", "report.html", "summary.md", "junit.xml"):
+        assert QUOTED.replace("[", "\\[" if name == "summary.md" else "[") in texts[
+            name
+        ].replace("\\\\", "\\")
+    ET.fromstring(texts["junit.xml"])
+    [test] = tmp_path.glob("tests/*.py")
+    names = compile(texts[test.name], str(test), "exec").co_names
+    assert "os" not in names
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+@pytest.mark.parametrize(
+    ("redirected", "environment", "said"),
+    [
+        (">/dev/full", {}, "cannot be written to standard output: No space left"),
+        ("", {"GITHUB_STEP_SUMMARY": "/dev/full"}, "not written: "),
+    ],
+)
+def test_reports_that_could_not_be_written_are_one_line_and_no_pass(
+    redirected, environment, said, tmp_path
+):
+    words = f"--subject toy_store:Toy --programs 1 --workers 1 --out {tmp_path}/out"
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.tornpage.gate]\nplanted = false\n", encoding="utf-8"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" {CI}/gate.py {words} {redirected}', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(TOYS), **environment},
+    )
+    assert done.returncode == 3
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_files_of_an_earlier_run_do_not_stay_beside_the_new_report(here, tmp_path):

@@ -108,3 +108,11 @@ def test_output_without_a_buffer_is_whole_or_an_error(nested) -> None:
     assert shell("", "export", nested, python=("-u",)).stdout == whole
     status, _, error = said(shell(">/dev/full", "export", nested, python=("-u",)))
     assert (status, error) == (1, b"Error: No space left on device\n")
+
+
+@pytest.mark.parametrize("python", [(), ("-u",)])
+@pytest.mark.parametrize("words", ["--help", "--version", "version", "get --help"])
+def test_what_could_not_be_written_is_one_line_and_no_success(words, python) -> None:
+    """Help, too; and nothing is tried once more when Python ends."""
+    status, _, error = said(shell(">/dev/full", *words.split(), python=python))
+    assert (status, error) == (1, b"Error: No space left on device\n")

@@ -421,6 +421,41 @@ def test_an_import_of_what_has_no_lines_does_not_read_all_of_it(run, tmp_path, b
     assert os.listdir(tmp_path) == ["no export"]
 
 
+@pytest.mark.parametrize("begin", [b"{", b' {"bucket": ["', b'{"bucket": ["b"]}\n{'])
+def test_an_import_of_a_line_without_an_end_stops_at_the_bound(run, tmp_path, begin):
+    path = tmp_path / "no export"
+    with path.open("wb") as file:
+        file.write(begin)
+        for _ in range(32):
+            file.write(b"a" * (1 << 20))
+    words = ("import", "--partial", path, "-o", tmp_path / "out.db")
+    tracemalloc.start()
+    try:
+        answer = run(*words, "--max-line", "1000000")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer.status == 1
+    assert answer.stderr == (
+        f"Error: line {begin.count(10) + 1}: longer than 1000000 bytes: no export, or "
+        "--max-line is to be larger\n"
+    )
+    assert most < 1 << 23
+    assert os.listdir(tmp_path) == ["no export"]
+
+
+@pytest.mark.parametrize("size", [50, 70_000, 300_000])
+def test_a_line_of_just_the_bound_is_read(run, tmp_path, size):
+    line = b'{"bucket": ["b"], "key": "k", "value": "%s"}\n'
+    line %= b"v" * (size - len(line) + 2)
+    assert len(line) == size
+    path = tmp_path / "lines"
+    path.write_bytes(line * 2)
+    words = ("import", "--partial", path, "-o", tmp_path / "out.db", "--max-line")
+    assert run(*words, str(len(line) - 1)).status == 1
+    assert run(*words, str(len(line))).status == 0
+
+
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [

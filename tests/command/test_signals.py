@@ -97,3 +97,29 @@ def test_the_command_as_a_function_leaves_the_signals_as_they_were(nested) -> No
     assert before == [
         signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)
     ]
+
+
+INTERRUPTED_IMPORT = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def look(event, arguments):
+    if event == "import" and arguments[0] == "{}":
+        signal.raise_signal(signal.SIGINT)
+sys.addaudithook(look)
+from shearbolt.__main__ import main
+sys.argv[1:] = ["version"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["argparse", "shearbolt.errors", "shearbolt.database.tx", "shearbolt.command"],
+)
+def test_ctrl_c_while_the_command_is_imported_is_no_traceback(module) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT.format(module)],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

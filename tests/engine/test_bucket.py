@@ -212,6 +212,41 @@ def test_put_in_a_read_transaction(db):
         tx.bucket(b"b").put(b"", b"")
 
 
+NOTHING_TO_DO = {
+    "clear": lambda bucket: bucket.clear(),
+    "delete": lambda bucket: bucket.delete(b"absent"),
+    "delete_many": lambda bucket: bucket.delete_many([]),
+    "update": lambda bucket: bucket.update({}),
+    "pop": lambda bucket: bucket.pop(b"absent", None),
+    "popitem": lambda bucket: bucket.popitem(),
+    "setdefault": lambda bucket: bucket.setdefault(b"k", b"v"),
+    "create": lambda bucket: bucket.parent.create_bucket_if_not_exists(b"b"),
+    "delete_bucket": lambda bucket: bucket.delete_bucket(b"absent"),
+    "cursor": lambda bucket: bucket.cursor().delete(),
+}
+
+
+@pytest.mark.parametrize("change", NOTHING_TO_DO.values(), ids=NOTHING_TO_DO)
+def test_a_change_is_refused_though_there_is_nothing_to_change(db, change):
+    """Or a program that reads only would be right until there is something to do."""
+    with db.update() as tx:
+        bucket = tx.create_bucket(b"b")
+        if change is NOTHING_TO_DO["setdefault"]:
+            bucket[b"k"] = b"v"
+    with db.view() as tx:
+        bucket = tx.bucket(b"b")
+        with pytest.raises(TxNotWritableError):
+            change(bucket)
+    with pytest.raises(TxClosedError):
+        change(bucket)
+    with db.update() as tx:
+        bucket = tx.bucket(b"b")
+        tx.delete_bucket(b"b")
+        if change not in (NOTHING_TO_DO["create"], NOTHING_TO_DO["cursor"]):
+            with pytest.raises(BucketNotFoundError):
+                change(bucket)
+
+
 def test_put_of_an_empty_key(bucket):
     with pytest.raises(KeyRequiredError, match="key required"):
         bucket.put(b"", b"v")

@@ -189,6 +189,17 @@ def test_an_attribute_that_means_nothing_is_refused_when_it_is_set(option, db):
         assert getattr(db, option) == NUMBERS[option][-1]
 
 
+@pytest.mark.parametrize("name", ["nosync", "NoSync", "max_szie", "timeout", "_file_"])
+def test_a_setting_that_there_is_not_is_refused(name, db):
+    """A misspelt `no_sync` would be looked at by nobody, and missed by somebody."""
+    with pytest.raises(AttributeError, match=name):
+        setattr(db, name, True)
+    for setting in ("no_sync", "no_freelist_sync", "no_grow_sync", "strict_mode"):
+        setattr(db, setting, True)
+    with db.update() as tx, pytest.raises(AttributeError, match="fill_precent"):
+        tx.create_bucket(b"b").fill_precent = 1.0
+
+
 @pytest.mark.parametrize("alloc_size", [0, 1, 4096, 1 << 40])
 def test_growing_never_cuts_the_file_whatever_the_attribute_says(alloc_size, path):
     """`alloc_size` may be changed while the database is open."""

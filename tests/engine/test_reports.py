@@ -313,6 +313,36 @@ def test_the_stats_say_when_there_are_uncommitted_changes(db):
         assert top.stats().key_n == before.key_n
 
 
+def test_structures_are_the_same_as_their_words_are():
+    leaf, other = BucketStructure(b"a", 0), BucketStructure(b"a", 1)
+    one = BucketStructure(b"b", 0, (leaf,))
+    shapes = [leaf, other, one, BucketStructure(b"b", 0, (other,))]
+    shapes += [BucketStructure(b"b", 0, (leaf, one)), BucketStructure(b"b", 0)]
+    shapes += [BucketStructure(b"b", 0, (one, leaf)), BucketStructure(b"b", 0, (one,))]
+    for this in shapes:
+        assert eval(repr(this)) == this
+        for that in shapes:
+            assert (this == that) == (repr(this) == repr(that)) == (this is that)
+    assert len({*shapes, *map(eval, map(repr, shapes))}) == len(shapes)
+    assert leaf != (b"a", 0, ())
+    assert repr(one) == (
+        "BucketStructure(name=b'b', key_n=0, buckets=("
+        "BucketStructure(name=b'a', key_n=0, buckets=()),))"
+    )
+
+
+def test_structures_deeper_than_python_recurses_are_compared_and_shown():
+    def chain(end):
+        made = BucketStructure(end, 7)
+        for _ in range(5000):
+            made = BucketStructure(b"n", 0, (made,))
+        return made
+
+    assert chain(b"x") == chain(b"x") != chain(b"y")
+    assert hash(chain(b"x")) == hash(chain(b"x"))
+    assert repr(chain(b"x")).count("key_n=0") == 5000
+
+
 def test_the_structure_shows_names_counts_and_nesting(db):
     with db.update() as tx:
         a = tx.create_bucket(b"a")

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from boltmodel.lanes import errors_sweep, kill, presets
 from boltmodel.lanes.kill import Lane, run
 from boltmodel.subject import ShearboltSubject
 from tornpage.model import CrashModel
@@ -66,6 +67,16 @@ def test_the_lane_does_not_see_a_missing_sync_and_the_simulated_disk_does():
         shrink=False,
     )
     assert explore(ShearboltSubject(), plan).verdict == "violated"
+
+
+@pytest.mark.parametrize("main", [kill.main, errors_sweep.main, presets.main])
+@pytest.mark.parametrize("number", ["0", "-4"])
+def test_a_lane_that_would_do_nothing_does_not_pass(main, number, capsys):
+    option = "--cycles" if main is kill.main else "--programs"
+    with pytest.raises(SystemExit) as ended:
+        main([option, number])
+    assert ended.value.code == 2
+    assert "less than 1" in capsys.readouterr().err
 
 
 def test_a_process_with_threads_is_refused(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import pytest
 from toy_store import MUTANTS
@@ -204,6 +205,9 @@ def test_quiet_still_tells_how_to_replay(capsys):
         (["run", "toy_store:last"], "gives none when it is called: TypeError"),
         (["run", "./toy_store.py:Toy"], "is a file: write toy_store:Toy"),
         (["run", "toy_store.py:Toy"], "is a file: write toy_store:Toy"),
+        (["run", "./toy_store.py"], "is a file: write toy_store:ATTRIBUTE"),
+        (["run", "../a/b.py:C"], "is a file: with ../a on PYTHONPATH write b:C"),
+        (["fuzz", TOY, "-n", "99999"], "99999 processes are more than this machine"),
         (["run", "wrong.syntax:X"], "'wrong.syntax': SyntaxError"),
         (["run", "wrong.value:X"], "ValueError at value.py:1: too early"),
         (["run", TOY, "--mutant", "no-sink"], "Did you mean no-sync"),
@@ -379,6 +383,31 @@ def test_somebody_who_watches_sees_progress(monkeypatch):
     assert "executions" in terminal.getvalue()
 
 
+@pytest.mark.parametrize("alike", [False, True])
+def test_results_go_to_standard_output_beside_a_progress_line(
+    monkeypatch, capsys, alike
+):
+    """They went to standard error while somebody watched, and not into the file."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    if alike:
+        monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("tornpage.progress._REDRAW", 0)
+    assert main(["mutants", TOY, "--check", "--programs", "3"]) == 0
+    shown = terminal.getvalue()
+    assert "crash points" in shown
+    rows = shown if alike else capsys.readouterr().out
+    assert rows.count("violated") == len(MUTANTS)
+    if alike:
+        # Each on a line of its own, which the progress line has left.
+        for row in ("  (no bug)", "  no-sync"):
+            assert f"\r\x1b[2K{row}" in shown
+    else:
+        assert "violated" not in shown
+        assert "\x1b" not in rows
+
+
 @pytest.mark.parametrize("why", ["CI", "quiet", "dumb"])
 def test_a_terminal_stays_clean_where_progress_is_not_wanted(monkeypatch, why):
     terminal = Terminal()
@@ -465,6 +494,129 @@ def test_streams_that_take_nothing_are_no_traceback_and_change_no_verdict_to_a_p
         assert done.stderr.count("\n") == 1
     if status == 0:
         assert done.stdout.startswith("CONSISTENT")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["--help", "--version", "run --help", "subjects"])
+def test_help_that_could_not_be_written_is_one_line_and_no_success(words, unbuffered):
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m tornpage {words} >/dev/full', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    assert done.returncode == 3
+    assert done.stderr == (
+        "tornpage: the result cannot be written to standard output: "
+        "No space left on device\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "module", ["argparse", "tornpage.command", "tornpage.certificate.token"]
+)
+def test_ctrl_c_while_the_command_is_imported_is_no_traceback(module):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT.format(module)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = "interrupted: no verdict was reached\n"
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", said)
+
+
+ODD = """
+import os
+from tornpage import subject_from
+
+def run(root, work, ack):
+    print("from run")
+    os.close(os.open(f"{root}/f", os.O_CREAT | os.O_WRONLY))
+    ack("a")
+
+def recover(root):
+    print("from recovery")
+    return sorted(os.listdir(root))
+
+def check(acked, in_flight, seen):
+    return None if seen else "b\\xe4d \\u2603 \\udc80 \\x1b[31m \\0"
+
+ODD = subject_from("ODD", work=["a"], root="/o", run=run, recover=recover, check=check)
+print("from import")
+"""
+
+
+@pytest.fixture
+def odd(elsewhere):
+    with open("odd.py", "w", encoding="utf-8") as file:
+        file.write(ODD)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "utf-8:strict"])
+def test_a_story_is_told_in_whatever_encoding_the_stream_has(odd, encoding):
+    """The verdict was lost, and Python's traceback was all that was said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tornpage", "run", "odd:ODD"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    name = encoding.partition(":")[0]
+    said = "b\xe4d \N{SNOWMAN} \\udc80 \\x1b[31m \\x00"
+    assert done.returncode == 1
+    assert said.encode(name, "backslashreplace") in done.stdout
+    assert b"Replay" in done.stdout
+
+
+@pytest.mark.parametrize("words", ["run", "mutants --check", "fuzz --seeds 0..1 -n 1"])
+def test_what_the_subject_prints_is_not_among_the_results(odd, words):
+    command, *options = words.split()
+    done = process(command, "odd:ODD", *options)
+    assert "from" not in done.stdout.partition("Replay")[0].replace("from seed", "")
+    assert "from import" in done.stderr
+
+
+def test_json_on_standard_output_is_json_whatever_the_subject_prints(odd):
+    done = process("run", "odd:ODD", "--json", "-")
+    assert json.loads(done.stdout)["verdict"] == "violated"
+    assert "from run\n" in done.stderr
+    assert "from recovery\n" in done.stderr
+
+
+INTERRUPTED_IMPORT = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def look(event, arguments):
+    if event == "import" and arguments[0] == "{}":
+        signal.raise_signal(signal.SIGINT)
+sys.addaudithook(look)
+from tornpage.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_the_program_is_the_one_that_hears_ctrl_c_at_once():
+    with open(os.path.join(HERE, "../../pyproject.toml"), "rb") as file:
+        scripts = tomllib.load(file)["project"]["scripts"]
+    assert scripts == {
+        "shearbolt": "shearbolt.__main__:main",
+        "tornpage": "tornpage.__main__:main",
+    }
+
+
+def test_a_long_token_that_could_not_be_kept_is_told(capsys, monkeypatch):
+    """The replay command named a file that there was not."""
+    monkeypatch.setattr("tornpage.run.report._LONGEST_TOKEN", 10)
+    with open(".tornpage", "w", encoding="utf-8") as file:
+        file.write("in the way")
+    assert main(["run", TOY, "--mutant", "no-sync"]) == 1
+    said = capsys.readouterr().out
+    token = said.partition("in place of its name:\n")[2].split("\n", 1)[0]
+    assert main(["run", TOY, "--replay", token]) == 1
+    assert capsys.readouterr().out.startswith("BROKEN")
 
 
 def test_a_folder_that_cannot_be_written_does_not_hide_the_story(capsys):

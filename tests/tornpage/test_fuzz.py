@@ -1,5 +1,6 @@
 """Fuzzing on several processes: nothing repeated, nothing lost, all declared."""
 
+import errno
 import json
 import os
 import signal
@@ -12,10 +13,10 @@ import pytest
 
 from tornpage.certificate import Certificate
 from tornpage.command import main
-from tornpage.fuzz import Corpus, Fuzzer
+from tornpage.fuzz import Corpus, Fuzzer, corpus
 from tornpage.model import CrashModel
 from tornpage.registry import load
-from tornpage.run import Plan, run
+from tornpage.run import Plan, pool, run
 from tornpage.run.pool import Limits
 
 pytestmark = [
@@ -68,6 +69,59 @@ def test_the_certificate_of_some_seeds_is_the_same_for_any_number_of_workers():
     assert alone["seeds"] == [[5, 12]]
     assert alone["verdict"] == "consistent"
     assert len(alone["program_digests"]) == 12
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+@pytest.mark.parametrize("bug", [(), ("--mutant", "no-sync")])
+def test_a_disk_that_is_full_meanwhile_ends_the_run_and_hides_nothing(
+    bug, writes, monkeypatch, capsys
+):
+    """It was a usage error after hours of work, and what was found was gone."""
+    real, left = corpus.write_atomically, [writes]
+
+    def write(path, text):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        real(path, text)
+
+    monkeypatch.setattr(corpus, "write_atomically", write)
+    status, data = fuzz(TOY, "-n", "1", "--programs", "4", *bug)
+    said = "the corpus cannot be written: No space left on device"
+    assert said in data["cut"]
+    if not data["violations"]:
+        assert (status, data["verdict"]) == (3, "unverifiable")
+        assert said in capsys.readouterr().out
+    else:
+        assert (status, data["verdict"]) == (1, "violated")
+    assert bool(data["violations"]) == (bool(bug) and writes > 0)
+
+
+def test_a_file_that_could_not_be_replaced_leaves_nothing_beside_it(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        corpus.write_atomically("state.json", "{}")
+    assert os.listdir() == []
+
+
+def test_a_machine_that_starts_no_more_processes_is_one_line(monkeypatch, capsys):
+    """Those that were started before are ended."""
+    begun = []
+
+    class Worker(pool._Worker):
+        def __init__(self, place, plan):
+            if place == 2:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            super().__init__(place, plan)
+            begun.append(self.process)
+
+    monkeypatch.setattr(pool, "_Worker", Worker)
+    with pytest.raises(SystemExit) as ended:
+        main(["fuzz", TOY, "-n", "3", "--seeds", "0..9"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "Worker 3 cannot be started: Resource temporarily unavailable." in said
+    assert [process.poll() for process in begun] == [-signal.SIGKILL] * 2
 
 
 def test_failures_too_are_the_same_for_any_number_of_workers():

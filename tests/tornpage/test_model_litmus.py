@@ -303,6 +303,12 @@ def test_a_weaker_disk_has_every_image_of_the_stronger_one():
         assert few <= many
 
 
+def test_a_number_of_crashes_that_is_none_is_refused():
+    for crashes in ("2", 1.5, None, 0, 10):
+        with pytest.raises(ModelError, match="crashes is a number from 1 to 9"):
+            CrashModel(crashes=crashes)
+
+
 def test_a_model_and_its_text_are_the_same():
     model = CrashModel.parse(" tear=byte, entries=free ")
     assert (model.tear, model.order, model.size, model.entries) == (
@@ -328,6 +334,8 @@ def test_a_model_and_its_text_are_the_same():
         ("order=ordered,sync=lying:1", "say order=any"),
         ("order=ordered,fail=revert", "say order=any"),
         ("tear=byte,tear=page", "given twice"),
+        (None, "None: give a text"),
+        (b"tear=byte", "give a text"),
     ],
 )
 def test_a_model_that_is_none_is_refused_with_the_way_out(text, says):

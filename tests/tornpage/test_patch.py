@@ -578,6 +578,12 @@ def test_a_root_that_could_touch_real_files_is_refused(root):
         pass
 
 
+@pytest.mark.parametrize("root", ["/db/", b"/db", pathlib.Path("/db")])
+def test_the_root_may_be_any_path(root):
+    with patched(Disk(), root) as normal:
+        assert normal == "/db"
+
+
 def test_other_paths_are_the_machines(tmp_path):
     disk = Disk()
     path = tmp_path / "x"

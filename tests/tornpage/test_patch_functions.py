@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -276,6 +277,12 @@ class Plain:
         ("files: give a dict", {"files": [b""]}),
         ("work: ", {"work": lambda draw: [b"1"]}),
         ("work: ", {"work": 7}),
+        ("work: {'a'} has no order", {"work": {"a"}}),
+        ("work: frozenset({1}) has no order", {"work": lambda _: frozenset([1])}),
+        ('plumbing: give names of source files, ("file.py",)', {"plumbing": "a.py"}),
+        ("plumbing: give names of source files", {"plumbing": [b"a.py"]}),
+        ("work: it raised ZeroDivisionError at test_", {"work": lambda _: 1 / 0}),
+        ("work: for seed 0 it gave [0], and [1] when", {"work": lambda _: [next(NEW)]}),
         ("check: it returned True", {"check": lambda *_: True}),
         ("check: it raised ZeroDivisionError at test_", {"check": lambda *_: 1 / 0}),
         ("recover: it returned a Plain", {"recover": lambda _: Plain()}),
@@ -307,6 +314,7 @@ def test_what_makes_no_sense_is_an_error_that_names_the_argument(
 
 
 ARRAY = bytearray(b"1")
+NEW = itertools.count()
 
 
 class OtherJudge(FunctionSubject):

@@ -73,6 +73,13 @@ def by_descriptors(root):
     os.utime(other, (5, 5))
     os.chmod(other, mode=0o600)
     os.fchmod(other, mode=0o600)
+    os.fchown(other, -1, gid=-1)
+    os.chown(other, uid=-1, gid=-1)
+    os.chown(f"{root}/other", -1, -1, follow_symlinks=False)
+    os.lchown(f"{root}/other", -1, -1)
+    for change in (os.chown, os.lchown, os.fchown):
+        yield _result(root, lambda change=change: change(f"{root}/no", -1, -1))
+    shutil.chown(f"{root}/log", os.getuid())
     os.truncate(other, 3)
     yield os.access(f"{root}/other", os.R_OK, effective_ids=True)
     for data in (5, [1, 2], "text", memoryview(b"123456")[::2], None):

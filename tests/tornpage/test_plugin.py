@@ -117,6 +117,52 @@ def test_a_subject_that_makes_no_sense_is_told_in_a_line(inner):
     assert "explorer.py" not in text
 
 
+def test_a_setting_that_means_nothing_is_refused_in_a_line(inner):
+    """A misspelt number of programs in the marker was the default's number."""
+    result = inner("""
+        import pytest
+        from toy_store import Toy
+
+        WRONG = [
+            dict(programs=0), dict(programs="9"), dict(programs=2.5),
+            dict(seconds=0), dict(seconds=-1), dict(seconds=float("nan")),
+            dict(seconds="1"), dict(seed="0"), dict(mutant="no-such"),
+        ]
+
+        @pytest.mark.parametrize("wrong", WRONG, ids=map(str, WRONG))
+        def test_it(tornpage, wrong):
+            tornpage.check(Toy(), **wrong)
+
+        @pytest.mark.tornpage(programms=200)
+        def test_marked(tornpage):
+            tornpage.check(Toy())
+
+        @pytest.mark.tornpage(200)
+        def test_counted(tornpage):
+            tornpage.check(Toy())
+    """)
+    result.assert_outcomes(failed=11)
+    said = str(result.stdout)
+    for words in (
+        "programs is a number from 1 on, not 0",
+        "programs is a number from 1 on, not '9'",
+        "seconds is a number above 0, not nan",
+        "seed is a whole number, not '0'",
+        "mutant is one of no-sync, ",
+        "each by its name, and not programms",
+        "each by its name, and not 200",
+    ):
+        assert words in said
+    assert "pytest_plugin.py" not in said
+
+
+@pytest.mark.parametrize("shards", ["0", "-3", "x"])
+def test_a_number_of_shards_that_there_cannot_be_is_a_usage_error(inner, shards):
+    """No shard at all was every program once, as if it had not been said."""
+    result = inner("def test_it(tornpage): pass", "--tornpage-shards", shards)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
 def test_the_marker_sets_defaults_and_the_call_overrides(inner):
     result = inner(SETTINGS, "--strict-markers", "-s")
     result.assert_outcomes(passed=2)

@@ -32,7 +32,7 @@ import platform
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from shearbolt.command import (
@@ -169,34 +169,45 @@ def main(argv: Sequence[str] | None = None, *, storage: Storage | None = None) -
         SystemExit: As argparse does, for --help and for usage errors.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    session = Session() if storage is None else Session(storage)
+    failed = diff.TROUBLE if words[:1] == ["diff"] else 1
+    try:
+        return _run(session, words)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough.
+        status = _BROKEN_PIPE
+    except (BoltError, OSError) as error:
+        session.note(f"Error: {_one_line(error)}")
+        status = failed
+    except MemoryError:
+        # One byte a page, and a damaged file may say that it has any number.
+        session.note("Error: there is not enough memory for this")
+        status = failed
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    except _EndedError as ended:
+        status = 128 + ended.signum
+    # What standard output has not taken it would be offered again at the end.
+    with suppress(AttributeError, ValueError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            give_up(sys.stdout)
+    return status
+
+
+def _run(session: Session, words: list[str]) -> int:
     command, rest = _find(words)
     parser = _parser(command)
     options = parser.parse_intermixed_args(_without_values(parser, rest))
-    session = Session() if storage is None else Session(storage)
     try:
         with _ending_signals():
             try:
-                status = command.run(session, options)
+                return command.run(session, options)
             finally:
                 session.stdout.flush()
     except UsageError as error:
         parser.error(str(error))
-    except BrokenPipeError:
-        # Whoever read our output has seen enough.
-        give_up(sys.stdout)
-        return _BROKEN_PIPE
-    except (BoltError, OSError) as error:
-        session.note(f"Error: {_one_line(error)}")
-        return diff.TROUBLE if command.name == "diff" else 1
-    except MemoryError:
-        # One byte a page, and a damaged file may say that it has any number.
-        session.note("Error: there is not enough memory for this")
-        return diff.TROUBLE if command.name == "diff" else 1
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except _EndedError as ended:
-        return 128 + ended.signum
-    return status
 
 
 def _one_line(error: BaseException) -> str:

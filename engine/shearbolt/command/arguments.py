@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from shearbolt.command.session import DEFAULT_TIMEOUT, give_up
 from shearbolt.command.text import FORMATS, PARSE_FORMATS, one_line
@@ -34,7 +34,19 @@ __all__ = [
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose complaint is one line."""
+    """An argparse parser whose complaint is one line, and whose help is output."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write help or the version, which argparse does not mind not being read.
+
+        Raises:
+            OSError: The stream takes nothing, a full disk, say.
+        """
+        # Without standard output argparse takes standard error; there may be neither.
+        file = file or sys.stderr
+        if file is not None:
+            file.write(message)
+            file.flush()
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is; exit with status 2."""

@@ -22,7 +22,14 @@ from shearbolt.errors import (
     KeyTooLargeError,
     ValueTooLargeError,
 )
-from shearbolt.export import ENCODINGS, from_lines, load, records, to_lines
+from shearbolt.export import (
+    ENCODINGS,
+    ExportFormatError,
+    from_lines,
+    load,
+    records,
+    to_lines,
+)
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -44,6 +51,10 @@ _REFUSED: Final = (
 
 _LOOK: Final = 1 << 16
 """Bytes of a line that are read before it is clear that it may be a record."""
+
+_MAX_LINE: Final = 256 << 20
+"""Bytes of a line, if nothing is said: a line is in memory whole, and four times over
+while its value is written. What begins as a record need not have an end."""
 
 
 def _add_tx_max_size(parser: ArgumentParser, default: int) -> None:
@@ -179,6 +190,13 @@ def _arguments_import(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--page-size", metavar="BYTES", type=size, help="of a new database (4096)"
     )
+    parser.add_argument(
+        "--max-line",
+        metavar="BYTES",
+        type=size,
+        default=_MAX_LINE,
+        help="refuse a longer line; it is in memory whole (default: 256 MiB)",
+    )
     _add_tx_max_size(parser, 0)
     _add_no_sync(parser)
     add_json(parser)
@@ -201,7 +219,7 @@ def _import(session: Session, options: Namespace) -> int:
                 options.output, page_size=options.page_size, no_sync=options.no_sync
             )
         with opened as db:
-            lines = _Lines(file)
+            lines = _Lines(file, options.max_line)
             try:
                 count = load(
                     db,
@@ -223,14 +241,17 @@ def _import(session: Session, options: Namespace) -> int:
 class _Lines:
     """The lines of a file; a record is written before the next line is read.
 
+    Iterating raises ExportFormatError where one is too long.
+
     Attributes:
         number: Of the last line that was read, from 1.
     """
 
-    __slots__ = ("_file", "number")
+    __slots__ = ("_file", "_most", "number")
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, most: int) -> None:
         self._file = file
+        self._most = most
         self.number = 0
 
     def __iter__(self) -> Iterator[bytes]:
@@ -238,7 +259,13 @@ class _Lines:
             self.number += 1
             # What is no export may be without any newline, and without an end.
             if not line.endswith(b"\n") and line.lstrip().startswith(b"{"):
-                line += self._file.readline()
+                line += self._file.readline(max(self._most - len(line) + 1, 0))
+            if len(line) > self._most:
+                raise ExportFormatError(
+                    self.number,
+                    f"longer than {self._most} bytes: no export, or --max-line is to "
+                    "be larger",
+                )
             yield line
 
 

@@ -15,6 +15,7 @@ that would pass it, so that half of a limit of 15 MiB can be used; and with a la
 it does not compare at all, and passes the limit by up to `alloc_size`.
 
 What it is not: it touches no file (`DurableFile.grow`), and it never makes one smaller.
+A commit that fails behind it leaves its room to the next one, as bbolt's does.
 
 Source: bbolt db.go grow, mmapSize.
 """

@@ -6,8 +6,8 @@ A value that means nothing is refused where it is set, as `open` refuses it (see
 `options`). It would come out in the middle of somebody's commit otherwise, in another
 thread perhaps, and that a delay is no number is nothing a batch can do anything about.
 
-What is only asked whether it is true takes anything: `no_sync` and its like are plain
-attributes of the handle.
+What is only asked whether it is true takes anything. What is no setting at all, a
+misspelt one, is an AttributeError: a handle has these attributes and no others.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ __all__ = ["Settings"]
 
 
 class Settings(Single):
-    """The numbers of a handle; what they mean `DB` says."""
+    """The settings of a handle; what they mean `DB` says."""
 
-    _max_size = _alloc_size = _max_batch_size = 0
-    _max_batch_delay = 0.0
+    __slots__ = (
+        "_alloc_size", "_max_batch_delay", "_max_batch_size", "_max_size",
+        "no_freelist_sync", "no_grow_sync", "no_sync", "statistics", "strict_mode",
+    )  # fmt: skip
 
     @property
     def max_size(self) -> int:

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_FILL_PERCENT", "Bucket", "require_bucket"]
 
 _MAX_SEQUENCE: Final = (1 << 64) - 1
+_ABSENT: Final[Any] = object()
 
 T = TypeVar("T")
 
@@ -565,11 +566,65 @@ class Bucket(Tree, MutableMapping[bytes, bytes]):
         """
         put_all(self, pairs)
 
-    # MutableMapping's clear pops the first pair again and again.
+    # MutableMapping's clear pops the first pair again and again. It and the next three
+    # would not notice that they may change nothing while there is nothing to change.
     def clear(self) -> None:
-        """Delete all plain pairs; buckets stay."""
+        """Delete all plain pairs; buckets stay.
+
+        Raises:
+            BoltError: As `delete`.
+        """
+        self.require_changeable()
         for key in self.keys():
             self.delete(key)
+
+    @overload
+    def pop(self, key: bytes, /) -> bytes: ...
+    @overload
+    def pop(self, key: bytes, /, default: bytes | T) -> bytes | T: ...
+    def pop(self, key: bytes, /, default: Any = _ABSENT) -> Any:
+        """Delete a pair and return its value; `default` when there is none.
+
+        Raises:
+            BoltError: As `delete`.
+            KeyError: There is none, and no `default`.
+        """
+        self.require_changeable()
+        value = self.get(key)
+        if value is None:
+            if default is _ABSENT:
+                raise KeyError(key)
+            return default
+        self.delete(key)
+        return value
+
+    def popitem(self) -> tuple[bytes, bytes]:
+        """Delete the first pair and return it.
+
+        Raises:
+            BoltError: As `delete`.
+            KeyError: There is none.
+        """
+        self.require_changeable()
+        return super().popitem()
+
+    def setdefault(self, key: bytes, default: bytes) -> bytes:
+        """The value of a key, put when there is none.
+
+        Raises:
+            BoltError: As `put`.
+        """
+        self.require_changeable()
+        return super().setdefault(key, default)
+
+    def require_changeable(self) -> None:
+        """Raise unless it may be changed. What is gathered may stay so.
+
+        Raises:
+            BoltError: As `put`.
+        """
+        if self._deleted or self.tx.closed or not self.tx.writable:
+            self._require_writable()
 
     def _open_child(self, name: bytes, value: bytes) -> Bucket:
         try:

@@ -93,6 +93,7 @@ def delete_all(bucket: Bucket, given: Any) -> None:
         BoltError: As `Bucket.delete`.
         TypeError: A key is no bytes.
     """
+    bucket.require_changeable()
     coming = len(given) if type(given) in _COUNTED else 0
     for chunk in chunks(given):
         # Of plain bytes `Bucket.delete` has nothing to say while deletes are gathered.

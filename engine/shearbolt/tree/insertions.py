@@ -53,6 +53,7 @@ def put_all(bucket: Bucket, given: Any) -> None:
         TypeError: A key or value is no bytes, or a pair is none.
         ValueError: A pair has another length than two.
     """
+    bucket.require_changeable()
     for chunk in chunks(_pairs_of(given)):
         if len(chunk) >= _MANY and not bucket.refuses_changes():
             found = _looked_over(chunk)

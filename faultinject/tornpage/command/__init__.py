@@ -24,13 +24,13 @@ import argparse
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from tornpage.certificate.record import EXIT_STATUS, tornpage_version
 from tornpage.certificate.token import TokenError
 from tornpage.command import fuzz, mutants, run, subjects, verify
 from tornpage.command.arguments import UsageError
-from tornpage.command.results import NotWrittenError, complain
+from tornpage.command.results import NotWrittenError, complain, results_only, write
 from tornpage.fuzz.corpus import CorpusError
 from tornpage.registry import SubjectError
 from tornpage.run.pool import PoolError
@@ -108,22 +108,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _status(argv: Sequence[str] | None) -> int:
-    parser = _parser()
-    options = parser.parse_args(argv)
     try:
-        status: int = options.handler(options)
+        return _judged(_parser().parse_args(argv))
+    except BrokenPipeError:
+        # Whoever read our output has seen enough.
+        return EXIT_STATUS["unverifiable"]
+    except NotWrittenError as error:
+        complain(f"tornpage: {error}")
+        _give_up(sys.stdout)
+        return EXIT_STATUS["unverifiable"]
+
+
+def _judged(options: argparse.Namespace) -> int:
+    try:
+        with results_only():
+            status: int = options.handler(options)
     except SystemExit as error:
         # Code under test ends the process where nothing is judged (its import, say).
         complain(f"tornpage: ended by {error!r} without a verdict")
         return EXIT_STATUS["unverifiable"]
     except _REFUSALS as error:
         options.parser.error(str(error))
-    except BrokenPipeError:
-        # Whoever read our output has seen enough.
-        return EXIT_STATUS["unverifiable"]
-    except NotWrittenError as error:
-        complain(f"tornpage: {error}")
-        return EXIT_STATUS["unverifiable"]
+    except (BrokenPipeError, NotWrittenError):
+        raise
     except KeyboardInterrupt:
         complain("interrupted: no verdict was reached")
         return EXIT_STATUS["unverifiable"]
@@ -144,15 +151,30 @@ def _is_written(stream: TextIO) -> bool:
     try:
         stream.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _give_up(stream)
         if stream is sys.stdout and not isinstance(error, BrokenPipeError):
             complain(f"tornpage: {NotWrittenError(error)}")
         return False
     return True
 
 
+def _give_up(stream: TextIO) -> None:
+    """Let what waits for it go nowhere: it takes nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """Help and the version are output like any other; argparse minds no full disk."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is not None and file is sys.stdout:
+            write(message, at_once=True)
+        else:
+            super()._print_message(message, file)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="tornpage",
         description="Show that storage code survives every crash, or how it does not.",
         epilog=_EPILOG,

@@ -33,7 +33,7 @@ from tornpage.command.results import conclude
 from tornpage.fuzz.corpus import Corpus, default_folder
 from tornpage.fuzz.fuzzer import Fuzzer
 from tornpage.progress import fuzzing
-from tornpage.run.pool import Limits
+from tornpage.run.pool import Limits, most_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +72,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "-n",
         "--workers",
-        type=positive,
+        type=_workers,
         default=2,
         metavar="N",
         help="processes (default: 2)",
@@ -112,6 +112,16 @@ def add(commands: Subparsers) -> None:
         metavar="S",
         help="and one that takes longer for one program (default: 600)",
     )
+
+
+def _workers(text: str) -> int:
+    number, most = positive(text), most_workers()
+    if number > most:
+        raise argparse.ArgumentTypeError(
+            f"{text} processes are more than this machine's processors can serve;"
+            f" at most {most}"
+        )
+    return number
 
 
 def _minutes(text: str) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tornpage.certificate.record import EXIT_STATUS
 from tornpage.command.arguments import add_subject, add_work, plan_of, subject_of
 from tornpage.command.results import say
-from tornpage.progress import watching
+from tornpage.progress import make_room, watching
 from tornpage.run.killrate import check_mutants, row
 
 if TYPE_CHECKING:
@@ -48,9 +48,16 @@ def _mutants(options: argparse.Namespace) -> int:
             say(f"{name:<{width}}  {text}")
         return 0
     plan = plan_of(options, subject, digest, None)
+    terminal = sys.stderr
+
+    def say_row(name: str, found: Certificate) -> None:
+        make_room(terminal, quiet=options.quiet)
+        # Each takes seconds: whoever waits, or stops waiting, has what is known.
+        say(row(name, found), at_once=True)
+
     with watching(
         f"{plan.spec}, planted bugs",
-        sys.stderr,
+        terminal,
         programs=plan.programs,
         seconds=plan.seconds,
         quiet=options.quiet,
@@ -67,8 +74,3 @@ def _none_to_plant(options: argparse.Namespace) -> int:
     say(f"{options.subject} has no planted bugs; docs/your-own-store.md plants some")
     # Nothing shows that its check would complain.
     return EXIT_STATUS["unverifiable"] if options.check else 0
-
-
-def say_row(name: str, found: Certificate) -> None:
-    # Each takes seconds: whoever waits, or stops waiting, has what is known.
-    say(row(name, found), at_once=True)

@@ -1,6 +1,11 @@
-"""What a subcommand says in the end: the certificate, the failures, the exit status.
+r"""What a subcommand says in the end: the certificate, the failures, the exit status.
 
-Results go to standard output; a failure is also kept in a file.
+Results go to standard output, and nothing else does: what code under test prints goes
+to standard error while a subcommand runs (`results_only`), or `--json -` would be no
+JSON. A failure is also kept in a file.
+
+A stream may have an encoding that lacks some of it: what it cannot say is shown as
+Python writes it in a string (`\u2603`). The exit status must not depend on the locale.
 """
 
 from __future__ import annotations
@@ -8,20 +13,25 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, redirect_stdout, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, TextIO
 
 from tornpage.certificate.as_text import headline, render
 from tornpage.certificate.record import EXIT_STATUS
 from tornpage.certificate.token import write_failure
+from tornpage.quotation import shown
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tornpage.certificate.record import Certificate, ReportedViolation
 
-__all__ = ["NotWrittenError", "complain", "conclude", "say", "write"]
+__all__ = ["NotWrittenError", "complain", "conclude", "results_only", "say", "write"]
+
+_OUTPUT: Final[ContextVar[TextIO | None]] = ContextVar("_OUTPUT", default=None)
+"""Standard output, while nothing but results go there."""
 
 
 class NotWrittenError(Exception):
@@ -31,6 +41,17 @@ class NotWrittenError(Exception):
         super().__init__(
             f"the result cannot be written to standard output: {error.strerror}"
         )
+
+
+@contextmanager
+def results_only() -> Iterator[None]:
+    """For a block in which code under test runs: what it prints is no result."""
+    before = _OUTPUT.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _OUTPUT.reset(before)
 
 
 def say(text: str = "", *, at_once: bool = False) -> None:
@@ -49,10 +70,11 @@ def write(text: str, *, at_once: bool = False) -> None:
         NotWrittenError: It takes nothing.
         BrokenPipeError: Whoever reads it has gone.
     """
+    stream = _OUTPUT.get() or sys.stdout
     try:
-        sys.stdout.write(text)
+        stream.write(_encodable(text, stream.encoding or "utf-8"))
         if at_once:
-            sys.stdout.flush()
+            stream.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -62,7 +84,11 @@ def write(text: str, *, at_once: bool = False) -> None:
 def complain(text: str) -> None:
     """Say it on standard error, if that takes anything."""
     with suppress(OSError):
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(_encodable(f"{text}\n", sys.stderr.encoding or "utf-8"))
+
+
+def _encodable(text: str, encoding: str) -> str:
+    return shown(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def conclude(certificate: Certificate, options: argparse.Namespace) -> int:
@@ -115,7 +141,12 @@ def _keep(violation: ReportedViolation) -> str:
     try:
         return f"Kept in {write_failure(violation.failure, violation.story)}."
     except OSError as error:
-        return f"Not kept in a file: {error}."
+        lost = f"Not kept in a file: {error}."
+        token = violation.failure.token()
+        if token in violation.replay:
+            return lost
+        # It was too long for a command, which names that file.
+        return f"{lost} For the replay give this in place of its name:\n{token}"
 
 
 def _write_json(path: str | None, certificate: Certificate) -> str:

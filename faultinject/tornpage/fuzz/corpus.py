@@ -85,11 +85,17 @@ def write_atomically(path: str, text: str) -> None:
         OSError: It cannot be written.
     """
     beside = f"{path}.{os.getpid()}.new"
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        # A full disk is no fuller than it was.
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
 
 
 class Corpus:

@@ -157,6 +157,7 @@ class Fuzzer:
         self._replayed = 0
         self._attempts: dict[str, int] = {}
         self._cut: list[str] = []
+        self._unkept = False
         # Failures as they were found, by property and cause, and the small ones
         # made of them, by token.
         self._found: dict[tuple[str, str], ReportedViolation] = {}
@@ -180,9 +181,11 @@ class Fuzzer:
     def run(self) -> Certificate:
         """Fuzz until the plan, a signal, or the end of the seeds says stop.
 
+        A corpus that cannot be written any more (a full disk) ends it as a signal does:
+        what was covered and found by then is told.
+
         Raises:
             PoolError: Workers cannot be started.
-            OSError: The corpus cannot be written.
         """
         with Pool(
             self._plan, self._workers, limits=self._limits, code=self._scope.code
@@ -200,14 +203,34 @@ class Fuzzer:
                 self._show(pool)
                 if time.monotonic() - self._saved >= _SAVE_SECONDS:
                     self._saved = time.monotonic()
-                    self._corpus.save(self.certificate())
+                    self._save()
             self._declare((*pool.tasks(), *self._queue))
         if self._replayed == len(self._corpus.kept):
-            self._corpus.minimise()
-        self._corpus.finish()
+            self._keep(self._corpus.minimise)
+        self._keep(self._corpus.finish)
+        self._save()
+        return self.certificate()
+
+    def _save(self) -> None:
         certificate = self.certificate()
-        self._corpus.save(certificate)
-        return certificate
+        self._keep(lambda: self._corpus.save(certificate))
+
+    def _keep(self, write: Callable[[], object]) -> None:
+        """Write to the corpus; if that fails, stop, and say so in the certificate."""
+        try:
+            write()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        if self._unkept:
+            return
+        self._unkept = True
+        reason = f"the corpus cannot be written: {error.strerror or error}"
+        self._cut.append(reason)
+        self._say(reason)
+        if not self.stopped:
+            self.stop(reason)
 
     def certificate(self) -> Certificate:
         """The certificate of what was covered so far."""
@@ -238,7 +261,12 @@ class Fuzzer:
                 return {"task": "shrink", "token": token, "seed": violation.seed}
         if self._time_is_up():
             return None
-        return next(self._source, None)
+        try:
+            return next(self._source, None)
+        except OSError as error:
+            # A seed whose number could not be noted is given to nobody.
+            self._lose(error)
+            return None
 
     def _time_is_up(self) -> bool:
         if self._seeds is not None or self._plan.seconds is None:
@@ -288,8 +316,9 @@ class Fuzzer:
         part = from_json(data["certificate"])
         self._count(part)
         if not part.cut:
-            self._corpus.offer(
-                data["program"], data["size"], frozenset(part.coverage.features)
+            features = frozenset(part.coverage.features)
+            self._keep(
+                lambda: self._corpus.offer(data["program"], data["size"], features)
             )
         for violation in part.violations:
             self._failed(violation)

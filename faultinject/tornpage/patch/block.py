@@ -12,10 +12,11 @@ they are given, and go to the disk when it is of the disk:
     builtins, io   open
     os             open fdopen close closerange dup read write pread pwrite readv
                    writev preadv pwritev lseek fsync fdatasync sync ftruncate truncate
-                   fstat isatty stat lstat access chmod fchmod utime rename replace
-                   link unlink remove mkdir makedirs rmdir listdir scandir walk fwalk
-                   listxattr sendfile copy_file_range posix_fadvise get_inheritable
-                   set_inheritable get_blocking device_encoding, and dir_fd=
+                   fstat isatty stat lstat access chmod fchmod chown fchown lchown
+                   utime rename replace link unlink remove mkdir makedirs rmdir listdir
+                   scandir walk fwalk listxattr sendfile copy_file_range posix_fadvise
+                   get_inheritable set_inheritable get_blocking device_encoding, and
+                   dir_fd=
     shutil         rmtree
     os.path        exists lexists isfile isdir getsize and what stands on os.stat
     fcntl          flock (of files) lockf fcntl (flags)
@@ -56,8 +57,8 @@ Limits
 * Files that are not under the root are the machine's, and outlive every crash. What one
   execution has put into one no later execution may read (`elsewhere`).
 * There are no times, owners, permissions or symbolic links: os.stat has 0 for times,
-  and 1 for the number of names, and chmod and utime do nothing. A store that decides by
-  these does not decide as on the machine.
+  and 1 for the number of names, and chmod, chown and utime do nothing. A store that
+  decides by these does not decide as on the machine.
 * A lock of lockf is the process's, and as on Linux it never gets in its own way; one of
   flock is an open file's.
 * select and poll do not know the disk's descriptors. On the machine a file is always
@@ -158,7 +159,7 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
     Raises:
         PatchError: A disk is patched in already, or the root will not do.
     """
-    root = posixpath.normpath(root)
+    root = posixpath.normpath(os.fsdecode(root))
     if not root.startswith("/") or root in {"/", "//"}:
         raise PatchError(f"{root!r}: the root is an absolute path below /")
     if os.path.lexists(root):

@@ -47,14 +47,11 @@ __all__ = ["replacements"]
 
 # What takes a path or a descriptor and is not simulated.
 _REFUSED = (
-    "chown",
     "chroot",
     "fchdir",
-    "fchown",
     "fpathconf",
     "fstatvfs",
     "getxattr",
-    "lchown",
     "lockf",
     "mkfifo",
     "mknod",
@@ -241,6 +238,7 @@ def replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
         "ftruncate": lambda fd, length: get(fd).truncate(length),
         "fstat": patch.fstat,
         "fchmod": lambda fd, *_, **__: get(fd) and None,
+        "fchown": lambda fd, *_, **__: get(fd) and None,
         "isatty": lambda fd: bool(get(fd)) and False,
         "posix_fadvise": lambda fd, *_: get(fd) and None,
         "get_inheritable": patch.get_inheritable,
@@ -251,6 +249,7 @@ def replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
     by_path: dict[str, Callable[..., Any]] = {
         "open": patch.open,
         "access": patch.access,
+        "lchown": patch.touch_only,
         "unlink": patch.unlink,
         "remove": patch.unlink,
         "mkdir": patch.mkdir,
@@ -261,6 +260,7 @@ def replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
         "lstat": (patch.stat, patch.fstat),
         "truncate": (patch.truncate, by_descriptor["ftruncate"]),
         "chmod": (patch.touch_only, by_descriptor["fchmod"]),
+        "chown": (patch.touch_only, by_descriptor["fchown"]),
         "utime": (
             patch.touch_only,
             by_descriptor["fchmod"],

@@ -11,15 +11,15 @@ two pieces of text that can be copied: the replay command and the regression tes
 
 No script, no network, no template engine: the page is a function of the result, and
 two equal results give equal bytes. Whatever comes from the code under test goes
-through `html.escape`; a test puts markup into every field.
+through `quotation.escape`; a test puts markup into every field.
 """
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 from tornpage.certificate.record import log2_of
+from tornpage.quotation import escape
 from tornpage.reports.html_style import STYLE
 from tornpage.reports.timeline_svg import LEGEND, draw
 
@@ -322,7 +322,7 @@ def _planted_table(result: GateResult) -> Iterator[str]:
     yield '<th class="n">recoveries</th><th class="n">time</th>'
     yield '<th class="n">story</th></tr>'
     for one in caught:
-        tip = escape(" - ".join(filter(None, (one.origin, one.needs))), quote=True)
+        tip = escape(" - ".join(filter(None, (one.origin, one.needs))))
         story = f"{one.size} op{'s' * (one.size != 1)}"
         if not one.shrunk:
             story += ", unshrunk"

@@ -23,8 +23,9 @@ What it is not: to scale. Operations have no duration here, only an order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Final
+
+from tornpage.quotation import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from tornpage.run.programs import Plan
 
-__all__ = ["Answer", "Limits", "Lost", "Pool", "PoolError"]
+__all__ = ["Answer", "Limits", "Lost", "Pool", "PoolError", "most_workers"]
 
 _CHUNK = 1 << 16
 _WATCH_SECONDS = 0.5
@@ -47,6 +47,14 @@ _ENDS_SECONDS = 2.0
 # A worker that cannot even start will not start the tenth time either.
 _MOST_FAILED_STARTS = 3
 _COMPLAINT_BYTES = 4_000
+# Each has 25 MB from its start, and those beyond one a processor wait.
+_WORKERS_A_PROCESSOR = 32
+
+
+def most_workers() -> int:
+    """How many processes may be asked for on this machine; more would only fill it."""
+    # Not cpu_count(): a container often has fewer than the machine.
+    return _WORKERS_A_PROCESSOR * len(os.sched_getaffinity(0))
 
 
 class PoolError(RuntimeError):
@@ -188,9 +196,12 @@ class Pool:
 
     Args:
         plan: What they work for.
-        size: How many.
+        size: How many; see `most_workers`.
         limits: When one of them has run away.
         code: The digest of the code they must all have.
+
+    Raises:
+        PoolError: The system has no more processes, or files.
     """
 
     def __init__(
@@ -207,8 +218,12 @@ class Pool:
         """Workers that had to be replaced so far."""
         self.peak_rss = 0
         """Most bytes that one worker was seen to have resident."""
-        for place in range(size):
-            self._start(place)
+        try:
+            for place in range(size):
+                self._start(place)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -276,7 +291,12 @@ class Pool:
         return events
 
     def _start(self, place: int) -> None:
-        worker = _Worker(place, self._plan)
+        try:
+            worker = _Worker(place, self._plan)
+        except OSError as error:
+            raise PoolError(
+                f"Worker {place + 1} cannot be started: {error.strerror}."
+            ) from error
         self._workers[place] = worker
         self._selector.register(worker.output, selectors.EVENT_READ, worker)
 

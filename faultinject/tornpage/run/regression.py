@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from tornpage.certificate.as_text import render
 from tornpage.certificate.token import Failure
 from tornpage.model import CrashModel
+from tornpage.quotation import shown
 from tornpage.registry import load, with_database
 from tornpage.run.programs import Plan, cover
 from tornpage.run.report import Gone, replay
@@ -120,5 +121,5 @@ def _commented(text: str) -> str:
 
 def _ascii(text: str) -> str:
     """Text that cannot end a docstring or a comment."""
-    plain = text.encode("ascii", "backslashreplace").decode()
+    plain = shown(text).encode("ascii", "backslashreplace").decode()
     return plain.replace("\\", "\\\\").replace('"""', "'''").replace("\r", " ")

@@ -24,6 +24,7 @@ from tornpage.certificate.token import FAILURES, LIVE, Failure
 from tornpage.explore.explorer import format_schedule, parse_schedule
 from tornpage.interruption import interruptions
 from tornpage.model import CrashModel
+from tornpage.quotation import shown
 from tornpage.run.afresh import Afresh
 from tornpage.run.experiment import (
     Experiment,
@@ -138,7 +139,7 @@ def report(
     command = _command(failure, origin.database)
     reported = ReportedViolation(
         property=small.violation.property,
-        message=small.violation.message,
+        message=shown(small.violation.message),
         seed=seed,
         found_size=len(original),
         shrunk_size=len(subject.describe(smaller.program)),
@@ -345,7 +346,7 @@ def _told(
         replay=command,
         relapses=experiment.relapses(finding),
     )
-    return tell(subject, chapter)
+    return shown(tell(subject, chapter))
 
 
 def replay(subject: Subject, failure: Failure, *, database: str | None = None) -> str:

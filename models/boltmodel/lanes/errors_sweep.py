@@ -37,6 +37,7 @@ from boltmodel.generate import generate
 from boltmodel.quiet import quiet
 from boltmodel.recovery import recover
 from boltmodel.under_errors import ENDINGS, run_under_errors
+from tornpage.command.arguments import positive
 from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer
 from tornpage.explore.beginnings import Beginnings
@@ -257,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m boltmodel.lanes.errors_sweep",
         description="Every error at every call of many programs.",
     )
-    parser.add_argument("--programs", type=int, default=50)
+    parser.add_argument("--programs", type=positive, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the first program")
     parser.add_argument(
         "--points", type=int, default=12, help="most crash points of one run; 0: all"

@@ -60,6 +60,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import shearbolt
 from boltmodel.mutants import MUTANTS, mutant
+from tornpage.command.arguments import positive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -376,7 +377,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m boltmodel.lanes.kill",
         description="Kill processes that write, and look whether anything is lost.",
     )
-    parser.add_argument("--cycles", type=int, default=5000, metavar="N")
+    parser.add_argument("--cycles", type=positive, default=5000, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), metavar="NAME")
     parser.add_argument("--hasty", action="store_true", help="say before committing")

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import shearbolt
 from boltmodel.subject import ShearboltSubject
+from tornpage.command.arguments import positive
 from tornpage.model import PRESETS, CrashModel
 from tornpage.run import Plan, run
 
@@ -131,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m boltmodel.lanes.presets",
         description="What the engine keeps on each kind of disk.",
     )
-    parser.add_argument("--programs", type=int, default=20, help="a row (20)")
+    parser.add_argument("--programs", type=positive, default=20, help="a row (20)")
     parser.add_argument("-n", dest="workers", type=int, default=1, help="processes")
     parser.add_argument("--markdown", action="store_true", help="as a table")
     options = parser.parse_args(argv)
