@@ -6,8 +6,6 @@ one side, and with the package and these tests on the other.
 
 import inspect
 import re
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -137,34 +135,6 @@ def test_everything_exported_exists_and_every_error_has_one_root():
         found = getattr(shearbolt, name)
         if isinstance(found, type) and issubclass(found, Exception):
             assert issubclass(found, shearbolt.BoltError)
-
-
-FIRST_USE = """
-import sys, shearbolt
-assert "shearbolt.database" not in sys.modules
-assert set(shearbolt.__all__) <= set(dir(shearbolt))
-assert not hasattr(shearbolt, "__wrapped__")
-assert "shearbolt.database" not in sys.modules
-{}
-assert vars(shearbolt)["open"] is shearbolt.database.opening.open_database
-from shearbolt import *
-assert {{*shearbolt.__all__}} - {{*globals()}} == set()
-assert shearbolt.errors.OptionError is OptionError
-"""
-
-
-@pytest.mark.parametrize(
-    "use",
-    [
-        "shearbolt.DB",
-        "shearbolt.errors",
-        "from shearbolt import errors",
-        "assert not hasattr(shearbolt, 'absent')",
-    ],
-)
-def test_the_first_use_of_the_package_brings_all_of_it(use):
-    """Importing it does little, so that the command hears Ctrl-C from the start."""
-    subprocess.run([sys.executable, "-c", FIRST_USE.format(use)], check=True)
 
 
 def test_the_parts_of_a_transaction_know_each_other(db):
