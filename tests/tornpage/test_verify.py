@@ -105,6 +105,12 @@ def test_a_run_that_kept_going_verifies(elsewhere):
     assert (report.verdict, report.ran) == ("verified", PLAN.programs)
 
 
+def test_a_device_is_no_certificate():
+    """Its end was waited for, and /dev/zero has none."""
+    with pytest.raises(VerifyError, match="is a device"):
+        verify_file("/dev/null")
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [

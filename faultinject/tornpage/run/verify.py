@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import random
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -301,6 +302,9 @@ def _program(subject: Subject, claimed: ProgramRecord, corpus: str | None) -> An
 def _read(path: str) -> tuple[Certificate, Any]:
     try:
         with open(path, encoding="utf-8") as file:
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+                # /dev/zero has no end.
+                raise VerifyError(f"{path} is a device, no certificate.")
             data = json.load(file)
         return Certificate.from_json(data), data
     except OSError as error:
