@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import random
+import stat
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
