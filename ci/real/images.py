@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["SECTOR", "Image", "apply", "sampled", "split"]
 
 SECTOR = 512
-"""Bytes that a drive writes as one piece, if nothing else is said."""
+"""Bytes that a drive writes as one piece."""
 
 Pieces = frozenset[int]
 
@@ -107,7 +107,7 @@ def sampled(
     seed: random.Random,
     *,
     begin: int = 0,
-    sector: int = SECTOR,
+    atomic: Sequence[int] = (),
     subsets: int = 4,
     most: int = 40,
     forgetful: bool = False,
@@ -119,7 +119,7 @@ def sampled(
         position: How many of them there were.
         seed: Draws the subsets, and where writes are torn.
         begin: See `split`.
-        sector: Bytes that are written as one piece.
+        atomic: A write that covers one of these bytes is never torn.
         subsets: How many random subsets.
         most: Of each kind so many at most, drawn.
         forgetful: See `split`.
@@ -136,7 +136,7 @@ def sampled(
         del without[at]
         yield _image(sure, pending, without)
         yield _image(sure, pending, {at: None})
-        count = -(-len(record[at].data) // sector)
+        count = _sectors(record[at], atomic)
         if count > 1:
             cut = seed.randrange(1, count)
             torn = seed.choice((
@@ -153,19 +153,25 @@ def sampled(
         share = seed.choice((0.2, 0.5, 0.8))
         kept: dict[int, Pieces | None] = {}
         for at in pending:
-            count = -(-len(record[at].data) // sector)
+            count = _sectors(record[at], atomic)
             if seed.random() < share:
                 kept[at] = None
-            elif seed.random() < 0.2:
+            elif count > 1 and seed.random() < 0.2:
                 kept[at] = frozenset(
                     one for one in range(count) if seed.random() < 0.5
                 )
         yield _image(sure, pending, kept)
 
 
-def apply(
-    image: Image, record: Sequence[Request], *, sector: int = SECTOR
-) -> Iterator[tuple[int, bytes]]:
+def _sectors(request: Request, atomic: Sequence[int]) -> int:
+    """In how many pieces a write may arrive."""
+    end = request.offset + len(request.data)
+    if any(request.offset <= one < end for one in atomic):
+        return 1
+    return -(-len(request.data) // SECTOR)
+
+
+def apply(image: Image, record: Sequence[Request]) -> Iterator[tuple[int, bytes]]:
     """What has to be written over the base, as (offset, bytes), in order."""
     for one in record[: image.whole]:
         if not one.is_flush:
@@ -176,5 +182,5 @@ def apply(
             yield one.offset, one.data
             continue
         for piece in sorted(pieces):
-            start = piece * sector
-            yield one.offset + start, one.data[start : start + sector]
+            start = piece * SECTOR
+            yield one.offset + start, one.data[start : start + SECTOR]

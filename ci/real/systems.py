@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["FILE_SYSTEMS", "FileSystem", "copied", "formatted", "mounted", "workplace"]
+__all__ = ["FILE_SYSTEMS", "FileSystem", "copied", "formatted", "missing_for", "mounted", "repair", "workplace"]
 
 _MIB = 1 << 20
 _STALE = b"\xee"
@@ -36,31 +36,38 @@ class FileSystem:
         make: The command that formats an image.
         size: Of the image, in MiB.
         options: Mount options.
-        tear: Bytes that the drive under it writes as one piece.
+        superblocks: Where its superblocks are, in bytes. A write of one is taken to
+            be atomic: torn at 512 bytes it fits no checksum any more, and the file
+            system cannot be mounted at all.
+        repair: The command that repairs an image that cannot be mounted.
     """
 
     make: tuple[str, ...]
     size: int
     options: str
-    tear: int = 512
+    superblocks: tuple[int, ...] = ()
+    repair: tuple[str, ...] = ()
 
 
 _EXT4 = ("mkfs.ext4", "-qF", "-b", "4096")
 _EXT3 = ("mkfs.ext3", "-qF", "-b", "4096")
+_E2FSCK = ("e2fsck", "-fy")
 
 FILE_SYSTEMS = {
-    "ext3-w": FileSystem(_EXT3, 16, "data=writeback"),
-    "ext3-o": FileSystem(_EXT3, 16, "data=ordered"),
-    "ext3-j": FileSystem(_EXT3, 16, "data=journal"),
-    "ext4-o": FileSystem(_EXT4, 16, "data=ordered"),
-    "ext4-fast-commit": FileSystem((*_EXT4, "-O", "fast_commit"), 32, "data=ordered"),
-    "xfs": FileSystem(("mkfs.xfs", "-qf"), 300, "nouuid"),
-    "btrfs": FileSystem(("mkfs.btrfs", "-qf"), 128, "noatime"),
+    "ext3-w": FileSystem(_EXT3, 16, "data=writeback", (1024,), _E2FSCK),
+    "ext3-o": FileSystem(_EXT3, 16, "data=ordered", (1024,), _E2FSCK),
+    "ext3-j": FileSystem(_EXT3, 16, "data=journal", (1024,), _E2FSCK),
+    "ext4-o": FileSystem(_EXT4, 16, "data=ordered", (1024,), _E2FSCK),
+    "ext4-fast-commit": FileSystem(
+        (*_EXT4, "-O", "fast_commit"), 32, "data=ordered", (1024,), _E2FSCK
+    ),
+    "xfs": FileSystem(("mkfs.xfs", "-qf"), 300, "nouuid", (0,)),
+    "btrfs": FileSystem(("mkfs.btrfs", "-qf"), 128, "noatime", (1 << 16, 1 << 26)),
 }
 """By the name of the preset that each is to keep to."""
 
 
-def _run(*command: str) -> None:
+def _run(*command: str, fine: tuple[int, ...] = (0,)) -> None:
     """Run a command, quietly.
 
     Raises:
@@ -69,7 +76,7 @@ def _run(*command: str) -> None:
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=_SECONDS, check=False
     )
-    if done.returncode:
+    if done.returncode not in fine:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
 
 
@@ -125,6 +132,16 @@ def formatted(system: FileSystem, base: str, root: str) -> None:
         os.unlink(stale)
     # A log of zeros need not be copied for every image.
     _run("fallocate", "--dig-holes", base)
+
+
+def repair(system: FileSystem, image: str) -> None:
+    """Repair an image, as far as the file system's tool can.
+
+    Raises:
+        OSError: It could not.
+    """
+    # e2fsck says 1 for "errors corrected".
+    _run(*system.repair, image, fine=(0, 1))
 
 
 def copied(image: str, target: str) -> None:

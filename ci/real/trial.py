@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ci.real.device import Fault, recorder
 from ci.real.images import apply, sampled
 from ci.real.machine import RealMachine, lay, tree_of
 from ci.real.programs import performed
-from ci.real.systems import copied, formatted, mounted
+from ci.real.systems import copied, formatted, mounted, repair
 
 if TYPE_CHECKING:
     import random
@@ -77,12 +77,14 @@ class Crash:
         image: Which image.
         tree: What is in it; None if the file system cannot be mounted or read.
         error: Why not.
+        repaired: Whether it took the file system's repair tool.
     """
 
     position: int
     image: Image
     tree: Tree | None
     error: str = ""
+    repaired: bool = False
 
 
 class Bench:
@@ -135,33 +137,46 @@ class Bench:
 
     def crashed(self, run: Run, position: int, image: Image) -> Crash:
         """Mount one crash image and look."""
-        with self.opened(run.record, image) as error:
-            if error:
-                return Crash(position, image, None, error)
-            try:
-                return Crash(position, image, tree_of(self.root))
-            except OSError as problem:
-                return Crash(position, image, None, f"reading: {problem}")
+        with self.opened(run.record, image) as (error, repaired):
+            tree = None
+            if not error:
+                try:
+                    tree = tree_of(self.root)
+                except OSError as problem:
+                    error = f"reading: {problem}"
+            return Crash(position, image, tree, error, repaired)
 
     @contextlib.contextmanager
-    def opened(self, record: Sequence[Request], image: Image) -> Iterator[str]:
-        """Have a crash image mounted; gives why it cannot be, or nothing."""
+    def opened(
+        self, record: Sequence[Request], image: Image
+    ) -> Iterator[tuple[str, bool]]:
+        """Have a crash image mounted.
+
+        Gives why it cannot be, or nothing; and whether it was repaired first.
+        """
         copied(self.base, self._image)
         handle = os.open(self._image, os.O_RDWR)
         try:
-            for offset, data in apply(image, record, sector=self.system.tear):
+            for offset, data in apply(image, record):
                 os.pwrite(handle, data, offset)
         finally:
             os.close(handle)
         with contextlib.ExitStack() as stack:
-            error = ""
+            there = mounted(self._image, self.root, self.system.options)
+            error, repaired = "", False
             try:
-                stack.enter_context(
-                    mounted(self._image, self.root, self.system.options)
-                )
+                stack.enter_context(there)
             except OSError as problem:
                 error = f"mounting: {problem}"
-            yield error
+            if error and self.system.repair:
+                try:
+                    repair(self.system, self._image)
+                    there = mounted(self._image, self.root, self.system.options)
+                    stack.enter_context(there)
+                    error, repaired = "", True
+                except OSError as problem:
+                    error += f"; after a repair: {problem}"
+            yield error, repaired
 
     def crashes(
         self, run: Run, draw: random.Random, most: int, *, forgetful: bool = False
@@ -173,7 +188,7 @@ class Bench:
         wanted: dict[Image, set[int]] = {}
         for position in range(run.begin, len(run.record) + 1):
             for image in sampled(
-                run.record, position, draw, begin=run.begin, sector=self.system.tear,
+                run.record, position, draw, begin=run.begin, atomic=self.system.superblocks,
                 forgetful=forgetful,
             ):  # fmt: skip
                 wanted.setdefault(image, set()).add(position)
@@ -184,7 +199,7 @@ class Bench:
             positions = sorted(wanted[image])
             seen = self.crashed(run, positions[0], image)
             for position in positions:
-                yield Crash(position, image, seen.tree, seen.error)
+                yield replace(seen, position=position)
 
 
 def _arm(device: Recorder, fault: Fault | None) -> None:

@@ -17,6 +17,7 @@ whole suite of lines is `tests/tornpage/test_model_litmus.py`.
     extend   zero      <  garbage
     rename   atomic    <  split
     names    fsync     <  dirsync
+    calls    whole     <  paged
     crashes  1         <  2        <  3 ...
     fail     four behaviours that do not compare
 
@@ -28,7 +29,8 @@ the order in which they were changed, syncs tell the truth.
 The parameters are independent, with these exceptions: `order=ordered` speaks of
 the whole disk, so size and names follow the order as well, whatever `size` and
 `entries` say, and it goes neither with lying syncs nor with fail=revert;
-`size=with-data` leaves `extend` nothing to say but of writes of which a sync
+`calls=paged` has the pages of a write come one after
+the other where `order` does; `size=with-data` leaves `extend` nothing to say but of writes of which a sync
 failed; and a size that came with data says that the writing of that data has
 ended, so that `tear` and `unit` damage nothing by it any more.
 
@@ -126,6 +128,11 @@ class CrashModel:
         names: What makes a name durable.
             "dirsync": a sync of its directory only.
             "fsync": fsync (not fdatasync) of the file as well.
+        calls: How the kernel carries out a call.
+            "whole": in one piece: the size is the one before or the one behind.
+            "paged": page by page of 4,096 bytes: of a write that makes a file
+            longer, the size at any page boundary that it crosses; of a truncate
+            that cuts a page, the old size with zeros behind the cut.
         crashes: How many crashes come in a row, 1 to 9. With 1 recovery is left to
             end. With 2 the power goes once more at any operation of recovery, and
             what that leaves is recovered from.
@@ -141,6 +148,7 @@ class CrashModel:
     extend: str = _parameter("zero", "garbage")
     rename: str = _parameter("atomic", "split")
     names: str = _parameter("dirsync", "fsync")
+    calls: str = _parameter("whole", "paged")
     crashes: int = 1
 
     def __post_init__(self) -> None:
@@ -247,27 +255,29 @@ class CrashModel:
         )
 
 
-_EXT4: Mapping[str, str] = {"size": "with-data", "names": "fsync"}
+_EXT4: Mapping[str, str] = {"calls": "paged", "names": "fsync"}
 
 PRESETS: Mapping[str, Mapping[str, str]] = {
-    "ext3-w": {"extend": "garbage", "names": "fsync"},
-    "ext3-o": {"order": "append", "size": "with-data", "names": "fsync"},
+    "ext3-w": {"extend": "garbage", **_EXT4},
+    "ext3-o": {"order": "append", **_EXT4},
     "ext3-j": {
         "tear": "page",
         "order": "ordered",
         "size": "with-data",
         "fail": "late",
         "names": "fsync",
+        "calls": "paged",
     },
     "ext4-o": _EXT4,
     "ext4-fast-commit": {**_EXT4, "sync": "lying:1"},
-    "xfs": {"size": "with-data", "names": "fsync"},
+    "xfs": {"size": "with-data", "names": "fsync", "calls": "paged"},
     "btrfs": {
         "tear": "page",
         "size": "with-data",
         "entries": "free",
         "fail": "revert",
         "names": "fsync",
+        "calls": "paged",
     },
     "power-safe": {"tear": "page", "size": "with-data"},
     "volatile-cache": {"tear": "garbage", "unit": "4096"},
