@@ -46,8 +46,7 @@ class Judge:
         model: What a crash may do.
 
     Attributes:
-        live: What the program itself reads after each number of steps.
-        results: Of each sync, 0 or the errno that it raised.
+        done: How many operations there were after each number of steps.
     """
 
     def __init__(self, program: Program, model: CrashModel) -> None:

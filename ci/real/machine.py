@@ -43,21 +43,31 @@ class RealMachine:
         arm: Lets the next sync fail.
 
     Attributes:
-        results: The errno of each sync so far, 0 for one that returned.
+        refused: The errno of the last call, 0 if it returned.
     """
 
     def __init__(self, root: str, arm: Callable[[], None] | None = None) -> None:
         self.root = root
-        self.results: list[int] = []
+        self.refused = 0
         self._arm = arm
 
     @contextlib.contextmanager
-    def _opened(self, name: str, flags: int = os.O_RDWR) -> Iterator[int]:
-        handle = os.open(os.path.join(self.root, name), flags, 0o600)
+    def _noted(self) -> Iterator[None]:
+        self.refused = 0
         try:
-            yield handle
-        finally:
-            os.close(handle)
+            yield
+        except OSError as error:
+            self.refused = error.errno or errno.EIO
+            raise
+
+    @contextlib.contextmanager
+    def _opened(self, name: str, flags: int = os.O_RDWR) -> Iterator[int]:
+        with self._noted():
+            handle = os.open(os.path.join(self.root, name), flags, 0o600)
+            try:
+                yield handle
+            finally:
+                os.close(handle)
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """Write to a file."""
@@ -66,28 +76,25 @@ class RealMachine:
 
     def truncate(self, name: str, size: int) -> None:
         """Set a file's size."""
-        os.truncate(os.path.join(self.root, name), size)
+        with self._noted():
+            os.truncate(os.path.join(self.root, name), size)
 
     def sync(self, kind: str, name: str) -> None:
         """Sync a file or its directory."""
         if kind == "syncdir":
             name = os.path.dirname(name) or "."
         flags = os.O_RDONLY if kind == "syncdir" else os.O_RDWR
-        try:
-            with self._opened(name, flags) as handle:
-                (os.fdatasync if kind == "fdatasync" else os.fsync)(handle)
-        except OSError as error:
-            self.results.append(error.errno or errno.EIO)
-            raise
-        self.results.append(0)
+        with self._opened(name, flags) as handle:
+            (os.fdatasync if kind == "fdatasync" else os.fsync)(handle)
 
     def change(self, kind: str, names: Sequence[str]) -> None:
         """Do "create", "unlink", "rename", "link", "mkdir" or "rmdir"."""
         paths = [os.path.join(self.root, name) for name in names]
-        if kind == "create":
-            os.close(os.open(paths[0], os.O_RDWR | os.O_CREAT, 0o600))
-        else:
-            getattr(os, kind)(*paths)
+        with self._noted():
+            if kind == "create":
+                os.close(os.open(paths[0], os.O_RDWR | os.O_CREAT, 0o600))
+            else:
+                getattr(os, kind)(*paths)
 
     def fail(self) -> None:
         """Let the next sync fail.
@@ -97,6 +104,7 @@ class RealMachine:
         """
         if self._arm is None:
             raise NotImplementedError("nothing here can be made to fail")
+        self.refused = 0
         self._arm()
 
     def push(self, step: Sequence[str]) -> None:

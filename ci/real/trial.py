@@ -44,15 +44,16 @@ class Run:
         record: What the device was asked.
         begin: How many requests there were when the durable files were durable.
         spans: For each step, how many there were when it began and ended.
-        results: Of each sync the errno, 0 if it returned.
-        live: What the program itself read after each step.
+        refused: Of each step the errno, 0 if it returned.
+        live: What the program itself read after each step, None for an error; kept
+            only if something was to fail.
     """
 
     record: tuple[Request, ...]
     begin: int
     spans: tuple[tuple[int, int], ...]
-    results: tuple[int, ...] = ()
-    live: tuple[Tree, ...] = ()
+    refused: tuple[int, ...] = ()
+    live: tuple[Tree | None, ...] = ()
 
     def moments(self, position: int) -> Iterator[tuple[int, bool]]:
         """The moments with so many requests, as (step, inside it), steps from 1.
@@ -117,7 +118,8 @@ class Bench:
             OSError: The file system could not be mounted or unmounted.
         """
         spans: list[tuple[int, int]] = []
-        live: list[Tree] = []
+        live: list[Tree | None] = []
+        refused: list[int] = []
         device = self.device
         with self.fresh() as root:
             lay(root, program.contents())
@@ -125,13 +127,18 @@ class Bench:
             begin = before = device.length()
             for at in performed(program.steps, machine):
                 spans.append((before, device.length()))
+                refused.append(machine.refused)
                 if fault is not None:
-                    live.append(tree_of(root))
+                    try:
+                        live.append(tree_of(root))
+                    except OSError:
+                        # A file system that has shut down shows nothing.
+                        live.append(None)
                     if program.steps[at - 1] != ("fail",):
                         device.arm(None)
                 before = device.length()
         return Run(
-            tuple(device.taken()), begin, tuple(spans), tuple(machine.results),
+            tuple(device.taken()), begin, tuple(spans), tuple(refused),
             tuple(live),
         )  # fmt: skip
 
@@ -185,21 +192,25 @@ class Bench:
 
         An image that several positions leave is mounted once and counts for each.
         """
-        wanted: dict[Image, set[int]] = {}
-        for position in range(run.begin, len(run.record) + 1):
-            for image in sampled(
-                run.record, position, draw, begin=run.begin, atomic=self.system.superblocks,
-                forgetful=forgetful,
-            ):  # fmt: skip
-                wanted.setdefault(image, set()).add(position)
-        images = list(wanted)
-        if len(images) > most:
-            images = draw.sample(images, most)
-        for image in images:
-            positions = sorted(wanted[image])
+        for image, positions in self.chosen(run, draw, most, forgetful=forgetful):
             seen = self.crashed(run, positions[0], image)
             for position in positions:
                 yield replace(seen, position=position)
+
+    def chosen(
+        self, run: Run, draw: random.Random, most: int, *, forgetful: bool = False
+    ) -> Iterator[tuple[Image, list[int]]]:
+        """Sampled images of a run, each with the positions that leave it."""
+        wanted: dict[Image, set[int]] = {}
+        for position in range(run.begin, len(run.record) + 1):
+            for image in sampled(
+                run.record, position, draw, begin=run.begin,
+                atomic=self.system.superblocks, forgetful=forgetful,
+            ):  # fmt: skip
+                wanted.setdefault(image, set()).add(position)
+        images = list(wanted)
+        for image in draw.sample(images, min(most, len(images))):
+            yield image, sorted(wanted[image])
 
 
 def _arm(device: Recorder, fault: Fault | None) -> None:

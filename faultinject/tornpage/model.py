@@ -275,7 +275,6 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
         "tear": "page",
         "size": "with-data",
         "entries": "free",
-        "fail": "revert",
         "names": "fsync",
         "calls": "paged",
     },
