@@ -20,10 +20,10 @@ from ci.real.judge import Judge, letters_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tornpage.model import CrashModel
-
     from ci.real.programs import Program
     from ci.real.trial import Bench, Crash, Run
+
+    from tornpage.model import CrashModel
 
 __all__ = ["Outside", "Result", "checked", "compared"]
 
@@ -48,7 +48,9 @@ class Outside:
 
     def __str__(self) -> str:
         moment = f"{'inside' if self.inside else 'after'} step {self.step}"
-        return f"{moment}, request {self.crash.position}, {self.crash.image}: {self.text}"
+        return (
+            f"{moment}, request {self.crash.position}, {self.crash.image}: {self.text}"
+        )
 
 
 @dataclass(slots=True)
@@ -133,10 +135,13 @@ def shown(program: Program, crash: Crash) -> str:
     """What was found, shortly."""
     if program.look and crash.tree is not None:
         return f"{' '.join(program.look)}: {letters_of(crash.tree, program.look)}"
-    return ", ".join(
-        f"{name}/" if content is None else f"{name}={_runs(content)}"
-        for name, content in crash.tree or ()
-    ) or "nothing"
+    return (
+        ", ".join(
+            f"{name}/" if content is None else f"{name}={_runs(content)}"
+            for name, content in crash.tree or ()
+        )
+        or "nothing"
+    )
 
 
 def _runs(content: bytes) -> str:

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - FUSE hands over more than is needed.
 """A block device that remembers each request, and that can be told to fail.
 
     file system  --bio-->  loop device  --write, fsync-->  one file in FUSE

@@ -28,10 +28,10 @@ from ci.real.programs import Program
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tornpage.model import CrashModel
-
     from ci.real.device import Request
     from ci.real.trial import Bench, Run
+
+    from tornpage.model import CrashModel
 
 __all__ = ["KINDS", "LONGER", "Failures", "failures", "history", "kind_of"]
 
@@ -45,7 +45,7 @@ LONGER = tuple(
         "f=A8192 | write f 0 B512; fail; fsync f; write f 512 C512; fsync f",
         "f=A8192 | write f 0 B4096; fail; fsync f; write f 4096 C4096; fdatasync f",
         "f=A4096 | write f 4096 B8192; fail; fsync f; fsync f; write f 0 C1; fsync f",
-        "g=A1 | create x; write x 0 B5000; fail; fsync x; fsync x; write g 0 C1; fsync g",
+        "g=A1 | create x; write x 0 B5000; fail; fsync x; fsync x; write g 0 C1",
     )
 )
 """Besides the litmus lines, whose files are so small that Btrfs keeps them inline."""

@@ -20,11 +20,11 @@ of a record is named by an `Image`; two positions that leave the same one share 
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterator, Sequence
 
     from ci.real.device import Request
@@ -139,11 +139,13 @@ def sampled(
         count = _sectors(record[at], atomic)
         if count > 1:
             cut = seed.randrange(1, count)
-            torn = seed.choice((
-                frozenset(range(cut)),
-                frozenset(range(cut, count)),
-                frozenset(one for one in range(count) if seed.random() < 0.5),
-            ))
+            torn = seed.choice(
+                (
+                    frozenset(range(cut)),
+                    frozenset(range(cut, count)),
+                    frozenset(one for one in range(count) if seed.random() < 0.5),
+                )
+            )
             yield _image(sure, pending, everything | {at: torn})
             earlier: dict[int, Pieces | None] = {
                 one: None for one in pending if one < at
@@ -157,9 +159,7 @@ def sampled(
             if seed.random() < share:
                 kept[at] = None
             elif count > 1 and seed.random() < 0.2:
-                kept[at] = frozenset(
-                    one for one in range(count) if seed.random() < 0.5
-                )
+                kept[at] = frozenset(one for one in range(count) if seed.random() < 0.5)
         yield _image(sure, pending, kept)
 
 

@@ -15,22 +15,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ci.real.machine import PUSHES
+from ci.real.programs import performed
+
 from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer
 from tornpage.litmus import OnDisk, look
 from tornpage.platter.damage import garbage
 
-from ci.real.machine import PUSHES
-from ci.real.programs import performed
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tornpage.explore import Closure
-    from tornpage.model import CrashModel
-
     from ci.real.machine import Tree
     from ci.real.programs import Program
+
+    from tornpage.explore import Closure
+    from tornpage.model import CrashModel
 
 __all__ = ["Judge", "letters_of"]
 
@@ -105,7 +105,9 @@ class Judge:
             self._looks[key] = frozenset(str(one.outcome) for one in closure.outcomes)
         return self._looks[key]
 
-    def _closed(self, recover: object, point: CrashPoint, *, first: bool = False) -> Closure:
+    def _closed(
+        self, recover: object, point: CrashPoint, *, first: bool = False
+    ) -> Closure:
         explorer = Explorer(self._files, self._disk.trace, recover, self.model)  # type: ignore[arg-type]
         return explorer.close(point, (lambda one: bool(one.outcome)) if first else None)
 
@@ -166,6 +168,12 @@ def letters_of(tree: Tree, probes: Sequence[str]) -> str:
             continue
         byte = content[int(offset) : int(offset) + 1].decode("latin-1")
         found += (
-            "." if not byte else byte if byte in _LETTERS else "0" if byte == "\0" else "#"
+            "."
+            if not byte
+            else byte
+            if byte in _LETTERS
+            else "0"
+            if byte == "\0"
+            else "#"
         )
     return found

@@ -160,8 +160,10 @@ def tree_of(root: str) -> Tree:
     found: list[tuple[str, bytes | None]] = []
     for folder, folders, files in os.walk(root, onerror=refuse):
         folders[:] = [one for one in folders if folder != root or one not in _OURS]
-        for name in folders:
-            found.append((os.path.relpath(os.path.join(folder, name), root), None))
+        found += [
+            (os.path.relpath(os.path.join(folder, name), root), None)
+            for name in folders
+        ]
         for name in files:
             path = os.path.join(folder, name)
             if folder == root and name in _OURS:

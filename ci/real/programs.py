@@ -12,16 +12,16 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tornpage.litmus import LITMUS, letters, perform
-
 from ci.real.machine import PUSHES
+
+from tornpage.litmus import LITMUS, letters, perform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tornpage.litmus import Machine
-
     from ci.real.machine import RealMachine
+
+    from tornpage.litmus import Machine
 
 __all__ = ["Program", "drawn", "litmus_programs", "performed"]
 

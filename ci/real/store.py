@@ -21,15 +21,13 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import shearbolt
-from boltmodel.mutants import mutant
-
 from ci.real.machine import lay
 from ci.real.trial import Run
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+import shearbolt
+from boltmodel.mutants import mutant
 
+if TYPE_CHECKING:
     from ci.real.images import Image
     from ci.real.trial import Bench
 
@@ -159,10 +157,10 @@ def kept(
     result = Kept(commits, len(record) - begin)
     run = Run(record, begin, ())
     for image, positions in bench.chosen(run, draw, images):
-        with bench.opened(record, image) as (error, repaired):
+        with bench.opened(record, image) as (refused, repaired):
             result.images += 1
             result.repaired += repaired
-            found: int | None = None
+            found, error = None, refused
             if not error:
                 found, error = _found(os.path.join(bench.root, _NAME), states)
         for position in positions:
@@ -199,5 +197,3 @@ def _found(path: str, states: list[State]) -> tuple[int | None, str]:
     if content not in states:
         return None, "the content is that of no commit"
     return states.index(content), ""
-
-

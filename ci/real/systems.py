@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["FILE_SYSTEMS", "FileSystem", "copied", "formatted", "missing_for", "mounted", "repair", "workplace"]
+__all__ = [
+    "FILE_SYSTEMS",
+    "FileSystem",
+    "copied",
+    "formatted",
+    "missing_for",
+    "mounted",
+    "repair",
+    "workplace",
+]
 
 _MIB = 1 << 20
 _STALE = b"\xee"

@@ -144,8 +144,8 @@ class Bench:
 
     def crashed(self, run: Run, position: int, image: Image) -> Crash:
         """Mount one crash image and look."""
-        with self.opened(run.record, image) as (error, repaired):
-            tree = None
+        with self.opened(run.record, image) as (refused, repaired):
+            tree, error = None, refused
             if not error:
                 try:
                     tree = tree_of(self.root)

@@ -121,6 +121,14 @@ entries=prefix  |d/x=X1   |create d/y; rename d e; syncdir e|d/x? e/x? e/y?|-++|
 entries=prefix  |f=A1     |link f g; write g 0 B1; fsync g|f@0 g@0|B- BB|A- AA AB BA
 entries=free    |f=A1     |link f g; unlink f; syncdir g|f? g@0|-A|-- +-
 names=fsync     |f=A1     |link f g; fsync f|f? g?|++|+-
+calls=whole     |f=A1     |write f 1 B8191|f@1 f@4096|.. 00 0B B0 BB|0. B.
+calls=paged     |f=A1     |write f 1 B8191|f@1 f@4096|.. 0. B. 00 0B B0 BB|.B
+calls=paged     |f=A1     |write f 8192 B1|f@4096 f@8192|.. 0. 00 0B|.0
+calls=whole     |f=A100   |truncate f 50|f@49 f@50|AA A.|A0
+calls=paged     |f=A100   |truncate f 50|f@49 f@50|AA A0 A.|0A
+calls=paged     |f=A9000  |truncate f 5000|f@5000 f@8191 f@8192|AAA 00A 0AA A0A ...|..A
+calls=paged,size=with-data|f=A1|write f 1 B8191|f@1 f@4096|.. B. BB|0. 00 B0
+calls=paged,order=ordered|f=A1|write f 1 B8191; write f 0 C1|f@0 f@1 f@4096|A.. A0. AB. AB0 ABB CBB|A00 A0B
 """  # noqa: E501 - a line is a line.
 
 

@@ -29,8 +29,9 @@ the order in which they were changed, syncs tell the truth.
 The parameters are independent, with these exceptions: `order=ordered` speaks of
 the whole disk, so size and names follow the order as well, whatever `size` and
 `entries` say, and it goes neither with lying syncs nor with fail=revert;
-`calls=paged` has the pages of a write come one after
-the other where `order` does; `size=with-data` leaves `extend` nothing to say but of writes of which a sync
+`calls=paged` has the pages
+of a write that makes a file longer come one after the other under `order=ordered`;
+`size=with-data` leaves `extend` nothing to say but of writes of which a sync
 failed; and a size that came with data says that the writing of that data has
 ended, so that `tear` and `unit` damage nothing by it any more.
 

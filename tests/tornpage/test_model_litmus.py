@@ -87,6 +87,7 @@ WEAKER = [
     ["extend=zero", "extend=garbage"],
     ["rename=atomic", "rename=split"],
     ["names=fsync", "names=dirsync"],
+    ["calls=whole", "calls=paged"],
 ]
 
 
