@@ -256,7 +256,7 @@ class CrashModel:
         )
 
 
-_EXT4: Mapping[str, str] = {"calls": "paged", "names": "fsync"}
+_EXT4: Mapping[str, str] = {"names": "fsync", "calls": "paged"}
 
 PRESETS: Mapping[str, Mapping[str, str]] = {
     "ext3-w": {"extend": "garbage", **_EXT4},
