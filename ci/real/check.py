@@ -153,7 +153,7 @@ def _runs(content: bytes) -> str:
         else:
             found.append((byte, 1))
     texts = [
-        f"{chr(byte) if chr(byte).isalnum() else '#' if byte else '0'}{count}"
+        f"{chr(byte) if bytes((byte,)).isalnum() else '#' if byte else '0'}{count}"
         for byte, count in found
     ]
     return "+".join(texts[:8]) + ("+..." if len(texts) > 8 else "") or "empty"

@@ -98,18 +98,21 @@ def history(program: Program, run: Run) -> Program:
 def _fact(program: Program, run: Run) -> str:
     """What a failing request led to, in words."""
     armed = program.steps.index(("fail",)) + 1
-    names = [
-        errno.errorcode.get(number, str(number)) if number else "0"
-        for number in run.refused
-    ]
-    later = [
-        f"{step[0]} {names[at]}"
-        for at, step in enumerate(program.steps)
-        if at > armed and step[0] in {*_SYNCS, "create", "write"}
-    ]
+
+    def name(at: int) -> str:
+        number = run.refused[at]
+        return errno.errorcode.get(number, str(number)) if number else "0"
+
     before, after = run.live[armed - 2], run.live[armed]
     reads = "nothing" if after is None else "the new" if after == before else "the old"
-    return f"{names[armed]}, reads {reads}; then {', '.join(later)}"
+    later = {
+        ("sync" if step[0] in _SYNCS else "change"): name(at)
+        for at, step in reversed([*enumerate(program.steps)])
+        if at > armed and step[0] in {*_SYNCS, "create", "write"}
+    }
+    return ", ".join(
+        [name(armed), f"reads {reads}", *(f"next {a} {b}" for a, b in later.items())]
+    )
 
 
 def failed(bench: Bench, program: Program) -> Iterator[tuple[int, Run]]:

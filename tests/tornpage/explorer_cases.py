@@ -34,7 +34,8 @@ VALUES = {
     if one.metadata and one.name != "calls"
 }
 # `calls` is kept by the disk that a program runs on: the explorer gets more operations,
-# of the same kinds. The presets among the models have it.
+# of the same kinds. The presets among the models have it, and size=with-block.
+VALUES["size"] = ["free", "with-data"]
 VALUES["sync"] = ["honest", "honest", "lying:1", "lying:2"]
 
 

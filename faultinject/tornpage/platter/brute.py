@@ -338,7 +338,11 @@ class Platter:
             file.cache.extend(bytes(end - old))
             file.sizes.append((stamp, end))
             begin = max(old, record.offset)
-            file.grown.append((stamp, begin, end))
+            # Of a block that was there already nothing has to come.
+            block = 4096 if self._model.size == "with-block" else 1
+            ends = [at for at in range(begin, end) if at >= old + -old % block]
+            if ends:
+                file.grown.append((stamp, ends[0], end))
             longer = range(begin // atom, -(-end // atom))
             if self._model.extend == "garbage":
                 file.fresh += [(at, stamp, False) for at in longer if at * atom >= old]
@@ -594,7 +598,7 @@ class Platter:
         """The last write that came to an atom with the size of operation `arrived`."""
         model, atom = self._model, self._model.atom
         came = -1
-        if model.size == "with-data" and model.order != "ordered":
+        if model.size != "free" and model.order != "ordered":
             for stamp, start, end in file.grown:
                 if stamp > arrived:
                     continue
@@ -678,7 +682,7 @@ class Platter:
         """Whether an atom may lack what a write put there that made the file longer."""
         if self._model.order == "ordered":
             return failed or place == stamp
-        if self._model.size == "with-data":
+        if self._model.size != "free":
             return failed and self._came(file, at, arrived) < stamp
         return True
 

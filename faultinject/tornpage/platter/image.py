@@ -323,8 +323,9 @@ class Image:
             changed = [*file.bared(offset, skip=first), *changed]
             grown_from = file.size // atom
             longer = range(max(first, grown_from), behind)
-            begin = max(offset, file.size)
-            file.extensions.append(Extension(stamp, begin, end, since=stamp))
+            begin = max(offset, self.model.coupled_from(file.size))
+            if begin < end:
+                file.extensions.append(Extension(stamp, begin, end, since=stamp))
             if self.model.extend == "garbage":
                 whole = range(max(first, -(-file.size // atom)), behind)
                 changes.atoms_of(file.inode).update(whole)
