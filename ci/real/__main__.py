@@ -2,7 +2,7 @@
 
     litmus     every litmus line, pushed out in two orders
     programs   random programs of a few files and directories
-    failing    every request of a sync answered with EIO, once
+    failing    every request of a sync answered with an error, once
     store      commits of shearbolt, its promises after each crash
 
     python -m ci.real litmus                            # all file systems here
@@ -22,6 +22,7 @@ outside, 2 nothing ran.
 from __future__ import annotations
 
 import argparse
+import errno
 import platform
 import shlex
 import signal
@@ -121,6 +122,8 @@ class Lane:
                 words += [f"--{option}", getattr(self.options, option)]
         if self.options.forgetful:
             words.append("--forgetful")
+        if self.options.errno != "EIO":
+            words += ["--errno", self.options.errno]
         again.setdefault("images", self.options.images)
         for option, value in again.items():
             words += [f"--{option}", str(value)]
@@ -155,6 +158,7 @@ class Lane:
         one = failures(
             self.bench, program, self.model,
             seed=seed, images=self.options.images, forgetful=self.options.forgetful,
+            error=getattr(errno, self.options.errno),
         )  # fmt: skip
         counts = self.tally.counts
         counts["programs"] += 1
@@ -274,6 +278,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--forgetful",
         action="store_true",
         help="the drive drops what a failed flush was to make durable",
+    )
+    parser.add_argument(
+        "--errno",
+        default="EIO",
+        choices=("EIO", "ENOSPC"),
+        help="what a failing request is answered with; EIO",
     )
     parser.add_argument("-v", "--verbose", action="store_true")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Syncs that fail for real: each request of a sync is answered with EIO, once.
+"""Syncs that fail for real: each request of a sync is answered with an error, once.
 
     run 0   the first request of the sync fails     what did the call return, what
     run 1   the second                              does the program read now, what
@@ -115,10 +115,12 @@ def _fact(program: Program, run: Run) -> str:
     )
 
 
-def failed(bench: Bench, program: Program) -> Iterator[tuple[int, Run]]:
+def failed(
+    bench: Bench, program: Program, error: int = errno.EIO
+) -> Iterator[tuple[int, Run]]:
     """Run a program with each request of its failing sync failed."""
     for number in range(_MOST):
-        run = bench.run(program, Fault(after=number))
+        run = bench.run(program, Fault(after=number, number=error))
         if not any(one.failed for one in run.record):
             return
         yield number, run
@@ -132,6 +134,7 @@ def failures(
     seed: int,
     images: int,
     forgetful: bool,
+    error: int = errno.EIO,
 ) -> Failures:
     """Fail each request of a program's failing sync, crash each run, compare.
 
@@ -142,9 +145,10 @@ def failures(
         seed: Draws crash images.
         images: How many of them at most for each run.
         forgetful: Whether the drive drops what a failed flush was to make durable.
+        error: The errno that requests are answered with.
     """
     result = Failures()
-    for number, run in failed(bench, program):
+    for number, run in failed(bench, program, error):
         result.runs += 1
         (bad,) = (one for one in run.record if one.failed)
         result.facts[kind_of(bad), _fact(program, run)] += 1
