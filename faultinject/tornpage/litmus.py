@@ -66,6 +66,8 @@ size=with-block |f=A512   |write f 600 B1|f@0 f@600|A. A0 AB|
 size=with-block |f=A4096  |write f 4096 B512|f@4095 f@4096|A. AB|A0
 size=with-block |f=A4000  |write f 4000 B1000|f@4000 f@4096|.. 0B BB|00 B0 0. B.
 size=with-block |f=A4000  |write f 4000 B10; write f 4010 C1000|f@4000 f@4010 f@4096|... 0.. B.. 00C B0C BCC|000 BC0
+size=with-block,order=append|f=A1|write f 512 B1; write f 1024 C1|f@512 f@1024|.. 0. B. 00 B0 0C BC|.C
+size=with-block,order=append|f=A4096|write f 4096 B512; write f 8192 C512|f@4096 f@8192|.. B. BC|0C 00
 size=with-data,tear=garbage|f=A512|write f 512 B512|f@0 f@512|A. AB|A# A0
 size=with-data,tear=garbage|f=A512|write f 512 B512; write f 512 C512|f@0 f@512 f@1023|A.. ABB ABC ACB ACC A##|A00 A0B
 size=with-data,unit=4096|f=A512   |write f 512 B512|f@0 f@512|A. #. AB|#B A#

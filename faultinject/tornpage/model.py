@@ -269,12 +269,11 @@ class CrashModel:
         )
 
 
-_EXT3: Mapping[str, str] = {"names": "fsync", "calls": "paged"}
-_EXT4: Mapping[str, str] = {"size": "with-block", **_EXT3}
+_EXT4: Mapping[str, str] = {"names": "fsync", "calls": "paged"}
 
 PRESETS: Mapping[str, Mapping[str, str]] = {
-    "ext3-w": {"extend": "garbage", **_EXT3},
-    "ext3-o": {"order": "append", **_EXT4},
+    "ext3-w": {"extend": "garbage", **_EXT4},
+    "ext3-o": {"order": "append", "size": "with-block", **_EXT4},
     "ext3-j": {
         "tear": "page",
         "order": "ordered",

@@ -338,14 +338,15 @@ class Platter:
             file.cache.extend(bytes(end - old))
             file.sizes.append((stamp, end))
             begin = max(old, record.offset)
-            # Of a block that was there already nothing has to come.
-            block = 4096 if self._model.size == "with-block" else 1
-            ends = [at for at in range(begin, end) if at >= old + -old % block]
-            if ends:
-                file.grown.append((stamp, ends[0], end))
-            longer = range(begin // atom, -(-end // atom))
             if self._model.extend == "garbage":
-                file.fresh += [(at, stamp, False) for at in longer if at * atom >= old]
+                grown = range(begin // atom, -(-end // atom))
+                file.fresh += [(at, stamp, False) for at in grown if at * atom >= old]
+            if self._model.size == "with-block":
+                # Of a block that was there already nothing has to come.
+                begin = max(begin, old + -old % 4096)
+            if begin < end:
+                file.grown.append((stamp, begin, end))
+                longer = range(begin // atom, -(-end // atom))
         file.cache[record.offset : end] = record.data
         handed = {*range(record.offset // atom, -(-end // atom))}
         if end > old and old % atom:

@@ -321,9 +321,9 @@ class Image:
             )
         if grows:
             changed = [*file.bared(offset, skip=first), *changed]
-            grown_from = file.size // atom
-            longer = range(max(first, grown_from), behind)
-            begin = max(offset, self.model.coupled_from(file.size))
+            coupled = self.model.coupled_from(file.size)
+            longer = range(max(first, coupled // atom), behind)
+            begin = max(offset, coupled)
             if begin < end:
                 file.extensions.append(Extension(stamp, begin, end, since=stamp))
             if self.model.extend == "garbage":
