@@ -27,6 +27,7 @@ from tornpage.disk import Disk  # noqa: E402
 from tornpage.explore import Explorer  # noqa: E402
 from tornpage.litmus import OnDisk  # noqa: E402
 from tornpage.model import PRESETS, CrashModel  # noqa: E402
+from tornpage.platter.damage import garbage  # noqa: E402
 
 sys.path.remove(ROOT)
 
@@ -249,6 +250,16 @@ def test_garbage_of_the_model_stands_for_any_bytes():
     for preset, right in (("ext3-w", True), ("ext3-o", False)):
         judge = Judge(program, CrashModel.parse(preset))
         assert judge.allows(tree, judge.after(1)) is right
+
+
+def test_a_byte_that_looks_like_garbage_is_none_where_there_is_no_garbage():
+    nobodys = garbage(0, 512)
+    at, letter = next(
+        (at, chr(one)) for at, one in enumerate(nobodys) if chr(one) in "BCDEFG"
+    )
+    program = Program.parse(f"f=A512 | write f {at} {letter}1; fsync f")
+    judge = Judge(program, CrashModel())
+    assert not judge.allows((("f", b"A" * 512),), judge.after(2))
 
 
 # -- comparing -----------------------------------------------------------------
