@@ -16,7 +16,7 @@ of the record afterwards (`ci.real.images`).
 Nothing here can wait for itself. The process serves from memory and opens no file
 after it has begun; the file system under test is never touched by it. If it dies,
 the kernel aborts the FUSE connection and all requests fail with EIO, so that the
-file system above can still be unmounted.
+file system above can still be unmounted. If the program dies, it unmounts all.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ _PUNCH = 0x02
 """FALLOC_FL_PUNCH_HOLE, how a loop device passes a discard on."""
 
 _START_SECONDS = 20.0
+
+_ABANDONED = 'umount -l "$1"/root; umount -l "$1"/device; rm -rf --one-file-system "$1"'
+"""What is left to do when the program above was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +203,9 @@ def _serve(base: str, place: str, pipe: Connection) -> None:
             while True:
                 name, *arguments = pipe.recv()
                 pipe.send(getattr(device, name)(*arguments))
+        # Nobody is left who would unmount: the program was killed. This process
+        # goes on serving until it is unmounted itself.
+        subprocess.Popen(["sh", "-c", _ABANDONED, "sh", os.path.dirname(place)])
 
     threading.Thread(target=answer, daemon=True).start()
     fuse.FUSE(
