@@ -62,6 +62,12 @@ size=with-data  |f=A512   |write f 600 B1|f@0 f@600|A. AB|A0
 size=with-data  |f=A100   |write f 0 B1; write f 100 C9; truncate f 50|f@0 f@50 f@100|AA. BA. BAC A.. B..|AAC AA0 BA0
 size=with-data  |f=A100   |write f 0 B1; write f 100 C9; truncate f 105|f@0 f@104 f@105|A.. B.. BC. BCC|AC. A0. BC0
 size=with-data  |f=A520   |write f 512 B1; write f 520 C1024; truncate f 520; write f 1024 X520|f@512 f@1024|A. B. BC BX AX|AC A0 B0
+size=with-block |f=A512   |write f 600 B1|f@0 f@600|A. A0 AB|
+size=with-block |f=A4096  |write f 4096 B512|f@4095 f@4096|A. AB|A0
+size=with-block |f=A4000  |write f 4000 B1000|f@4000 f@4096|.. 0B BB|00 B0 0. B.
+size=with-block |f=A4000  |write f 4000 B10; write f 4010 C1000|f@4000 f@4010 f@4096|... 0.. B.. 00C B0C BCC|000 BC0
+size=with-block,order=append|f=A1|write f 512 B1; write f 1024 C1|f@512 f@1024|.. 0. B. 00 B0 0C BC|.C
+size=with-block,order=append|f=A4096|write f 4096 B512; write f 8192 C512|f@4096 f@8192|.. B. BC|0C 00
 size=with-data,tear=garbage|f=A512|write f 512 B512|f@0 f@512|A. AB|A# A0
 size=with-data,tear=garbage|f=A512|write f 512 B512; write f 512 C512|f@0 f@512 f@1023|A.. ABB ABC ACB ACC A##|A00 A0B
 size=with-data,unit=4096|f=A512   |write f 512 B512|f@0 f@512|A. #. AB|#B A#
@@ -137,6 +143,14 @@ entries=prefix  |d/x=X1   |create d/y; rename d e; syncdir e|d/x? e/x? e/y?|-++|
 entries=prefix  |f=A1     |link f g; write g 0 B1; fsync g|f@0 g@0|B- BB|A- AA AB BA
 entries=free    |f=A1     |link f g; unlink f; syncdir g|f? g@0|-A|-- +-
 names=fsync     |f=A1     |link f g; fsync f|f? g?|++|+-
+calls=whole     |f=A4000  |write f 4000 B500|f@4000 f@4096|.. 00 0B B0 BB|0. B.
+calls=paged     |f=A4000  |write f 4000 B500|f@4000 f@4096|.. 0. B. 00 0B B0 BB|.B
+calls=paged     |f=A1     |write f 8192 B1|f@4096 f@8192|.. 0. 00 0B|.0
+calls=whole     |f=A100   |truncate f 50|f@49 f@50|AA A.|A0
+calls=paged     |f=A100   |truncate f 50|f@49 f@50|AA A0 A.|0A
+calls=paged     |f=A9000  |truncate f 5000|f@5000 f@8191 f@8192|AAA 00A 0AA A0A ...|..A
+calls=paged,size=with-data|f=A4000|write f 4000 B500|f@4000 f@4096|.. B. BB|0. 00 B0
+calls=paged,order=ordered|f=A4000|write f 4000 B1096; write f 0 C1|f@0 f@4000 f@4608|A.. A0. AB. AB0 ABB CBB|A00 A0B
 """  # noqa: E501 - a line is a line.
 
 

@@ -10,13 +10,14 @@ whole suite of lines is `tests/tornpage/test_model_litmus.py`.
     stronger promise                                 weaker promise
     tear     page      <  sector   <  byte   <  garbage
     order    ordered   <  append   <  any
-    size     with-data <  free
+    size     with-data <  with-block < free
     entries  prefix    <  free
     sync     honest    <  lying:1  <  lying:2 ...
     unit     none      <  4096     <  8192 ...
     extend   zero      <  garbage
     rename   atomic    <  synced    <  split
     names    fsync     <  dirsync
+    calls    whole     <  paged
     crashes  1         <  2        <  3 ...
     fail     four behaviours that do not compare
 
@@ -28,9 +29,10 @@ the order in which they were changed, syncs tell the truth.
 The parameters are independent, with these exceptions: `order=ordered` speaks of
 the whole disk, so size and names follow the order as well, whatever `size` and
 `entries` say, and it goes neither with lying syncs nor with fail=revert;
-`size=with-data` leaves `extend` nothing to say but of writes of which a sync
-failed; and a size that came with data says that the writing of that data has
-ended, so that `tear` and `unit` damage nothing by it any more.
+with `calls=paged` the pages of one write come in their order, too; `size=with-data`
+leaves `extend` nothing to say but of writes of which a sync failed; and a size that
+came with data says that the writing of that data has ended, so that `tear` and `unit`
+damage nothing by it any more.
 
 All but one say what a single crash leaves. `crashes` says how many come in a row: each
 but the first may come at any operation of the recovery from the one before.
@@ -99,6 +101,8 @@ class CrashModel:
         size: How a longer file comes to be durable.
             "free": the new size without the data.
             "with-data": the new size only with the data that made it longer.
+            "with-block": the same for blocks of 4,096 bytes that the file did not
+            have; what is appended to the block in which it ended may be zero.
         entries: How names come to be durable without a directory sync.
             "prefix": create x, create y: y there means x there.
             "free": create x, create y: y there, x lost.
@@ -128,6 +132,10 @@ class CrashModel:
         names: What makes a name durable.
             "dirsync": a sync of its directory only.
             "fsync": fsync (not fdatasync) of the file as well.
+        calls: How the kernel carries out a call.
+            "whole": in one piece; the size is the one before or the one behind.
+            "paged": page by page, of 4,096 bytes; the size at any end of a page that
+            a write grows over; the old size with zeros behind a cut inside a page.
         crashes: How many crashes come in a row, 1 to 9. With 1 recovery is left to
             end. With 2 the power goes once more at any operation of recovery, and
             what that leaves is recovered from.
@@ -135,7 +143,7 @@ class CrashModel:
 
     tear: str = _parameter("sector", "page", "byte", "garbage")
     order: str = _parameter("any", "append", "ordered")
-    size: str = _parameter("free", "with-data")
+    size: str = _parameter("free", "with-data", "with-block")
     entries: str = _parameter("prefix", "free")
     fail: str = _parameter("clean", "late", "revert", "read-only")
     sync: str = _parameter("honest", "lying:n")
@@ -143,6 +151,7 @@ class CrashModel:
     extend: str = _parameter("zero", "garbage")
     rename: str = _parameter("atomic", "synced", "split")
     names: str = _parameter("dirsync", "fsync")
+    calls: str = _parameter("whole", "paged")
     crashes: int = 1
 
     def __post_init__(self) -> None:
@@ -186,6 +195,19 @@ class CrashModel:
     def unit_atoms(self) -> int:
         """How many atoms a drive rewrites at once; 1 when that never shows."""
         return 1 if self.unit == "none" else max(int(self.unit) // self.atom, 1)
+
+    @property
+    def with_data(self) -> bool:
+        """Whether a size says anything of the data that made the file longer."""
+        return self.size != "free" and self.order != "ordered"
+
+    def coupled_from(self, size: int) -> int:
+        """The first byte that a longer file has only with its data.
+
+        Args:
+            size: How long it was.
+        """
+        return -(-size // _PAGE) * _PAGE if self.size == "with-block" else size
 
     @property
     def mixes(self) -> bool:
@@ -252,28 +274,29 @@ class CrashModel:
         )
 
 
-_EXT4: Mapping[str, str] = {"size": "with-data", "names": "fsync"}
+_EXT4: Mapping[str, str] = {"names": "fsync", "calls": "paged"}
 
 PRESETS: Mapping[str, Mapping[str, str]] = {
-    "ext3-w": {"extend": "garbage", "names": "fsync"},
-    "ext3-o": {"order": "append", "size": "with-data", "names": "fsync"},
+    "ext3-w": {"extend": "garbage", **_EXT4},
+    "ext3-o": {"order": "append", "size": "with-block", **_EXT4},
     "ext3-j": {
         "tear": "page",
         "order": "ordered",
         "size": "with-data",
         "fail": "late",
         "names": "fsync",
+        "calls": "paged",
     },
     "ext4-o": _EXT4,
     "ext4-fast-commit": {**_EXT4, "sync": "lying:1"},
-    "xfs": {"size": "with-data", "names": "fsync"},
+    "xfs": {"size": "with-data", "names": "fsync", "calls": "paged"},
     "btrfs": {
         "tear": "page",
         "size": "with-data",
         "entries": "free",
-        "fail": "revert",
         "rename": "synced",
         "names": "fsync",
+        "calls": "paged",
     },
     "power-safe": {"tear": "page", "size": "with-data"},
     "volatile-cache": {"tear": "garbage", "unit": "4096"},

@@ -80,13 +80,14 @@ def test_lines_tell_the_values_of_a_parameter_apart():
 WEAKER = [
     ["tear=page", "tear=sector", "tear=byte", "tear=garbage"],
     ["order=ordered", "order=append", "order=any"],
-    ["size=with-data", "size=free"],
+    ["size=with-data", "size=with-block", "size=free"],
     ["entries=prefix", "entries=free"],
     ["sync=honest", "sync=lying:1", "sync=lying:2"],
     ["unit=none", "unit=4096", "unit=8192", "unit=65536"],
     ["extend=zero", "extend=garbage"],
     ["rename=atomic", "rename=synced", "rename=split"],
     ["names=fsync", "names=dirsync"],
+    ["calls=whole", "calls=paged"],
 ]
 
 

@@ -339,3 +339,40 @@ def test_zeros_over_what_a_size_says_is_zero_are_no_write(reads):
     reached, every = crash_after_crash(explorer, end, [(again, None)], recover)
     assert reached == every
     assert len(every) > 10
+
+
+BLOCKS = [
+    CrashModel(tear=tear, order=order, extend=extend, unit=unit, size="with-block")
+    for tear, order, extend, unit in (
+        ("sector", "any", "zero", "none"),
+        ("page", "any", "zero", "none"),
+        ("sector", "append", "garbage", "4096"),
+    )
+]
+
+
+def compared_blocks(seeds):
+    """How many crash points of several outcomes brute force agrees on."""
+    compared = 0
+    for number in seeds:
+        model = BLOCKS[number % len(BLOCKS)]
+        files, trace = program(number, model, failing=0.2 * (number % 2))
+        explorer = Explorer(files, trace, look(number), model)
+        for closure in explorer.sweep():
+            with contextlib.suppress(TooManyImages):
+                every = explorer.eager(closure.point, _FEW)
+                assert closure.closed
+                assert {one.outcome for one in closure.outcomes} == every
+                compared += len(every) > 1
+    return compared
+
+
+@pytest.mark.seeds(1)
+def test_brute_force_agrees_on_sizes_that_come_with_new_blocks_only(seed):
+    assert compared_blocks(range(seed * 30, (seed + 1) * 30)) > 30
+
+
+def test_brute_force_notices_an_explorer_that_takes_a_block_for_its_data(monkeypatch):
+    monkeypatch.setattr(CrashModel, "coupled_from", lambda _, size: size)
+    with pytest.raises(AssertionError):
+        compared_blocks(range(30))

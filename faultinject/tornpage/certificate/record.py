@@ -104,6 +104,7 @@ _EXCLUDED: Final[Mapping[str, str]] = {
     "tear=sector": "sectors of 512 bytes never tear",
     "order=ordered": "writes never reach the platter out of order",
     "size=with-data": "a file never grows before its data is there",
+    "size=with-block": "a file never grows by a block before its data is there",
     "entries=prefix": "names never change out of order",
 }
 _NO_MORE: Final = (

@@ -32,6 +32,12 @@ __all__ = ["DiskFile", "failed"]
 
 T = TypeVar("T")
 
+_PAGE = 4096
+"""Bytes of a page of the page cache."""
+
+_HOLE = 1 << 20
+"""Bytes: more operations than for so much of a hole are not worth while."""
+
 
 def failed(number: int, path: str) -> OSError:
     """The exception of an errno."""
@@ -106,17 +112,42 @@ class DiskFile:
         self._writable()
         data = b"".join(buffers)
         if data:
-            self._life.write(self._node, offset, data)
-            self._trace.data.append(
-                Write(
-                    self._path,
-                    self._node.inode,
-                    offset,
-                    data,
-                    site(self._trace.plumbing),
-                )
-            )
+            start, end = offset, offset + len(data)
+            for size in self._sizes_on_the_way(offset, end):
+                if size <= offset:
+                    self._resize(size)
+                else:
+                    self._write(start, data[start - offset : size - offset])
+                    start = size
+            self._write(start, data[start - offset :])
         return len(data)
+
+    def _sizes_on_the_way(self, offset: int, end: int) -> Sequence[int]:
+        """The sizes that the file has while the kernel carries out a write.
+
+        Under `calls=paged` the ends of the pages between the old end and the new
+        one; those of a hole, too, because another write may fill that. Of a very
+        large hole only the last `_HOLE` bytes.
+        """
+        if self._life.model.calls == "whole" or end <= _PAGE:
+            return ()
+        old = self._life.size(self._node)
+        low = max(old, offset - _HOLE)
+        return range((low // _PAGE + 1) * _PAGE, end, _PAGE)
+
+    def _resize(self, size: int) -> None:
+        self._life.resize(self._node, size)
+        self._trace.data.append(
+            Truncate(self._path, self._node.inode, size, site(self._trace.plumbing))
+        )
+
+    def _write(self, offset: int, data: bytes) -> None:
+        self._life.write(self._node, offset, data)
+        self._trace.data.append(
+            Write(
+                self._path, self._node.inode, offset, data, site(self._trace.plumbing)
+            )
+        )
 
     def ftruncate(self, size: int, /) -> None:
         """Set the file's size; bytes added read as zero."""
@@ -124,10 +155,12 @@ class DiskFile:
         if self._read_only or size < 0:
             raise failed(errno.EINVAL, self._path)
         self._writable()
-        self._life.resize(self._node, size)
-        self._trace.data.append(
-            Truncate(self._path, self._node.inode, size, site(self._trace.plumbing))
-        )
+        if self._life.model.calls == "paged" and size % _PAGE:
+            # Its last page is cut by writing zeros behind the new end.
+            end = min(self._life.size(self._node), -(-size // _PAGE) * _PAGE)
+            if end > size:
+                self._write(size, bytes(end - size))
+        self._resize(size)
 
     def fdatasync(self) -> None:
         """Make the file's data, and the size needed to read it, durable.

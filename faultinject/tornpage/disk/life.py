@@ -130,7 +130,7 @@ class Life:
         self.parts = image.parts
         self._atom = image.model.atom
         self._in_order = image.model.order == "ordered"
-        self._with_data = image.model.size == "with-data" and not self._in_order
+        self._with_data = image.model.with_data
         self.nodes: dict[int, Node] = {}
         self._lies = image.model.lies
         self._bounds = Bounds(image.cuts, image.lied, self._lies)

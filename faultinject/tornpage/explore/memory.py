@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from tornpage.disk.node import Node
     from tornpage.disk.simulated import Disk
     from tornpage.explore.turns import Question, Step
+    from tornpage.model import CrashModel
     from tornpage.platter.pieces import Changes, Place, Watch
 
 __all__ = ["Memory"]
@@ -228,6 +229,10 @@ class _Listener:
     @property
     def generation(self) -> int:
         return self._life.generation
+
+    @property
+    def model(self) -> CrashModel:
+        return self._life.model
 
     def folder_path(self, folder: int) -> str | None:
         return self._life.folder_path(folder)

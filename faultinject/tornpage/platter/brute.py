@@ -353,10 +353,15 @@ class Platter:
             file.cache.extend(bytes(end - old))
             file.sizes.append((stamp, end))
             begin = max(old, record.offset)
-            file.grown.append((stamp, begin, end))
-            longer = range(begin // atom, -(-end // atom))
             if self._model.extend == "garbage":
-                file.fresh += [(at, stamp, False) for at in longer if at * atom >= old]
+                grown = range(begin // atom, -(-end // atom))
+                file.fresh += [(at, stamp, False) for at in grown if at * atom >= old]
+            if self._model.size == "with-block":
+                # Of a block that was there already nothing has to come.
+                begin = max(begin, old + -old % 4096)
+            if begin < end:
+                file.grown.append((stamp, begin, end))
+                longer = range(begin // atom, -(-end // atom))
         file.cache[record.offset : end] = record.data
         handed = {*range(record.offset // atom, -(-end // atom))}
         if end > old and old % atom:
@@ -626,7 +631,7 @@ class Platter:
         """The last write that came to an atom with the size of operation `arrived`."""
         model, atom = self._model, self._model.atom
         came = -1
-        if model.size == "with-data" and model.order != "ordered":
+        if model.size != "free" and model.order != "ordered":
             for stamp, start, end in file.grown:
                 if stamp > arrived:
                     continue
@@ -710,7 +715,7 @@ class Platter:
         """Whether an atom may lack what a write put there that made the file longer."""
         if self._model.order == "ordered":
             return failed or place == stamp
-        if self._model.size == "with-data":
+        if self._model.size != "free":
             return failed and self._came(file, at, arrived) < stamp
         return True
 

@@ -112,4 +112,4 @@ def _may_end(file: FileImage, flight: Flight, model: CrashModel) -> bool:
 
 def _waits(model: CrashModel) -> bool:
     """Whether a size waits for data."""
-    return model.size == "with-data" and model.order != "ordered"
+    return model.with_data

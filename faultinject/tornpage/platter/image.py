@@ -328,10 +328,11 @@ class Image:
             )
         if grows:
             changed = [*file.bared(offset, skip=first), *changed]
-            grown_from = file.size // atom
-            longer = range(max(first, grown_from), behind)
-            begin = max(offset, file.size)
-            file.extensions.append(Extension(stamp, begin, end, since=stamp))
+            coupled = self.model.coupled_from(file.size)
+            longer = range(max(first, coupled // atom), behind)
+            begin = max(offset, coupled)
+            if begin < end:
+                file.extensions.append(Extension(stamp, begin, end, since=stamp))
             if self.model.extend == "garbage":
                 whole = range(max(first, -(-file.size // atom)), behind)
                 changes.atoms_of(file.inode).update(whole)

@@ -317,7 +317,7 @@ class _Search:
         model, first = self._model, self.operations[lost]
         # Which writes made a file longer is not looked at: to lose too much makes
         # fewer explanations, and no wrong one.
-        appends = model.order == "append" or model.size == "with-data"
+        appends = model.order == "append" or model.size != "free"
         yield lost
         for at in sorted(self._open):
             if not lost < at < end:
