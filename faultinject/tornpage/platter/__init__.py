@@ -7,7 +7,9 @@ is read. Nothing here knows of a running program; `tornpage.disk` does.
     cell        what one atom of a file may hold, decided as far as it was read
     file_image  one file: its atoms, and the sizes that it may have
     entries     the names, of files and of directories
-    image       all of it, moved on by the operations of a trace
+    image       all of it: what a crash now may leave
+    transition  what an operation of the trace changes of it
+    settling    what a sync makes durable of it, and what a failed one leaves
     pieces      the records that it is kept in
     bounds      where the crash was, as far as that is decided; which syncs lied
     damage      garbage: what nobody wrote

@@ -3,9 +3,10 @@
 Theory
 ======
 This module says again, in the simplest way, what a crash model allows, and
-shares no code with `cell`, `image` and `life`, only what garbage looks like. It
-keeps the whole page cache of every file, notes after each operation what each
-atom of it looked like, and at a crash takes the product of all possibilities.
+shares no code with `cell`, `image`, `transition` and `life`, only what garbage
+looks like. It keeps the whole page cache of every file, notes after each operation
+what each atom of it looked like, and at a crash takes the product of all
+possibilities.
 It is slow on purpose: two small programs that agree on thousands of random
 cases are worth more than one clever one.
 
