@@ -14,5 +14,11 @@ is read. Nothing here knows of a running program; `tornpage.disk` does.
     bounds      where the crash was, as far as that is decided; which syncs lied
     damage      garbage: what nobody wrote
     parts       answers about parts of a file, kept while their bytes stay
-    brute       every image built in full: the check on all of the above
+
+The check on all of these is a second program, which shares with them only what
+garbage looks like:
+
+    brute       every image built in full
+    brute_file  every content that one file may have
+    brute_names every tree that the names may be
 """
