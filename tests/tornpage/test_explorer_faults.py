@@ -20,6 +20,7 @@ import tornpage.platter.image
 from tornpage import interruption
 from tornpage.choices import Enumerator, ReplayError
 from tornpage.disk import question
+from tornpage.disk.decisions import Decisions
 from tornpage.disk.life import Life
 from tornpage.explore import explorer as explorer_module
 from tornpage.explore import memory
@@ -34,12 +35,12 @@ from tornpage.platter.pieces import Changes, Watch
 
 
 def forgets_to_narrow(patch):
-    right = Life._narrow
+    right = Decisions.narrow
 
     def narrow(self, node, at, cell, low, high):
         return right(self, node, at, cell, low, high)[0], cell
 
-    patch.setattr(Life, "_narrow", narrow)
+    patch.setattr(Decisions, "narrow", narrow)
 
 
 def drops_the_oldest(patch):
@@ -100,11 +101,11 @@ def skips_an_alternative(patch):
 
 
 def gives_the_size_without_its_data(patch):
-    patch.setattr(Life, "_grown", lambda self, node, at, cell: cell)
+    patch.setattr(Decisions, "grown", lambda self, node, at, cell, size: cell)
 
 
 def forgets_where_in_the_order_it_crashed(patch):
-    right = Life._narrow
+    right = Decisions.narrow
 
     def narrow(self, node, at, cell, low, high):
         cuts = dict(self._bounds.cuts)
@@ -113,7 +114,7 @@ def forgets_where_in_the_order_it_crashed(patch):
         self._bounds.cuts.update(cuts)
         return found
 
-    patch.setattr(Life, "_narrow", narrow)
+    patch.setattr(Decisions, "narrow", narrow)
 
 
 def makes_names_independent(patch):
