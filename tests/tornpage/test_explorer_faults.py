@@ -20,12 +20,13 @@ import tornpage.platter.image
 from tornpage import interruption
 from tornpage.choices import Enumerator, ReplayError
 from tornpage.disk import question
+from tornpage.disk.decisions import Decisions
 from tornpage.disk.life import Life
 from tornpage.explore import explorer as explorer_module
 from tornpage.explore import memory
 from tornpage.explore.turns import Stretch
 from tornpage.model import CrashModel
-from tornpage.platter import parts
+from tornpage.platter import parts, settling, transition
 from tornpage.platter.bounds import Bounds
 from tornpage.platter.cell import Cell, Group
 from tornpage.platter.image import Image
@@ -34,12 +35,12 @@ from tornpage.platter.pieces import Changes, Watch
 
 
 def forgets_to_narrow(patch):
-    right = Life._narrow
+    right = Decisions.narrow
 
     def narrow(self, node, at, cell, low, high):
         return right(self, node, at, cell, low, high)[0], cell
 
-    patch.setattr(Life, "_narrow", narrow)
+    patch.setattr(Decisions, "narrow", narrow)
 
 
 def drops_the_oldest(patch):
@@ -73,21 +74,21 @@ def reuses_too_long(patch):
 
 
 def reuses_over_changed_sizes(patch):
-    right = Image._set_size
+    right = Image.set_size
 
     def set_size(self, file, size, stamp, changes):
         right(self, file, size, stamp, Changes())
 
-    patch.setattr(Image, "_set_size", set_size)
+    patch.setattr(Image, "set_size", set_size)
 
 
 def reuses_over_changed_names(patch):
-    right = Image._settle_names
+    right = settling._settle_names
 
-    def settle(self, settled, sync, changes):
-        right(self, settled, sync, Changes())
+    def settle(image, settled, sync, changes):
+        right(image, settled, sync, Changes())
 
-    patch.setattr(Image, "_settle_names", settle)
+    patch.setattr(settling, "_settle_names", settle)
 
 
 def skips_an_alternative(patch):
@@ -100,11 +101,11 @@ def skips_an_alternative(patch):
 
 
 def gives_the_size_without_its_data(patch):
-    patch.setattr(Life, "_grown", lambda self, node, at, cell: cell)
+    patch.setattr(Decisions, "grown", lambda self, node, at, cell, size: cell)
 
 
 def forgets_where_in_the_order_it_crashed(patch):
-    right = Life._narrow
+    right = Decisions.narrow
 
     def narrow(self, node, at, cell, low, high):
         cuts = dict(self._bounds.cuts)
@@ -113,7 +114,7 @@ def forgets_where_in_the_order_it_crashed(patch):
         self._bounds.cuts.update(cuts)
         return found
 
-    patch.setattr(Life, "_narrow", narrow)
+    patch.setattr(Decisions, "narrow", narrow)
 
 
 def makes_names_independent(patch):
@@ -121,7 +122,7 @@ def makes_names_independent(patch):
 
 
 def syncs_nothing(patch):
-    patch.setattr(Image, "_sync", lambda self, record, stamp, changes: None)
+    patch.setattr(settling, "sync_file", lambda image, record, stamp, changes: None)
 
 
 def answers_with_a_part_of_the_contents(patch):
@@ -268,28 +269,28 @@ FAULTS = [
 
 
 def makes_a_failed_sync_work(patch):
-    def mark_clean(self, file, changes):
-        self._settle_file(file, 1 << 62, changes)
+    def mark_clean(image, file, changes):
+        settling._settle_file(image, file, 1 << 62, changes)
 
-    patch.setattr(Image, "_mark_clean", mark_clean)
+    patch.setattr(settling, "_mark_clean", mark_clean)
 
 
 def writes_again_what_a_failed_sync_left(patch):
-    def mark_clean(self, file, changes):
+    def mark_clean(image, file, changes):
         changes.everything = True
 
-    patch.setattr(Image, "_mark_clean", mark_clean)
+    patch.setattr(settling, "_mark_clean", mark_clean)
 
 
 def goes_not_back_after_a_failed_sync(patch):
-    patch.setattr(Image, "_revert", lambda self, file, changes: None)
+    patch.setattr(settling, "_revert", lambda image, file, changes: None)
 
 
 def believes_every_sync(patch):
-    def doubt(self, file, sync, changes):
-        self._settle_file(file, 1 << 62, changes)
+    def doubt(image, file, sync, changes):
+        settling._settle_file(image, file, 1 << 62, changes)
 
-    patch.setattr(Image, "_doubt", doubt)
+    patch.setattr(settling, "_doubt", doubt)
 
 
 def lets_any_number_of_syncs_lie(patch):
@@ -320,7 +321,7 @@ def spares_the_neighbours(patch):
 
 
 def takes_a_write_of_the_same_bytes_for_none(patch):
-    patch.setattr(Image, "_handed", lambda self, file, written: ())
+    patch.setattr(transition, "_handed", lambda image, file, written: ())
 
 
 def forgets_the_order_of_appends(patch):
@@ -333,7 +334,7 @@ def forgets_the_order_of_appends(patch):
 
 
 def makes_no_name_durable_by_fsync(patch):
-    patch.setattr(Image, "_settle_called", lambda self, called, sync, changes: None)
+    patch.setattr(settling, "_settle_called", lambda image, called, sync, changes: None)
 
 
 # A fault and the model under which it shows soon.

@@ -32,8 +32,8 @@ from tornpage.choices import Enumerator
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel
+from tornpage.platter import transition
 from tornpage.platter.entries import HERE, ROOT, Entries
-from tornpage.platter.image import Image
 from tornpage.trace import (
     Create,
     Link,
@@ -684,18 +684,18 @@ def forgets_that_a_directory_was_moved(patch):
 
 
 def takes_every_file_for_synced(patch):
-    patch.setattr(Image, "_just_synced", lambda self, number: number > 0)
+    patch.setattr(transition, "_just_synced", lambda image, number: number > 0)
 
 
 def forgets_syncs_of_directories(patch):
-    right = Image._just_synced
+    right = transition._just_synced
 
-    def just_synced(self, number):
-        if number in self.files and not self.model.lies:
-            return self.files[number].synced >= 0
-        return right(self, number)
+    def just_synced(image, number):
+        if number in image.files and not image.model.lies:
+            return image.files[number].synced >= 0
+        return right(image, number)
 
-    patch.setattr(Image, "_just_synced", just_synced)
+    patch.setattr(transition, "_just_synced", just_synced)
 
 
 # Each with a case that shows it.

@@ -6,6 +6,7 @@
     life        from power on to power off: the page cache over the platter
     node        a file in one life
     names       names in one life
+    decisions   what a life decides of a file by looking: its size, what atoms hold
     question    what a program wants to know of a file, rather than its bytes
     clock       time and threads
     witness     everything that one execution asks, call by call

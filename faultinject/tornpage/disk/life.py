@@ -12,20 +12,9 @@ left it, and keeps what happened since in memory:
                                    yes: choose, and narrow the atom
 
 Decisions are made for what is consumed and for nothing else, and hold until
-the life ends; `image` hands them on to the next life.
-
-    piece        asked when                             narrows
-    atom         bytes are read that may differ         to the contents that
-                                                        have these bytes there
-    size         a read's end, or the size, may differ  to the sizes that agree
-    name         a name is looked up that may differ    one change at a time,
-                                                        newest first
-
-Under `order=ordered` (and for names under `entries=prefix`) the answers also
-narrow the stretch of crash positions that are still possible, one stretch for
-each earlier life; under `order=append` one for each file of it. Where syncs may
-lie, an answer may need some of them to have lied; together they may be no more
-than the model allows. An answer outside that is not offered.
+the life ends; `image` hands them on to the next life. How atoms and sizes are decided
+is in `decisions`, names in `names`; what ties answers to each other is in `bounds`,
+which both share.
 
 What costs extra decisions, all of them sound because they only split what
 one execution would have covered: writing a part of an undecided atom decides the rest
@@ -37,8 +26,7 @@ A sync asks `fail_sync` whether it is to fail. A failed sync changes what the
 program sees only under fail=revert: the page cache goes back to what it was at
 the last sync that returned 0. `Node.before` is kept for that.
 
-What is kept of a file is in `node`, of names in `names`, and what ties answers to each
-other in `bounds`.
+What is kept of a file is in `node`, what is asked about it in `question`.
 """
 
 from __future__ import annotations
@@ -46,23 +34,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tornpage.disk.decisions import Decisions
 from tornpage.disk.names import UNKNOWN, Names
 from tornpage.disk.node import Node
 from tornpage.disk.question import put
 from tornpage.platter.bounds import Bounds
-from tornpage.platter.cell import ALWAYS, NEVER
+from tornpage.platter.cell import NEVER
 from tornpage.platter.file_image import FileImage
 from tornpage.platter.pieces import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
 
     from tornpage.choices import Chooser
-    from tornpage.platter.cell import Cell, Group
-    from tornpage.platter.file_image import Size
+    from tornpage.platter.cell import Cell
     from tornpage.platter.image import Image
     from tornpage.platter.parts import Part
-    from tornpage.platter.pieces import CutKey, Place
+    from tornpage.platter.pieces import Place
 
 __all__ = ["Life", "SyncFault"]
 
@@ -95,10 +83,8 @@ class Life:
         "_appends",
         "_atom",
         "_bounds",
-        "_coupled",
+        "_decisions",
         "_image",
-        "_in_order",
-        "_lies",
         "_names",
         "_next_inode",
         "_reverts",
@@ -129,14 +115,12 @@ class Life:
         self._watch = watch
         self.parts = image.parts
         self._atom = image.model.atom
-        self._in_order = image.model.order == "ordered"
         self._with_data = image.model.with_data
-        self.nodes: dict[int, Node] = {}
-        self._lies = image.model.lies
-        self._bounds = Bounds(image.cuts, image.lied, self._lies)
-        self._names = Names(image, chooser, self._bounds)
         self._appends = image.model.order == "append"
-        self._coupled = self._in_order or self._appends or self._lies > 0
+        self.nodes: dict[int, Node] = {}
+        self._bounds = Bounds(image.cuts, image.lied, image.model.lies)
+        self._names = Names(image, chooser, self._bounds)
+        self._decisions = Decisions(image.model, chooser, self._bounds)
         self._spoils = image.model.spoils
         self._next_inode = max(image.files, default=0) + 1
 
@@ -159,7 +143,7 @@ class Life:
         if self._appends and self._with_data:
             for node in self.nodes.values():
                 if node.size is not None and node.image.extensions:
-                    self._bound(node)
+                    self._decisions.bound(node)
         image = self._image.reborn(kept, self._bounds.cuts, self._bounds.lied)
         for inode, node in self.nodes.items():
             file = image.files.get(inode)
@@ -169,7 +153,8 @@ class Life:
             file.sizes = node.sizes
             if self._with_data and node.size is not None:
                 for at, cell in list(file.open.items()):
-                    left = file.open[at] = self._grown(node, at, cell)
+                    left = self._decisions.grown(node, at, cell, self.size)
+                    file.open[at] = left
                     if left.sole is not None:
                         # Zeros over zeros are no write of the next life.
                         file.held[at] = left.sole
@@ -200,7 +185,7 @@ class Life:
                 # What was found out since then stays so: the size that the cache
                 # goes back to is the platter's.
                 if node.size is None:
-                    node.size = self._only_size(node)
+                    node.size = self._decisions.only_size(node)
             return "reverted", number
         if fail == "read-only":
             self.read_only = True
@@ -286,7 +271,7 @@ class Life:
             atoms = self._watch.atoms.setdefault(inode, set())
             node = Node(self._image.files[inode], path, atoms)
             if self._with_data:
-                node.size = self._only_size(node)
+                node.size = self._decisions.only_size(node)
             self.nodes[inode] = node
         return node
 
@@ -295,18 +280,9 @@ class Life:
         if node.asked:
             self._watch.reach[node.inode] = NEVER
         if node.size is None:
-            node.size = size = self._ask_size(node, 0, NEVER)
+            node.size = size = self._decisions.size(node, 0, NEVER)
             node.sizes = tuple(one for one in node.sizes if one.size == size)
         return node.size
-
-    def _only_size(self, node: Node) -> int | None:
-        """The size, if there is one only and what came with it is known, too."""
-        sizes = node.sizes
-        if len({one.size for one in sizes}) > 1:
-            return None
-        if self._with_data and len(set(node.image.weakest(sizes))) > 1:
-            return None
-        return sizes[0].size
 
     def readable(self, node: Node, start: int, stop: int) -> int:
         """Where a read of [start, stop) ends; decides no more than that."""
@@ -316,7 +292,7 @@ class Life:
             return min(stop, node.size)
         if node.asked:
             self._watch.reach[node.inode] = NEVER
-        return self._ask_size(node, start, stop)
+        return self._decisions.size(node, start, stop)
 
     def _reaches(self, node: Node, end: int, size: int) -> None:
         """Note that the size mattered; inside the file only that it is enough."""
@@ -325,48 +301,6 @@ class Life:
             watch.reach[node.inode] = NEVER
         elif end > watch.reach.get(node.inode, 0):
             watch.reach[node.inode] = end
-
-    def _ask_size(self, node: Node, start: int, stop: int) -> int:
-        """Group the possible sizes by what they leave of [start, stop)."""
-        sizes = node.sizes
-        life = node.image.life
-        if self._in_order:
-            first, last = self._bounds.cut(life)
-            sizes = tuple(
-                one for one in sizes if one.first <= last and first <= one.last
-            )
-        if self._lies:
-            sizes = tuple(one for one in sizes if self._bounds.believable(one.need))
-        whole = self._with_data and stop == NEVER
-        if self._with_data:
-            sizes = node.image.weakest(sizes)
-        groups: dict[tuple[int, int], list[Size]] = {}
-        # The newest size is the honest answer, then the oldest.
-        for one in (sizes[-1], *sizes[:-1]):
-            # Whoever wants all of the size decides, too, what came with it.
-            key = max(start, min(stop, one.size)), one.stamp if whole else 0
-            groups.setdefault(key, []).append(one)
-        answers = [answer for answer, _ in groups]
-        if len(answers) > 1:
-            if self._in_order:
-                # One stretch of crash positions an answer: sizes one by one.
-                runs = [[one] for one in (sizes[-1], *sizes[:-1])]
-                answers = [max(start, min(stop, run[0].size)) for run in runs]
-            else:
-                runs = list(groups.values())
-            label = ("size", node.path, tuple(run[0] for run in runs))
-            picked = self.chooser.choose(len(runs), label)
-            chosen = set(runs[picked])
-            node.sizes = tuple(dict.fromkeys(one for one in sizes if one in chosen))
-            self._bounds.lie(min((one.need for one in chosen), key=len))
-            if self._in_order:
-                only = runs[picked][0]
-                self._bounds.narrow(life, only.first, only.last)
-            node.size = self._only_size(node)
-            return answers[picked]
-        if whole:
-            node.sizes = sizes[:1]
-        return answers[0]
 
     def pread(self, node: Node, start: int, stop: int) -> bytes:
         """Bytes [start, stop), fewer where the file ends."""
@@ -432,12 +366,20 @@ class Life:
             return node.image.dirty.get(at) or node.image.open.get(at)
         return cell
 
+    def _decide(self, node: Node, at: int, cell: Cell, low: int, high: int) -> bytes:
+        if self._with_data and node.image.extensions:
+            cell = self._decisions.grown(node, at, cell, self.size)
+        narrowed = self._decisions.narrow(node, at, cell, low, high)
+        if narrowed[1] is not cell:
+            node.cells[at] = narrowed[1]
+        return narrowed[0]
+
     # -- questions -----------------------------------------------------------
 
     @property
     def merges(self) -> bool:
         """Whether answers of a question may be merged: they are free of times."""
-        return not self._coupled
+        return not self._decisions.coupled
 
     @property
     def asked_before(self) -> dict[tuple[int, object], tuple[Any, Watch]]:
@@ -563,84 +505,7 @@ class Life:
                 found.append((at, cell))
         return found
 
-    def _decide(self, node: Node, at: int, cell: Cell, low: int, high: int) -> bytes:
-        if self._with_data and node.image.extensions:
-            cell = self._grown(node, at, cell)
-        narrowed = self._narrow(node, at, cell, low, high)
-        if narrowed[1] is not cell:
-            node.cells[at] = narrowed[1]
-        return narrowed[0]
-
-    def _narrow(
-        self, node: Node, at: int, cell: Cell, low: int, high: int
-    ) -> tuple[bytes, Cell]:
-        """The bytes and the cell that is left, after asking if need be."""
-        oldest = None
-        if cell.rests_on_inner and cell.inner is not None:
-            oldest, inner = self._narrow(node, at, cell.inner, low, high)
-            if inner is not cell.inner:
-                cell = cell.with_inner(inner)
-        groups: Sequence[Group] = cell.groups(low, high, oldest)
-        key: CutKey = (cell.life, node.inode) if self._appends else cell.life
-        if self._coupled:
-            every = groups
-            first, last = self._bounds.cut(key)
-            groups = [
-                one
-                for one in groups
-                if one.first <= last
-                and first <= one.last
-                and self._bounds.believable(one.need)
-            ]
-            if len({one.value for one in groups}) == 1:
-                # Decided, though not asked: by what was decided elsewhere. The
-                # cell has to know, the next life sees only the cell.
-                if len(groups) < len(every):
-                    cell = cell.only(groups)
-                return groups[0].value, cell
-        elif len(groups) == 1:
-            return groups[0].value, cell
-        place = at * self._atom + low
-        label = ("data", node.path, place, high - low, tuple(groups))
-        group = groups[self.chooser.choose(len(groups), label)]
-        if self._coupled:
-            self._bounds.narrow(key, group.first, group.last, group.need)
-        return group.value, group.cell
-
-    def _grown(self, node: Node, at: int, cell: Cell) -> Cell:
-        """The cell without what the size rules out: old contents, and their damage."""
-        file = node.image
-        if self._appends:
-            # Any atom may tell the position, as a neighbour of one that grew.
-            self.size(node)
-            self._bound(node)
-        may_end = cell.may_end
-        if not may_end and not file.has_grown(at):
-            return cell
-        self.size(node)
-        arrived = self._arrived(node)
-        came = file.came(at, arrived)
-        if came != ALWAYS:
-            cell = cell.at_least(came)
-        return cell.ended(lambda one: file.came(one, arrived)) if may_end else cell
-
-    def _arrived(self, node: Node) -> int:
-        """The operation whose size is there, of a file whose size is decided."""
-        return node.image.weakest(node.sizes)[0].stamp
-
-    def _bound(self, node: Node) -> None:
-        """A size that came with its data has come after these appends."""
-        file = node.image
-        arrived = self._arrived(node)
-        low = ALWAYS
-        for one in file.extensions:
-            if not one.since <= arrived < one.until:
-                continue
-            for at in one.atoms(self._atom):
-                cell = file.cell(at)
-                if cell is not None:
-                    low = max(low, cell.level_after(one.stamp))
-        self._bounds.narrow((file.life, node.inode), low, NEVER)
+    # -- changes -------------------------------------------------------------
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Put bytes into the page cache."""

@@ -57,6 +57,7 @@ from tornpage.disk.folder import DiskFolder
 from tornpage.disk.life import Life
 from tornpage.disk.names import UNKNOWN
 from tornpage.model import CrashModel
+from tornpage.platter import transition
 from tornpage.platter.entries import HERE, ROOT, is_directory, names_of
 from tornpage.platter.image import Image
 from tornpage.platter.pieces import Watch
@@ -495,7 +496,7 @@ class Disk:
         """
         image = self._life.image()
         for record in self.trace.operations()[:operations]:
-            image.apply(record)
+            transition.apply(image, record)
         return image
 
     def crash(self, chooser: Chooser, operations: int | None = None) -> Disk:

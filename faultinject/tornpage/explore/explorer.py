@@ -48,6 +48,7 @@ from tornpage.explore.recoveries import Recovery, ended, recover_in_a_row
 from tornpage.explore.schedule import CrashPoint, format_schedule, parse_schedule
 from tornpage.interruption import is_sync, issued
 from tornpage.model import CrashModel
+from tornpage.platter import transition
 from tornpage.platter.brute import Device, arrives_in_pieces, platters
 from tornpage.platter.image import Image
 from tornpage.platter.pieces import Watch
@@ -233,7 +234,7 @@ class Explorer:
             inside = point.inside
             done = point.index if inside else point.index - 1
             if done >= 0 and inside != is_sync(self._operations[done]):
-                change = image.apply(self._operations[done])
+                change = transition.apply(image, self._operations[done])
                 memory.parts.apply(change)
                 changes.append(change)
                 stale = stale or watch.meets(change)
@@ -418,7 +419,7 @@ class Explorer:
         if ended < self._at:
             self._image, self._at = self._first_image(), 0
         while self._at < ended:
-            self._image.apply(self._operations[self._at])
+            transition.apply(self._image, self._operations[self._at])
             self._at += 1
         return self._image
 

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING
 from tornpage.disk.simulated import Disk
 from tornpage.explore.turns import End
 from tornpage.interruption import CRASH_AGAIN, Interruption
+from tornpage.platter import transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -97,6 +98,6 @@ def recover_in_a_row(
         # Not `disk.image`: a recovery that was not run has left nothing in the trace.
         image = disk._life.image()
         for operation in done[:after]:
-            image.apply(operation)
+            transition.apply(image, operation)
         row.append(Recovery(end, image))
         disk = Disk.on_image(image, chooser)

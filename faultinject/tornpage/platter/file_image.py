@@ -15,7 +15,7 @@ A file is a base that is never written to and layers over it:
 So a copy costs what was written, and a base of a gigabyte costs nothing.
 
 This module holds the layers and answers questions about them. What operations
-do to them is the business of `image`.
+do to them is the business of `transition`.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING
 from tornpage.choices import Replay
 from tornpage.disk.simulated import Disk
 from tornpage.model import CrashModel
+from tornpage.platter import transition
 from tornpage.platter.image import Image
 from tornpage.story.rebuilt import Part, parts, platter_but, sizes_before
 from tornpage.story.timeline import directory_of, kind_of
@@ -344,7 +345,7 @@ class _Search:
         """
         image = Image(self._files, self._model)
         for record in self.operations[:upto]:
-            image.apply(record)
+            transition.apply(image, record)
         # An image's stamps count operations, as we do.
         self._open = frozenset(image.pending())
         if self._model.order == "ordered":

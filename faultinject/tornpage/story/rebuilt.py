@@ -28,6 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tornpage.model import SECTOR, CrashModel
+from tornpage.platter import transition
 from tornpage.platter.file_image import FileImage
 from tornpage.platter.image import Image
 from tornpage.trace import Create, NamesOnly, Sync, SyncDir, Truncate, Write
@@ -149,7 +150,7 @@ def platter_but(
                 contents[record.inode] = _Content(b"", model.atom)
         if isinstance(record, NamesOnly | Sync | SyncDir):
             image.clock = index
-            image.apply(record)
+            transition.apply(image, record)
     for one in image.entries.pending:
         image.entries.kept[one.key] = one.stamp not in lost
     for inode, content in contents.items():

@@ -36,8 +36,8 @@ from shearbolt import Tx
 from tornpage.explore import Explorer
 from tornpage.faults import FaultyDisk
 from tornpage.model import CrashModel
+from tornpage.platter import settling, transition
 from tornpage.platter.cell import Cell
-from tornpage.platter.image import Image
 from tornpage.trace import Sync, Write
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from boltmodel.interpret import Session
     from boltmodel.mutants.plant import Call
     from tornpage.explore import CrashPoint
+    from tornpage.platter.image import Image
     from tornpage.platter.pieces import Changes
     from tornpage.subject import Violation
     from tornpage.trace import Mark, Operation
@@ -223,24 +224,24 @@ def _untorn(planter: Planter) -> None:
 
 
 def _writes_durable(planter: Planter) -> None:
-    def apply(original: Call, self: Image, record: Operation) -> Changes:
-        changes: Changes = original(self, record)
+    def apply(original: Call, image: Image, record: Operation) -> Changes:
+        changes: Changes = original(image, record)
         if isinstance(record, Write):
             done = Sync(record.path, record.inode, "fsync", record.site)
-            original(self, done)
+            original(image, done)
             changes.everything = True
         return changes
 
-    planter.instead(Image, "apply", apply)
+    planter.instead(transition, "apply", apply)
 
 
 def _names_durable(planter: Planter) -> None:
-    def sync(original: Call, self: Image, record: Sync, *rest: Any) -> None:
-        original(self, record, *rest)
+    def sync(original: Call, image: Image, record: Sync, *rest: Any) -> None:
+        original(image, record, *rest)
         # As file systems do that nobody has promised it.
-        self._sync_dir(dirname(record.path), *rest)
+        settling.sync_dir(image, dirname(record.path), *rest)
 
-    planter.instead(Image, "_sync", sync)
+    planter.instead(settling, "sync_file", sync)
 
 
 SABOTAGES: Final[Mapping[str, Sabotage]] = {

@@ -1,0 +1,227 @@
+"""What an operation of the trace changes of an image.
+
+Theory
+======
+A write changes nothing that is durable. It adds one more to what the pieces may be,
+and `apply` says of which:
+
+    write, truncate   +1 version of each atom, +1 size     pending in `FileImage`
+    names             +1 change of an entry                pending in `Entries`
+    sync              all of these decided, or fewer left  see `settling`
+
+Cutting a file short changes no content, only the size. The bytes behind it
+become zero when the file grows over them again, and that is when atoms get
+their zero version: so the old size always comes with the old bytes, as on a
+journalling file system, and growing costs what is grown over.
+
+What it is not: it makes nothing durable (`settling`), and it keeps nothing of its
+own: all state is in the `Image`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+from tornpage.platter import settling
+from tornpage.platter.file_image import Extension, FileImage
+from tornpage.platter.pieces import Changes
+from tornpage.trace import (
+    Create,
+    Link,
+    Mkdir,
+    Rename,
+    Rmdir,
+    Sync,
+    SyncDir,
+    Truncate,
+    Unlink,
+    Write,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from tornpage.platter.image import Image
+    from tornpage.platter.pieces import Place
+    from tornpage.trace import Operation
+
+__all__ = ["apply"]
+
+
+def apply(image: Image, record: Operation) -> Changes:
+    """Advance an image by one operation.
+
+    Args:
+        image: It is changed.
+        record: What was done.
+
+    Returns:
+        The pieces of which it changed what they may be.
+    """
+    changes = Changes()
+    stamp = image.clock
+    image.clock += 1
+    if image.spoiled:
+        image.spoiled = {}
+    if image.answers:
+        image.answers = {}
+    if isinstance(record, Sync | SyncDir):
+        image.last_sync = stamp
+    if isinstance(record, Write):
+        _write(image, record, stamp, changes)
+    elif isinstance(record, Sync):
+        settling.sync_file(image, record, stamp, changes)
+    elif isinstance(record, Truncate):
+        _resize(image, image.files[record.inode], record.size, stamp, changes)
+    elif isinstance(record, SyncDir):
+        if record.result == "ok":
+            settling.sync_dir(image, posixpath.dirname(record.path), stamp, changes)
+    elif isinstance(record, Create):
+        image.files[record.inode] = FileImage(record.inode, b"", image.model.atom)
+        place = _find(image, record.path, changes)
+        _name(image, stamp, changes, (place, record.inode))
+    elif isinstance(record, Rename):
+        _rename(image, record, stamp, changes)
+    elif isinstance(record, Link):
+        source = _find(image, record.path, changes)
+        target = _find(image, record.target, changes)
+        _name(image, stamp, changes, (target, image.entries.present(source)))
+    elif isinstance(record, Unlink):
+        _name(image, stamp, changes, (_find(image, record.path, changes), None))
+    elif isinstance(record, Mkdir):
+        place = _find(image, record.path, changes)
+        changes.names |= image.entries.make_folder(stamp, image.life, place)
+        _count_names(image, stamp)
+    elif isinstance(record, Rmdir):
+        place, _ = _find_folder(image, record.path, changes)
+        _name(image, stamp, changes, (place, None))
+    return changes
+
+
+def _write(image: Image, record: Write, stamp: int, changes: Changes) -> None:
+    file = image.files[record.inode]
+    offset, data = record.offset, record.data
+    if not data:
+        return
+    end = offset + len(data)
+    atom = image.model.atom
+    first, behind = offset // atom, -(-end // atom)
+    grows = end > file.size
+    # The old size still rules while the parts around the write are taken
+    # from the cache: what lies behind it is zero.
+    changed: list[tuple[int, bytes]] = []
+    for at in range(first, behind):
+        low, high = at * atom, (at + 1) * atom
+        if offset <= low and high <= end:
+            changed.append((at, data[low - offset : high - offset]))
+            continue
+        old = file.newest(at)
+        start, stop = max(offset, low), min(end, high)
+        changed.append(
+            (
+                at,
+                old[: start - low]
+                + data[start - offset : stop - offset]
+                + old[stop - low :],
+            )
+        )
+    if grows:
+        changed = [*file.bared(offset, skip=first), *changed]
+        coupled = image.model.coupled_from(file.size)
+        longer = range(max(first, coupled // atom), behind)
+        begin = max(offset, coupled)
+        if begin < end:
+            file.extensions.append(Extension(stamp, begin, end, since=stamp))
+        if image.model.extend == "garbage":
+            whole = range(max(first, -(-file.size // atom)), behind)
+            changes.atoms_of(file.inode).update(whole)
+            file.grown_by(whole, stamp)
+        handed = _handed(image, file, range(first, behind))
+        image.set_size(file, end, stamp, changes)
+        image.set_atoms(file, changed, stamp, changes, longer, handed)
+        return
+    handed = range(first, behind) if image.model.spoils else ()
+    image.set_atoms(file, changed, stamp, changes, handed=handed)
+
+
+def _resize(
+    image: Image, file: FileImage, size: int, stamp: int, changes: Changes
+) -> None:
+    if size > file.size:
+        bared = file.bared(size)
+        handed = _handed(image, file, range(0))
+        image.set_atoms(file, bared, stamp, changes, handed=handed)
+    file.extensions = [
+        one for whole in file.extensions for one in whole.cut(size, stamp)
+    ]
+    image.set_size(file, size, stamp, changes)
+
+
+def _handed(image: Image, file: FileImage, written: range) -> Container[int]:
+    """Atoms that growing a file hands to the drive, with what is written."""
+    if not image.model.spoils:
+        return ()
+    tail, inside = divmod(file.size, image.model.atom)
+    return {*written, tail} if inside else written
+
+
+def _rename(image: Image, record: Rename, stamp: int, changes: Changes) -> None:
+    source = _find(image, record.path, changes)
+    number = image.entries.present(source)
+    if number is None:
+        source, number = _find_folder(image, record.path, changes)
+    target = _find(image, record.target, changes)
+    if image.model.rename == "atomic":
+        _name(image, stamp, changes, (target, number), (source, None))
+    elif image.model.rename == "synced" and _just_synced(image, number):
+        _name(image, stamp, changes, (target, number))
+        # That the old name goes brings the new one, in whatever order they arrive.
+        _name(
+            image, stamp, changes, (target, number), (source, None), directory=source[0]
+        )
+    else:
+        _name(image, stamp, changes, (target, None))
+        _name(image, stamp, changes, (target, number))
+        _name(image, stamp, changes, (source, None))
+
+
+def _just_synced(image: Image, number: int) -> bool:
+    """Whether that is a file of which the last sync was, and no lie."""
+    file = image.files.get(number)
+    if file is None or image.model.lies or image.last_sync < 0:
+        return False
+    return file.synced == image.last_sync
+
+
+def _find(image: Image, path: str, changes: Changes) -> Place:
+    """A place by its path; directories on the way may turn out to have been."""
+    place, new = image.entries.find(path)
+    changes.names |= new
+    return place
+
+
+def _find_folder(image: Image, path: str, changes: Changes) -> tuple[Place, int]:
+    """A directory; one that goes though nobody spoke of it has been there."""
+    place = _find(image, path, changes)
+    if place not in image.entries.known:
+        changes.names.add(place)
+    return place, image.entries.find_folder(place)
+
+
+def _name(
+    image: Image,
+    stamp: int,
+    changes: Changes,
+    *entries: tuple[Place, int | None],
+    directory: int | None = None,
+) -> None:
+    changes.names |= image.entries.change(
+        stamp, image.life, *entries, directory=directory
+    )
+    _count_names(image, stamp)
+
+
+def _count_names(image: Image, stamp: int) -> None:
+    if image.model.order == "ordered":
+        image.tally.reaches(stamp, 1.0)
