@@ -67,12 +67,15 @@ class OverdueError(BaseException):
 
 
 def _in_simulator(frame: FrameType | None) -> bool:
-    """Whether it is tornpage's code, or what that code calls of the library."""
+    """Whether it is tornpage's code, or what that code calls of the library.
+
+    Code without a file, a record's `__init__`, is whose it is that calls it.
+    """
     while frame is not None:
         place = frame.f_code.co_filename
         if is_ours(place):
             return True
-        if place.startswith(_INSTALLED) or not place.startswith((_LIBRARY, "<frozen")):
+        if place.startswith(_INSTALLED) or not place.startswith((_LIBRARY, "<")):
             return False
         frame = frame.f_back
     return False

@@ -11,7 +11,10 @@ import time
 
 import pytest
 
+from tornpage import time_limit
 from tornpage.command import main
+from tornpage.disk import Disk
+from tornpage.disk import file as file_module
 from tornpage.functions import subject_from
 from tornpage.model import CrashModel
 from tornpage.registry import spec_of
@@ -235,6 +238,29 @@ def test_the_simulator_is_not_interrupted(monkeypatch):
         Experiment(_subject(running=loop), ("a",), CrashModel(), cap=9)
     assert set(where) == {__file__}
     assert len(where) == 4
+
+
+PROBE = """
+def probe(*arguments):
+    frames.append(sys._getframe())
+    return record(*arguments)
+"""
+
+
+def test_what_has_no_file_belongs_to_whoever_calls_it(monkeypatch):
+    """A record's `__init__` was interrupted in the middle of a write of the disk."""
+    frames = []
+    names = {"frames": frames, "sys": sys, "record": file_module.Write}
+    exec(PROBE, names)  # noqa: S102 - it is what dataclasses do.
+    monkeypatch.setattr(file_module, "Write", names["probe"])
+    file = Disk().open("f", create=True)
+    file.pwritev([b"x"], 0)
+    names["record"] = tuple
+    names["probe"]()
+    inside, outside = frames
+    assert inside.f_code.co_filename == outside.f_code.co_filename == "<string>"
+    assert time_limit._in_simulator(inside)
+    assert not time_limit._in_simulator(outside)
 
 
 def test_a_library_function_that_is_all_there_is_is_ended_too():
