@@ -251,7 +251,7 @@ def test_what_has_no_file_belongs_to_whoever_calls_it(monkeypatch):
     """A record's `__init__` was interrupted in the middle of a write of the disk."""
     frames = []
     names = {"frames": frames, "sys": sys, "record": file_module.Write}
-    exec(PROBE, names)  # noqa: S102 - it is what dataclasses do.
+    exec(PROBE, names)
     monkeypatch.setattr(file_module, "Write", names["probe"])
     file = Disk().open("f", create=True)
     file.pwritev([b"x"], 0)
