@@ -334,8 +334,8 @@ def test_a_store_is_known_by_its_content_and_damage_is_noticed(tmp_path):
     states, path = [{}], str(tmp_path / "bolt.db")
     with shearbolt.open(path, alloc_size=1 << 18) as db:
         for number in range(1, 6):
-            states.append(store._change(draw, number, states[-1]))
-            store._commit(db, *states[-2:])
+            states.append(store.changed(draw, number, states[-1]))
+            store.commit(db, *states[-2:])
     whole = (tmp_path / "bolt.db").read_bytes()
     assert store._found(path, states) == (5, "")
     (tmp_path / "bolt.db").write_bytes(whole)
