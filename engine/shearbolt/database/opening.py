@@ -463,7 +463,12 @@ def _create(
         )
     for first, end in ((2, 4), (1, 2), (0, 1)):
         file.write(first * page_size, [new[first * page_size : end * page_size]])
-        file.fdatasync()
+        try:
+            file.fdatasync()
+        except StorageError:
+            # Whoever opens it next writes all of it again (see `durable`).
+            file.forget()
+            raise
     try:
         storage.fsync_dir(file.path)
     except OSError as error:
