@@ -44,10 +44,10 @@ from ci.real.store import (
     content_of,
     examine,
     opened,
+    planting,
 )
 from ci.real.trial import Run
 
-from boltmodel.mutants import mutant
 from shearbolt import BoltError, DatabaseFailedError, StorageError
 from shearbolt.storage import OSStorage
 
@@ -64,6 +64,7 @@ __all__ = ["Endured", "around", "endured", "kind_of", "settled"]
 _REMOUNTS = 3
 _LARGE = 50_000
 _LETTERS = 16
+_MOST_FAILING = 8
 _META = b"\xed\xda\x0c\xed"
 _KINDS = {1, 2, 4, 16}
 """Flags of a bolt page."""
@@ -178,6 +179,7 @@ class _Application:
         self._storage = OSStorage()
         self._db: shearbolt.DB | None = None
         self._content: State = {}
+        self._is_new = True
         self._number = 0
         self.troubles = 0
 
@@ -213,6 +215,9 @@ class _Application:
         self._db = opened(self._path, storage=self._storage, sync_twice=self._twice)
         content = content_of(self._db)
         legal = self._story.now()
+        if not self._is_new:
+            # This process knows what has failed.
+            legal = legal[:1]
         here = self._story.same(content)
         numbers = [one for one in reversed(legal) if one in here]
         if not numbers:
@@ -220,6 +225,7 @@ class _Application:
                 f"opened, it shows commit {sorted(here)}; promised: {legal}"
             )
         self._content = content
+        self._is_new = False
         self._story.mark("opened", numbers[0] if numbers else max(here, default=0))
 
     def _commit(self) -> None:
@@ -262,6 +268,7 @@ class _Application:
         self.close()
         self._story.mark("killed")
         self._storage = OSStorage()
+        self._is_new = True
         self.troubles = 0
         # Files of slots in doubt are open as long as somebody remembers the error.
         gc.collect()
@@ -299,13 +306,12 @@ def endured(
     app = _Application(path, story, draw, result, sync_twice=twice)
     fault = None
     if position is not None:
-        count = draw.choice((1, 1, 1, 2, 3, 8))
+        count = draw.choice((1, 1, 1, 2, 3, _MOST_FAILING))
         fault = Fault(after=position, count=count, number=error)
     mounts: list[int] = []
     with contextlib.ExitStack() as stack:
         lay(stack.enter_context(bench.fresh()), {})
-        if planted:
-            stack.enter_context(mutant(planted))
+        stack.enter_context(planting(planted))
         begin = device.length()
         device.arm(fault)
         story.mark("opening")
@@ -317,9 +323,8 @@ def endured(
                     app.end()
                     stack.close()
                     mounts.append(device.length())
-                    stack.enter_context(bench.again())
-                    if planted:
-                        stack.enter_context(mutant(planted))
+                    _mount(bench, stack)
+                    stack.enter_context(planting(planted))
         except (BoltError, ValueError) as wrong:
             result.lies.append(f"{type(wrong).__name__}: {wrong}")
         except OSError as problem:
@@ -338,6 +343,19 @@ def endured(
         forgetful=forgetful,
     )  # fmt: skip
     return result
+
+
+def _mount(bench: Bench, stack: contextlib.ExitStack) -> None:
+    """Mount again, and once more if the requests that fail met the mount.
+
+    Raises:
+        OSError: It cannot be mounted.
+    """
+    for _ in range(_MOST_FAILING):
+        with contextlib.suppress(OSError):
+            stack.enter_context(bench.again())
+            return
+    stack.enter_context(bench.again())
 
 
 def _told(events: Sequence[str]) -> str:

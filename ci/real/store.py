@@ -27,11 +27,13 @@ from ci.real.trial import Run
 import shearbolt
 from boltmodel.error_contract import promise_under_errors
 from boltmodel.mutants import mutant
+from boltmodel.mutants.kernels import ON_KERNELS
 from boltmodel.under_errors import ErrorHistory
 from tornpage.trace import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from ci.real.device import Request
     from ci.real.images import Image
@@ -51,6 +53,7 @@ __all__ = [
     "examine",
     "kept",
     "opened",
+    "planting",
 ]
 
 NAME = "bolt.db"
@@ -235,6 +238,18 @@ def opened(
     )
 
 
+def planting(name: str) -> AbstractContextManager[None]:
+    """While entered, the engine has the planted bug of this name, if it is one.
+
+    Raises:
+        KeyError: There is none of this name.
+    """
+    if not name:
+        return contextlib.nullcontext()
+    here = {one.name: one for one in ON_KERNELS}
+    return here[name].plant() if name in here else mutant(name)
+
+
 def kept(
     bench: Bench, *, commits: int, seed: int, images: int, planted: str = ""
 ) -> Kept:
@@ -252,7 +267,7 @@ def kept(
     story = Story(device.length)
     with (
         bench.fresh() as root,
-        mutant(planted) if planted else contextlib.nullcontext(),
+        planting(planted),
     ):
         lay(root, {})
         begin = device.length()
