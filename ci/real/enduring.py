@@ -325,7 +325,8 @@ def endured(
                     mounts.append(device.length())
                     _mount(bench, stack)
                     stack.enter_context(planting(planted))
-        except (BoltError, ValueError) as wrong:
+        except (BoltError, ValueError, KeyError) as wrong:
+            # A key that is not there any more shows other content than readers saw.
             result.lies.append(f"{type(wrong).__name__}: {wrong}")
         except OSError as problem:
             app.events.append(f"mounting: {problem}")
