@@ -37,6 +37,10 @@ class Extents:
             raise OSError(errno.EIO, "Input/output error")
         self.written |= fresh
 
+    def cut(self, blocks):
+        for kind in (self.dirty, self.mapped, self.written):
+            kind -= {at for at in kind if at >= blocks}
+
     def platter(self, data):
         """What is there after the next mount."""
         blocks = range(0, len(data), PAGE)
@@ -59,6 +63,10 @@ class Ext4File:
         done = self._file.pwritev(buffers, offset)
         self._extents.dirty |= set(range(offset // PAGE, -(-(offset + done) // PAGE)))
         return done
+
+    def ftruncate(self, size, /):
+        self._file.ftruncate(size)
+        self._extents.cut(size // PAGE)
 
     def fdatasync(self):
         self._extents.sync()
@@ -113,6 +121,34 @@ def test_what_is_acknowledged_after_a_failed_sync_is_there_after_the_next_mount(
                 for key, value in pairs.items()
             )
     assert extents.syncs >= failing
+
+
+def test_a_file_that_could_not_be_made_is_left_as_it_was_found(tmp_path):
+    path = tmp_path / "bolt.db"
+    extents = Extents(failing=2)
+    forgotten = []
+
+    class Told(Ext4File):
+        def forget(self):
+            forgotten.append("forget")
+
+    def open_it():
+        with pytest.raises(shearbolt.StorageError):
+            shearbolt.open(path, open_file=open_file, page_size=PAGE)
+
+    def open_file(name, /, **options):
+        return Told(OSStorage().open(name, **options), extents)
+
+    # New blocks may show what somebody else has left there (ext3).
+    open_it()
+    assert path.read_bytes() == b""
+    assert not forgotten
+    # These are not new, and may be all that there is of the database.
+    path.write_bytes(bytes(4 * PAGE))
+    extents.syncs = 1
+    open_it()
+    assert path.stat().st_size == 4 * PAGE
+    assert forgotten
 
 
 def test_what_may_be_lost_is_kept_in_memory_for_whoever_copies_it(path):

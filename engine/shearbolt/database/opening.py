@@ -466,8 +466,14 @@ def _create(
         try:
             file.fdatasync()
         except StorageError:
-            # Whoever opens it next writes all of it again (see `durable`).
-            file.forget()
+            # Whoever opens it next writes all of it again, and anew (see `durable`).
+            if size:
+                file.forget()
+            else:
+                # As it was found. What is in its blocks may be what somebody else has
+                # left there (ext3), and nobody would know it for a new database.
+                with suppress(OSError):
+                    file.raw.ftruncate(0)
             raise
     try:
         storage.fsync_dir(file.path)
