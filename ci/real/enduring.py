@@ -15,9 +15,8 @@ storage is another process. It may be the next one only behind an unmount. What 
 that dies in doubt leaves in the page cache is a limit of the engine
 (docs/injected-errors.md), and an unmount empties the cache.
 
-To a drive that was asked again, by the mount, a write that failed is no riddle any
-more: what was read was there. So in images of later moments such a write is not there
-(`settled`).
+To a drive that was asked again, by the mount, a request that failed is no riddle any
+more: what was read was there. Images of later moments are made of that (`settled`).
 """
 
 from __future__ import annotations
@@ -108,17 +107,21 @@ def kind_of(request: Request) -> str:
 
 
 def settled(record: Sequence[Request], until: int) -> tuple[Request, ...]:
-    """A record as it counts once the drive was read from: failed writes wrote nothing.
+    """A record as it counts once the drive was read from.
+
+    Writes that failed wrote nothing, and flushes that failed dropped nothing: what
+    was read was there.
 
     Args:
         record: The requests.
         until: How many there were when it was read from.
     """
     return tuple(
-        replace(one, data=b"") if one.failed and at < until and not one.is_flush
+        replace(one, offset=max(one.offset, 0), data=b"")
+        if one.failed and at < until
         else one
         for at, one in enumerate(record)
-    )  # fmt: skip
+    )
 
 
 def around(
