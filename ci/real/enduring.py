@@ -321,12 +321,12 @@ def endured(
         try:
             for _ in range(commits):
                 app.step()
-                if app.troubles > 2 and len(mounts) < _REMOUNTS:
+                if app.troubles > 2 and result.remounts < _REMOUNTS:
+                    result.remounts += 1
                     app.events.append("remount")
                     app.end()
                     stack.close()
-                    mounts.append(device.length())
-                    _mount(bench, stack)
+                    _mount(bench, stack, mounts)
                     stack.enter_context(planting(planted))
         except (BoltError, ValueError, KeyError) as wrong:
             # A key that is not there any more shows other content than readers saw.
@@ -336,7 +336,6 @@ def endured(
         app.end()
     record = tuple(device.taken())
     result.requests = len(record) - begin
-    result.remounts = len(mounts)
     bad = [one for one in record if one.failed]
     result.failed = len(bad)
     if bad:
@@ -349,16 +348,20 @@ def endured(
     return result
 
 
-def _mount(bench: Bench, stack: contextlib.ExitStack) -> None:
+def _mount(bench: Bench, stack: contextlib.ExitStack, mounts: list[int]) -> None:
     """Mount again, and once more if the requests that fail met the mount.
+
+    Each time the drive is read from anew: how many requests there had been is noted.
 
     Raises:
         OSError: It cannot be mounted.
     """
     for _ in range(_MOST_FAILING):
+        mounts.append(bench.device.length())
         with contextlib.suppress(OSError):
             stack.enter_context(bench.again())
             return
+    mounts.append(bench.device.length())
     stack.enter_context(bench.again())
 
 
