@@ -4,11 +4,13 @@
     programs   random programs of a few files and directories
     failing    every request of a sync answered with an error, once
     store      commits of shearbolt, its promises after each crash
+    store-failing  the same while a request, and a few behind it, fail
 
     python -m ci.real litmus                            # all file systems here
     python -m ci.real programs ext4-o xfs --seconds 300 --seed 5
     python -m ci.real litmus ext4-o --model order=ordered       # must fail
     python -m ci.real store xfs --planted no-data-sync          # must fail
+    python -m ci.real store-failing ext4-o --planted sync-retried       # must fail
 
 For each the file system runs on a device that records every write and flush; crash
 images are made of the record: what was flushed is there, of the rest any part. See
@@ -23,6 +25,8 @@ from __future__ import annotations
 
 import argparse
 import errno
+import functools
+import logging
 import platform
 import shlex
 import signal
@@ -34,6 +38,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ci.real.check import checked
 from ci.real.device import missing
+from ci.real.enduring import endured
 from ci.real.failing import LONGER, failures
 from ci.real.programs import Program, drawn, litmus_programs
 from ci.real.store import kept
@@ -45,10 +50,13 @@ from tornpage.model import CrashModel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ci.real.store import Kept
     from ci.real.trial import Bench
 
 _SHOWN = 3
 _COMMITS = 30
+_STRIDE = 89
+"""A prime: requests to fail are that far apart."""
 
 
 @dataclass(slots=True)
@@ -97,6 +105,7 @@ class Lane:
         self.model = CrashModel.parse(options.model or name)
         self.tally = Tally()
         self._end = time.monotonic() + options.seconds
+        self._requests = 0
 
     def numbers(self) -> Iterator[int]:
         """Seeds, as long as there is time."""
@@ -178,6 +187,33 @@ class Lane:
             self.bench, commits=_COMMITS, seed=seed, images=self.options.images,
             planted=self.options.planted,
         )  # fmt: skip
+        self._count(one)
+        self.show([str(each) for each in one.broken], seed=seed, seconds=0.1)
+        self.progress()
+
+    def failing_commits(self, seed: int) -> None:
+        """Run commits of the engine, some requests of which fail."""
+        run = functools.partial(
+            endured, self.bench, commits=_COMMITS, images=self.options.images,
+            error=getattr(errno, self.options.errno),
+            planted=self.options.planted, forgetful=self.options.forgetful,
+        )  # fmt: skip
+        if not self._requests:
+            # How many requests there are to fail.
+            self._requests = run(seed=0, position=None, images=0, planted="").requests
+        # Each in turn, far from the one before.
+        one = run(seed=seed, position=seed * _STRIDE % self._requests)
+        self._count(one)
+        counts = self.tally.counts
+        counts["requests failed"] += one.failed
+        counts["commits refused"] += one.refused
+        counts["remounts"] += one.remounts
+        self.tally.facts += one.facts
+        texts = [*one.lies, *map(str, one.broken)]
+        self.show(texts, seed=seed, seconds=0.1)
+        self.progress()
+
+    def _count(self, one: Kept) -> None:
         counts = self.tally.counts
         counts["runs"] += 1
         counts["commits"] += one.commits
@@ -185,8 +221,6 @@ class Lane:
         counts["crash images"] += one.images
         counts["repaired"] += one.repaired
         counts["moments with the commit in flight there"] += one.newer
-        self.show([str(each) for each in one.broken], seed=seed, seconds=0.1)
-        self.progress()
 
 
 def _litmus(lane: Lane) -> None:
@@ -214,11 +248,19 @@ def _store(lane: Lane) -> None:
         lane.commits(seed)
 
 
+def _store_failing(lane: Lane) -> None:
+    # What it warns of is what is done to it.
+    logging.getLogger("shearbolt").setLevel(logging.ERROR)
+    for seed in lane.numbers():
+        lane.failing_commits(seed)
+
+
 _LANES: dict[str, Callable[[Lane], None]] = {
     "litmus": _litmus,
     "programs": _programs,
     "failing": _failing,
     "store": _store,
+    "store-failing": _store_failing,
 }
 
 

@@ -25,7 +25,7 @@ from ci.real.systems import copied, formatted, mounted, repair
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ci.real.device import Recorder, Request
     from ci.real.images import Image
@@ -108,6 +108,16 @@ class Bench:
     def fresh(self) -> Iterator[str]:
         """The file system as it was made, mounted on the device."""
         self.device.reset()
+        with self.again():
+            yield self.root
+
+    @contextlib.contextmanager
+    def again(self) -> Iterator[str]:
+        """The file system as it is on the device, mounted.
+
+        Raises:
+            OSError: It cannot be mounted or unmounted.
+        """
         with mounted(self.device.path, self.root, self.system.options):
             yield self.root
 
@@ -198,11 +208,22 @@ class Bench:
                 yield replace(seen, position=position)
 
     def chosen(
-        self, run: Run, draw: random.Random, most: int, *, forgetful: bool = False
+        self,
+        run: Run,
+        draw: random.Random,
+        most: int,
+        *,
+        forgetful: bool = False,
+        positions: Iterable[int] | None = None,
     ) -> Iterator[tuple[Image, list[int]]]:
-        """Sampled images of a run, each with the positions that leave it."""
+        """Sampled images of a run, each with the positions that leave it.
+
+        Of all positions, unless some are given.
+        """
         wanted: dict[Image, set[int]] = {}
-        for position in range(run.begin, len(run.record) + 1):
+        if positions is None:
+            positions = range(run.begin, len(run.record) + 1)
+        for position in positions:
             for image in sampled(
                 run.record, position, draw, begin=run.begin,
                 atomic=self.system.superblocks, forgetful=forgetful,

@@ -12,7 +12,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path.insert(0, ROOT)
 
 from ci.real import __main__ as command  # noqa: E402
-from ci.real import device, failing, store  # noqa: E402
+from ci.real import device, enduring, failing, store  # noqa: E402
 from ci.real.check import compared  # noqa: E402
 from ci.real.device import Fault, Request  # noqa: E402
 from ci.real.images import SECTOR, Image, apply, sampled, split  # noqa: E402
@@ -23,6 +23,7 @@ from ci.real.systems import FILE_SYSTEMS, copied  # noqa: E402
 from ci.real.trial import Crash, Run  # noqa: E402
 
 import shearbolt  # noqa: E402
+from shearbolt.storage.robust import RobustFile  # noqa: E402
 from tornpage.disk import Disk  # noqa: E402
 from tornpage.explore import Explorer  # noqa: E402
 from tornpage.litmus import OnDisk  # noqa: E402
@@ -334,8 +335,8 @@ def test_a_store_is_known_by_its_content_and_damage_is_noticed(tmp_path):
     states, path = [{}], str(tmp_path / "bolt.db")
     with shearbolt.open(path, alloc_size=1 << 18) as db:
         for number in range(1, 6):
-            states.append(store._change(draw, number, states[-1]))
-            store._commit(db, *states[-2:])
+            states.append(store.changed(draw, number, states[-1]))
+            store.commit(db, *states[-2:])
     whole = (tmp_path / "bolt.db").read_bytes()
     assert store._found(path, states) == (5, "")
     (tmp_path / "bolt.db").write_bytes(whole)
@@ -344,6 +345,100 @@ def test_a_store_is_known_by_its_content_and_damage_is_noticed(tmp_path):
     found, error = store._found(path, states)
     assert found is None
     assert "corrupt" in error
+
+
+def told(*marks):
+    """A story of marks, each (how many requests there had been, label, attempt)."""
+    lengths = iter([one[0] for one in marks])
+    story = store.Story(lambda: next(lengths))
+    for _, label, *attempt in marks:
+        story.mark(label, *attempt)
+    return story
+
+
+def test_a_crash_shows_what_was_acknowledged_or_what_was_begun_since():
+    story = told(
+        *((0, "opening"), (4, "opened", 0), (4, "certain"), (4, "begin", 1)),
+        *((9, "acked", 1), (9, "certain"), (10, "begin", 2), (15, "certain")),
+        *((15, "begin", 3), (20, "acked", 3)),
+    )
+    assert set(story.legal(2)) == {(0,)}
+    assert set(story.legal(6)) == {(0, 1)}
+    # Both moments have nine requests: before it was acknowledged, and behind.
+    assert set(story.legal(9)) == {(0, 1), (1,)}
+    # It failed somewhere between 10 and 15, and until 15 it may have taken effect.
+    assert set(story.legal(12)) == {(1, 2)}
+    assert set(story.legal(15)) == {(1, 2), (1,), (1, 3)}
+    assert set(story.legal(99)) == {(3,)}
+
+
+def test_another_process_settles_nothing_by_opening_what_it_finds():
+    begin = (0, "opening"), (1, "opened", 0), (2, "begin", 1), (9, "killed")
+    story = told(*begin, (12, "opened", 1), (13, "certain"), (14, "begin", 2))
+    assert story.now() == (0, 1, 1, 2)
+    assert set(story.legal(10)) == {(0, 1)}
+    story = told(*begin, (12, "opened", 1), (14, "begin", 2), (15, "acked", 2))
+    assert story.now() == (2,)
+
+
+def test_a_request_that_failed_is_settled_once_the_drive_was_read_from():
+    record = [write("A"), write("B", failed=5), BAD_FLUSH, write("C", failed=5)]
+    seen = enduring.settled(record, 3)
+    assert content(Image(4, ()), record)[0] == "C"
+    assert content(Image(3, ()), record)[0] == "B"
+    assert content(Image(3, ()), seen)[0] == "A"
+    assert content(Image(4, ()), seen)[0] == "C"
+    assert enduring.settled(record, 4)[3].data == b""
+    # Nor has a flush that failed dropped what was read.
+    record = [write("A"), BAD_FLUSH, FLUSH]
+    assert split(record, 3, forgetful=True) == (frozenset(), (0,))
+    assert split(enduring.settled(record, 2), 3, forgetful=True)[0] == {0}
+
+
+def test_a_run_is_crashed_before_at_and_behind_what_failed_and_at_its_end():
+    record = [write("A")] * 20 + [write("B", failed=5)] * 2 + [write("C")] * 60
+    groups = [(one[0], one[-1]) for one, _ in enduring.around(record, 5, 40)]
+    assert groups == [(5, 19), (20, 21), (22, 29), (30, 53), (54, 82), (82, 82)]
+    assert 30 <= sum(count for _, count in enduring.around(record, 5, 40)) <= 40
+    # Where nothing failed it is only the run, and its end.
+    assert [one for one, _ in enduring.around(record[:20], 5, 40)] == [
+        range(5, 21),
+        range(20, 21),
+    ]
+
+
+def test_a_request_of_the_store_is_told_by_what_is_in_it(tmp_path):
+    with shearbolt.open(tmp_path / "bolt.db", page_size=4096) as db:
+        store.commit(db, {}, {b"birds": {b"1": b"x" * 9000}})
+    data = (tmp_path / "bolt.db").read_bytes()
+    kinds = [
+        enduring.kind_of(Request(0, data[at : at + 4096]))
+        for at in range(0, len(data), 4096)
+    ]
+    assert kinds[:2] == ["meta page"] * 2
+    assert kinds.count("page") >= 3
+    # The rest of the file was never written.
+    assert set(kinds[2:]) == {"page", "file system"}
+    assert enduring.kind_of(FLUSH) == "flush"
+    assert enduring.kind_of(Request(0, b"\xc0\x3b\x39\x98" * 128)) == "file system"
+
+
+def test_a_bug_that_only_a_kernel_shows_can_be_planted_and_is_taken_out(tmp_path):
+    calls = []
+
+    class Told:
+        def forget(self):
+            calls.append("forget")
+
+    file = RobustFile(Told(), "f")
+    with store.planting("pages-not-forgotten"):
+        file.forget()
+    assert not calls
+    with store.planting(""):
+        file.forget()
+    assert calls == ["forget"]
+    with pytest.raises(KeyError):
+        store.planting("no-such-bug")
 
 
 def test_every_file_system_to_try_has_a_preset():

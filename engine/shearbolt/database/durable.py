@@ -34,6 +34,17 @@ knows which: the file is then not written any more. Whatever the sync was made f
 every sync of the file is made by `_make`. Whichever handle made the commits, or the
 sync: so it is noted by file, not by handle (see `unsynced`).
 
+After a failed sync
+===================
+What a commit has written and could not sync is written again by the next one, over
+what the system keeps of it. On ext4 (Linux 6.18) that is not enough where a block was
+written for the first time: its extent stays marked as unwritten when the first write
+failed, and the second, for which the page is an old one, does not take the mark away.
+The sync returns 0, everything reads as it should, and after the next mount the block
+is zeros. So behind every sync that failed the system is asked to forget the file's
+pages: the next write begins anew. Except when commits may be lost: nothing is written
+any more then, and what can be read still is worth keeping.
+
 Source: bbolt db.go, tx.go (writeMeta).
 """
 
@@ -208,6 +219,8 @@ class DurableFile:
             if self._waits:
                 self._unsynced.lose(self.identity, self.pager.file.raw)
                 self.failed = True
+            else:
+                self.pager.file.forget()
             raise
         if self._waits:
             self._unsynced.end(self.identity)

@@ -463,7 +463,18 @@ def _create(
         )
     for first, end in ((2, 4), (1, 2), (0, 1)):
         file.write(first * page_size, [new[first * page_size : end * page_size]])
-        file.fdatasync()
+        try:
+            file.fdatasync()
+        except StorageError:
+            # Whoever opens it next writes all of it again, and anew (see `durable`).
+            if size:
+                file.forget()
+            else:
+                # As it was found. What is in its blocks may be what somebody else has
+                # left there (ext3), and nobody would know it for a new database.
+                with suppress(OSError):
+                    file.raw.ftruncate(0)
+            raise
     try:
         storage.fsync_dir(file.path)
     except OSError as error:

@@ -33,6 +33,8 @@ decide on any others. What a file may have beside the protocol:
     begin_writing   a real one: it can be told to begin with its writes before it is
                     synced. A crash may find any of them done as it is, so no model
                     need know of it
+    forget          a real one: it can be told to drop what the system keeps of it in
+                    memory, after a failed sync (see `shearbolt.database.durable`)
     stands_at       a real one: whether a name still means it (see
                     `shearbolt.storage.locking`)
     stored          a real one: where it has holes; a file of a terabyte may have a few
@@ -40,8 +42,8 @@ decide on any others. What a file may have beside the protocol:
     ask             a simulated one: answers a question about its bytes without showing
                     them (see `RobustFile.ask`)
 
-A file without one of these is read exactly, synced, believed, whole, and read. And a
-storage that others use, too, has `rename_new`, which replaces nothing.
+A file without one of these is read exactly, synced, kept, believed, whole, and read.
+And a storage that others use, too, has `rename_new`, which replaces nothing.
 
 What it is not: it is not a file system abstraction for general use. It has the
 operations that the engine needs and no others.

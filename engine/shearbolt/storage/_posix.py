@@ -14,6 +14,7 @@ a Python process exclude each other. `lockf` or `fcntl` locks would not.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import functools
@@ -108,6 +109,15 @@ class OSFile(Single):
         begin = _sync_file_range()
         if begin is not None:
             begin(self._fd, offset, length, _SYNC_FILE_RANGE_WRITE)
+
+    def forget(self) -> None:
+        """Have the system drop what it keeps of the file in memory.
+
+        But for what it has to write. It promises nothing, and fails at nothing.
+        """
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def ftruncate(self, size: int, /) -> None:
         os.ftruncate(self._fd, size)

@@ -170,6 +170,15 @@ class RobustFile:
         if begin is not None:
             begin(offset, length)
 
+    def forget(self) -> None:
+        """Have the system drop what it keeps of the file in memory, if it can.
+
+        It promises nothing and fails at nothing.
+        """
+        forget = getattr(self.raw, "forget", None)
+        if forget is not None:
+            forget()
+
     def stored(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Where bytes of [start, end) are in the file, as (first, behind), in order.
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SyncedTwice"]
 
-_BESIDE: Final = ("ask", "begin_writing", "read_ahead", "stands_at", "stored")
+_BESIDE: Final = (
+    *("ask", "begin_writing", "forget"),
+    *("read_ahead", "stands_at", "stored"),
+)
 """What a file may have beside the protocol (`shearbolt.storage`)."""
 
 

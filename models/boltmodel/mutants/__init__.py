@@ -28,6 +28,7 @@ and the contract are untouched.
     shown        which program shows which
 
 Those of `threads` are not in `MUTANTS`: what shows them is `boltmodel.lanes.threads`.
+Nor are those of `kernels`: a real file system does.
 
 What it is not: random mutation of source code. Each of these has a history, or
 is a mistake that this kind of code invites. Bugs that nothing can show, because

@@ -1,0 +1,34 @@
+"""Bugs that only a real kernel shows: no simulated disk does what it does.
+
+They are not among those that the gate hunts. What finds them is `python -m ci.real
+store-failing`; docs/crash-model.md says what the kernel was seen to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boltmodel.mutants.plant import Gallery
+from shearbolt.storage.robust import RobustFile
+
+if TYPE_CHECKING:
+    from boltmodel.mutants.plant import Planter
+
+__all__ = ["ON_KERNELS"]
+
+_bugs = Gallery()
+
+
+@_bugs.add(
+    "pages-not-forgotten",
+    "What a sync has failed for is written again over what the system keeps of it.",
+    origin="this engine (2026), found on ext4 of Linux 6.18",
+    breaks="PAS",
+    needs="errors, crash",
+)
+def _pages_not_forgotten(planter: Planter) -> None:
+    planter.instead(RobustFile, "forget", lambda *_: None)
+
+
+ON_KERNELS = tuple(_bugs)
+"""The bugs of this module, in their order."""
