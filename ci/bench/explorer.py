@@ -134,9 +134,7 @@ def _sweeps(model: str, crash: CrashModel) -> Closing:
     return _summed("default programs, closing alone", model, points, seconds)
 
 
-def experiments(
-    subject: ShearboltSubject, crash: CrashModel
-) -> Iterator[Experiment[Program]]:
+def experiments(subject: ShearboltSubject, crash: CrashModel) -> Iterator[Experiment]:
     """The default programs, each run when it is asked for, its crash points open."""
     beginnings = beginnings_of(subject, crash)
     for seed in range(subject.default_programs):
