@@ -143,6 +143,7 @@ def test_a_profiler_that_fails_is_an_error_with_its_last_words(
     spy.write_text("#!/bin/sh\necho 'Permission denied: ptrace' >&2\nexit 1\n")
     spy.chmod(0o755)
     monkeypatch.setattr(profiles.shutil, "which", lambda *_, **__: str(spy))
+    monkeypatch.setattr(profiles, "primitives", lambda *_: {"loop": 1.0})
     with pytest.raises(profiles.ProfilerError, match="ptrace"):
         list(profiles.profiles(str(tmp_path), ["scan warm"], 0.0, pairs=200))
     ran = subprocess.run(
