@@ -58,12 +58,11 @@ from boltmodel.model import (
     EMPTY,
     Bucket,
     ModelTx,
-    OrderError,
     difference,
-    observe,
     path_text,
 )
 from boltmodel.nearby import Places
+from boltmodel.observation import OrderError, observe
 from boltmodel.programs import (
     Commit,
     Get,

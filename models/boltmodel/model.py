@@ -23,12 +23,8 @@ be summed one by one (`survey`). Both hashes have 128 bits: contents that differ
 one digest by chance only. It depends on content alone, not on insertion order and
 not on PYTHONHASHSEED.
 
-`observe` reads the same shape out of a transaction of the engine. It goes
-through cursors only, so it sees what an application sees, and it refuses keys
-that come out of order: a dict would hide that.
-
-What it is not: it does not know transactions ids, crashes or promises. Those
-are `interpret` and `contract`.
+What it is not: it does not know the engine, transaction ids, crashes or promises.
+Those are `observation`, `interpret` and `contract`.
 """
 
 from __future__ import annotations
@@ -37,7 +33,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from boltmodel.overlay import copied
 
@@ -51,18 +47,14 @@ __all__ = [
     "Difference",
     "Entry",
     "ModelTx",
-    "OrderError",
     "Path",
-    "Readable",
     "Refused",
-    "Walkable",
     "bucket_digest",
     "difference",
     "entry_sum",
     "named_sum",
-    "observe",
-    "observe_bucket",
     "path_text",
+    "shown",
     "walk",
 ]
 
@@ -70,9 +62,6 @@ Path: TypeAlias = tuple[bytes, ...]
 
 # Bolt's limits (errors.go, bucket.go): longer keys are refused by put.
 MAX_KEY_SIZE: Final = 32768
-
-# A bucket of a damaged file may be in itself. Python ends at a thousand calls.
-_DEEPEST: Final = 100
 
 _SEQUENCE_MODULUS: Final = 1 << 64
 _LENGTHS: Final = struct.Struct("<II")
@@ -99,10 +88,6 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a defect.
     def __init__(self, error: str) -> None:
         super().__init__(error)
         self.error = error
-
-
-class OrderError(Exception):
-    """A cursor gave keys that are not strictly ascending, or buckets without end."""
 
 
 class Bucket:
@@ -461,93 +446,6 @@ class ModelTx:
         return bucket.sequence
 
 
-class _Cursor(Protocol):
-    """What a walk needs of a cursor of the engine."""
-
-    def first(self) -> tuple[bytes, bytes | None] | None: ...
-
-    def next(self) -> tuple[bytes, bytes | None] | None: ...
-
-
-class Walkable(Protocol):
-    """What a walk needs of a bucket of the engine."""
-
-    @property
-    def sequence(self) -> int:
-        """The bucket's counter."""
-        ...
-
-    def cursor(self) -> _Cursor:
-        """A cursor over keys and sub-buckets."""
-        ...
-
-    def bucket(self, name: bytes, /) -> Walkable:
-        """The sub-bucket of this name."""
-        ...
-
-
-class Readable(Protocol):
-    """What a walk needs of a transaction of the engine."""
-
-    def cursor(self) -> _Cursor:
-        """A cursor over the root bucket."""
-        ...
-
-    def bucket(self, name: bytes, /) -> Walkable:
-        """The top-level bucket of this name."""
-        ...
-
-
-def observe(tx: Readable) -> Bucket:
-    """Everything a transaction shows, as a frozen model bucket.
-
-    Raises:
-        OrderError: Keys do not come out in strictly ascending order, or there is
-            always one more bucket in a bucket.
-    """
-    return _observed(tx, (), 0).freeze()
-
-
-def observe_bucket(bucket: Walkable) -> Bucket:
-    """Everything that a bucket shows, as a frozen model bucket; errors as above."""
-    return _observed(bucket, (), bucket.sequence).freeze()
-
-
-def _observed(source: Readable | Walkable, path: Path, sequence: int) -> Bucket:
-    if len(path) > _DEEPEST:
-        raise OrderError(
-            f"there are more than {_DEEPEST} buckets in one another, the first of "
-            f"them {path_text(path[:4])}: a damaged one may contain itself"
-        )
-    entries: dict[bytes, Entry] = {}
-    cursor = source.cursor()
-    step = cursor.next
-    below: list[bytes] = []
-    last = b""
-    pair = cursor.first()
-    while pair is not None:
-        key, value = pair
-        # Bolt has no empty key, so the first key must be above b"" as well.
-        if key <= last:
-            raise OrderError(
-                f"cursor of bucket {path_text(path)} gave {_shown(key)} "
-                f"after {_shown(last)}: keys must ascend"
-            )
-        last = key
-        if value is None:
-            below.append(key)
-            entries[key] = EMPTY
-        else:
-            entries[key] = value
-        pair = step()
-    # After the walk, not during it: one cursor at a time keeps the order of
-    # reads, and with it the crash explorer's tree, simple.
-    for key in below:
-        bucket = source.bucket(key)
-        entries[key] = _observed(bucket, (*path, key), bucket.sequence)
-    return Bucket(entries, sequence, below)
-
-
 @dataclass(frozen=True, slots=True)
 class Difference:
     """The first place where two contents differ, in key order.
@@ -604,14 +502,15 @@ def walk(root: Bucket) -> Iterator[tuple[Path, Bucket]]:
 
 def path_text(path: Path) -> str:
     """A path for people: names joined by slashes, "/" for the root."""
-    return "/".join(_shown(name) for name in path) if path else "/"
+    return "/".join(shown(name) for name in path) if path else "/"
 
 
 def _path_of(item: tuple[Path, Bucket]) -> Path:
     return item[0]
 
 
-def _shown(raw: bytes) -> str:
+def shown(raw: bytes) -> str:
+    """A key or value for people, shortly."""
     if raw.isascii() and raw.decode("ascii").isprintable():
         text = raw.decode("ascii")
     else:
@@ -626,4 +525,4 @@ def _entry_text(entry: Entry | None) -> str:
         return "nothing"
     if isinstance(entry, Bucket):
         return f"a bucket of {len(entry.entries)}"
-    return f"{len(entry)} bytes {_shown(entry)}".rstrip()
+    return f"{len(entry)} bytes {shown(entry)}".rstrip()

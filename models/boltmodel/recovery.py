@@ -40,13 +40,11 @@ from boltmodel.interpret import DATABASE
 from boltmodel.model import (
     Bucket,
     ModelTx,
-    OrderError,
     bucket_digest,
     difference,
     entry_sum,
-    observe,
-    observe_bucket,
 )
+from boltmodel.observation import OrderError, observe, observe_bucket
 from boltmodel.survey import survey
 from shearbolt.check import check
 

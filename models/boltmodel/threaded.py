@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import shearbolt
 from boltmodel.interpret import DATABASE
-from boltmodel.model import EMPTY, ModelTx, difference, observe
+from boltmodel.model import EMPTY, ModelTx, difference
+from boltmodel.observation import observe
 from shearbolt import BoltError, DatabaseNotOpenError, TxClosedError
 from tornpage.disk import Disk
 from tornpage.threads import under_turns

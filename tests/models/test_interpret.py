@@ -5,8 +5,9 @@ import pytest
 import shearbolt
 from boltmodel.generate import generate
 from boltmodel.interpret import DATABASE, LiveFailure, Session, run
-from boltmodel.model import EMPTY, observe
+from boltmodel.model import EMPTY
 from boltmodel.mutants import mutant
+from boltmodel.observation import observe
 from boltmodel.programs import (
     Commit,
     CreateBucket,

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import pytest
 
 import shearbolt
-from boltmodel import interpret, model
+from boltmodel import interpret, observation
 from boltmodel.interpret import DATABASE, LiveFailure, Session
 from boltmodel.model import EMPTY, Bucket
 from boltmodel.nearby import Places
@@ -93,7 +93,7 @@ TOUCHES = program(
 
 def test_a_program_on_a_large_file_compares_what_it_changed(subject, monkeypatch):
     observed = []
-    right = model.observe
+    right = observation.observe
     monkeypatch.setattr(
         interpret, "observe", lambda tx: observed.append(tx) or right(tx)
     )
@@ -106,7 +106,7 @@ def test_a_program_on_a_large_file_compares_what_it_changed(subject, monkeypatch
 
 def test_without_a_file_everything_is_compared(monkeypatch):
     observed = []
-    right = model.observe
+    right = observation.observe
     monkeypatch.setattr(
         interpret, "observe", lambda tx: observed.append(tx) or right(tx)
     )
@@ -253,7 +253,7 @@ def changed(content, change):
     ],
 )
 def test_what_a_program_has_named_is_compared(named, change, tx):
-    content = model.observe(tx)
+    content = observation.observe(tx)
     places = Places()
     places.name(named)
     assert places.agree(tx, content)

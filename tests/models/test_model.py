@@ -10,12 +10,11 @@ from boltmodel.model import (
     EMPTY,
     Bucket,
     ModelTx,
-    OrderError,
     Refused,
     difference,
-    observe,
     walk,
 )
+from boltmodel.observation import OrderError, observe
 
 
 def build(base=EMPTY, *changes):

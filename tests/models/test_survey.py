@@ -14,8 +14,9 @@ import pytest
 import shearbolt
 from boltmodel import survey
 from boltmodel.interpret import DATABASE
-from boltmodel.model import Bucket, OrderError, observe
+from boltmodel.model import Bucket
 from boltmodel.mutants import mutant
+from boltmodel.observation import OrderError, observe
 from boltmodel.recovery import look, recover
 from boltmodel.subject import ShearboltSubject
 from boltmodel.survey import Subtree, Whole, page_sum

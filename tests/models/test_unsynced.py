@@ -12,8 +12,9 @@ from boltmodel.features import features
 from boltmodel.interpret import History, run
 from boltmodel.lanes.museum import shown
 from boltmodel.lanes.sabotage import sabotaged
-from boltmodel.model import EMPTY, ModelTx, OrderError, observe
+from boltmodel.model import EMPTY, ModelTx
 from boltmodel.mutants import MUTANTS, mutant
+from boltmodel.observation import OrderError, observe
 from boltmodel.programs import (
     Commit,
     NoSync,
