@@ -8,7 +8,9 @@
 A loop device advertises a volatile write cache: what the file system writes comes
 as a write of the file, a flush (or a write with FUA) as an fsync of it. FUSE hands
 both to a process of ours, one after the other, uncached (`direct_io`). So its
-record is what a drive is told, in the order in which it is told.
+record is what a drive is told, in the order in which it is told. (But for the flush
+that a loop device makes by itself when it is attached: no file system asked for that,
+and nobody hears how it went. It is `unrecorded`.)
 
 What it is not: a drive. It loses nothing itself; what a drive may have lost is made
 of the record afterwards (`ci.real.images`).
@@ -108,6 +110,7 @@ class _Device:
             self.size = os.fstat(file.fileno()).st_size
             self._base = os.dup(file.fileno())
         self._lock = threading.Lock()
+        self._recording = True
         self.reset()
 
     def reset(self) -> None:
@@ -124,6 +127,11 @@ class _Device:
         with self._lock:
             self._fault, self._counted = fault, 0
             return sum(bool(one.failed) for one in self._record)
+
+    def record(self, on: bool) -> None:
+        """Whether requests are recorded from now on, and can fail."""
+        with self._lock:
+            self._recording = on
 
     def length(self) -> int:
         """How many requests there were."""
@@ -142,14 +150,15 @@ class _Device:
             OSError: It is to fail.
         """
         with self._lock:
-            failed, fault = 0, self._fault
-            if fault is not None and fault.concerns(Request(offset, data)):
-                at, self._counted = self._counted, self._counted + 1
-                if fault.after <= at < fault.after + fault.count:
-                    failed = fault.number
-            self._record.append(Request(offset, data, failed))
-            if failed:
-                raise OSError(failed, os.strerror(failed))
+            if self._recording:
+                failed, fault = 0, self._fault
+                if fault is not None and fault.concerns(Request(offset, data)):
+                    at, self._counted = self._counted, self._counted + 1
+                    if fault.after <= at < fault.after + fault.count:
+                        failed = fault.number
+                self._record.append(Request(offset, data, failed))
+                if failed:
+                    raise OSError(failed, os.strerror(failed))
             if offset >= 0:
                 self._memory[offset : offset + len(data)] = data
 
@@ -258,6 +267,15 @@ class Recorder:
     def arm(self, fault: Fault | None) -> int:
         """Let requests fail from now on, or none; how many have failed so far."""
         return int(self._ask("arm", fault))
+
+    @contextlib.contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """While entered, requests are done and not recorded, and none fails."""
+        self._ask("record", False)
+        try:
+            yield
+        finally:
+            self._ask("record", True)
 
     def reset(self) -> None:
         """The base image again; nothing may be mounted."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 __all__ = [
     "FILE_SYSTEMS",
@@ -76,8 +77,8 @@ FILE_SYSTEMS = {
 """By the name of the preset that each is to keep to."""
 
 
-def _run(*command: str, fine: tuple[int, ...] = (0,)) -> None:
-    """Run a command, quietly.
+def _run(*command: str, fine: tuple[int, ...] = (0,)) -> str:
+    """Run a command; what it prints.
 
     Raises:
         OSError: It failed; with what it said.
@@ -87,6 +88,7 @@ def _run(*command: str, fine: tuple[int, ...] = (0,)) -> None:
     )
     if done.returncode not in fine:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
+    return done.stdout.strip()
 
 
 @contextlib.contextmanager
@@ -107,13 +109,31 @@ def workplace() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def mounted(image: str, root: str, options: str) -> Iterator[None]:
+def mounted(
+    image: str,
+    root: str,
+    options: str,
+    *,
+    attaching: AbstractContextManager[None] | None = None,
+) -> Iterator[None]:
     """Mount an image by a loop device.
+
+    Args:
+        image: The file.
+        root: An empty directory.
+        options: Mount options.
+        attaching: Entered while the loop device is attached.
 
     Raises:
         OSError: It cannot be mounted.
     """
-    _run("mount", "-o", f"loop,{options}", image, root)
+    with attaching or contextlib.nullcontext():
+        loop = _run("losetup", "--find", "--show", image)
+    try:
+        _run("mount", "-o", options, loop, root)
+    finally:
+        # It goes as soon as nothing is mounted from it.
+        _run("losetup", "--detach", loop)
     try:
         yield
     finally:
@@ -171,5 +191,5 @@ def copied(image: str, target: str) -> None:
 
 def missing_for(system: FileSystem) -> Sequence[str]:
     """The commands that a file system needs and that are not here."""
-    needed = (system.make[0], "mount", "umount", "fallocate")
+    needed = (system.make[0], "losetup", "mount", "umount", "fallocate")
     return [one for one in needed if shutil.which(one) is None]

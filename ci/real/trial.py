@@ -118,7 +118,10 @@ class Bench:
         Raises:
             OSError: It cannot be mounted or unmounted.
         """
-        with mounted(self.device.path, self.root, self.system.options):
+        attaching = self.device.unrecorded()
+        with mounted(
+            self.device.path, self.root, self.system.options, attaching=attaching
+        ):
             yield self.root
 
     def run(self, program: Program, fault: Fault | None = None) -> Run:

@@ -180,6 +180,18 @@ def test_the_device_fails_what_it_was_told_to_and_nothing_else(served):
         served.fsync("/image", 0, 0)
 
 
+def test_what_a_loop_device_asks_by_itself_is_no_request_and_cannot_fail(served):
+    served.arm(Fault())
+    served.record(False)
+    served.write("/image", b"A", 0, 0)
+    served.fsync("/image", 0, 0)
+    served.record(True)
+    assert not served.length()
+    assert served.read("/image", 1, 0, 0) == b"A"
+    with pytest.raises(OSError, match="Input/output"):
+        served.fsync("/image", 0, 0)
+
+
 # -- programs ------------------------------------------------------------------
 
 
