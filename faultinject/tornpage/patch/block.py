@@ -22,6 +22,10 @@ they are given, and go to the disk when it is of the disk:
     fcntl          flock (of files) lockf fcntl (flags)
     mmap           mmap, for reading, of files that do not change meanwhile
     sqlite3        all that SQLite does with its files (`sqlite`)
+    time           time time_ns, and what asks them: localtime gmtime ctime asctime
+                   strftime (`surroundings`)
+    os, random     urandom, and what draws from it: uuid.uuid4, secrets; the functions
+                   of random, but for the generators that code makes for itself
     ctypes         fsync fdatasync sync of the C library (`foreign`)
 
 and with them what is made of them: pathlib, shutil's moves and copies, tempfile, whose
@@ -300,7 +304,7 @@ def _put_in_place(patch: Calls) -> Iterator[None]:
                 " nothing can be put in their place: have the store keep them in a"
                 " module, a class, an object or a closure"
             )
-        with watched(patch), followed(patch):
+        with watched(patch), followed(patch), patch.surroundings.drawn():
             yield
             raised = False
             patch.threads.end(raised=False)
