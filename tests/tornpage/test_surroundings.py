@@ -95,11 +95,23 @@ def test_recovery_draws_no_name_that_the_run_has_drawn():
 
 def test_a_look_of_another_thread_takes_no_time():
     with patched(Disk()):
-        before = time.time()
+        before = time.time_ns()
         other = threading.Thread(target=lambda: [time.time() for _ in range(99)])
         other.start()
         other.join()
-        assert time.time() - before == pytest.approx(0.001, abs=1e-5)
+        assert time.time_ns() - before == 1000
+
+
+def test_looks_before_an_operation_do_not_change_the_times_behind_it():
+    times = []
+    for looks in (0, 5, 5000):
+        with patched(Disk()) as root:
+            before = [time.time() for _ in range(looks)]
+            os.mkdir(f"{root}/d")
+            times.append(time.time())
+        assert before == sorted(before)
+        assert [*before, 0][-1] < times[0]
+    assert len(set(times)) == 1
 
 
 def test_who_waits_for_the_clock_gets_on(monkeypatch):

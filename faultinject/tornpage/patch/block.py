@@ -63,6 +63,8 @@ Limits
 * There are no times, owners, permissions or symbolic links: os.stat has 0 for times,
   and 1 for the number of names, and chmod, chown and utime do nothing. A store that
   decides by these does not decide as on the machine.
+* The clock and chance are made up, see `surroundings`: a clock that stands still or
+  goes back is not covered.
 * A lock of lockf is the process's, and as on Linux it never gets in its own way; one of
   flock is an open file's.
 * select and poll do not know the disk's descriptors. On the machine a file is always

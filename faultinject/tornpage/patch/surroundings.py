@@ -9,11 +9,13 @@ it has to do what it did the first time. So what it gets of the machine may not 
     2000-01-02    a run on a disk that has files
     2000-01-03    every recovery
 
-Each look at the clock takes a millisecond, a sleep of `Disk.sleep` what it says. Of the
-time that really passes whole steps of five seconds are added: code that waits for its
-clock gets on, and a run that takes less sees the same times whenever it is made. Other
-threads see the time of the one that the block is in, and their looks take none: how
-often a thread in the background looks is different each time.
+An operation of the disk takes a millisecond, and a look at the clock a microsecond,
+until the next operation: a log that is written in one process and not in another looks,
+too, and the stamps of later operations are the same. A sleep of `Disk.sleep` takes what
+it says. Of the time that really passes whole steps of five seconds are added: code that
+waits for its clock gets on, and a run that takes less sees the same times whenever it
+is made. Other threads see the time of the one that the block is in, and their looks
+take none: how often a thread in the background looks is different each time.
 
 All recoveries have the same day: what one does must follow from what it finds on the
 platter, or it could not stand for others (`explore`). After a second crash the clock is
@@ -48,7 +50,9 @@ BEGINNING: Final = 946_684_800
 
 DAY_SECONDS: Final = 86_400
 
-_LOOK_SECONDS: Final = 0.001
+_OPERATION_SECONDS: Final = 1e-3
+_LOOK_SECONDS: Final = 1e-6
+_MOST_LOOKS: Final = 999
 _STEP_SECONDS: Final = 5
 
 
@@ -63,18 +67,23 @@ class Surroundings:
         self._disk = disk
         self._day = 2 if disk.crashed else int(disk.used)
         self._thread = threading.get_ident()
-        self._looks = 0
+        self._done = self._looks = 0
         self._began = time.monotonic()
         self._chance = random.Random(f"{self._day} {len(disk.trace.data)}")
 
     def now(self) -> float:
         """Seconds, as time.time has them."""
-        self._looks += threading.get_ident() == self._thread
+        done = len(self._disk.trace.data)
+        if done != self._done:
+            self._done, self._looks = done, 0
+        if threading.get_ident() == self._thread:
+            self._looks = min(self._looks + 1, _MOST_LOOKS)
         passed = int(time.monotonic() - self._began) // _STEP_SECONDS * _STEP_SECONDS
         return (
             BEGINNING
             + self._day * DAY_SECONDS
             + self._disk.monotonic()
+            + done * _OPERATION_SECONDS
             + self._looks * _LOOK_SECONDS
             + passed
         )
@@ -125,5 +134,5 @@ class Surroundings:
         yield (
             "time_ns",
             beneath(time, "time_ns"),
-            lambda: round(self.now() * 1000) * 1_000_000,
+            lambda: round(self.now() * 1e6) * 1000,
         )
