@@ -64,6 +64,7 @@ from typing import TYPE_CHECKING, Any
 from tornpage.call_site import raised_at
 from tornpage.model import CrashModel, ModelError
 from tornpage.patch.block import patched
+from tornpage.patch.made import files_made
 from tornpage.seen import Seen, copy_of, key_of, seen_of
 from tornpage.subject import SubjectError, Violation
 from tornpage.time_limit import DEFAULT_SECONDS
@@ -113,7 +114,7 @@ class FunctionSubject:
         recover: Callable[[Any], Any],
         check: Callable[[tuple[Any, ...], tuple[Any, ...], Any], str | None],
         work: Sequence[Any] | Callable[[random.Random], Sequence[Any]],
-        files: Mapping[str, bytes],
+        files: Mapping[str, bytes] | Callable[[Any], object],
         root: str | None,
         plumbing: frozenset[str],
         bugs: Mapping[str, Bug] | None = None,
@@ -135,7 +136,8 @@ class FunctionSubject:
     @cached_property
     def packages(self) -> tuple[str, ...]:
         """Where the functions come from, and what they use by a global name."""
-        return _packages([self._run, self._recover, self._check])
+        makes = [self._files] if callable(self._files) else []
+        return _packages([self._run, self._recover, self._check, *makes])
 
     def generate(self, seed: int) -> tuple[Any, ...]:
         """The work of this seed.
@@ -183,9 +185,18 @@ class FunctionSubject:
             yield program[:at] + program[at + 1 :]
 
     def prepare(self, program: tuple[Any, ...]) -> Mapping[str, bytes]:
-        """The files given to `subject_from`."""
+        """The files given to `subject_from`.
+
+        Raises:
+            SubjectError: They cannot be made, see `tornpage.patch.made`.
+        """
         del program
-        return self._files
+        return self._made_files
+
+    @cached_property
+    def _made_files(self) -> Mapping[str, bytes]:
+        given = self._files
+        return files_made(given, self._root) if callable(given) else given
 
     def _entered(self, disk: Disk) -> AbstractContextManager[Any]:
         disk.trace.plumbing |= self._plumbing
@@ -296,7 +307,7 @@ class FunctionSubject:
                 cannot be entered; raised when this is.
         """
         # Before something else stands where the store stood.
-        _ = self.packages
+        _ = self.packages, self._made_files
         return self._planted(name, self._bugs[name][1])
 
     @contextmanager
@@ -438,14 +449,22 @@ def _plumbing(given: Iterable[str]) -> frozenset[str]:
     return names
 
 
-def _files(given: Mapping[str, bytes] | None, root: str | None) -> dict[str, bytes]:
+def _files(
+    given: Mapping[str, bytes] | Callable[[Any], object] | None, root: str | None
+) -> dict[str, bytes] | Callable[[Any], object]:
     """The files that are there before the run.
 
     Raises:
         SubjectError: They are not bytes by name, or not below the root.
     """
+    if callable(given):
+        _takes("files", given, "root" if root else "disk")
+        return given
     if given is not None and not isinstance(given, Mapping):
-        raise SubjectError(f"files: give a dict of bytes by name, not {given!r}")
+        raise SubjectError(
+            f"files: give a dict of bytes by name, or a function that makes them, not"
+            f" {given!r}"
+        )
     files = dict(given or {})
     top = "" if root is None else posixpath.normpath(root)
     for name, data in files.items():
@@ -500,7 +519,7 @@ def subject_from(
     recover: Callable[[Any], Any],
     check: Callable[[tuple[Any, ...], tuple[Any, ...], Any], str | None],
     work: Sequence[Any] | Callable[[random.Random], Sequence[Any]],
-    files: Mapping[str, bytes] | None = None,
+    files: Mapping[str, bytes] | Callable[[Any], object] | None = None,
     root: str | None = None,
     plumbing: Iterable[str] = (),
     crashes: int = 1,
@@ -525,7 +544,10 @@ def subject_from(
         work: What to do, a list of JSON values; or a function that draws it from a
             `random.Random`, for many programs: 20 unless a run says how many.
         files: What is on the disk, durable, before `run`: bytes by name. A name that
-            ends with "/" is that of a directory. With a root they are below it.
+            ends with "/" is that of a directory. With a root they are below it. Or a
+            function that makes them, called as `recover` is, with an empty disk: what
+            it leaves there was durable long before. It is called once, in a process of
+            its own and without any bug.
         root: When given, `run` and `recover` get this path instead of a disk and use
             it with `open` and `os`; see `tornpage.patch.block`.
         plumbing: Names of source files ("file.py") that only pass operations on:

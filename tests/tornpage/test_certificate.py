@@ -261,3 +261,13 @@ def test_where_nothing_is_promised_the_certificate_claims_nothing():
             text
         )
         assert loose.verdict == plain.verdict == "consistent"
+
+
+def test_what_breaks_without_a_crash_is_not_laid_to_an_image():
+    live, crash = violation(), violation()
+    crash = dataclasses.replace(crash, failure=dataclasses.replace(FAILURE, at="3-"))
+    alone = " ".join(render(certificate(violations=(live,))).split())
+    assert "a promise is broken without any crash" in alone
+    assert "crash image that the model allows breaks" not in alone
+    both = " ".join(render(certificate(violations=(live, crash))).split())
+    assert "crash image that the model allows breaks" in both

@@ -4,6 +4,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -163,6 +164,7 @@ def test_code_outside_the_root_and_outside_the_block_is_left_alone(tmp_path):
 
 KEEPING = """
 import os
+import re
 
 class Proxy:
     def __getattribute__(self, name):
@@ -494,3 +496,15 @@ def test_a_block_that_finds_nothing_new_asks_for_no_id_as_that_is_told_to_hooks(
         timeout=60,
     )
     assert done.stdout == "0\n"
+
+
+def test_what_is_refused_names_the_line_that_did_it():
+    disk = Disk()
+    with patched(disk), pytest.raises(UnsupportedCallError) as went_past:
+        io.FileIO("/db/x", "w")
+    assert re.search(
+        r"past the patch, at test_patch_audit.py:\d+:", str(went_past.value)
+    )
+    with patched(disk), pytest.raises(UnsupportedCallError) as refused:
+        os.statvfs("/db/x")
+    assert re.search(r"at test_patch_audit.py:\d+: the simulated", str(refused.value))

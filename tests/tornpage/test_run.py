@@ -236,6 +236,7 @@ def test_a_program_that_does_not_repeat_itself_is_unverifiable():
     assert certificate.verdict == "unverifiable"
     doubt = certificate.doubts()[0]
     assert "did other things when it was run again" in doubt
+    assert "may use datetime.now" in doubt
     # And which, in the words of a story.
     assert re.search(
         r"line \d+ of its trace was write .* at toy_store.py:\d+, then", doubt

@@ -28,6 +28,7 @@ from tornpage.certificate.record import (
     faults_with_zeros,
     log2_of,
 )
+from tornpage.certificate.token import LIVE
 from tornpage.interruption import CRASH_AGAIN
 
 if TYPE_CHECKING:
@@ -109,6 +110,9 @@ def _numbers(certificate: Certificate) -> Iterable[tuple[str, str]]:
 def _proven(certificate: Certificate) -> str:
     crashes = crashes_in_a_row(certificate.scope.model)
     text = _PROVEN[certificate.verdict]
+    found = certificate.violations
+    if found and all(one.failure.at == LIVE for one in found):
+        return "a promise is broken without any crash, on an honest disk."
     if certificate.verdict != "consistent" or crashes == 1:
         return text
     text += (

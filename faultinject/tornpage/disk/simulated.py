@@ -107,6 +107,7 @@ class Disk:
             images apart.
         refused: What this disk was asked for and does not have, see `uncovered`.
         crashed: Whether it is what a crash has left.
+        used: Whether it had files when it was made.
         several_threads: Whether more than one thread used it, see
             `tornpage.patch.threads`.
         recovered_after: Operations that recovery took, see `recovered`; None: all.
@@ -125,6 +126,7 @@ class Disk:
             for path, data in (files or {}).items()
         }
         self._start(Life(Image(named, model, known, links), Replay(()), Watch()))
+        self.used = bool(named)
 
     @classmethod
     def on_image(
@@ -140,7 +142,7 @@ class Disk:
         """
         made = cls.__new__(cls)
         made._start(Life(image, chooser, watch if watch is not None else Watch()))
-        made.crashed = True
+        made.crashed = made.used = True
         return made
 
     def _start(self, life: Life) -> None:
@@ -149,6 +151,7 @@ class Disk:
         self.read_ahead = 0
         self.refused: list[str] = []
         self.crashed = False
+        self.used = False
         self.several_threads = False
         self.recovered_after: int | None = None
         self._life = life

@@ -30,6 +30,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from tornpage.call_site import site
 from tornpage.patch.foreign import looked_up
 
 if TYPE_CHECKING:
@@ -106,8 +107,9 @@ def _hook(event: str, given: tuple[Any, ...]) -> None:
         for at in places:
             if at < len(given) and _of_the_disk(patch, given[at]):
                 raise patch.disk.refuse(
-                    f"{_said(event, given)} went to the machine past the patch: only"
-                    " open, os and what is made of them are simulated"
+                    f"{_said(event, given)} went to the machine past the patch, at"
+                    f" {site(patch.disk.trace.plumbing)}: only open, os and what is"
+                    " made of them are simulated"
                 )
         if event in _FILES and patch.threads.own():
             _elsewhere(patch, event, given)

@@ -22,6 +22,10 @@ they are given, and go to the disk when it is of the disk:
     fcntl          flock (of files) lockf fcntl (flags)
     mmap           mmap, for reading, of files that do not change meanwhile
     sqlite3        all that SQLite does with its files (`sqlite`)
+    time           time time_ns, and what asks them: localtime gmtime ctime asctime
+                   strftime (`surroundings`)
+    os, random     urandom, and what draws from it: uuid.uuid4, secrets; the functions
+                   of random, but for the generators that code makes for itself
     ctypes         fsync fdatasync sync of the C library (`foreign`)
 
 and with them what is made of them: pathlib, shutil's moves and copies, tempfile, whose
@@ -59,6 +63,8 @@ Limits
 * There are no times, owners, permissions or symbolic links: os.stat has 0 for times,
   and 1 for the number of names, and chmod, chown and utime do nothing. A store that
   decides by these does not decide as on the machine.
+* The clock and chance are made up, see `surroundings`: a clock that stands still or
+  goes back is not covered.
 * A lock of lockf is the process's, and as on Linux it never gets in its own way; one of
   flock is an open file's.
 * select and poll do not know the disk's descriptors. On the machine a file is always
@@ -300,7 +306,7 @@ def _put_in_place(patch: Calls) -> Iterator[None]:
                 " nothing can be put in their place: have the store keep them in a"
                 " module, a class, an object or a closure"
             )
-        with watched(patch), followed(patch):
+        with watched(patch), followed(patch), patch.surroundings.drawn():
             yield
             raised = False
             patch.threads.end(raised=False)

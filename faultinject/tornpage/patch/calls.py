@@ -38,6 +38,7 @@ from tornpage.patch.files import (
 from tornpage.patch.folders import Entries, Entry
 from tornpage.patch.paths import checked
 from tornpage.patch.sqlite import Sqlite
+from tornpage.patch.surroundings import Surroundings
 from tornpage.patch.threads import Threads, Turnstile
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Calls:
         threads: The threads of the program.
         elsewhere: Files that it has on the machine.
         sqlite: What it does with sqlite3.
+        surroundings: The time and the chance that it finds.
         lock: Held while the disk is used.
         alive: Whether the disk is still patched in.
     """
@@ -81,6 +83,7 @@ class Calls:
         self.root = root
         self.elsewhere = Elsewhere(disk, root)
         self.sqlite = Sqlite(self)
+        self.surroundings = Surroundings(disk)
         self.threads = Threads(disk)
         self.lock = Turnstile(self.threads)
         self.alive = True

@@ -56,6 +56,7 @@ _SOURCES = frozenset(
         "posix",
         "posixpath",
         "shutil",
+        "time",
     }
 )
 _OURS = "tornpage."

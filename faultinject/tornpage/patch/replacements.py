@@ -29,10 +29,12 @@ import posixpath
 import shutil
 import tempfile
 import threading
+import time
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
+from tornpage.call_site import site
 from tornpage.patch.files import plain
 from tornpage.patch.foreign import looking_up
 from tornpage.patch.stand_ins import beneath
@@ -125,7 +127,8 @@ def _refuse(patch: Calls, name: str, module: str = "os") -> Callable[..., Any]:
     def refused(*given: Any, **named: Any) -> Any:
         said = [*map(repr, given), *(f"{key}={one!r}" for key, one in named.items())]
         raise patch.disk.refuse(
-            f"{module}.{name}({', '.join(said)}): the simulated disk has no such call"
+            f"{module}.{name}({', '.join(said)}), at {site(patch.disk.trace.plumbing)}:"
+            " the simulated disk has no such call"
         )
 
     return refused
@@ -206,6 +209,18 @@ def _by_thread(
             return real(*given, **named)
         with patch.lock:
             return ours(*given, **named)
+
+    return call
+
+
+def _by_asker(
+    patch: Calls, real: Callable[..., Any], ours: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The same, for what a thread may ask that does not use the disk."""
+
+    def call(*given: Any, **named: Any) -> Any:
+        asks = patch.alive and patch.threads.own()
+        return (ours if asks else real)(*given, **named)
 
     return call
 
@@ -296,6 +311,10 @@ def replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
             continue
         refused = _refuse(patch, name, module.__name__)
         yield module, name, _by_thread(patch, beneath(module, name), refused)
+    around = patch.surroundings
+    for name, real, ours in around.of_time():
+        yield time, name, _by_asker(patch, real, ours)
+    yield os, "urandom", _by_asker(patch, beneath(os, "urandom"), around.urandom)
     yield threading.Thread, "start", patch.threads.starting(threading.Thread.start)
     # One that is taken is passed over, as with the names that it draws at random.
     yield tempfile, "_get_candidate_names", _candidate_names()

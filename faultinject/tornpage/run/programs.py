@@ -277,7 +277,8 @@ class _Runner:
             self.cut.append(
                 f"the program of {_named(seed)} did other things when it was run"
                 f" again ({departure}): what one run shows of its crashes does not"
-                " hold for the next"
+                " hold for the next. It may use datetime.now or uuid.uuid1, have a"
+                " thread in the background, or remember its last run"
             )
             return
         self.repeated.add(places)

@@ -45,6 +45,7 @@ from tornpage.patch.sqlite.library import (
 )
 from tornpage.patch.sqlite.locks import Shared
 from tornpage.patch.sqlite.opened import OpenFile
+from tornpage.patch.surroundings import DAY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,9 +61,8 @@ _MAIN_DATABASE: Final = 0x100
 _JOURNALS: Final = 0x800 | 0x4000 | 0x80000
 """Of a database, of several, and a write-ahead log."""
 
-# 2000-01-01 as a Julian day number, and a day.
-_BEGINNING: Final = 2451544.5
-_DAY_SECONDS: Final = 86_400
+# The Julian day number of 1970-01-01.
+_EPOCH: Final = 2440587.5
 
 # What may be asked of a file whose block is over.
 _ALWAYS: Final = frozenset({"xClose", "xSectorSize", "xDeviceCharacteristics"})
@@ -340,13 +340,13 @@ class DiskVfs:
         block = self._own()
         if block is None:
             return int(self._other.contents.xCurrentTime(self._other, out))
-        out[0] = _BEGINNING + block.patch.disk.monotonic() / _DAY_SECONDS
+        out[0] = _EPOCH + block.patch.surroundings.now() / DAY_SECONDS
         return Result.OK
 
     def _current_time_int64(self, _: int, out: Any) -> int:
         block = self._own()
         if block is None:
             return int(self._other.contents.xCurrentTimeInt64(self._other, out))
-        seconds = _BEGINNING * _DAY_SECONDS + block.patch.disk.monotonic()
+        seconds = _EPOCH * DAY_SECONDS + block.patch.surroundings.now()
         out[0] = int(seconds * 1000)
         return Result.OK
