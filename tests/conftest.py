@@ -1,4 +1,4 @@
-"""What holds for every test: Hypothesis is deterministic and leaves no files.
+"""What holds for every test: Hypothesis is deterministic, nothing is compiled twice.
 
 The gate must say the same about the same tree twice, so examples follow from
 the test's own code alone. To hunt with fresh examples instead:
@@ -12,9 +12,12 @@ Tests of random programs have few seeds by default, for a suite of a few minutes
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
+import shutil
 import signal
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +30,14 @@ if TYPE_CHECKING:
 # and then interrupt: they would be waited for, for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Containers often forbid bytecode. Then each of the hundreds of processes that tests
+# start would compile all that it imports: measured, half of what they take. It is kept
+# apart, as nothing may stay; xdist's workers inherit what is set here.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    BYTECODE = tempfile.mkdtemp(prefix="bytecode-")
+    os.environ["PYTHONPYCACHEPREFIX"] = BYTECODE
+    atexit.register(shutil.rmtree, BYTECODE, ignore_errors=True)
 
 settings.register_profile(
     "gate",

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from ci.bench import __main__ as command  # noqa: E402
 from ci.bench import engine, explorer, freelist, report, tables  # noqa: E402
 from ci.bench.charts import ratio_chart  # noqa: E402
 from ci.bench.machine import describe  # noqa: E402
@@ -450,11 +451,11 @@ def test_the_command_measures_reports_and_leaves_nothing_behind(tmp_path: Path) 
     stores = tmp_path / "stores"
     stores.mkdir()
     out = tmp_path / "out.json"
-    command = [sys.executable, "-m", "ci.bench"]
+    program = [sys.executable, "-m", "ci.bench"]
     options = ["--mode", "smoke", "--peer", "shearbolt", "--peer", "sqlite3"]
     places = ["--folder", str(stores), "--json", str(out), "--charts", str(tmp_path)]
     ran = subprocess.run(
-        [*command, "engine", *options, *places],
+        [*program, "engine", *options, *places],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode in {0, 1}, ran.stderr
@@ -465,7 +466,7 @@ def test_the_command_measures_reports_and_leaves_nothing_behind(tmp_path: Path) 
     }
     assert (tmp_path / "engine-2000.svg").exists()
     shown = subprocess.run(
-        [*command, "show", str(out)],
+        [*program, "show", str(out)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -474,10 +475,18 @@ def test_the_command_measures_reports_and_leaves_nothing_behind(tmp_path: Path) 
     assert shown.stdout == ran.stdout
 
 
-def test_wrong_usage_is_refused(tmp_path: Path) -> None:
-    for options in (["--pairs", "5"], ["--rounds", "0"], ["--peer", "nobody"]):
-        ran = subprocess.run(
-            [sys.executable, "-m", "ci.bench", "engine", *options],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert ran.returncode == 2
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--pairs", "5"], "no sizes of {5} pairs"),
+        (["--rounds", "0"], "at least one round"),
+        (["--peer", "nobody"], "invalid choice: 'nobody'"),
+    ],
+)
+def test_wrong_usage_is_refused(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        command.main(["engine", *options])
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err

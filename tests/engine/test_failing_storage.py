@@ -45,7 +45,7 @@ def workload(machine):
         return acknowledged, possible
     reader = db.begin()
     before = dict(FIRST)
-    for number in range(5):
+    for number in range(4):
         adds = {}
         try:
             with db.update() as tx:

@@ -107,7 +107,7 @@ def test_a_leaf_that_was_emptied_takes_many_pairs(db, there_was, first):
         assert tx.check() == []
 
 
-@pytest.mark.seeds(24)
+@pytest.mark.seeds(12)
 def test_the_file_is_the_same_to_the_byte(seed, tmp_path):
     together = program(tmp_path / "together.db", seed, shearbolt.Bucket.update)
     assert program(tmp_path / "alone.db", seed, one_by_one) == together

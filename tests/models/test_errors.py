@@ -53,7 +53,7 @@ SMALL = Program(
 
 def test_every_error_at_every_call_of_a_small_program():
     sweep = Sweep()
-    sweep_program(0, SMALL, sweep, points=8)
+    sweep_program(0, SMALL, sweep, points=4)
     assert not sweep.broken, "\n".join(map(str, sweep.broken[:5]))
     assert sweep.closed == sweep.crash_points > 500
     assert {"StorageError", "DatabaseFailedError"} <= set(sweep.errors)

@@ -67,7 +67,7 @@ def closures(seed: int, model: CrashModel, *, reuse: bool) -> list[object]:
 def test_outcomes_and_tapes_are_those_without_memory(mutant: str | None) -> None:
     with SUBJECT.mutant(mutant) if mutant else nullcontext():
         for model in MODELS if mutant is None else MODELS[:1]:
-            for seed in (1, 50) if mutant is None else (50,):
+            for seed in (1, 50) if mutant is None else (11,):
                 remembered = closures(seed, model, reuse=True)
                 assert remembered == closures(seed, model, reuse=False)
 

@@ -11,6 +11,7 @@ import functools
 import itertools
 
 import pytest
+from explorer_cases import IMAGES
 
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
@@ -39,8 +40,11 @@ def found_under(number, model):
     closure = explorer.close(max(explorer.points()))
     assert closure.closed
     found = frozenset(one.outcome for one in closure.outcomes)
+    # Every line is built whole under the model that it is about. With as many images
+    # for all others the 100 pairs of 3,000 that have more took nine tenths of the time.
+    own = model == CrashModel.parse(litmus.model)
     with contextlib.suppress(TooManyImages):
-        assert found == explorer.eager(closure.point, 20_000)
+        assert found == explorer.eager(closure.point, 20_000 if own else IMAGES)
     return found
 
 

@@ -13,10 +13,11 @@ def _this_document(monkeypatch):
     monkeypatch.setattr(wal, "DOCUMENT", DOCUMENT)
 
 
-def said_of(folder, repaired, name="grouped", diff=0, only=None):
+def said_of(folder, repaired, name="grouped", diff=0, only=None, share=None):
     """What pytest says of a store of the document, repaired or not.
 
-    With `only` under that schedule: all of them take many seconds.
+    With `only` under that schedule: all of them take many seconds. With `share` under
+    that share of them.
     """
     sources = dict(wal._sources())
     if repaired:
@@ -27,6 +28,9 @@ def said_of(folder, repaired, name="grouped", diff=0, only=None):
     if only is not None:
         assert test.count("schedules(switches=2)") == 1
         test = test.replace("schedules(switches=2)", f"[{only!r}]")
+    if share is not None:
+        assert test.count("switches=switches") == 1
+        test = test.replace("switches=switches", f"switches=switches, share={share}")
     sources[f"test_{name}.py"] = test
     for file, source in sources.items():
         (folder / file).write_text(f"# {file}\n{source}")
@@ -40,7 +44,8 @@ def test_the_note_that_is_not_true_yet_is_found_as_shown(tmp_path):
 
 
 def test_a_note_of_what_is_true_passes(tmp_path):
-    status, lines = said_of(tmp_path, repaired=True)
+    # Without the repair this share of the schedules fails, a fifth does not.
+    status, lines = said_of(tmp_path, repaired=True, share=0.4)
     assert status == 0, lines
 
 
