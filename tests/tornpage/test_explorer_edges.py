@@ -5,6 +5,7 @@ noticed: random programs seldom come here. What must come out is said by brute f
 or by the case itself where that builds no such image.
 """
 
+import itertools
 import zlib
 
 import pytest
@@ -149,3 +150,102 @@ def test_a_recovery_that_was_not_crashed_counts_as_no_crash():
     choices.insert(1, Choice(1, 2, label))
     assert [one.after for one in interruptions(choices)] == [1]
     assert by_recovery(choices) == [choices[:1], []]
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations((0, 1, 510, 511))])
+def test_a_sector_may_be_torn_at_every_byte_in_whatever_order_it_is_read(order):
+    disk = Disk({"f": b"o" * 512}, CrashModel.parse("tear=byte"))
+    disk.open("f").pwritev([b"n" * 512], 0)
+
+    def recover(disk):
+        seen = {at: disk.open("f").pread(1, at) for at in order}
+        return b"".join(seen[at] for at in sorted(seen))
+
+    pairs = ((b"o", b"n"), (b"n", b"o"))
+    torn = {a * at + b * (4 - at) for at in range(5) for a, b in pairs}
+    assert rows(disk, recover) == {(one,) for one in torn}
+
+
+def test_a_sector_of_which_all_older_contents_are_ruled_out_is_decided():
+    disk = Disk({"f": b"o" * 512}, CrashModel.parse("sync=lying:1"))
+    disk.open("f").pwritev([b"n" * 512], 0)
+
+    def write(disk):
+        file = disk.open("f")
+        file.pwritev([b"w" * 512], 0)
+        file.fsync()
+        file.fsync()
+
+    assert {last for *_, last in rows(disk, write, read_two)} == {b"ww"}
+
+
+# What is asked in two looks of which the second decides a sector that the first has
+# only assumed: it goes beyond where the file was cut, or begins in what was written.
+ASKED = [
+    (lambda view: (view(bytes, 0, 1), view(sum, 1, 700))),
+    (lambda view: (view(bytes, 512, 1), view(sum, 500, 14))),
+    (lambda view: (view(sum, 513, 1) % 2, view(sum, 500, 14) % 2)),
+]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("change", ["cut", "write"])
+def test_a_look_that_decides_what_another_assumed_is_no_way_of_a_question(
+    asked, change
+):
+    def program(disk):
+        file = disk.open("f")
+        file.pwritev([b"nn"], 0)
+        file.pwritev([b"nn"], 512)
+
+    def recover(disk):
+        file = disk.open("f")
+        if change == "cut":
+            file.ftruncate(600)
+            file.ftruncate(1024)
+        else:
+            file.pwritev([b"w" * 512], 0)
+        return file.ask(asked), file.pread(2, 0), file.pread(2, 512)
+
+    agree(explored(program, recover, {"f": b"o" * 1024}, "tear=byte"))
+
+
+def test_garbage_of_a_write_that_arrived_in_order_does_not_come_later():
+    def program(disk):
+        disk.open("f").pwritev([b"n" * 512], 0)
+        disk.open("g").pwritev([b"n"], 0)
+
+    def recover(disk):
+        return disk.open("g").pread(1, 0), disk.open("f").pread(512, 0)
+
+    model = "order=ordered,extend=garbage"
+    every = agree(explored(program, recover, {"f": b"", "g": b"o"}, model))
+    assert {data for first, data in every[-1] if first == b"n"} == {b"n" * 512}
+
+
+def test_a_name_is_looked_up_again_where_one_answer_has_two_causes():
+    def program(disk):
+        disk.rename("c", "t")
+        disk.rename("e", "d")
+        disk.rename("t", "c")
+
+    def recover(disk):
+        return disk.exists("c"), disk.exists("d")
+
+    every = agree(explored(program, recover, {"c": b"", "e": b""}))
+    assert every[-1] == set(itertools.product((True, False), repeat=2))
+
+
+def test_outcomes_of_a_point_that_was_given_up_are_no_closure_where_they_are_reused():
+    def program(disk):
+        disk.open("f").pwritev([b"n" * 2048], 0)
+        disk.open("g").pwritev([b"n"], 0)
+
+    def recover(disk):
+        return disk.open("f").pread(2048, 0)
+
+    explorer = explored(program, recover, {"f": b"o" * 2048, "g": b""})
+    explorer._cap = 3
+    *_, last = explorer.sweep()
+    assert last.reused
+    assert not last.closed
