@@ -113,6 +113,8 @@ def test_what_one_recovery_has_read_the_next_one_reads_again(model, contents):
     disk = Disk({"f": b"oo"}, CrashModel.parse(model))
     disk.open("f").pwritev([b"nn"], 0)
     assert rows(disk, read_two, read_two) == {(one, one) for one in contents}
+    # Nor does a life that looks at nothing take anything away.
+    assert rows(disk, bool, read_two) == {(True, one) for one in contents}
 
 
 def test_a_sector_that_was_read_as_no_garbage_is_none_after_the_next_crash():
@@ -126,6 +128,7 @@ def test_a_sector_that_was_read_as_no_garbage_is_none_after_the_next_crash():
     assert {one for one, other in found if one == other} >= {b"", b"n" * 512}
     assert len(found) == 4
     assert all(one == other for one, other in found)
+    assert {one for _, one in rows(disk, bool, recover)} == {one for one, _ in found}
 
 
 def test_what_was_read_below_a_pending_write_of_a_whole_sector_stays_so():
@@ -249,3 +252,131 @@ def test_outcomes_of_a_point_that_was_given_up_are_no_closure_where_they_are_reu
     *_, last = explorer.sweep()
     assert last.reused
     assert not last.closed
+
+
+@pytest.mark.parametrize("model", ["tear=garbage", "unit=4096", "extend=garbage"])
+@pytest.mark.parametrize("order", ["any", "append", "ordered"])
+def test_garbage_is_there_while_something_is_on_its_way_and_no_longer(model, order):
+    def program(disk):
+        file = disk.open("f")
+        file.pwritev([b"n" * 4], 4)
+        file.pwritev([b"m" * 4], 512)
+        file.pwritev([b"k" * 4], 4)
+
+    def recover(disk):
+        file = disk.open("f")
+        return tuple(file.pread(2, at) for at in (512, 6, 1020))
+
+    files = {"f": b"o" * (512 if model == "extend=garbage" else 1024)}
+    agree(explored(program, recover, files, f"{model},order={order}"))
+
+
+@pytest.mark.parametrize("model", ["order=any", "order=append", "sync=lying:1"])
+def test_garbage_of_two_writes_that_made_a_file_longer(model):
+    def program(disk):
+        file = disk.open("f")
+        file.pwritev([b"n" * 512], 512)
+        file.pwritev([b"m" * 512], 1024)
+
+    def recover(disk):
+        file = disk.open("f")
+        return tuple(file.pread(2, at) for at in (1024, 512))
+
+    agree(explored(program, recover, {"f": b"o" * 512}, f"extend=garbage,{model}"))
+
+
+@pytest.mark.parametrize("model", ["tear=garbage", "unit=4096", "extend=garbage"])
+def test_a_life_that_looks_at_nothing_leaves_all_garbage_possible(model):
+    disk = Disk({"f": b"o" * 8192}, CrashModel.parse(model))
+    place = 5000 if model == "unit=4096" else 8190
+    disk.open("f").pwritev([b"n" * 4], place)
+
+    def recover(disk):
+        file = disk.open("f")
+        return tuple(file.pread(2, at) for at in (4094, 4096, place, 8190, 8192))
+
+    seen = {one for (one,) in rows(disk, recover)}
+    assert {one for _, one in rows(disk, bool, recover)} == seen
+    # Of the sector written to, and of what the file grew by or of two in its unit.
+    ways = {"tear=garbage": 5 * 6, "unit=4096": 2 * 2 * 2, "extend=garbage": 2 * 4}
+    assert len(seen) == ways[model]
+
+
+@pytest.mark.parametrize("model", ["", "order=ordered", "size=with-data"])
+@pytest.mark.parametrize("synced", [False, True])
+def test_a_whole_sector_that_was_cut_off_is_zero_when_the_file_grows_again(
+    model, synced
+):
+    def program(disk):
+        file = disk.open("f")
+        file.pwritev([b"n" * 512], 512)
+        if synced:
+            file.fsync()
+        file.ftruncate(512)
+        file.ftruncate(1024)
+        file.fsync()
+
+    def recover(disk):
+        return disk.open("f").pread(512, 512)
+
+    for length in (512, 1024):
+        every = agree(explored(program, recover, {"f": b"o" * length}, model))
+        assert every[-1] == {bytes(512)}
+
+
+def test_whatever_makes_a_name_in_a_directory_that_nobody_spoke_of_speaks_of_it():
+    def made(disk):
+        disk.mkdir("d/e")
+
+    def created(disk):
+        disk.open("d/e", create=True)
+
+    def renamed(disk):
+        disk.rename("f", "d/e")
+
+    def recover(disk):
+        return disk.is_dir("d"), disk.is_dir("d/e"), disk.exists("d/e")
+
+    for program in (made, created, renamed):
+        every = agree(explored(program, recover, {"f": b""}))
+        assert every[0] != every[-1]
+
+
+@pytest.mark.parametrize("model", ["tear=garbage", "unit=4096", "extend=garbage"])
+def test_garbage_of_a_write_before_a_sync_needs_that_it_lied(model):
+    def program(disk):
+        file = disk.open("f")
+        file.pwritev([b"n" * 4], 4)
+        file.pwritev([b"m" * 4], 512)
+        file.fsync()
+        disk.open("g").pwritev([b"n"], 0)
+        disk.open("g").fsync()
+
+    def recover(disk):
+        file = disk.open("f")
+        seen = tuple(file.pread(2, at) for at in (1100, 6, 512))
+        return disk.open("g").pread(1, 0), seen
+
+    files = {"f": b"o" * (512 if model == "extend=garbage" else 1536), "g": b"o"}
+    agree(explored(program, recover, files, f"{model},sync=lying:1"))
+
+
+def test_a_write_beside_what_two_crashes_left_undecided_moves_nothing():
+    disk = Disk({"f": b"o" * 512}, CrashModel.parse("tear=byte"))
+    disk.open("f").pwritev([b"nn"], 0)
+
+    def write(disk):
+        disk.open("f").pwritev([b"ww".ljust(512, b"o")], 0)
+
+    def recover(disk):
+        return tuple(disk.open("f").pread(1, at) for at in (2, 511, 1, 0))
+
+    def write_beside(disk):
+        file = disk.open("f")
+        seen = tuple(file.pread(1, at) for at in (2, 511, 1))
+        file.pwritev([b"x"], 0)
+        return seen
+
+    found = rows(disk, write, write_beside, recover)
+    assert all(before == after[:3] for _, before, after in found)
+    assert {after[3] for *_, after in found} == {b"o", b"n", b"w", b"x"}
