@@ -380,3 +380,18 @@ def test_a_write_beside_what_two_crashes_left_undecided_moves_nothing():
     found = rows(disk, write, write_beside, recover)
     assert all(before == after[:3] for _, before, after in found)
     assert {after[3] for *_, after in found} == {b"o", b"n", b"w", b"x"}
+
+
+def test_a_choice_that_needs_no_lie_takes_none_back():
+    def program(disk):
+        for name in ("f", "g"):
+            disk.open(name).ftruncate(100)
+            disk.open(name).fsync()
+        disk.open("h").ftruncate(100)
+
+    def recover(disk):
+        return tuple(disk.open(name).size() for name in ("f", "h", "g"))
+
+    files = {"f": b"", "g": b"", "h": b""}
+    every = agree(explored(program, recover, files, "sync=lying:1"))
+    assert {(f, g) for f, _, g in every[-1]} == {(100, 100), (0, 100), (100, 0)}
