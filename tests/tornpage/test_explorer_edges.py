@@ -395,3 +395,37 @@ def test_a_choice_that_needs_no_lie_takes_none_back():
     files = {"f": b"", "g": b"", "h": b""}
     every = agree(explored(program, recover, files, "sync=lying:1"))
     assert {(f, g) for f, _, g in every[-1]} == {(100, 100), (0, 100), (100, 0)}
+
+
+def test_a_write_is_news_of_its_whole_unit_wherever_that_is():
+    def program(disk):
+        file = disk.open("f")
+        for at in (0, 4096, 8192 - 512):
+            file.pwritev([b"n" * 512], at)
+            file.fsync()
+
+    for sector in (1, 8, 15):
+
+        def recover(disk, at=sector * 512):
+            return disk.open("f").pread(2, at)
+
+        explorer = explored(program, recover, {"f": b"o" * 8192}, "unit=4096")
+        assert any(len(every) > 1 for every in agree(explorer))
+
+
+@pytest.mark.parametrize("lies", [1, 2])
+def test_garbage_of_a_longer_file_needs_that_every_sync_since_has_lied(lies):
+    def program(disk):
+        file = disk.open("f")
+        file.pwritev([b"n" * 512], 0)
+        file.fsync()
+        file.fsync()
+        disk.open("g").pwritev([b"n"], 0)
+        disk.open("g").fsync()
+
+    def recover(disk):
+        return disk.open("g").pread(1, 0), disk.open("f").pread(2, 0)
+
+    model = f"extend=garbage,sync=lying:{lies}"
+    every = agree(explored(program, recover, {"f": b"", "g": b"o"}, model))
+    assert len(every[-1]) == {1: 2, 2: 5}[lies]
