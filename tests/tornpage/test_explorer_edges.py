@@ -429,3 +429,28 @@ def test_garbage_of_a_longer_file_needs_that_every_sync_since_has_lied(lies):
     model = f"extend=garbage,sync=lying:{lies}"
     every = agree(explored(program, recover, {"f": b"", "g": b"o"}, model))
     assert len(every[-1]) == {1: 2, 2: 5}[lies]
+
+
+def test_a_short_look_after_a_long_one_does_not_forget_where_the_file_has_to_reach():
+    def program(disk):
+        disk.open("f").ftruncate(1900)
+        disk.open("f").ftruncate(500)
+
+    def recover(disk):
+        file = disk.open("f")
+        return file.ask(lambda view: view(len, 0, 1000)), file.pread(10, 0)
+
+    every = agree(explored(program, recover, {"f": b"o" * 2000}))
+    assert [len(one) for one in every] == [1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("model", ["tear=garbage", "unit=4096"])
+def test_zeros_written_behind_the_end_are_written_and_may_be_garbage_meanwhile(model):
+    def program(disk):
+        disk.open("f").pwritev([bytes(512)], 512)
+
+    def recover(disk):
+        return tuple(disk.open("f").pread(2, at) for at in (512, 50))
+
+    every = agree(explored(program, recover, {"f": b"o" * 100}, model))
+    assert len(every[-1]) > 2
