@@ -14,6 +14,8 @@ from explorer_cases import differences
 from tornpage.choices import Choice, Enumerator
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
+from tornpage.explore.beginnings import Beginnings
+from tornpage.explore.memory import Memory
 from tornpage.interruption import CRASH_AGAIN, Interruption, by_recovery, interruptions
 from tornpage.model import CrashModel
 
@@ -454,3 +456,58 @@ def test_zeros_written_behind_the_end_are_written_and_may_be_garbage_meanwhile(m
 
     every = agree(explored(program, recover, {"f": b"o" * 100}, model))
     assert len(every[-1]) > 2
+
+
+def head(view):
+    return view(bytes, 0, 4)
+
+
+def test_a_part_of_a_question_is_not_known_to_the_next_program_that_began_alike():
+    def recover(disk):
+        file = disk.open("f")
+        return file.size(), file.ask(lambda view: view.part(head))
+
+    shared = Beginnings(Memory(jumps=True))
+    for more in (False, True):
+
+        def program(disk, more=more):
+            file = disk.open("f")
+            file.pwritev([b"new!"], 0)
+            file.fsync()
+            if more:
+                file.pwritev([b"more"], 0)
+
+        plain = explored(program, recover, {"f": b"o" * 512})
+        trace, files = [*plain._operations], plain._files
+        explorer = Explorer(files, trace, recover, plain.model, beginnings=shared)
+        found = [{one.outcome for one in each.outcomes} for each in explorer.sweep()]
+        assert found == agree(plain)
+
+
+def test_what_recovery_makes_has_a_number_of_its_own_at_every_point():
+    def program(disk):
+        for name in ("a", "b"):
+            disk.open(name, create=True).pwritev([name.encode()], 0)
+
+    def recover(disk):
+        file = disk.open("n", create=True)
+        file.pwritev([b"xyz"], 0)
+        seen = [disk.open(one).pread(3, 0) for one in "ab" if disk.exists(one)]
+        return file.pread(3, 0), tuple(seen)
+
+    agree(explored(program, recover))
+
+
+@pytest.mark.parametrize("model", ["", "order=ordered", "sync=lying:1"])
+def test_a_question_that_is_read_instead_has_its_answer(model):
+    def program(disk):
+        file = disk.open("f")
+        file.pwritev([b"n"], 0)
+        file.pwritev([b"n"], 512)
+
+    def recover(disk):
+        # Of two sectors in one look after a fork nothing is merged.
+        return disk.open("f").ask(lambda view: (view(sum, 0, 1), view(sum, 0, 513)))
+
+    every = agree(explored(program, recover, {"f": b"o" * 513}, model))
+    assert len(every[-1]) == (3 if model == "order=ordered" else 4)
