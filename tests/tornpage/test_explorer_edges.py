@@ -1,8 +1,8 @@
 """Cases at the edges of what the explorer decides, each told apart by hand.
 
-Each was made because one operator of the explorer could be another one and no test
-noticed: random programs seldom come here. What must come out is said by brute force,
-or by the case itself where that builds no such image.
+Each was made because one operator of the explorer could be another one and the tests
+that were run against it passed: random programs seldom come here. What must come out is
+said by brute force, or by the case itself where that builds no such image.
 """
 
 import itertools
