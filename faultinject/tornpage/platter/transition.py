@@ -204,8 +204,6 @@ def _find(image: Image, path: str, changes: Changes) -> Place:
 def _find_folder(image: Image, path: str, changes: Changes) -> tuple[Place, int]:
     """A directory; one that goes though nobody spoke of it has been there."""
     place = _find(image, path, changes)
-    if place not in image.entries.known:
-        changes.names.add(place)
     return place, image.entries.find_folder(place)
 
 
