@@ -27,6 +27,7 @@ from tornpage.functions import subject_from  # noqa: E402
 DOCUMENT = (ROOT / "docs" / "other-stores.md").read_text("utf-8")
 REPORT = DOCUMENT.partition("<!-- report -->\n")[2].partition("\n<!-- end -->")[0]
 MODELS = ("tear=sector", "btrfs", "ext4-o", "ext4-o,tear=page")
+INSTALL = "one of these stores is missing: pip install --group stores"
 PACKAGES = {
     "TinyDB": "tinydb",
     "new file": "tinydb",
@@ -51,7 +52,7 @@ VERDICTS = {
 )
 def test_a_verdict_is_the_one_in_the_document(store, text, model):
     if package := PACKAGES.get(store.partition(",")[0]):
-        pytest.importorskip(package)
+        pytest.importorskip(package, reason=INSTALL)
     asked = [q for q in stores.questions() if (q.store, q.text) == (store, text)]
     if store.startswith("SQLite") and not asked:
         pytest.skip("this Python has SQLite inside, out of reach")
@@ -124,7 +125,7 @@ def test_a_new_file_without_its_fsync_or_its_rename_is_noticed(call, monkeypatch
 
 def test_the_command_prints_the_stories_of_the_document():
     if not all(map(importlib.util.find_spec, PACKAGES.values())):
-        pytest.skip("the document was made with all of them")
+        pytest.skip(INSTALL)
     if stores.made_with() != REPORT.splitlines()[0]:
         pytest.skip(f"line numbers are those of {REPORT.splitlines()[0]}")
     done = subprocess.run(
@@ -138,7 +139,7 @@ def test_the_command_prints_the_stories_of_the_document():
 
 
 def test_git_loses_old_commits_because_a_branch_is_synced_and_its_objects_are_not():
-    pytest.importorskip("dulwich")
+    pytest.importorskip("dulwich", reason=INSTALL)
     chosen = next(q for q in stores.QUESTIONS if q.subject.name == "GIT_OLD")
     [violation] = answer(chosen, "ext4-o").violations
     story = " ".join(violation.story.split())
@@ -161,7 +162,7 @@ def quiet():
 
 @pytest.mark.usefixtures("quiet")
 def test_zodb_without_its_fsync_loses_what_was_committed():
-    pytest.importorskip("ZODB")
+    pytest.importorskip("ZODB", reason=INSTALL)
     module = "ZODB.FileStorage.FileStorage.fsync"
     with mock.patch(module, None):
         [violation] = answer(_asked("OBJECT_KEEPS"), "btrfs").violations
@@ -170,14 +171,14 @@ def test_zodb_without_its_fsync_loses_what_was_committed():
 
 @pytest.mark.usefixtures("quiet")
 def test_zodb_has_no_database_between_the_renames_of_a_pack():
-    pytest.importorskip("ZODB")
+    pytest.importorskip("ZODB", reason=INSTALL)
     [violation] = answer(_asked("OBJECT_PACK"), "xfs,tear=page").violations
     assert "'old' was durable, [] is left." in violation.story
     assert "the crash alone is enough" in violation.story
 
 
 def test_a_queue_whose_index_lost_its_bytes_cannot_be_opened():
-    pytest.importorskip("persistqueue")
+    pytest.importorskip("persistqueue", reason=INSTALL)
     [violation] = answer(_asked("QUEUE_OLD"), "ext4-o").violations
     story = " ".join(violation.story.split())
     assert "must be durable before the rename at queue.py" in story
