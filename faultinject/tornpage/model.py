@@ -109,11 +109,13 @@ class CrashModel:
         fail: What a sync that fails leaves behind. `BB` written, a sync that
             fails, then a sync that is ok, then a crash:
             "clean": the program reads `BB`; the platter has any of `AA`, `AB`,
-            `BA`, `BB`, because the second sync had nothing to write.
-            "late": the same, but the failing sync returns 0 and the next
-            one raises, writing nothing.
+            `BA`, `BB`, because the second sync had nothing to write. So it is
+            with the file's size and names.
+            "late": the same of content, but the failing sync returns 0 and the
+            next one raises, writing nothing.
             "revert": the program reads `AA` again, and so does the platter.
-            "read-only": as "clean"; every later change is refused.
+            "read-only": as "clean"; every later change is refused, and every
+            later sync returns 0 and does nothing.
         sync: Whether a sync that returns 0 did its work.
             "honest": `BB` after a sync.
             "lying:n": up to n syncs of the run did nothing: one sync and `AA`

@@ -36,6 +36,7 @@ them a failing disk produces in `model` (parameter `fail`):
     reported    raised for an earlier silent one; nothing was written
     reverted    raised; the page cache went back to the last sync
     read-only   raised; the pages count as clean, nothing can be changed any more
+    idle        returned 0 behind that, and did nothing
 
 A line without a result is a sync that was ok.
 """
@@ -115,7 +116,7 @@ class Truncate:
 class Sync:
     """A file was to be made durable; `kind` is "fsync" or "fdatasync".
 
-    `result` is one of the six words at the head of the module.
+    `result` is one of the words at the head of the module.
     """
 
     op: ClassVar[str] = "sync"
@@ -130,7 +131,7 @@ class Sync:
 class SyncDir:
     """The entries of the directory that holds `path` were to be made durable.
 
-    `result` is "ok" or "read-only".
+    `result` is "ok", "read-only" or "idle".
     """
 
     op: ClassVar[str] = "syncdir"
@@ -225,8 +226,8 @@ Operation = Write | Truncate | Sync | SyncDir | NamesOnly
 Record = Operation | Mark
 
 _RESULTS = {
-    Sync: ("ok", "failed", "silent", "reported", "reverted", "read-only"),
-    SyncDir: ("ok", "read-only"),
+    Sync: ("ok", "failed", "silent", "reported", "reverted", "read-only", "idle"),
+    SyncDir: ("ok", "read-only", "idle"),
 }
 
 RECORDS: Mapping[str, type[Record]] = {

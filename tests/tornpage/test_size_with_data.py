@@ -21,6 +21,7 @@ from tornpage.disk.life import Life
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel
 from tornpage.platter.brute import Device, Platter, TooManyImages
+from tornpage.platter.brute_file import CachedFile
 from tornpage.platter.cell import Cell
 from tornpage.platter.damage import garbage
 from tornpage.platter.file_image import Extension, FileImage
@@ -126,13 +127,22 @@ def by_the_book(content, operations, model):
     added = {}
     # Each size with the operation that made it, and the bytes that it shows.
     sizes = [(len(content), {})]
+    # Whether a sync has failed since the size was changed; what was written since then.
+    stuck, reached = False, 0
     for step, one in enumerate(operations):
         old = len(cache)
         if isinstance(one, Sync):
-            if one.result == "ok":
+            if one.result == "ok" and stuck:
+                # What is behind the end is there still, if a longer size is.
+                for at in looks.keys() - clean:
+                    lacking.pop(at, None)
+                    looks[at] = [(-1, looks[at][-1][1])]
+                sizes = [size for size in sizes if size[0] >= reached]
+            elif one.result == "ok":
                 settle()
                 sizes = [(old, {})]
             else:
+                stuck, reached = len(sizes) > 1, 0
                 clean |= {at for at, past in looks.items() if len(past) > 1}
                 clean |= fresh.keys()
                 lacking.update(fresh)
@@ -144,6 +154,7 @@ def by_the_book(content, operations, model):
         handed = set()
         if isinstance(one, Write):
             start, end = one.offset, one.offset + len(one.data)
+            reached = max(reached, end)
             handed |= {*range(start // atom, -(-end // atom))}
             cache.extend(bytes(max(end - old, 0)))
             cache[start:end] = one.data
@@ -162,6 +173,7 @@ def by_the_book(content, operations, model):
             note(min(start, old), end, step, handed if model.spoils else ())
         if len(cache) != old:
             sizes.append((len(cache), added.copy()))
+            stuck = False
     found = set()
     for size, shown in sizes:
         # What came with the size is there. The drive may have gone on from it.
@@ -192,12 +204,11 @@ def by_the_book(content, operations, model):
     return found
 
 
-@pytest.mark.seeds(1)
-@pytest.mark.parametrize("failing", [0.0, 0.4])
-def test_brute_force_has_the_images_that_the_documents_describe(seed, failing):
+def compared_with_the_book(numbers, failing):
+    """How many programs have the images of the book, and how many have several."""
     compared = several = 0
     free = [one for one in MODELS if one.order == "any"]
-    for number in range(seed * 120, (seed + 1) * 120):
+    for number in numbers:
         model = free[number % len(free)]
         files, trace = program(number, model, failing)
         try:
@@ -211,14 +222,39 @@ def test_brute_force_has_the_images_that_the_documents_describe(seed, failing):
         assert images == book, (number, str(model))
         compared += 1
         several += len(book) > 5
+    return compared, several
+
+
+@pytest.mark.seeds(1)
+@pytest.mark.parametrize("failing", [0.0, 0.4])
+def test_brute_force_has_the_images_that_the_documents_describe(seed, failing):
+    numbers = range(seed * 120, (seed + 1) * 120)
+    compared, several = compared_with_the_book(numbers, failing)
     assert compared > 80
     assert several > 40
 
 
-def case(number):
+def settles_a_size_that_a_failed_sync_left(patch):
+    patch.setattr(CachedFile, "_size_is_stuck", lambda self: False)
+
+
+def brings_nothing_of_it_by_writing(patch):
+    patch.setattr(CachedFile, "rewritten", property(lambda *_: 0, lambda *_: None))
+
+
+@pytest.mark.parametrize(
+    "plant", [settles_a_size_that_a_failed_sync_left, brings_nothing_of_it_by_writing]
+)
+def test_the_book_notices_brute_force_that(plant, monkeypatch):
+    plant(monkeypatch)
+    with pytest.raises(AssertionError):
+        compared_with_the_book(range(120), 0.4)
+
+
+def case(number, failing=0.0):
     # Twenty-four in a row have all values of all parameters.
     model = MODELS[number * 5 % len(MODELS)]
-    files, trace = program(number, model)
+    files, trace = program(number, model, failing)
     return Explorer(files, trace, look(number), model, cap=4 * _IMAGES)
 
 
@@ -275,6 +311,46 @@ def test_brute_force_notices_an_explorer_that(plant, monkeypatch):
     assert not differences(case(PLANTS[plant]), _FEW)[0]
     plant(monkeypatch)
     assert differences(case(PLANTS[plant]), _FEW)[0]
+
+
+def settles_a_stuck_size(patch):
+    patch.setattr(FileImage, "size_is_stuck", property(lambda self: False))
+
+
+def keeps_a_size_that_was_written_again(patch):
+    def outlives(self, size):
+        return size is self.sizes[-1] or self.size_is_stuck
+
+    patch.setattr(FileImage, "outlives", outlives)
+
+
+def settles_a_stuck_size_by_any_write(patch):
+    def outlives(self, size):
+        return size is self.sizes[-1] or (self.size_is_stuck and not self.rewritten)
+
+    patch.setattr(FileImage, "outlives", outlives)
+
+
+def keeps_a_size_stuck_that_was_changed(patch):
+    def is_stuck(self):
+        return len(self.sizes) > 1 and self.failed >= 0
+
+    patch.setattr(FileImage, "size_is_stuck", property(is_stuck))
+
+
+STUCK = {
+    settles_a_stuck_size: 8,
+    keeps_a_size_that_was_written_again: 16,
+    settles_a_stuck_size_by_any_write: 130,
+    keeps_a_size_stuck_that_was_changed: 15,
+}
+
+
+@pytest.mark.parametrize("plant", STUCK)
+def test_brute_force_notices_behind_a_failed_sync_an_explorer_that(plant, monkeypatch):
+    assert not differences(case(STUCK[plant], 0.4), _FEW)[0]
+    plant(monkeypatch)
+    assert differences(case(STUCK[plant], 0.4), _FEW)[0]
 
 
 def rows_of_two_crashes(places):

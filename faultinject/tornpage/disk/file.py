@@ -167,7 +167,7 @@ class DiskFile:
 
         Raises:
             OSError: `Disk.fail_sync` said so, or an earlier failure is
-                reported only now, or EROFS.
+                reported only now.
         """
         self._sync("fdatasync")
 
@@ -181,7 +181,6 @@ class DiskFile:
 
     def _sync(self, kind: str) -> None:
         self._check()
-        self._writable()
         node, path = self._node, self._path
         result, number = self._life.sync(node, kind, path)
         self._trace.data.append(

@@ -69,14 +69,18 @@ class CachedFile:
         stuck: Atoms that no sync writes.
         again: For those that were stuck the stamp of the operation that changed it.
         synced: Stamp of the last sync that returned 0.
+        failed: Stamp of the last sync that failed; -1: none has.
+        rewritten: Behind the last byte written since then.
     """
 
     __slots__ = (
         "_model",
         "again",
         "cache",
+        "failed",
         "fresh",
         "grown",
+        "rewritten",
         "sizes",
         "stuck",
         "synced",
@@ -93,6 +97,8 @@ class CachedFile:
         self.stuck: set[int] = set()
         self.again: dict[int, int] = {}
         self.synced = -1
+        self.failed = -1
+        self.rewritten = 0
         for at in range(-(-len(content) // model.atom)):
             self.versions[at] = [_Version(-1, -1, self._atom(at))]
 
@@ -110,7 +116,7 @@ class CachedFile:
     def seem_synced(self, stamp: int) -> None:
         """A sync that lied: to the program nothing is left behind the end."""
         longest = max(size for _, size in self.sizes)
-        if longest > len(self.cache):
+        if longest > len(self.cache) and not self._size_is_stuck():
             stuck = set(self.stuck)
             chains = {at: list(self.versions[at]) for at in stuck}
             self._note(len(self.cache), longest, stamp)
@@ -124,7 +130,12 @@ class CachedFile:
             for at, chain in self.versions.items()
             if at not in self.stuck
         ]
-        return max([*stamps, self.sizes[-1][0]])
+        size = -1 if self._size_is_stuck() else self.sizes[-1][0]
+        return max([*stamps, size])
+
+    def _size_is_stuck(self) -> bool:
+        """Whether there are several, none of them made since a sync has failed."""
+        return len(self.sizes) > 1 and self.sizes[-1][0] <= self.failed
 
     def _atom(self, at: int) -> bytes:
         atom = self._model.atom
@@ -138,6 +149,7 @@ class CachedFile:
         """Put bytes into it."""
         atom = self._model.atom
         end = record.offset + len(record.data)
+        self.rewritten = max(self.rewritten, end)
         old = len(self.cache)
         longer = range(0)
         if end > old:
@@ -195,6 +207,11 @@ class CachedFile:
         self.fresh = [(at, stamp, True) for at, stamp, _ in self.fresh]
         self.grown = []
 
+    def stick_size(self, stamp: int) -> None:
+        """Nor will the size be."""
+        self.failed = stamp
+        self.rewritten = 0
+
     def revert(self) -> None:
         """Back to the last sync, in the cache and on the platter."""
         since = self.synced
@@ -211,8 +228,13 @@ class CachedFile:
     def settle(self, stamp: int) -> None:
         """Everything up to `stamp` is durable; nothing is left behind the end."""
         kept = self.stuck | {at for at, one in self.again.items() if one > stamp}
-        size = [one for at, one in self.sizes if at <= stamp][-1]
-        self.sizes = [(-1, size)] + [one for one in self.sizes if one[0] > stamp]
+        if self._size_is_stuck() and self._model.order != "ordered":
+            # The sync brings no more of the size than it writes.
+            self.sizes = [one for one in self.sizes if one[1] >= self.rewritten]
+            size = max(one for _, one in self.sizes)
+        else:
+            size = [one for at, one in self.sizes if at <= stamp][-1]
+            self.sizes = [(-1, size)] + [one for one in self.sizes if one[0] > stamp]
         self.grown = [one for one in self.grown if one[0] > stamp]
         self.fresh = [one for one in self.fresh if one[0] in kept or one[1] > stamp]
         atom = self._model.atom

@@ -30,7 +30,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tornpage.platter.cell import NO_NEED, Cell
+from tornpage.platter.cell import ALWAYS, NO_NEED, Cell
 from tornpage.platter.damage import endangered, flights, garbage
 from tornpage.platter.entries import Entries
 from tornpage.platter.file_image import FileImage, Size
@@ -168,6 +168,7 @@ class Image:
             one.clean.clear()
             one.again.clear()
             one.fresh.clear()
+            one.failed = ALWAYS
         return made
 
     def undecided(self, file: FileImage, at: int) -> Cell | None:
