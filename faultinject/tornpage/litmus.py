@@ -14,6 +14,7 @@ have; and these are some that it may not have.
     mkdir d, rmdir d
     fsync f, fdatasync f, syncdir x (of the directory that holds x)
     fail        the next sync fails
+    forget f    the system drops what it keeps of f and need not write
     f@600       one letter: the byte there; `0` for zero, `#` for garbage,
                 `.` behind the end, `-` when there is no such file
     x?          `+` when there is such a name, else `-`
@@ -112,6 +113,15 @@ fail=clean,names=fsync,entries=free||mkdir d; create d/x; fail; fsync d/x; creat
 fail=clean      |         |create x; fail; syncdir x; create y; syncdir y|x? y?|-- +-|-+ ++
 fail=clean      |f=A1     |write f 0 B1; create x; fail; syncdir x; fsync f; syncdir x|f@0 x?|A- A+ B- B+|
 fail=read-only  |f=A1 g=A1|write f 0 B1; write g 0 B1; fail; fsync f; fsync f; fsync g|f@0 g@0|AA AB BA BB|
+fail=clean      |         |create x; syncdir x; write x 0 B1; fail; fsync x; write x 0 C1; fsync x|x@0|C|. 0 B
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fail; fsync x; write x 0 C1; fsync x|x@0|0 B C|.
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fail; fsync x; write x 512 C1; fsync x; fsync x|x@0 x@512|B0 00 BC 0C|B. 0.
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fail; fsync x; forget x; write x 0 C1; fsync x|x@0|C|. 0 B
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fail; fsync x; write x 0 B1; forget x; write x 0 B1; fsync x|x@0|0 B|.
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fail; fsync x; truncate x 0; write x 0 C1; fsync x|x@0|C|. 0 B
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fsync x; write x 0 C1; fail; fsync x; write x 0 C1; fsync x|x@0|C|. 0 B
+fail=unwritten  |f=A1     |write f 1 B1; fail; fsync f; write f 1 B1; fsync f|f@0 f@1|AB|A. A0
+fail=unwritten  |f=A1     |truncate f 5000; fsync f; write f 4096 B1; fail; fsync f; write f 4096 B1; fsync f|f@4096|0 B|.
 sync=honest     |f=A1     |write f 0 B1; fsync f|f@0|B|A
 sync=lying:1    |f=A1     |write f 0 B1; fsync f|f@0|A B|
 sync=lying:1    |f=A1     |write f 0 B1; fsync f; fsync f|f@0|B|A
@@ -247,6 +257,10 @@ class Machine(Protocol):
         """Let the next sync fail."""
         ...
 
+    def forget(self, name: str) -> None:
+        """Drop what is kept of a file and need not be written."""
+        ...
+
 
 def letters(text: str) -> bytes:
     """The bytes of "A4096"."""
@@ -264,6 +278,8 @@ def perform(program: Sequence[Sequence[str]], machine: Machine) -> Iterator[int]
                 machine.truncate(words[0], int(words[1]))
             elif verb == "fail":
                 machine.fail()
+            elif verb == "forget":
+                machine.forget(words[0])
             elif verb in {"fsync", "fdatasync", "syncdir"}:
                 machine.sync(verb, words[0])
             else:
@@ -332,6 +348,10 @@ class OnDisk:
     def fail(self) -> None:
         """Let the next sync fail."""
         self._disk.fail_sync = lambda *_: errno.EIO
+
+    def forget(self, name: str) -> None:
+        """Drop what is kept of a file and need not be written."""
+        self._disk.open(name).forget()
 
 
 LITMUS: tuple[Litmus, ...] = tuple(map(Litmus.parse, _LINES.strip().splitlines()))

@@ -6,7 +6,7 @@ A trace is the whole input of the crash explorer. Each record is one operation
 that reached the operating system, with its data and with the source line that
 issued it. Reads are not in it: they change nothing.
 
-    Create  Write  Truncate  Sync  SyncDir                       operations
+    Create  Write  Truncate  Sync  SyncDir  Forget               operations
     Rename  Link  Unlink  Mkdir  Rmdir
     Mark                                                         not one
 
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RECORDS",
     "Create",
+    "Forget",
     "Link",
     "Mark",
     "Mkdir",
@@ -141,6 +142,16 @@ class SyncDir:
 
 
 @dataclass(frozen=True, slots=True)
+class Forget:
+    """The system was asked to drop what it keeps of a file and need not write."""
+
+    op: ClassVar[str] = "forget"
+    path: str
+    inode: int
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Rename:
     """`path` is called `target` now; what was called so lost that name.
 
@@ -222,7 +233,7 @@ class Mark:
 NamesOnly = Create | Rename | Link | Unlink | Mkdir | Rmdir
 """Operations that change names and no content."""
 
-Operation = Write | Truncate | Sync | SyncDir | NamesOnly
+Operation = Write | Truncate | Sync | SyncDir | Forget | NamesOnly
 Record = Operation | Mark
 
 _RESULTS = {
@@ -238,6 +249,7 @@ RECORDS: Mapping[str, type[Record]] = {
         Truncate,
         Sync,
         SyncDir,
+        Forget,
         Rename,
         Link,
         Unlink,

@@ -32,6 +32,7 @@ from tornpage.platter.brute_file import CachedFile, TooManyImages, within
 from tornpage.platter.brute_names import Trees, paths_of
 from tornpage.trace import (
     Create,
+    Forget,
     Link,
     Mkdir,
     Rename,
@@ -160,6 +161,8 @@ class Platter:
             file.resize(record.size, stamp)
         elif isinstance(record, Sync):
             self._sync(record, stamp)
+        elif isinstance(record, Forget):
+            self._files[record.inode].forget()
         elif isinstance(record, SyncDir):
             if record.result == "ok" and stamp not in self._lied:
                 self._sync_names(names.of_directory(posixpath.dirname(record.path)))

@@ -71,11 +71,14 @@ class CachedFile:
         synced: Stamp of the last sync that returned 0.
         failed: Stamp of the last sync that failed; -1: none has.
         rewritten: Behind the last byte written since then.
+        blocks: Under fail=unwritten, of each block of 4,096 bytes that was written:
+            "dirty", "durable", "marked" or, written again, "marked dirty".
     """
 
     __slots__ = (
         "_model",
         "again",
+        "blocks",
         "cache",
         "failed",
         "fresh",
@@ -99,6 +102,9 @@ class CachedFile:
         self.synced = -1
         self.failed = -1
         self.rewritten = 0
+        self.blocks: dict[int, str] = {}
+        if model.fail == "unwritten":
+            self.blocks = dict.fromkeys(range(-(-len(content) // 4096)), "durable")
         for at in range(-(-len(content) // model.atom)):
             self.versions[at] = [_Version(-1, -1, self._atom(at))]
 
@@ -110,6 +116,8 @@ class CachedFile:
             tail = {old // self._model.atom} if old % self._model.atom else set()
             self._note(old, size, stamp, handed=tail)
         del self.cache[size:]
+        for block in [one for one in self.blocks if one * 4096 >= size]:
+            del self.blocks[block]
         if size != old:
             self.sizes.append((stamp, size))
 
@@ -166,6 +174,11 @@ class CachedFile:
                 self.grown.append((stamp, begin, end))
                 longer = range(begin // atom, -(-end // atom))
         self.cache[record.offset : end] = record.data
+        if self._model.fail == "unwritten":
+            for block in range(record.offset // 4096, -(-end // 4096)):
+                known = self.blocks.get(block, "dirty")
+                again = known.startswith("marked")
+                self.blocks[block] = "marked dirty" if again else known
         handed = {*range(record.offset // atom, -(-end // atom))}
         if end > old and old % atom:
             handed.add(old // atom)
@@ -185,7 +198,11 @@ class CachedFile:
         """
         atom, order = self._model.atom, self._model.order
         for at in range(start // atom, -(-end // atom)):
-            if at in self.stuck:
+            block = self.blocks.get(at * atom // 4096, "")
+            if block.startswith("marked"):
+                # Nothing that is written there ever comes for sure.
+                self.stuck.add(at)
+            elif at in self.stuck:
                 self.stuck.remove(at)
                 self.again[at] = stamp
             chain = self._chain(at)
@@ -195,8 +212,14 @@ class CachedFile:
                 level = stamp if own else chain[-1].level
                 chain.append(_Version(stamp, level, now))
 
+    def forget(self) -> None:
+        """What need not be written begins anew."""
+        self.blocks = {at: one for at, one in self.blocks.items() if one != "marked"}
+
     def stick(self) -> None:
         """Some of it arrived, nothing of it will be tried again."""
+        after = {"dirty": "marked", "marked dirty": "marked"}
+        self.blocks = {at: after.get(one, one) for at, one in self.blocks.items()}
         for at, chain in self.versions.items():
             if len(chain) > 1:
                 self.stuck.add(at)
@@ -227,6 +250,8 @@ class CachedFile:
 
     def settle(self, stamp: int) -> None:
         """Everything up to `stamp` is durable; nothing is left behind the end."""
+        after = {"dirty": "durable", "marked dirty": "marked"}
+        self.blocks = {at: after.get(one, one) for at, one in self.blocks.items()}
         kept = self.stuck | {at for at, one in self.again.items() if one > stamp}
         if self._size_is_stuck() and self._model.order != "ordered":
             # The sync brings no more of the size than it writes.

@@ -24,6 +24,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tornpage.platter.blocks import Blocks
 from tornpage.platter.cell import ALWAYS, NEVER, NO_NEED
 
 if TYPE_CHECKING:
@@ -130,12 +131,14 @@ class FileImage:
         synced: Stamp of the last sync that returned 0.
         failed: Stamp of the last sync that left pages clean: sizes up to it are stuck.
         rewritten: Behind the last byte that was written since then.
+        blocks: Under `fail=unwritten`, the state of its blocks.
     """
 
     __slots__ = (
         "again",
         "atom",
         "base",
+        "blocks",
         "clean",
         "dirty",
         "extensions",
@@ -168,6 +171,7 @@ class FileImage:
         self.synced = ALWAYS
         self.failed = ALWAYS
         self.rewritten = 0
+        self.blocks = Blocks(len(base))
 
     @property
     def size(self) -> int:
@@ -362,6 +366,7 @@ class FileImage:
         made.synced = self.synced
         made.failed = self.failed
         made.rewritten = self.rewritten
+        made.blocks = self.blocks.fork()
         return made
 
 

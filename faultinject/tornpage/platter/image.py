@@ -30,6 +30,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tornpage.platter.blocks import BLOCK, Blocks
 from tornpage.platter.cell import ALWAYS, NO_NEED, Cell
 from tornpage.platter.damage import endangered, flights, garbage
 from tornpage.platter.entries import Entries
@@ -194,6 +195,8 @@ class Image:
         """Count what is undecided, after a new life was given its decisions."""
         self.tally.clear()
         for file in self.files.values():
+            # What a program writes behind the least size it has decided.
+            file.blocks = Blocks(min(one.size for one in file.sizes))
             if len({one.size for one in file.sizes}) == 1:
                 file.forget_behind(file.size)
             for cell in file.open.values():
@@ -260,6 +263,7 @@ class Image:
         noted = changes.atoms_of(file.inode)
         in_order = self.model.order == "ordered"
         appends = self.model.order == "append"
+        marked = file.blocks.marked
         level: int | None = stamp if in_order else None
         fresh = 0.0
         for at, content in changed:
@@ -269,7 +273,8 @@ class Image:
                 before = cell.bits() if at in file.open else 0.0
             else:
                 before = cell.bits()
-            if at in file.clean:
+            for_good = bool(marked) and at * self.model.atom // BLOCK in marked
+            if at in file.clean and not for_good:
                 file.clean.discard(at)
                 file.again[at] = stamp
             if appends:
@@ -278,6 +283,8 @@ class Image:
             if new is cell:
                 continue
             dirty[at] = new
+            if for_good:
+                file.clean.add(at)
             noted.update(self.unit_of(at))
             bits = new.bits()
             if before:

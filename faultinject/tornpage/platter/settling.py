@@ -50,10 +50,12 @@ def sync_file(image: Image, record: Sync, stamp: int, changes: Changes) -> None:
         _mark_clean(image, file, changes)
         if record.result != "silent":
             _stick(image, file, stamp)
+        file.blocks.fail()
     if record.result != "ok":
         return
     file.synced = stamp
     file.again.clear()
+    file.blocks.sync()
     called: list[NameChange] = []
     if image.model.names == "fsync" and record.kind == "fsync":
         called = image.entries.of_file(record.inode)

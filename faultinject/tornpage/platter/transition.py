@@ -28,6 +28,7 @@ from tornpage.platter.file_image import Extension, FileImage
 from tornpage.platter.pieces import Changes
 from tornpage.trace import (
     Create,
+    Forget,
     Link,
     Mkdir,
     Rename,
@@ -77,6 +78,8 @@ def apply(image: Image, record: Operation) -> Changes:
         if record.size != image.files[record.inode].size:
             _change_again(image, record.inode)
         _resize(image, image.files[record.inode], record.size, stamp, changes)
+    elif isinstance(record, Forget):
+        image.files[record.inode].blocks.forget()
     elif isinstance(record, SyncDir):
         if record.result == "ok":
             settling.sync_dir(image, posixpath.dirname(record.path), stamp, changes)
@@ -113,6 +116,8 @@ def _write(image: Image, record: Write, stamp: int, changes: Changes) -> None:
         return
     end = offset + len(data)
     file.rewritten = max(file.rewritten, end)
+    if image.model.unwritten:
+        file.blocks.write(offset, end)
     atom = image.model.atom
     first, behind = offset // atom, -(-end // atom)
     grows = end > file.size
@@ -160,6 +165,8 @@ def _resize(
         bared = file.bared(size)
         handed = _handed(image, file, range(0))
         image.set_atoms(file, bared, stamp, changes, handed=handed)
+    if image.model.unwritten:
+        file.blocks.cut(size)
     file.extensions = [
         one for whole in file.extensions for one in whole.cut(size, stamp)
     ]
