@@ -5,6 +5,7 @@ programs, and the call by which a program has such a block forgotten.
 """
 
 import contextlib
+import dataclasses
 import errno
 import itertools
 import os
@@ -44,32 +45,31 @@ def test_the_explorer_has_the_outcomes_of_brute_force(seed):
 
 
 def takes_no_block_for_stuck_for_good(patch):
-    patch.setattr(Blocks, "fail", lambda self: None)
+    patch.setattr(Blocks, "failed", Blocks.synced)
 
 
 def forgets_no_block(patch):
-    patch.setattr(Blocks, "forget", lambda self: None)
+    patch.setattr(Blocks, "forgotten", lambda self: self)
 
 
 def forgets_blocks_that_are_to_be_written(patch):
-    def forget(self):
-        self.marked = frozenset()
+    def forgotten(self):
+        return dataclasses.replace(self, marked=frozenset())
 
-    patch.setattr(Blocks, "forget", forget)
+    patch.setattr(Blocks, "forgotten", forgotten)
 
 
 def keeps_blocks_that_were_cut_off(patch):
-    patch.setattr(Blocks, "cut", lambda self, size: None)
+    patch.setattr(Blocks, "cut", lambda self, size: self)
 
 
 def takes_every_block_for_new(patch):
-    right = Blocks.fail
+    right = Blocks.failed
 
-    def fail(self):
-        self._old, self._found = frozenset(), 0
-        right(self)
+    def failed(self):
+        return right(dataclasses.replace(self, old=frozenset(), found=0))
 
-    patch.setattr(Blocks, "fail", fail)
+    patch.setattr(Blocks, "failed", failed)
 
 
 PLANTS = (

@@ -20,63 +20,61 @@ What it is not: it knows no contents (`file_image`).
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 __all__ = ["BLOCK", "Blocks"]
 
 BLOCK = 4096
 """Bytes of a block of the file system."""
 
+_NONE: frozenset[int] = frozenset()
 
+
+@dataclass(frozen=True, slots=True)
 class Blocks:
     """The blocks of one file. They are kept under `fail=unwritten` only.
 
-    Args:
-        size: Bytes that the file has when it is found: as far as that all are old.
-
     Attributes:
+        found: So many a life has found: as far as that all are old.
+        old: Those behind these that are old.
+        dirty: Written since the last sync.
         marked: Those that are stuck for good.
     """
 
-    __slots__ = ("_dirty", "_found", "_old", "marked")
+    found: int = 0
+    old: frozenset[int] = _NONE
+    dirty: frozenset[int] = _NONE
+    marked: frozenset[int] = _NONE
 
-    def __init__(self, size: int) -> None:
-        self._found = -(-size // BLOCK)
-        # Behind those that were found; written since the last sync.
-        self._old: frozenset[int] = frozenset()
-        self._dirty: frozenset[int] = frozenset()
-        self.marked: frozenset[int] = frozenset()
+    @classmethod
+    def of(cls, size: int) -> Blocks:
+        """Those of a file that is found with so many bytes."""
+        return cls(-(-size // BLOCK))
 
-    def write(self, start: int, end: int) -> None:
-        """Bytes [start, end) are written."""
-        self._dirty |= frozenset(range(start // BLOCK, -(-end // BLOCK)))
+    def written(self, start: int, end: int) -> Blocks:
+        """What they are when bytes [start, end) are written."""
+        these = range(start // BLOCK, -(-end // BLOCK))
+        return replace(self, dirty=self.dirty.union(these))
 
-    def cut(self, size: int) -> None:
-        """The file ends at `size` now: what is behind is given back."""
+    def cut(self, size: int) -> Blocks:
+        """When the file ends at `size`: what is behind is given back."""
         end = -(-size // BLOCK)
-        self._found = min(self._found, end)
-        self._old = frozenset(one for one in self._old if one < end)
-        self._dirty = frozenset(one for one in self._dirty if one < end)
-        self.marked = frozenset(one for one in self.marked if one < end)
+        old, dirty, marked = (
+            frozenset(one for one in some if one < end)
+            for some in (self.old, self.dirty, self.marked)
+        )
+        return Blocks(min(self.found, end), old, dirty, marked)
 
-    def sync(self) -> None:
-        """A sync has worked."""
-        self._old |= self._dirty - self.marked
-        self._dirty = frozenset()
+    def synced(self) -> Blocks:
+        """When a sync has worked."""
+        old = self.old | (self.dirty - self.marked)
+        return Blocks(self.found, old, _NONE, self.marked)
 
-    def fail(self) -> None:
-        """A sync has failed."""
-        new = {one for one in self._dirty - self._old if one >= self._found}
-        self.marked |= new
-        self._dirty = frozenset()
+    def failed(self) -> Blocks:
+        """When a sync has failed."""
+        new = {one for one in self.dirty - self.old if one >= self.found}
+        return Blocks(self.found, self.old, _NONE, self.marked | new)
 
-    def forget(self) -> None:
-        """The system forgets pages that need not be written."""
-        self.marked &= self._dirty
-
-    def fork(self) -> Blocks:
-        """A copy to advance independently."""
-        made = Blocks(0)
-        made._found = self._found
-        made._old = self._old
-        made._dirty = self._dirty
-        made.marked = self.marked
-        return made
+    def forgotten(self) -> Blocks:
+        """When the system forgets pages that need not be written."""
+        return replace(self, marked=self.marked & self.dirty)

@@ -171,7 +171,7 @@ class FileImage:
         self.synced = ALWAYS
         self.failed = ALWAYS
         self.rewritten = 0
-        self.blocks = Blocks(len(base))
+        self.blocks = Blocks()
 
     @property
     def size(self) -> int:
@@ -366,7 +366,7 @@ class FileImage:
         made.synced = self.synced
         made.failed = self.failed
         made.rewritten = self.rewritten
-        made.blocks = self.blocks.fork()
+        made.blocks = self.blocks
         return made
 
 

@@ -115,7 +115,8 @@ class Image:
                 self.entries.find_folder(place)
             else:
                 inode = len(self.files) + 1
-                self.files[inode] = FileImage(inode, files[path], model.atom)
+                file = self.files[inode] = FileImage(inode, files[path], model.atom)
+                file.blocks = Blocks.of(len(file.base))
                 self.entries.put(place, inode)
         for path, other in (links or {}).items():
             there, _ = self.entries.find(other)
@@ -195,8 +196,9 @@ class Image:
         """Count what is undecided, after a new life was given its decisions."""
         self.tally.clear()
         for file in self.files.values():
-            # What a program writes behind the least size it has decided.
-            file.blocks = Blocks(min(one.size for one in file.sizes))
+            if self.model.unwritten:
+                # Whoever writes behind the least size has decided it.
+                file.blocks = Blocks.of(min(one.size for one in file.sizes))
             if len({one.size for one in file.sizes}) == 1:
                 file.forget_behind(file.size)
             for cell in file.open.values():
@@ -273,8 +275,9 @@ class Image:
                 before = cell.bits() if at in file.open else 0.0
             else:
                 before = cell.bits()
-            for_good = bool(marked) and at * self.model.atom // BLOCK in marked
-            if at in file.clean and not for_good:
+            if marked and at * self.model.atom // BLOCK in marked:
+                file.clean.add(at)
+            elif at in file.clean:
                 file.clean.discard(at)
                 file.again[at] = stamp
             if appends:
@@ -283,8 +286,6 @@ class Image:
             if new is cell:
                 continue
             dirty[at] = new
-            if for_good:
-                file.clean.add(at)
             noted.update(self.unit_of(at))
             bits = new.bits()
             if before:

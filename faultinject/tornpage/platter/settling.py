@@ -50,12 +50,14 @@ def sync_file(image: Image, record: Sync, stamp: int, changes: Changes) -> None:
         _mark_clean(image, file, changes)
         if record.result != "silent":
             _stick(image, file, stamp)
-        file.blocks.fail()
+        if image.model.unwritten:
+            file.blocks = file.blocks.failed()
     if record.result != "ok":
         return
     file.synced = stamp
     file.again.clear()
-    file.blocks.sync()
+    if image.model.unwritten:
+        file.blocks = file.blocks.synced()
     called: list[NameChange] = []
     if image.model.names == "fsync" and record.kind == "fsync":
         called = image.entries.of_file(record.inode)

@@ -70,7 +70,8 @@ def apply(image: Image, record: Operation) -> Changes:
     if isinstance(record, Sync | SyncDir):
         image.last_sync = stamp
     if isinstance(record, Write):
-        _change_again(image, record.inode)
+        if image.entries.stuck:
+            _change_again(image, record.inode)
         _write(image, record, stamp, changes)
     elif isinstance(record, Sync):
         settling.sync_file(image, record, stamp, changes)
@@ -79,7 +80,8 @@ def apply(image: Image, record: Operation) -> Changes:
             _change_again(image, record.inode)
         _resize(image, image.files[record.inode], record.size, stamp, changes)
     elif isinstance(record, Forget):
-        image.files[record.inode].blocks.forget()
+        file = image.files[record.inode]
+        file.blocks = file.blocks.forgotten()
     elif isinstance(record, SyncDir):
         if record.result == "ok":
             settling.sync_dir(image, posixpath.dirname(record.path), stamp, changes)
@@ -117,7 +119,7 @@ def _write(image: Image, record: Write, stamp: int, changes: Changes) -> None:
     end = offset + len(data)
     file.rewritten = max(file.rewritten, end)
     if image.model.unwritten:
-        file.blocks.write(offset, end)
+        file.blocks = file.blocks.written(offset, end)
     atom = image.model.atom
     first, behind = offset // atom, -(-end // atom)
     grows = end > file.size
@@ -166,7 +168,7 @@ def _resize(
         handed = _handed(image, file, range(0))
         image.set_atoms(file, bared, stamp, changes, handed=handed)
     if image.model.unwritten:
-        file.blocks.cut(size)
+        file.blocks = file.blocks.cut(size)
     file.extensions = [
         one for whole in file.extensions for one in whole.cut(size, stamp)
     ]
