@@ -96,6 +96,11 @@ class RealMachine:
             else:
                 getattr(os, kind)(*paths)
 
+    def forget(self, name: str) -> None:
+        """Drop what is kept of a file and need not be written."""
+        with self._opened(name) as handle:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def fail(self) -> None:
         """Let the next sync fail.
 

@@ -14,6 +14,7 @@ have; and these are some that it may not have.
     mkdir d, rmdir d
     fsync f, fdatasync f, syncdir x (of the directory that holds x)
     fail        the next sync fails
+    forget f    the system drops what it keeps of f and need not write
     f@600       one letter: the byte there; `0` for zero, `#` for garbage,
                 `.` behind the end, `-` when there is no such file
     x?          `+` when there is such a name, else `-`
@@ -86,7 +87,41 @@ fail=late       |f=A1024  |write f 0 B512; fail; fsync f; fsync f; write f 512 B
 fail=revert     |f=A1024  |write f 0 B1024; fail; fsync f; fsync f|f@0 f@512|AA|AB BA BB
 fail=revert     |f=A512   |write f 600 B1; fail; fsync f; write f 0 C1; fsync f|f@0 f@600|C.|A. AB C0 CB
 fail=read-only  |f=A1024  |write f 0 B512; fail; fsync f; write f 512 B512|f@0 f@512|AA BA|AB BB
+fail=clean      |f=A1     |write f 1 B1; fail; fsync f; fsync f|f@0 f@1|A. A0 AB|
+fail=clean      |f=A1     |truncate f 2; fail; fsync f; fsync f|f@0 f@1|A. A0|
+fail=clean      |f=A2     |truncate f 1; fail; fsync f; fsync f|f@0 f@1|A. AA|A0
+fail=clean      |f=A1     |write f 1 B1; fail; fsync f; write f 1 B1; fsync f|f@1|B|. 0
+fail=clean      |f=A1     |truncate f 3; fail; fsync f; truncate f 2; fsync f|f@1 f@2|0.|.. 00
+fail=clean      |f=A1     |write f 512 B1; fail; fsync f; write f 0 C1; fsync f|f@0 f@512|C. C0 CB|A. A0 AB
+fail=clean      |f=A1     |write f 512 B1; truncate f 600; fail; fsync f; write f 512 C1; fsync f|f@512 f@599|C. C0|.. 00 B0
+fail=clean      |f=A512   |write f 512 B512; fail; fsync f; write f 1024 C1; fsync f|f@512 f@1024|0C BC|.. 0. B. B0
+fail=clean,calls=paged|f=A4000|write f 4000 B200; fail; fsync f; write f 4000 C1; fsync f|f@4000 f@4096|C. C0 CB|.. B. BB
+fail=clean,size=with-data|f=A1|write f 1 B1; fail; fsync f; fsync f|f@0 f@1|A. A0 AB|
+fail=clean,order=ordered|f=A1|write f 1 B1; fail; fsync f; fsync f|f@1|. 0 B|
+fail=clean,order=ordered|f=A1 g=A1|write f 1 B1; fail; fsync f; write g 0 B1; fsync g|f@1 g@0|0B BB|.B .A
+fail=late       |f=A1     |write f 1 B1; fail; fsync f; fsync f; fsync f|f@1|0 B|.
+fail=clean,names=fsync|   |create x; fail; fsync x; fsync x|x?|- +|
+fail=clean,names=fsync|   |create x; fail; fdatasync x; fsync x|x?|- +|
+fail=clean,names=fsync|x=X1 y=Y1|rename x y; fail; fsync y; fsync y|x@0 y@0|XY -X|
+fail=clean      |         |create x; fail; fsync x; syncdir x|x?|- +|
+fail=clean      |         |create x; create y; fail; fsync y; syncdir y|x? y?|+- ++|-- -+
+fail=clean      |         |create x; fail; fsync x; write x 0 X1; syncdir x|x?|+|-
+fail=clean      |         |create x; fail; fsync x; link x z; unlink z; syncdir x|x? z?|+-|-- ++
+fail=clean      |         |create x; fail; fsync x; create y; syncdir y|x? y?|++|-- +- -+
+fail=clean,entries=free|  |create x; fail; fsync x; create y; syncdir y|x? y?|-+ ++|-- +-
+fail=clean,names=fsync,entries=free||mkdir d; create d/x; fail; fsync d/x; create d/y; fsync d/y|d? d/x? d/y?|+-+ +++|--- ++-
 fail=clean      |         |create x; fail; syncdir x; create y; syncdir y|x? y?|-- +-|-+ ++
+fail=clean      |f=A1     |write f 0 B1; create x; fail; syncdir x; fsync f; syncdir x|f@0 x?|A- A+ B- B+|
+fail=read-only  |f=A1 g=A1|write f 0 B1; write g 0 B1; fail; fsync f; fsync f; fsync g|f@0 g@0|AA AB BA BB|
+fail=clean      |         |create x; syncdir x; write x 0 B1; fail; fsync x; write x 0 C1; fsync x|x@0|C|. 0 B
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fail; fsync x; write x 0 C1; fsync x|x@0|0 B C|.
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fail; fsync x; write x 512 C1; fsync x; fsync x|x@0 x@512|B0 00 BC 0C|B. 0.
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fail; fsync x; forget x; write x 0 C1; fsync x|x@0|C|. 0 B
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fail; fsync x; write x 0 B1; forget x; write x 0 B1; fsync x|x@0|0 B|.
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fail; fsync x; truncate x 0; write x 0 C1; fsync x|x@0|C|. 0 B
+fail=unwritten  |         |create x; syncdir x; write x 0 B1; fsync x; write x 0 C1; fail; fsync x; write x 0 C1; fsync x|x@0|C|. 0 B
+fail=unwritten  |f=A1     |write f 1 B1; fail; fsync f; write f 1 B1; fsync f|f@0 f@1|AB|A. A0
+fail=unwritten  |f=A1     |truncate f 5000; fsync f; write f 4096 B1; fail; fsync f; write f 4096 B1; fsync f|f@4096|0 B|.
 sync=honest     |f=A1     |write f 0 B1; fsync f|f@0|B|A
 sync=lying:1    |f=A1     |write f 0 B1; fsync f|f@0|A B|
 sync=lying:1    |f=A1     |write f 0 B1; fsync f; fsync f|f@0|B|A
@@ -222,6 +257,10 @@ class Machine(Protocol):
         """Let the next sync fail."""
         ...
 
+    def forget(self, name: str) -> None:
+        """Drop what is kept of a file and need not be written."""
+        ...
+
 
 def letters(text: str) -> bytes:
     """The bytes of "A4096"."""
@@ -239,6 +278,8 @@ def perform(program: Sequence[Sequence[str]], machine: Machine) -> Iterator[int]
                 machine.truncate(words[0], int(words[1]))
             elif verb == "fail":
                 machine.fail()
+            elif verb == "forget":
+                machine.forget(words[0])
             elif verb in {"fsync", "fdatasync", "syncdir"}:
                 machine.sync(verb, words[0])
             else:
@@ -307,6 +348,10 @@ class OnDisk:
     def fail(self) -> None:
         """Let the next sync fail."""
         self._disk.fail_sync = lambda *_: errno.EIO
+
+    def forget(self, name: str) -> None:
+        """Drop what is kept of a file and need not be written."""
+        self._disk.open(name).forget()
 
 
 LITMUS: tuple[Litmus, ...] = tuple(map(Litmus.parse, _LINES.strip().splitlines()))

@@ -19,7 +19,7 @@ whole suite of lines is `tests/tornpage/test_model_litmus.py`.
     names    fsync     <  dirsync
     calls    whole     <  paged
     crashes  1         <  2        <  3 ...
-    fail     four behaviours that do not compare
+    fail     clean     <  unwritten; the others do not compare
 
 A weaker disk has every image that the stronger one has. The default is a
 plain drive under a journalling file system: sectors of 512 bytes are atomic,
@@ -28,7 +28,8 @@ the order in which they were changed, syncs tell the truth.
 
 The parameters are independent, with these exceptions: `order=ordered` speaks of
 the whole disk, so size and names follow the order as well, whatever `size` and
-`entries` say, and it goes neither with lying syncs nor with fail=revert;
+`entries` say, and it goes neither with lying syncs nor with fail=revert or
+fail=unwritten; that does not go with lying syncs either;
 with `calls=paged` the pages of one write come in their order, too; `size=with-data`
 leaves `extend` nothing to say but of writes of which a sync failed; and a size that
 came with data says that the writing of that data has ended, so that `tear` and `unit`
@@ -61,7 +62,7 @@ _PAGE = 4096
 _ALWAYS_SHOWN = 4
 _LYING = re.compile(r"lying:[1-9]\d?", re.ASCII)
 _FAIL_AS_ON = {
-    "ext4-ordered": "clean",
+    "ext4-ordered": "unwritten",
     "xfs": "clean",
     "ext4-data": "late",
     "btrfs": "revert",
@@ -109,11 +110,16 @@ class CrashModel:
         fail: What a sync that fails leaves behind. `BB` written, a sync that
             fails, then a sync that is ok, then a crash:
             "clean": the program reads `BB`; the platter has any of `AA`, `AB`,
-            `BA`, `BB`, because the second sync had nothing to write.
-            "late": the same, but the failing sync returns 0 and the next
-            one raises, writing nothing.
+            `BA`, `BB`, because the second sync had nothing to write. So it is
+            with the file's size and names.
+            "unwritten": the same; and a block of 4,096 bytes whose first write
+            failed is stuck for good, though it is written again and synced: it
+            may be zero until the file was forgotten or cut off before it.
+            "late": the same of content, but the failing sync returns 0 and the
+            next one raises, writing nothing.
             "revert": the program reads `AA` again, and so does the platter.
-            "read-only": as "clean"; every later change is refused.
+            "read-only": as "clean"; every later change is refused, and every
+            later sync returns 0 and does nothing.
         sync: Whether a sync that returns 0 did its work.
             "honest": `BB` after a sync.
             "lying:n": up to n syncs of the run did nothing: one sync and `AA`
@@ -145,7 +151,7 @@ class CrashModel:
     order: str = _parameter("any", "append", "ordered")
     size: str = _parameter("free", "with-data", "with-block")
     entries: str = _parameter("prefix", "free")
-    fail: str = _parameter("clean", "late", "revert", "read-only")
+    fail: str = _parameter("clean", "late", "revert", "read-only", "unwritten")
     sync: str = _parameter("honest", "lying:n")
     unit: str = _parameter("none", "4096", "8192", "16384", "65536")
     extend: str = _parameter("zero", "garbage")
@@ -180,6 +186,12 @@ class CrashModel:
                 "order=ordered with fail=revert: what a file goes back to may be "
                 "older than what another file's sync made durable; say order=any"
             )
+        if self.unwritten and (self.order == "ordered" or self.lies):
+            raise ModelError(
+                f"fail=unwritten with order={self.order} and sync={self.sync}: it is "
+                "only modelled on a disk without order whose syncs tell the truth; "
+                "say fail=clean"
+            )
 
     @property
     def atom(self) -> int:
@@ -190,6 +202,11 @@ class CrashModel:
     def lies(self) -> int:
         """How many syncs may return 0 and do nothing."""
         return 0 if self.sync == "honest" else int(self.sync.partition(":")[2])
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether a block whose first write failed is stuck for good."""
+        return self.fail == "unwritten"
 
     @property
     def unit_atoms(self) -> int:
@@ -287,7 +304,7 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
         "names": "fsync",
         "calls": "paged",
     },
-    "ext4-o": _EXT4,
+    "ext4-o": {"fail": "unwritten", **_EXT4},
     "ext4-fast-commit": {**_EXT4, "sync": "lying:1"},
     "xfs": {"size": "with-data", "names": "fsync", "calls": "paged"},
     "btrfs": {

@@ -6,7 +6,7 @@ A trace is the whole input of the crash explorer. Each record is one operation
 that reached the operating system, with its data and with the source line that
 issued it. Reads are not in it: they change nothing.
 
-    Create  Write  Truncate  Sync  SyncDir                       operations
+    Create  Write  Truncate  Sync  SyncDir  Forget               operations
     Rename  Link  Unlink  Mkdir  Rmdir
     Mark                                                         not one
 
@@ -36,6 +36,7 @@ them a failing disk produces in `model` (parameter `fail`):
     reported    raised for an earlier silent one; nothing was written
     reverted    raised; the page cache went back to the last sync
     read-only   raised; the pages count as clean, nothing can be changed any more
+    idle        returned 0 behind that, and did nothing
 
 A line without a result is a sync that was ok.
 """
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RECORDS",
     "Create",
+    "Forget",
     "Link",
     "Mark",
     "Mkdir",
@@ -115,7 +117,7 @@ class Truncate:
 class Sync:
     """A file was to be made durable; `kind` is "fsync" or "fdatasync".
 
-    `result` is one of the six words at the head of the module.
+    `result` is one of the words at the head of the module.
     """
 
     op: ClassVar[str] = "sync"
@@ -130,13 +132,23 @@ class Sync:
 class SyncDir:
     """The entries of the directory that holds `path` were to be made durable.
 
-    `result` is "ok" or "read-only".
+    `result` is "ok", "read-only" or "idle".
     """
 
     op: ClassVar[str] = "syncdir"
     path: str
     site: str = ""
     result: str = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The system was asked to drop what it keeps of a file and need not write."""
+
+    op: ClassVar[str] = "forget"
+    path: str
+    inode: int
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +233,12 @@ class Mark:
 NamesOnly = Create | Rename | Link | Unlink | Mkdir | Rmdir
 """Operations that change names and no content."""
 
-Operation = Write | Truncate | Sync | SyncDir | NamesOnly
+Operation = Write | Truncate | Sync | SyncDir | Forget | NamesOnly
 Record = Operation | Mark
 
 _RESULTS = {
-    Sync: ("ok", "failed", "silent", "reported", "reverted", "read-only"),
-    SyncDir: ("ok", "read-only"),
+    Sync: ("ok", "failed", "silent", "reported", "reverted", "read-only", "idle"),
+    SyncDir: ("ok", "read-only", "idle"),
 }
 
 RECORDS: Mapping[str, type[Record]] = {
@@ -237,6 +249,7 @@ RECORDS: Mapping[str, type[Record]] = {
         Truncate,
         Sync,
         SyncDir,
+        Forget,
         Rename,
         Link,
         Unlink,

@@ -151,6 +151,27 @@ def test_a_file_that_could_not_be_made_is_left_as_it_was_found(tmp_path):
     assert forgotten
 
 
+def test_a_file_that_could_not_be_made_nor_cut_is_forgotten(tmp_path):
+    """What is written there next would be zeros after the next mount."""
+    path = tmp_path / "bolt.db"
+    extents = Extents(failing=1)
+
+    class Uncut(Ext4File):
+        def ftruncate(self, size, /):
+            raise OSError(errno.EIO, "Input/output error")
+
+    def open_file(name, /, **options):
+        file = Uncut if extents.syncs < 1 else Ext4File
+        return file(OSStorage().open(name, **options), extents)
+
+    with pytest.raises(shearbolt.StorageError):
+        shearbolt.open(path, open_file=open_file, page_size=PAGE)
+    assert path.stat().st_size
+    with shearbolt.open(path, open_file=open_file, page_size=PAGE):
+        pass
+    assert extents.platter(path.read_bytes()) == path.read_bytes()
+
+
 def test_what_may_be_lost_is_kept_in_memory_for_whoever_copies_it(path):
     told = []
 

@@ -22,6 +22,7 @@ from boltmodel.lanes.double_fault import (
 )
 from boltmodel.lanes.errors_sweep import Sweep, scripts_of, sweep_program
 from boltmodel.model import EMPTY, ModelTx
+from boltmodel.mutants.kernels import ON_KERNELS
 from boltmodel.mutants.plant import Planter
 from boltmodel.programs import Commit, Program, Put, ReaderOpen, Value
 from boltmodel.under_errors import ENDINGS, Attempt, ErrorHistory, run_under_errors
@@ -106,13 +107,21 @@ def broken(scripts, fail, *, endings=ENDINGS[:1], plant=nullcontext):
     return found, sweep
 
 
-@pytest.mark.parametrize("fail", ["clean", "revert", "read-only"])
+@pytest.mark.parametrize("fail", ["clean", "unwritten", "revert", "read-only"])
 def test_a_failed_write_or_sync_then_a_crash_loses_nothing_acknowledged(fail):
     # Two faults in a row are closed for the first behaviour; see the sweep.
     doubled = double_faults() if fail == "clean" else ()
     found, sweep = broken([*single_faults(), *doubled], fail)
     assert not found, str(found[0])
     assert sweep.crash_points > 400
+
+
+def test_pages_that_the_system_was_not_told_to_forget_are_lost():
+    [bug] = [one for one in ON_KERNELS if one.name == "pages-not-forgotten"]
+    [script] = [one for one in single_faults() if str(one) == "fdatasync#4=EIO"]
+    for fail, shows in ("unwritten", True), ("clean", False):
+        found, _ = broken([script], fail, plant=bug.plant)
+        assert [one.violation.property for one in found] == ["A atomicity"] * shows
 
 
 def test_nor_when_the_process_is_restarted_in_between():

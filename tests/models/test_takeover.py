@@ -7,7 +7,7 @@ import pytest
 
 from boltmodel.interpret import DATABASE
 from boltmodel.lanes import errors_sweep, takeover
-from boltmodel.lanes.errors_sweep import Sweep
+from boltmodel.lanes.errors_sweep import Sweep, crash_after
 from boltmodel.lanes.sabotage import SABOTAGES, sabotaged
 from boltmodel.lanes.takeover import FAILS, PROGRAM, kills, scripts_after, sweep
 from boltmodel.mutants import mutant
@@ -16,6 +16,7 @@ from boltmodel.under_errors import ErrorSession, run_under_errors
 from shearbolt.database import doubt
 from tornpage.disk import Disk
 from tornpage.faults import FaultyDisk, Script
+from tornpage.model import CrashModel
 from tornpage.trace import Mark
 
 KILLS = list(kills())
@@ -125,6 +126,17 @@ def test_a_takeover_whose_syncs_fail_then_a_crash_loses_nothing(fail, request):
     assert not made.broken, str(made.broken[0])
     assert made.crash_points > 200
     assert made.errors["StorageError"] > 40
+
+
+def test_a_file_that_could_not_be_made_nor_cut_is_made_anew():
+    """Its blocks were stuck: a database that was acknowledged had zeros for a page."""
+    model = CrashModel.parse("fail=unwritten")
+    kill = KILLS[0]
+    # The first sync of who takes over fails, and the cut behind it.
+    script = Script.parse(f"{kill.fault}; change#4=EIO; change#5=EIO")
+    history, disk = run_under_errors(kill.program, Disk(model=model), script)
+    assert [one.call for one in disk.injected[1:]] == ["fdatasync", "ftruncate"]
+    assert not [*crash_after(history, disk, Sweep(), model, None)]
 
 
 def test_nor_when_one_or_three_calls_fail(same_engine):

@@ -36,6 +36,8 @@ VALUES = {
 # `calls` is kept by the disk that a program runs on: the explorer gets more operations,
 # of the same kinds. The presets among the models have it, and size=with-block.
 VALUES["size"] = ["free", "with-data"]
+# fail=unwritten is that of ext4-o.
+VALUES["fail"] = ["clean", "late", "revert", "read-only"]
 VALUES["sync"] = ["honest", "honest", "lying:1", "lying:2"]
 # Drawn with a third value all cases that have a number would be others.
 VALUES["rename"] = ["atomic", "split"]
@@ -96,6 +98,8 @@ def random_run(seed, model, length, *, failing=0.0):
     handles = {}
     for step in range(length):
         with contextlib.suppress(OSError):
+            if model.unwritten and handles and draw.random() < 0.15:
+                handles[draw.choice(sorted(handles))].forget()
             random_step(disk, handles, draw, step)
     return files, disk.trace
 

@@ -1,6 +1,7 @@
 """Syncs that fail: what the program is told, and what it sees afterwards."""
 
 import errno
+import itertools
 
 import pytest
 
@@ -101,12 +102,9 @@ def test_read_only_refuses_every_change_until_the_crash_and_allows_reads():
     for call in (
         lambda: file.pwritev([b"C"], 0),
         lambda: file.ftruncate(1),
-        file.fsync,
-        file.fdatasync,
         lambda: disk.open("new", create=True),
         lambda: disk.rename("f", "g"),
         lambda: disk.unlink("f"),
-        lambda: disk.fsync_dir("f"),
     ):
         with failing(errno.EROFS):
             call()
@@ -127,6 +125,32 @@ def test_a_directory_sync_that_fails_makes_the_file_system_read_only(fail):
         disk.fsync_dir("x")
     assert disk.read_only
     assert results(disk) == ["read-only"]
+
+
+@pytest.mark.parametrize("fail", ["clean", "late", "revert", "read-only"])
+def test_on_a_read_only_file_system_syncs_return_0_and_do_nothing(fail):
+    disk = disk_of(fail, 0, 2)
+    file = disk.open("f")
+    file.pwritev([b"B" * 2000], 0)
+    disk.open("x", create=True)
+    with failing(errno.EIO):
+        disk.fsync_dir("x")
+    file.fsync()
+    with failing(errno.EIO):
+        file.fdatasync()
+    disk.fsync_dir("x")
+    disk.open_dir(".").fsync()
+    assert results(disk) == ["read-only", "idle", "reported", "idle", "idle"]
+
+    def look(disk):
+        file = disk.open("f")
+        return disk.exists("x"), file.size(), file.pread(1, 0)
+
+    explorer = Explorer({"f": b"A" * 1024}, disk.trace, look, disk.model)
+    end = max(explorer.points())
+    seen = {one.outcome for one in explorer.close(end).outcomes}
+    every = itertools.product((False, True), (1024, 2000), (b"A", b"B"))
+    assert seen == explorer.eager(end) == set(every)
 
 
 @pytest.mark.parametrize("fail", ["clean", "late"])

@@ -21,9 +21,10 @@ MODELS = [
         ("any", "append", "ordered"),
         ("free", "with-data"),
         ("garbage", "zero"),
-        ("clean", "late"),
+        ("clean", "late", "unwritten"),
         ("none", "4096"),
     )
+    if order != "ordered" or fail != "unwritten"
 ]
 _IMAGES = 400
 

@@ -92,6 +92,7 @@ WEAKER = [
     ["rename=atomic", "rename=synced", "rename=split"],
     ["names=fsync", "names=dirsync"],
     ["calls=whole", "calls=paged"],
+    ["fail=clean", "fail=unwritten"],
 ]
 
 
@@ -116,7 +117,7 @@ def test_a_preset_is_parsed_with_changes_and_says_what_it_is(preset):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ext4-ordered", "clean"), ("xfs", "clean"), ("ext4-data", "late")],
+    [("ext4-ordered", "unwritten"), ("xfs", "clean"), ("ext4-data", "late")],
 )
 def test_a_failing_sync_can_be_named_after_the_file_system(name, value):
     assert CrashModel.parse(f"fail={name}").fail == value
@@ -338,6 +339,8 @@ def test_a_model_and_its_text_are_the_same():
         ("sync=lying:0", "honest, lying:n"),
         ("order=ordered,sync=lying:1", "say order=any"),
         ("order=ordered,fail=revert", "say order=any"),
+        ("order=ordered,fail=unwritten", "say fail=clean"),
+        ("sync=lying:1,fail=unwritten", "say fail=clean"),
         ("tear=byte,tear=page", "given twice"),
         (None, "None: give a text"),
         (b"tear=byte", "give a text"),

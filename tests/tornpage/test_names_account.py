@@ -16,8 +16,8 @@ tree that there was:
 Of a file it knows one atom: what it has looked like since its sync, and its sizes. A
 disk that lies is one whose syncs did nothing, for each few of them.
 
-Left out: files of several atoms, whose syncs fail (`test_size_with_data`), directories
-that nobody made (`test_directories`).
+Left out: files of several atoms, bytes that a failed sync left (`test_size_with_data`),
+directories that nobody made (`test_directories`).
 """
 
 import contextlib
@@ -132,6 +132,8 @@ class Book:
         self.files = {}
         self.changes = []
         self.durable = set()
+        # Of files whose sync has failed the changes that no sync is for.
+        self.stuck = {}
         self.floor = -1
         files, links = state
         inode = 0
@@ -193,12 +195,15 @@ class Book:
             self.folders -= 1
             self.change(at, (self.place(one.path), self.folders))
         elif isinstance(one, Unlink | Rmdir):
+            self.stuck.pop(self.now[self.place(one.path)], None)
             self.change(at, (self.place(one.path), None))
         elif isinstance(one, Link):
+            self.stuck.pop(self.now[self.place(one.path)], None)
             self.change(at, (self.place(one.target), self.now[self.place(one.path)]))
         elif isinstance(one, Rename):
             old, new = self.place(one.path), self.place(one.target)
             moved = self.now[old]
+            self.stuck.pop(moved, None)
             mode = self.model.rename
             if mode == "synced" and moved == self.synced:
                 # The new name first; that the old one goes is never without it.
@@ -219,6 +224,8 @@ class Book:
                 self.sync_names(self.called_by_folder(self.place(one.path)[0]))
         else:
             self.synced = None
+            if one.result in {"failed", "read-only"}:
+                self.stick(one.inode)
             if one.result == "ok":
                 self.synced = None if self.model.lies else one.inode
                 self.sync_file(at, one)
@@ -277,12 +284,20 @@ class Book:
 
     # -- names ---------------------------------------------------------------
 
+    def stick(self, inode):
+        """No sync is for what gave this file its names, until it is changed."""
+        given = {
+            one.at for one in self.changes if inode in {what for _, what in one.names}
+        }
+        self.stuck[inode] = {n for n, one in enumerate(self.changes) if one.at in given}
+
     def called_by_folder(self, folder):
         called = {
             n
             for n, one in enumerate(self.changes)
             if folder in (one.folders or {at for (at, _), _ in one.names})
         }
+        called = called.difference(*self.stuck.values())
         if self.model.names == "fsync":
             called |= self.called_by_name(folder)
         return called
@@ -291,7 +306,9 @@ class Book:
         """The changes that gave something the names it has, and made their folders."""
         called = set()
         for place, other in self.now.items():
-            if other == one and place in self.given:
+            if other != one or place not in self.given:
+                continue
+            if max(self.given[place]) not in self.stuck.get(one, set()):
                 called |= self.given[place]
         return called
 
@@ -405,8 +422,10 @@ FOLDERS = ("d", "e", "d/e", "e/d")
 NAMES = ("x", "y", "d/x", "e/x", "d/e/x")
 
 
-def life(seed, length, failing=0.0, writes=False, looks=True):
+def life(seed, length, failing=0.0, writes=False, looks=True, stubborn=False):
     """A program that does things to names, and perhaps to bytes.
+
+    A stubborn one has only syncs of files that fail, and asks again at once.
 
     One that looks does only what can be done. One that does not leaves open what a
     crash has left open.
@@ -428,7 +447,12 @@ def life(seed, length, failing=0.0, writes=False, looks=True):
 
         for number in range(length):
             what = draw.random()
-            disk.fail_sync = (lambda *_: errno.EIO) if draw.random() < failing else None
+            error = errno.EIO if draw.random() < failing else 0
+            disk.fail_sync = lambda kind, *_, error=error: (
+                0 if stubborn and kind == "syncdir" else error
+            )
+            if stubborn and handles and draw.random() < 0.4:
+                what = 1.0
             with contextlib.suppress(OSError):
                 if what < 0.2:
                     name = free(NAMES)
@@ -454,8 +478,11 @@ def life(seed, length, failing=0.0, writes=False, looks=True):
                 elif not handles:
                     continue
                 else:
-                    file = handles[draw.choice(sorted(handles))]
-                    if not writes or what < 0.93:
+                    name = draw.choice(sorted(handles))
+                    file = handles[name]
+                    if stubborn:
+                        sync_again(disk, file, name, draw, free(NAMES))
+                    elif not writes or what < 0.93:
                         (file.fsync if draw.random() < 0.8 else file.fdatasync)()
                     elif draw.random() < 0.5:
                         file.ftruncate(draw.choice((0, 1, 2)))
@@ -463,6 +490,23 @@ def life(seed, length, failing=0.0, writes=False, looks=True):
                         file.pwritev([bytes([65 + number])], draw.choice((0, 1)))
 
     return run
+
+
+def sync_again(disk, file, name, draw, other):
+    """Sync a file; if that fails do something, or not, and sync it or its directory."""
+    try:
+        (file.fsync if draw.random() < 0.8 else file.fdatasync)()
+    except OSError:
+        disk.fail_sync = None
+        what = draw.random()
+        if what < 0.3:
+            disk.link(name, other)
+        elif what < 0.6:
+            file, name = disk.open(other, create=True), other
+        if draw.random() < 0.5:
+            file.fsync()
+        else:
+            disk.fsync_dir(name)
 
 
 def first_state(draw):
@@ -528,12 +572,12 @@ def disk_of(state, model):
     return Disk(names, model, None, dict(links))
 
 
-def first_life(seed, model, writes):
+def first_life(seed, model, writes, failing=0.1, stubborn=False):
     """What there was, an explorer of a program, and what looks at the disk."""
     start = first_state(random.Random(seed))
     disk = disk_of(start, model)
     length = (4, 5, 6, 8, 10)[seed % 5]
-    life(seed * 3 + 1, length, 0.0 if writes else 0.1, writes)(disk)
+    life(seed * 3 + 1, length, 0.0 if writes else failing, writes, True, stubborn)(disk)
     recover = walk if seed % 3 else glance(seed)
     explorer = Explorer(dict(start[0]), disk.trace, recover, model, cap=_EXECUTIONS)
     return start, explorer, recover
@@ -545,9 +589,9 @@ def outcomes(states, recover, model):
     return {recover(disk_of(one, model)) for one in states}
 
 
-def points_of_one_crash(seed, model, writes):
+def points_of_one_crash(seed, model, writes, **failing):
     """(point, outcomes by choices, outcomes by the book) of a program."""
-    start, explorer, recover = first_life(seed, model, writes)
+    start, explorer, recover = first_life(seed, model, writes, **failing)
     operations = explorer._operations
     for closure in explorer.sweep():
         if closure.point.inside:
@@ -588,7 +632,16 @@ def two_crashes(seed, model, writes):
     raise TooManyError
 
 
-CRASHES = {"one crash": points_of_one_crash, "two crashes": two_crashes}
+def points_behind_failed_syncs(seed, model, writes):
+    """The same of a program that asks again when a sync of a file fails."""
+    yield from points_of_one_crash(seed, model, writes, failing=0.7, stubborn=True)
+
+
+CRASHES = {
+    "one crash": points_of_one_crash,
+    "failed syncs": points_behind_failed_syncs,
+    "two crashes": two_crashes,
+}
 
 
 def first_difference(crashes, cases, writes):
@@ -609,8 +662,19 @@ def cases(first, last):
 
 
 @pytest.mark.seeds(1)
-@pytest.mark.parametrize("writes", [False, True], ids=["names", "names and bytes"])
-@pytest.mark.parametrize("crashes", CRASHES)
+@pytest.mark.parametrize(
+    ("crashes", "writes"),
+    [
+        ("one crash", False),
+        ("one crash", True),
+        ("failed syncs", False),
+        ("two crashes", False),
+        ("two crashes", True),
+    ],
+    ids=lambda what: (
+        what if isinstance(what, str) else "and bytes" if what else "names"
+    ),
+)
 def test_a_crash_leaves_the_states_that_the_document_describes(crashes, writes, seed):
     some = cases(seed * len(MODELS) * 2, (seed + 1) * len(MODELS) * 2)
     found, several = first_difference(crashes, some, writes)
@@ -698,6 +762,39 @@ def forgets_syncs_of_directories(patch):
     patch.setattr(transition, "_just_synced", just_synced)
 
 
+def settles_names_that_a_failed_sync_left(patch):
+    patch.setattr(Entries, "stick", lambda self, inode, life: None)
+
+
+def leaves_names_behind_that_are_written_again(patch):
+    patch.setattr(transition, "_change_again", lambda image, number: None)
+
+
+def leaves_half_a_rename_behind(patch):
+    def stick(self, inode, life):
+        self.stuck[inode] = frozenset(
+            one.key
+            for one in self.pending
+            if one.life == life and inode in {number for _, number in one.changes}
+        )
+
+    patch.setattr(Entries, "stick", stick)
+
+
+def lets_a_directory_bring_what_a_failed_sync_left(patch):
+    patch.setattr(Entries, "_all_stuck", lambda self: frozenset())
+
+
+def takes_what_a_failed_sync_left_out_of_the_order(patch):
+    right = Entries.upto
+
+    def upto(self, newest):
+        stuck = self._all_stuck()
+        return [one for one in right(self, newest) if one.key not in stuck]
+
+    patch.setattr(Entries, "upto", upto)
+
+
 # Each with a case that shows it.
 PLANTS = {
     brings_renamed_directories_with_a_file: (935, "names=fsync,entries=free"),
@@ -708,6 +805,24 @@ PLANTS = {
     forgets_that_a_directory_was_moved: (1, "rename=split"),
     takes_every_file_for_synced: (28, "rename=synced"),
     forgets_syncs_of_directories: (2279, "rename=synced"),
+    settles_names_that_a_failed_sync_left: (30, "rename=split,names=fsync"),
+    leaves_names_behind_that_are_written_again: (
+        184,
+        "order=ordered,entries=free,rename=synced",
+    ),
+    leaves_half_a_rename_behind: (284, "order=ordered,entries=free,rename=split"),
+    lets_a_directory_bring_what_a_failed_sync_left: (
+        76,
+        "order=ordered,rename=synced",
+    ),
+    takes_what_a_failed_sync_left_out_of_the_order: (582, "names=fsync"),
+}
+BEHIND_FAILED_SYNCS = {
+    settles_names_that_a_failed_sync_left,
+    leaves_names_behind_that_are_written_again,
+    leaves_half_a_rename_behind,
+    lets_a_directory_bring_what_a_failed_sync_left,
+    takes_what_a_failed_sync_left_out_of_the_order,
 }
 
 
@@ -715,7 +830,8 @@ def shown(plant):
     """The difference in the case of a plant."""
     seed, model = PLANTS[plant]
     case = seed, CrashModel.parse(f"tear=page,{model}")
-    return first_difference("one crash", [case], False)[0]
+    crashes = "failed syncs" if plant in BEHIND_FAILED_SYNCS else "one crash"
+    return first_difference(crashes, [case], False)[0]
 
 
 @pytest.mark.parametrize("plant", PLANTS)

@@ -7,6 +7,7 @@ disks without order, and of programs writes, cuts and syncs that work or fail.
 """
 
 import contextlib
+import dataclasses
 import errno
 import itertools
 import math
@@ -21,10 +22,11 @@ from tornpage.disk.life import Life
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel
 from tornpage.platter.brute import Device, Platter, TooManyImages
+from tornpage.platter.brute_file import CachedFile
 from tornpage.platter.cell import Cell
 from tornpage.platter.damage import garbage
 from tornpage.platter.file_image import Extension, FileImage
-from tornpage.trace import Sync, Write
+from tornpage.trace import Forget, Sync, Write
 
 MODELS = [
     CrashModel(tear=tear, unit=unit, order=order, extend=extend, size="with-data")
@@ -62,6 +64,28 @@ def program(seed, model, failing=0.0):
             disk.fail_sync = lambda *_: errno.EIO
             sync(file)
             disk.fail_sync = None
+    return {"f": content}, disk.trace
+
+
+def written_again(seed, model):
+    """The same of blocks whose first write may fail, and is made again."""
+    draw = random.Random(seed)
+    content = b"\x01" * draw.choice((0, 0, 100))
+    disk = Disk({"f": content}, model)
+    file = disk.open("f")
+    for step in range(draw.choice((3, 4, 5))):
+        file.pwritev([bytes([10 + step])], draw.choice((0, 10, 600, 4100)))
+        what = draw.random()
+        if what < 0.15:
+            file.forget()
+        number = errno.EIO if draw.random() < 0.7 else 0
+        disk.fail_sync = lambda *_, number=number: number
+        if draw.random() < 0.8:
+            sync(file)
+        if what > 0.7:
+            file.forget()
+        elif what > 0.6:
+            file.ftruncate(draw.choice((0, 11, 4096)))
     return {"f": content}, disk.trace
 
 
@@ -109,7 +133,10 @@ def by_the_book(content, operations, model):
 
     def note(start, end, step, handed=()):
         for at in range(start // atom, -(-end // atom)):
-            clean.discard(at)
+            if at * atom // 4096 in bad:
+                clean.add(at)
+            else:
+                clean.discard(at)
             now = bytes(cache[at * atom : (at + 1) * atom]).ljust(atom, b"\0")
             past = looks.setdefault(at, [(-1, bytes(atom))])
             if now != past[-1][1] or at in handed:
@@ -122,17 +149,35 @@ def by_the_book(content, operations, model):
             looks[at] = [(-1, now)]
 
     settle()
+    # Under fail=unwritten blocks of 4,096 bytes: which have come, which are on their
+    # way, and which are zeros for good, perhaps.
+    had = set(range(-(-len(content) // 4096)))
+    going, bad = set(), set()
     # Of each byte that is there because a write made the file longer: which one.
     added = {}
     # Each size with the operation that made it, and the bytes that it shows.
     sizes = [(len(content), {})]
+    # Whether a sync has failed since the size was changed; what was written since then.
+    stuck, reached = False, 0
     for step, one in enumerate(operations):
         old = len(cache)
         if isinstance(one, Sync):
             if one.result == "ok":
+                had |= going - bad
+            elif model.fail == "unwritten":
+                bad |= going - had
+            going = set()
+            if one.result == "ok" and stuck:
+                # What is behind the end is there still, if a longer size is.
+                for at in looks.keys() - clean:
+                    lacking.pop(at, None)
+                    looks[at] = [(-1, looks[at][-1][1])]
+                sizes = [size for size in sizes if size[0] >= reached]
+            elif one.result == "ok":
                 settle()
                 sizes = [(old, {})]
             else:
+                stuck, reached = len(sizes) > 1, 0
                 clean |= {at for at, past in looks.items() if len(past) > 1}
                 clean |= fresh.keys()
                 lacking.update(fresh)
@@ -140,10 +185,15 @@ def by_the_book(content, operations, model):
                 sizes = [(size, {}) for size, _ in sizes]
             added, fresh = {}, {}
             continue
+        if isinstance(one, Forget):
+            bad &= going
+            continue
         # What goes to the drive, be it new or not.
         handed = set()
         if isinstance(one, Write):
             start, end = one.offset, one.offset + len(one.data)
+            reached = max(reached, end)
+            going |= set(range(start // 4096, -(-end // 4096)))
             handed |= {*range(start // atom, -(-end // atom))}
             cache.extend(bytes(max(end - old, 0)))
             cache[start:end] = one.data
@@ -156,12 +206,15 @@ def by_the_book(content, operations, model):
             cache.extend(bytes(max(end - old, 0)))
             del cache[end:]
             added = {at: by for at, by in added.items() if at < end}
+            for blocks in (had, going, bad):
+                blocks -= {block for block in blocks if block * 4096 >= end}
         if end > old and old % atom:
             handed.add(old // atom)
         if start < end or end > old:
             note(min(start, old), end, step, handed if model.spoils else ())
         if len(cache) != old:
             sizes.append((len(cache), added.copy()))
+            stuck = False
     found = set()
     for size, shown in sizes:
         # What came with the size is there. The drive may have gone on from it.
@@ -192,14 +245,16 @@ def by_the_book(content, operations, model):
     return found
 
 
-@pytest.mark.seeds(1)
-@pytest.mark.parametrize("failing", [0.0, 0.4])
-def test_brute_force_has_the_images_that_the_documents_describe(seed, failing):
+def compared_with_the_book(numbers, failing, fail="clean"):
+    """How many programs have the images of the book, and how many have several."""
     compared = several = 0
     free = [one for one in MODELS if one.order == "any"]
-    for number in range(seed * 120, (seed + 1) * 120):
-        model = free[number % len(free)]
-        files, trace = program(number, model, failing)
+    for number in numbers:
+        model = dataclasses.replace(free[number % len(free)], fail=fail)
+        if model.unwritten:
+            files, trace = written_again(number, model)
+        else:
+            files, trace = program(number, model, failing)
         try:
             book = by_the_book(files["f"], trace.operations(), model)
         except TooManyImages:
@@ -211,14 +266,57 @@ def test_brute_force_has_the_images_that_the_documents_describe(seed, failing):
         assert images == book, (number, str(model))
         compared += 1
         several += len(book) > 5
+    return compared, several
+
+
+@pytest.mark.seeds(1)
+@pytest.mark.parametrize(
+    ("failing", "fail"), [(0.0, "clean"), (0.4, "clean"), (0.4, "unwritten")]
+)
+def test_brute_force_has_the_images_that_the_documents_describe(seed, failing, fail):
+    numbers = range(seed * 120, (seed + 1) * 120)
+    compared, several = compared_with_the_book(numbers, failing, fail)
     assert compared > 80
     assert several > 40
 
 
-def case(number):
+def settles_a_size_that_a_failed_sync_left(patch):
+    patch.setattr(CachedFile, "_size_is_stuck", lambda self: False)
+
+
+def brings_nothing_of_it_by_writing(patch):
+    patch.setattr(CachedFile, "rewritten", property(lambda *_: 0, lambda *_: None))
+
+
+def forgets_what_need_be_written(patch):
+    patch.setattr(
+        CachedFile, "forget", lambda self: self.blocks.clear() or self.stuck.clear()
+    )
+
+
+def knows_no_blocks(patch):
+    patch.setattr(CachedFile, "blocks", property(lambda _: {}, lambda *_: None))
+
+
+BROKEN = {
+    settles_a_size_that_a_failed_sync_left: "clean",
+    brings_nothing_of_it_by_writing: "clean",
+    knows_no_blocks: "unwritten",
+    forgets_what_need_be_written: "unwritten",
+}
+
+
+@pytest.mark.parametrize("plant", BROKEN)
+def test_the_book_notices_brute_force_that(plant, monkeypatch):
+    plant(monkeypatch)
+    with pytest.raises(AssertionError):
+        compared_with_the_book(range(120), 0.4, BROKEN[plant])
+
+
+def case(number, failing=0.0):
     # Twenty-four in a row have all values of all parameters.
     model = MODELS[number * 5 % len(MODELS)]
-    files, trace = program(number, model)
+    files, trace = program(number, model, failing)
     return Explorer(files, trace, look(number), model, cap=4 * _IMAGES)
 
 
@@ -275,6 +373,47 @@ def test_brute_force_notices_an_explorer_that(plant, monkeypatch):
     assert not differences(case(PLANTS[plant]), _FEW)[0]
     plant(monkeypatch)
     assert differences(case(PLANTS[plant]), _FEW)[0]
+
+
+def settles_a_stuck_size(patch):
+    patch.setattr(FileImage, "size_is_stuck", property(lambda self: False))
+
+
+def keeps_a_size_that_was_written_again(patch):
+    def outlives(self, size):
+        return size is self.sizes[-1] or self.size_is_stuck
+
+    patch.setattr(FileImage, "outlives", outlives)
+
+
+def settles_a_stuck_size_by_any_write(patch):
+    def outlives(self, size):
+        return size is self.sizes[-1] or (self.size_is_stuck and not self.rewritten)
+
+    patch.setattr(FileImage, "outlives", outlives)
+
+
+def keeps_a_size_stuck_that_was_changed(patch):
+    def is_stuck(self):
+        return len(self.sizes) > 1 and self.failed >= 0
+
+    patch.setattr(FileImage, "size_is_stuck", property(is_stuck))
+
+
+# Each with a case that shows it.
+STUCK = {
+    settles_a_stuck_size: 8,
+    keeps_a_size_that_was_written_again: 16,
+    settles_a_stuck_size_by_any_write: 130,
+    keeps_a_size_stuck_that_was_changed: 15,
+}
+
+
+@pytest.mark.parametrize("plant", STUCK)
+def test_brute_force_notices_behind_a_failed_sync_an_explorer_that(plant, monkeypatch):
+    assert not differences(case(STUCK[plant], 0.4), _FEW)[0]
+    plant(monkeypatch)
+    assert differences(case(STUCK[plant], 0.4), _FEW)[0]
 
 
 def rows_of_two_crashes(places):

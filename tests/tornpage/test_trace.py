@@ -104,7 +104,7 @@ def test_a_line_written_before_syncs_had_results_is_a_sync_that_was_ok():
 
 
 def test_results_of_syncs_go_to_paper_and_back_and_no_others_do():
-    results = ("ok", "failed", "silent", "reported", "reverted", "read-only")
+    results = ("ok", "failed", "silent", "reported", "reverted", "read-only", "idle")
     trace = Trace([Sync("db", 1, "fsync", "", one) for one in results])
     assert Trace.from_json_lines(trace.to_json_lines()) == trace
     for wrong in (Sync("db", 1, "fsync", "", "maybe"), SyncDir("db", "", "reverted")):

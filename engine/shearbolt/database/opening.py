@@ -467,13 +467,15 @@ def _create(
             file.fdatasync()
         except StorageError:
             # Whoever opens it next writes all of it again, and anew (see `durable`).
-            if size:
-                file.forget()
-            else:
+            cut = False
+            if not size:
                 # As it was found. What is in its blocks may be what somebody else has
                 # left there (ext3), and nobody would know it for a new database.
                 with suppress(OSError):
                     file.raw.ftruncate(0)
+                    cut = True
+            if not cut:
+                file.forget()
             raise
     try:
         storage.fsync_dir(file.path)

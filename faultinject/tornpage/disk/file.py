@@ -19,7 +19,7 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 from tornpage.call_site import site
-from tornpage.trace import Sync, Trace, Truncate, Write
+from tornpage.trace import Forget, Sync, Trace, Truncate, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -167,7 +167,7 @@ class DiskFile:
 
         Raises:
             OSError: `Disk.fail_sync` said so, or an earlier failure is
-                reported only now, or EROFS.
+                reported only now.
         """
         self._sync("fdatasync")
 
@@ -179,9 +179,20 @@ class DiskFile:
         """
         self._sync("fsync")
 
+    def forget(self) -> None:
+        """Have the system drop what it keeps of the file and need not write.
+
+        It promises nothing: what is read stays the same here. It is an operation
+        only where it makes a difference, under `fail=unwritten`.
+        """
+        self._check()
+        if self._life.model.unwritten:
+            self._trace.data.append(
+                Forget(self._path, self._node.inode, site(self._trace.plumbing))
+            )
+
     def _sync(self, kind: str) -> None:
         self._check()
-        self._writable()
         node, path = self._node, self._path
         result, number = self._life.sync(node, kind, path)
         self._trace.data.append(

@@ -15,7 +15,6 @@ What it is not: it lists nothing and has no names (`simulated`).
 
 from __future__ import annotations
 
-import errno
 import posixpath
 from typing import TYPE_CHECKING
 
@@ -59,15 +58,12 @@ class DiskFolder:
         """Make the entries of the directory durable.
 
         Raises:
-            OSError: `Disk.fail_sync` said so, or EROFS.
+            OSError: `Disk.fail_sync` said so.
         """
         path = self.path
         name = posixpath.join(self._path if path is None else path, ".")
-        if self._life.read_only:
-            raise failed(errno.EROFS, name)
-        number = self._life.sync_dir(name)
+        result, number = self._life.sync_dir(name)
         if path is not None:
-            result = "read-only" if number else "ok"
             self._trace.data.append(SyncDir(name, site(self._trace.plumbing), result))
         if number:
             raise failed(number, name)

@@ -171,6 +171,8 @@ class Life:
         if node.late:
             number, node.late = node.late, 0
             return "reported", number
+        if self.read_only:
+            return ("reported", number) if number else ("idle", 0)
         if not number:
             node.before = None
             return "ok", 0
@@ -192,11 +194,13 @@ class Life:
             return "read-only", number
         return "failed", number
 
-    def sync_dir(self, path: str) -> int:
-        """Sync a directory; the errno to raise, or 0."""
+    def sync_dir(self, path: str) -> tuple[str, int]:
+        """Sync a directory; says as `sync` does."""
         number = self._asked_to_fail("syncdir", path)
-        self.read_only = self.read_only or number != 0
-        return number
+        if number:
+            self.read_only = True
+            return "read-only", number
+        return "idle" if self.read_only else "ok", 0
 
     def _asked_to_fail(self, kind: str, path: str) -> int:
         index, self._syncs = self._syncs, self._syncs + 1

@@ -28,7 +28,8 @@ Failing syncs
 
 What a failing sync leaves is the model's parameter `fail`. A failed sync of a
 directory is a failed write of the journal: the file system goes read-only, on
-all of them. Read-only lasts until the next crash, not until the next process.
+all of them. Read-only lasts until the next crash, not until the next process. Until
+then every change is refused, and every sync returns 0 and does nothing.
 
 Directories
 -----------
@@ -357,14 +358,11 @@ class Disk:
         """Make the entries of the directory that holds `path` durable.
 
         Raises:
-            OSError: FileNotFoundError, NotADirectoryError, `fail_sync` said so, or
-                EROFS.
+            OSError: FileNotFoundError, NotADirectoryError, or `fail_sync` said so.
         """
         path = posixpath.normpath(path)
-        self._writable(path)
         self._into(path)
-        number = self._life.sync_dir(path)
-        result = "read-only" if number else "ok"
+        result, number = self._life.sync_dir(path)
         self.trace.data.append(SyncDir(path, site(self.trace.plumbing), result))
         if number:
             raise failed(number, path)

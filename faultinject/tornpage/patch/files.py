@@ -176,6 +176,13 @@ class OpenFile:
         self._before(self.file)
         self.file.ftruncate(size)
 
+    def advise(self, offset: int, length: int, advice: int) -> None:
+        """Take a hint: one that is about all of the file may let it be forgotten."""
+        if isinstance(self._file, DiskFolder) or offset or length:
+            return
+        if advice == os.POSIX_FADV_DONTNEED:
+            self.file.forget()
+
     def close(self) -> None:
         """Close the file."""
         if not isinstance(self._file, DiskFolder):

@@ -255,7 +255,7 @@ def replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
         "fchmod": lambda fd, *_, **__: get(fd) and None,
         "fchown": lambda fd, *_, **__: get(fd) and None,
         "isatty": lambda fd: bool(get(fd)) and False,
-        "posix_fadvise": lambda fd, *_: get(fd) and None,
+        "posix_fadvise": lambda fd, *what: get(fd).advise(*what),
         "get_inheritable": patch.get_inheritable,
         "set_inheritable": patch.set_inheritable,
         "get_blocking": lambda fd: bool(get(fd)),

@@ -32,6 +32,7 @@ from tornpage.platter.brute_file import CachedFile, TooManyImages, within
 from tornpage.platter.brute_names import Trees, paths_of
 from tornpage.trace import (
     Create,
+    Forget,
     Link,
     Mkdir,
     Rename,
@@ -151,11 +152,17 @@ class Platter:
             if isinstance(record, Sync) and record.result == "ok":
                 self._just_synced = None if self._model.lies else record.inode
         if isinstance(record, Write):
+            names.written_again(record.inode)
             self._files[record.inode].write(record, stamp)
         elif isinstance(record, Truncate):
-            self._files[record.inode].resize(record.size, stamp)
+            file = self._files[record.inode]
+            if record.size != len(file.cache):
+                names.written_again(record.inode)
+            file.resize(record.size, stamp)
         elif isinstance(record, Sync):
             self._sync(record, stamp)
+        elif isinstance(record, Forget):
+            self._files[record.inode].forget()
         elif isinstance(record, SyncDir):
             if record.result == "ok" and stamp not in self._lied:
                 self._sync_names(names.of_directory(posixpath.dirname(record.path)))
@@ -164,11 +171,14 @@ class Platter:
             names.change(stamp, (names.place(record.path), record.inode))
         elif isinstance(record, Link):
             inode = names.tree()[names.place(record.path)]
+            names.written_again(inode)
             names.change(stamp, (names.place(record.target), inode))
         elif isinstance(record, Rename):
             self._rename(record, stamp)
         elif isinstance(record, Unlink):
-            names.change(stamp, (names.place(record.path), None))
+            place = names.place(record.path)
+            names.written_again(names.tree()[place])
+            names.change(stamp, (place, None))
         elif isinstance(record, Mkdir):
             names.make_folder(stamp, names.place(record.path))
         elif isinstance(record, Rmdir):
@@ -214,6 +224,7 @@ class Platter:
         names = self._names
         source = names.place(record.path)
         inode = names.found(source)
+        names.written_again(inode)
         target = names.place(record.target)
         if self._model.rename == "atomic":
             names.change(stamp, (target, inode), (source, None))
@@ -230,6 +241,10 @@ class Platter:
         file = self._files[record.inode]
         if record.result in {"failed", "silent", "read-only"}:
             file.stick()
+            # What fails silently was in the journal, with the size and the names.
+            if record.result != "silent":
+                file.stick_size(stamp)
+                self._names.stick(record.inode)
         elif record.result == "reverted":
             file.revert()
         elif record.result == "ok":

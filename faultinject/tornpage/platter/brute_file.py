@@ -69,14 +69,21 @@ class CachedFile:
         stuck: Atoms that no sync writes.
         again: For those that were stuck the stamp of the operation that changed it.
         synced: Stamp of the last sync that returned 0.
+        failed: Stamp of the last sync that failed; -1: none has.
+        rewritten: Behind the last byte written since then.
+        blocks: Under fail=unwritten, of each block of 4,096 bytes that was written:
+            "dirty", "durable", "marked" or, written again, "marked dirty".
     """
 
     __slots__ = (
         "_model",
         "again",
+        "blocks",
         "cache",
+        "failed",
         "fresh",
         "grown",
+        "rewritten",
         "sizes",
         "stuck",
         "synced",
@@ -93,6 +100,11 @@ class CachedFile:
         self.stuck: set[int] = set()
         self.again: dict[int, int] = {}
         self.synced = -1
+        self.failed = -1
+        self.rewritten = 0
+        self.blocks: dict[int, str] = {}
+        if model.fail == "unwritten":
+            self.blocks = dict.fromkeys(range(-(-len(content) // 4096)), "durable")
         for at in range(-(-len(content) // model.atom)):
             self.versions[at] = [_Version(-1, -1, self._atom(at))]
 
@@ -104,13 +116,15 @@ class CachedFile:
             tail = {old // self._model.atom} if old % self._model.atom else set()
             self._note(old, size, stamp, handed=tail)
         del self.cache[size:]
+        for block in [one for one in self.blocks if one * 4096 >= size]:
+            del self.blocks[block]
         if size != old:
             self.sizes.append((stamp, size))
 
     def seem_synced(self, stamp: int) -> None:
         """A sync that lied: to the program nothing is left behind the end."""
         longest = max(size for _, size in self.sizes)
-        if longest > len(self.cache):
+        if longest > len(self.cache) and not self._size_is_stuck():
             stuck = set(self.stuck)
             chains = {at: list(self.versions[at]) for at in stuck}
             self._note(len(self.cache), longest, stamp)
@@ -124,7 +138,12 @@ class CachedFile:
             for at, chain in self.versions.items()
             if at not in self.stuck
         ]
-        return max([*stamps, self.sizes[-1][0]])
+        size = -1 if self._size_is_stuck() else self.sizes[-1][0]
+        return max([*stamps, size])
+
+    def _size_is_stuck(self) -> bool:
+        """Whether there are several, none of them made since a sync has failed."""
+        return len(self.sizes) > 1 and self.sizes[-1][0] <= self.failed
 
     def _atom(self, at: int) -> bytes:
         atom = self._model.atom
@@ -138,6 +157,7 @@ class CachedFile:
         """Put bytes into it."""
         atom = self._model.atom
         end = record.offset + len(record.data)
+        self.rewritten = max(self.rewritten, end)
         old = len(self.cache)
         longer = range(0)
         if end > old:
@@ -154,6 +174,11 @@ class CachedFile:
                 self.grown.append((stamp, begin, end))
                 longer = range(begin // atom, -(-end // atom))
         self.cache[record.offset : end] = record.data
+        if self._model.fail == "unwritten":
+            for block in range(record.offset // 4096, -(-end // 4096)):
+                known = self.blocks.get(block, "dirty")
+                again = known.startswith("marked")
+                self.blocks[block] = "marked dirty" if again else known
         handed = {*range(record.offset // atom, -(-end // atom))}
         if end > old and old % atom:
             handed.add(old // atom)
@@ -173,7 +198,11 @@ class CachedFile:
         """
         atom, order = self._model.atom, self._model.order
         for at in range(start // atom, -(-end // atom)):
-            if at in self.stuck:
+            block = self.blocks.get(at * atom // 4096, "")
+            if block.startswith("marked"):
+                # Nothing that is written there ever comes for sure.
+                self.stuck.add(at)
+            elif at in self.stuck:
                 self.stuck.remove(at)
                 self.again[at] = stamp
             chain = self._chain(at)
@@ -183,8 +212,14 @@ class CachedFile:
                 level = stamp if own else chain[-1].level
                 chain.append(_Version(stamp, level, now))
 
+    def forget(self) -> None:
+        """What need not be written begins anew."""
+        self.blocks = {at: one for at, one in self.blocks.items() if one != "marked"}
+
     def stick(self) -> None:
         """Some of it arrived, nothing of it will be tried again."""
+        after = {"dirty": "marked", "marked dirty": "marked"}
+        self.blocks = {at: after.get(one, one) for at, one in self.blocks.items()}
         for at, chain in self.versions.items():
             if len(chain) > 1:
                 self.stuck.add(at)
@@ -194,6 +229,11 @@ class CachedFile:
             self.stuck.add(at)
         self.fresh = [(at, stamp, True) for at, stamp, _ in self.fresh]
         self.grown = []
+
+    def stick_size(self, stamp: int) -> None:
+        """Nor will the size be."""
+        self.failed = stamp
+        self.rewritten = 0
 
     def revert(self) -> None:
         """Back to the last sync, in the cache and on the platter."""
@@ -210,9 +250,16 @@ class CachedFile:
 
     def settle(self, stamp: int) -> None:
         """Everything up to `stamp` is durable; nothing is left behind the end."""
+        after = {"dirty": "durable", "marked dirty": "marked"}
+        self.blocks = {at: after.get(one, one) for at, one in self.blocks.items()}
         kept = self.stuck | {at for at, one in self.again.items() if one > stamp}
-        size = [one for at, one in self.sizes if at <= stamp][-1]
-        self.sizes = [(-1, size)] + [one for one in self.sizes if one[0] > stamp]
+        if self._size_is_stuck() and self._model.order != "ordered":
+            # The sync brings no more of the size than it writes.
+            self.sizes = [one for one in self.sizes if one[1] >= self.rewritten]
+            size = max(one for _, one in self.sizes)
+        else:
+            size = [one for at, one in self.sizes if at <= stamp][-1]
+            self.sizes = [(-1, size)] + [one for one in self.sizes if one[0] > stamp]
         self.grown = [one for one in self.grown if one[0] > stamp]
         self.fresh = [one for one in self.fresh if one[0] in kept or one[1] > stamp]
         atom = self._model.atom

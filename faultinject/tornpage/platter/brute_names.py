@@ -62,6 +62,7 @@ class Trees:
         "_model",
         "_settled",
         "_spoken",
+        "_stuck",
     )
 
     def __init__(self, model: CrashModel) -> None:
@@ -76,6 +77,9 @@ class Trees:
         self._changes: list[_Change] = []
         # Changes of which the first half says whose sync makes them durable.
         self._halves: set[int] = set()
+        # Of each file whose sync has failed the operations that had given it a name,
+        # until it is changed again.
+        self._stuck: dict[int, set[int]] = {}
 
     def put(self, place: Place, number: int) -> None:
         """What a place has stood for from the beginning."""
@@ -147,7 +151,9 @@ class Trees:
         paths = paths_of(self.tree())
         directory = paths.get(folder.rstrip("/") + "/" if folder else "")
         mine = {
-            one.number for one in self._changes if directory in self._directories(one)
+            one.number
+            for one in self._changes
+            if directory in self._directories(one) and not self._is_stuck(one)
         }
         if self._model.names == "fsync" and directory is not None:
             mine |= self.called(directory)
@@ -163,9 +169,31 @@ class Trees:
         tree = self.tree()
         called: set[int] = set()
         for place, other in tree.items():
-            if other == number:
+            if other == number and not self._is_stuck(self._newest(place)):
                 called |= self._needed(place, len(self._changes))
         return called
+
+    def _newest(self, place: Place) -> _Change | None:
+        there = [one for one in self._changes if place in {at for at, _ in one.changes}]
+        return there[-1] if there else None
+
+    def _is_stuck(self, one: _Change | None) -> bool:
+        """Whether no sync makes this change durable for its own sake."""
+        return one is not None and any(
+            one.stamp in stamps for stamps in self._stuck.values()
+        )
+
+    def stick(self, inode: int) -> None:
+        """A sync of this file has failed."""
+        self._stuck[inode] = {
+            one.stamp
+            for one in self._changes
+            if one.stamp >= 0 and inode in {number for _, number in one.changes}
+        }
+
+    def written_again(self, inode: int) -> None:
+        """This file is changed: a sync that works writes its names as well."""
+        self._stuck.pop(inode, None)
 
     def _needed(self, place: Place, before: int) -> set[int]:
         """The newest change of a place, and those that made directories for it."""

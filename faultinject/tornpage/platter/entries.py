@@ -34,6 +34,10 @@ each name comes with the directories that were made for it:
 
 File systems were seen to lose #3 there: it changed nothing of the file.
 
+A change that gave a file a name is *stuck* when a sync of the file fails: no sync is
+for it any more, until the file is changed. It stays in its place in the order, so under
+`entries=prefix` a later one that is settled brings it along.
+
 What it is not: it chooses nothing (`names`), and it knows no files (`image`).
 """
 
@@ -86,6 +90,8 @@ class Entries:
             anything yet.
         made: Directories that somebody has made.
         last: The number of the newest directory.
+        stuck: Of files that have not been changed since a sync of them failed the
+            changes, by key, that gave them names: no sync writes these.
     """
 
     __slots__ = (
@@ -100,6 +106,7 @@ class Entries:
         "made",
         "pending",
         "settled",
+        "stuck",
     )
 
     def __init__(self, model: CrashModel) -> None:
@@ -110,6 +117,7 @@ class Entries:
         self.known: set[Place] = set()
         self.made: set[int] = set()
         self.last = ROOT
+        self.stuck: dict[int, frozenset[int]] = {}
         self._keys = 0
         # Under names=fsync, of this life: what stands in a place that was given to it;
         # of that, by place, the keys of the changes that the name comes with; and those
@@ -127,6 +135,7 @@ class Entries:
         made.known = set(self.known)
         made.made = set(self.made)
         made.last = self.last
+        made.stuck = dict(self.stuck)
         made._keys = self._keys
         made._stands = dict(self._stands)
         made._named = {number: dict(one) for number, one in self._named.items()}
@@ -136,6 +145,7 @@ class Entries:
     def begin_life(self, kept: Mapping[int, bool]) -> None:
         """A life begins, of which these changes turned out to be there or not."""
         self.kept = dict(kept)
+        self.stuck.clear()
         self._stands.clear()
         self._named.clear()
         self._made_with.clear()
@@ -324,10 +334,16 @@ class Entries:
     def of_directory(self, directory: int, life: int) -> list[NameChange]:
         """What a sync of a directory makes durable."""
         names = self._keys_of(directory)
+        stuck = self._all_stuck()
         return [
             one
             for one in self.pending
-            if one.key in names or (one.life == life and directory in one.directories)
+            if one.key in names
+            or (
+                one.life == life
+                and directory in one.directories
+                and one.key not in stuck
+            )
         ]
 
     def of_file(self, inode: int) -> list[NameChange]:
@@ -337,7 +353,29 @@ class Entries:
 
     def _keys_of(self, number: int) -> frozenset[int]:
         """The changes that the names of a file or directory come with."""
-        return frozenset().union(*self._named.get(number, {}).values())
+        named = list(self._named.get(number, {}).values())
+        stuck = self.stuck.get(number)
+        if stuck:
+            # The newest of them is the one that gave the name.
+            named = [one for one in named if max(one) not in stuck]
+        return frozenset().union(*named)
+
+    def _all_stuck(self) -> frozenset[int]:
+        return frozenset().union(*self.stuck.values())
+
+    def stick(self, inode: int, life: int) -> None:
+        """A sync of this file has failed: no sync is for its names any more."""
+        mine = [one for one in self.pending if one.life == life]
+        # A rename may be several changes, of which some do not speak of the file.
+        stamps = {
+            one.stamp
+            for one in mine
+            if any(number == inode for _, number in one.changes)
+        }
+        if stamps:
+            self.stuck[inode] = frozenset(
+                one.key for one in mine if one.stamp in stamps
+            )
 
     def upto(self, newest: NameChange) -> list[NameChange]:
         """The pending changes up to this one."""

@@ -24,6 +24,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tornpage.platter.blocks import Blocks
 from tornpage.platter.cell import ALWAYS, NEVER, NO_NEED
 
 if TYPE_CHECKING:
@@ -128,21 +129,27 @@ class FileImage:
             their data is not durable (extend=garbage). There are several when the
             file was cut between them; the newest does not undo the others.
         synced: Stamp of the last sync that returned 0.
+        failed: Stamp of the last sync that left pages clean: sizes up to it are stuck.
+        rewritten: Behind the last byte that was written since then.
+        blocks: Under `fail=unwritten`, the state of its blocks.
     """
 
     __slots__ = (
         "again",
         "atom",
         "base",
+        "blocks",
         "clean",
         "dirty",
         "extensions",
+        "failed",
         "fresh",
         "held",
         "inode",
         "life",
         "limit",
         "open",
+        "rewritten",
         "sizes",
         "synced",
     )
@@ -162,6 +169,9 @@ class FileImage:
         self.extensions: list[Extension] = []
         self.fresh: dict[int, tuple[Fresh, ...]] = {}
         self.synced = ALWAYS
+        self.failed = ALWAYS
+        self.rewritten = 0
+        self.blocks = Blocks()
 
     @property
     def size(self) -> int:
@@ -172,6 +182,21 @@ class FileImage:
     def size_bits(self) -> float:
         """log2 of the number of sizes that the file may have."""
         return math.log2(len({one.size for one in self.sizes}))
+
+    @property
+    def size_is_stuck(self) -> bool:
+        """Whether the present size is one that a failed sync left."""
+        return len(self.sizes) > 1 and self.sizes[-1].stamp <= self.failed
+
+    def outlives(self, size: Size) -> bool:
+        """Whether this size is there still when a sync of the file has worked.
+
+        One that is older than the present one goes, but when that is stuck. Then the
+        sync brings the size as far as it writes.
+        """
+        if size is self.sizes[-1]:
+            return True
+        return self.size_is_stuck and size.size >= self.rewritten
 
     def came(self, atom: int, arrived: int) -> int:
         """The newest write that came to this atom with the size of an operation.
@@ -339,6 +364,9 @@ class FileImage:
         made.extensions = list(self.extensions)
         made.fresh = dict(self.fresh)
         made.synced = self.synced
+        made.failed = self.failed
+        made.rewritten = self.rewritten
+        made.blocks = self.blocks
         return made
 
 

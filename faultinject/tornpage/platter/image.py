@@ -30,7 +30,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tornpage.platter.cell import NO_NEED, Cell
+from tornpage.platter.blocks import BLOCK, Blocks
+from tornpage.platter.cell import ALWAYS, NO_NEED, Cell
 from tornpage.platter.damage import endangered, flights, garbage
 from tornpage.platter.entries import Entries
 from tornpage.platter.file_image import FileImage, Size
@@ -114,7 +115,8 @@ class Image:
                 self.entries.find_folder(place)
             else:
                 inode = len(self.files) + 1
-                self.files[inode] = FileImage(inode, files[path], model.atom)
+                file = self.files[inode] = FileImage(inode, files[path], model.atom)
+                file.blocks = Blocks.of(len(file.base))
                 self.entries.put(place, inode)
         for path, other in (links or {}).items():
             there, _ = self.entries.find(other)
@@ -168,6 +170,7 @@ class Image:
             one.clean.clear()
             one.again.clear()
             one.fresh.clear()
+            one.failed = ALWAYS
         return made
 
     def undecided(self, file: FileImage, at: int) -> Cell | None:
@@ -193,6 +196,9 @@ class Image:
         """Count what is undecided, after a new life was given its decisions."""
         self.tally.clear()
         for file in self.files.values():
+            if self.model.unwritten:
+                # Whoever writes behind the least size has decided it.
+                file.blocks = Blocks.of(min(one.size for one in file.sizes))
             if len({one.size for one in file.sizes}) == 1:
                 file.forget_behind(file.size)
             for cell in file.open.values():
@@ -259,6 +265,7 @@ class Image:
         noted = changes.atoms_of(file.inode)
         in_order = self.model.order == "ordered"
         appends = self.model.order == "append"
+        marked = file.blocks.marked
         level: int | None = stamp if in_order else None
         fresh = 0.0
         for at, content in changed:
@@ -268,7 +275,9 @@ class Image:
                 before = cell.bits() if at in file.open else 0.0
             else:
                 before = cell.bits()
-            if at in file.clean:
+            if marked and at * self.model.atom // BLOCK in marked:
+                file.clean.add(at)
+            elif at in file.clean:
                 file.clean.discard(at)
                 file.again[at] = stamp
             if appends:

@@ -12,6 +12,9 @@ them away, of sizes and changes of names as of atoms:
                                                           until they are written again
     reverted                  durable   v1                v1 was there at the last sync
 
+What a failed sync left of sizes and names is not taken away either, until the size, or
+the file, was changed again: `FileImage.outlives`, `Entries.stuck`.
+
 A sync of a file makes its newest contents `held`. What an earlier crash left
 undecided and nobody wrote since is not dirty; it stays open through a sync. Under
 `order=ordered` a sync settles everything, everywhere, up to the newest operation
@@ -45,10 +48,16 @@ def sync_file(image: Image, record: Sync, stamp: int, changes: Changes) -> None:
         _revert(image, file, changes)
     elif record.result in {"failed", "silent", "read-only"}:
         _mark_clean(image, file, changes)
+        if record.result != "silent":
+            _stick(image, file, stamp)
+        if image.model.unwritten:
+            file.blocks = file.blocks.failed()
     if record.result != "ok":
         return
     file.synced = stamp
     file.again.clear()
+    if image.model.unwritten:
+        file.blocks = file.blocks.synced()
     called: list[NameChange] = []
     if image.model.names == "fsync" and record.kind == "fsync":
         called = image.entries.of_file(record.inode)
@@ -56,7 +65,7 @@ def sync_file(image: Image, record: Sync, stamp: int, changes: Changes) -> None:
         stamps = [
             cell.stamps[-1] for at, cell in file.dirty.items() if at not in file.clean
         ]
-        if file.life == image.life:
+        if file.life == image.life and not file.size_is_stuck:
             stamps.append(file.sizes[-1].stamp)
         stamps += [one.stamp for one in called]
         if stamps:
@@ -76,11 +85,22 @@ def _mark_clean(image: Image, file: FileImage, changes: Changes) -> None:
         file.dirty[at] = cell.freed()
     file.sift_fresh(lambda _, one: replace(one, freed=True))
     file.clean.update(file.dirty, file.fresh)
-    # The size is metadata and stays pending; it may now come alone. One that an
-    # earlier crash left came, if it did, with its data: no sync changes that.
+    # The size may now come alone. One that an earlier crash left came, if it did,
+    # with its data: no sync changes that.
     if file.life == image.life:
         file.extensions = []
     changes.everything = True
+
+
+def _stick(image: Image, file: FileImage, stamp: int) -> None:
+    """No sync is for the size any more, nor for the names that the file was given.
+
+    Until they are changed. After a silent failure they are as they were: what was not
+    written then is data, and the journal was.
+    """
+    file.failed = stamp
+    file.rewritten = 0
+    image.entries.stick(file.inode, image.life)
 
 
 def _revert(image: Image, file: FileImage, changes: Changes) -> None:
@@ -116,7 +136,7 @@ def _doubt(image: Image, file: FileImage, sync: int, changes: Changes) -> None:
     lies = image.model.lies
     more = frozenset((sync,))
     longest = max(one.size for one in file.sizes)
-    if longest > file.size and file.life == image.life:
+    if longest > file.size and file.life == image.life and not file.size_is_stuck:
         # Behind a size that may be durable all is gone, if it is.
         bared = file.bared(longest)
         image.set_atoms(
@@ -139,13 +159,15 @@ def _doubt(image: Image, file: FileImage, sync: int, changes: Changes) -> None:
     if file.life == image.life and len(file.sizes) > 1:
         changes.sizes[file.inode] = min(one.size for one in file.sizes)
         image.tally.add(file.size_bits, -1)
-        *old, last = file.sizes
-        old = [replace(one, need=one.need | more) for one in old]
-        file.sizes = (*(one for one in old if len(one.need) <= lies), last)
+        left = [
+            one if file.outlives(one) else replace(one, need=one.need | more)
+            for one in file.sizes
+        ]
+        file.sizes = tuple(one for one in left if len(one.need) <= lies)
         if file.size_bits:
             image.tally.add(file.size_bits)
         if len(file.sizes) == 1:
-            _forget_behind(image, file, last.size)
+            _forget_behind(image, file, file.size)
     if file.life == image.life:
         grown = [replace(one, need=one.need | more) for one in file.extensions]
         file.extensions = [one for one in grown if len(one.need) <= lies]
@@ -208,15 +230,21 @@ def _settle_file(image: Image, file: FileImage, stamp: int, changes: Changes) ->
     if file.life == image.life and len(file.sizes) > 1:
         changes.sizes[file.inode] = min(one.size for one in file.sizes)
         image.tally.add(file.size_bits, -1)
-        keep = max(
-            (at for at, one in enumerate(file.sizes) if one.stamp <= stamp),
-            default=0,
-        )
-        file.sizes = file.sizes[keep:]
+        stuck = file.size_is_stuck
+        if image.model.order == "ordered":
+            keep = max(
+                (at for at, one in enumerate(file.sizes) if one.stamp <= stamp),
+                default=0,
+            )
+            settled, file.sizes = keep > 0, file.sizes[keep:]
+        else:
+            # What is behind a size that is stuck may come back with a longer one.
+            settled = not stuck
+            file.sizes = tuple(one for one in file.sizes if file.outlives(one))
         bits = file.size_bits
         if bits:
             image.tally.add(bits)
-        if keep:
+        if settled:
             _forget_behind(image, file, file.sizes[0].size, stamp)
     if file.life == image.life:
         file.extensions = [one for one in file.extensions if one.stamp > stamp]

@@ -28,6 +28,7 @@ from tornpage.platter.file_image import Extension, FileImage
 from tornpage.platter.pieces import Changes
 from tornpage.trace import (
     Create,
+    Forget,
     Link,
     Mkdir,
     Rename,
@@ -69,11 +70,18 @@ def apply(image: Image, record: Operation) -> Changes:
     if isinstance(record, Sync | SyncDir):
         image.last_sync = stamp
     if isinstance(record, Write):
+        if image.entries.stuck:
+            _change_again(image, record.inode)
         _write(image, record, stamp, changes)
     elif isinstance(record, Sync):
         settling.sync_file(image, record, stamp, changes)
     elif isinstance(record, Truncate):
+        if record.size != image.files[record.inode].size:
+            _change_again(image, record.inode)
         _resize(image, image.files[record.inode], record.size, stamp, changes)
+    elif isinstance(record, Forget):
+        file = image.files[record.inode]
+        file.blocks = file.blocks.forgotten()
     elif isinstance(record, SyncDir):
         if record.result == "ok":
             settling.sync_dir(image, posixpath.dirname(record.path), stamp, changes)
@@ -86,9 +94,13 @@ def apply(image: Image, record: Operation) -> Changes:
     elif isinstance(record, Link):
         source = _find(image, record.path, changes)
         target = _find(image, record.target, changes)
-        _name(image, stamp, changes, (target, image.entries.present(source)))
+        number = image.entries.present(source)
+        _change_again(image, number)
+        _name(image, stamp, changes, (target, number))
     elif isinstance(record, Unlink):
-        _name(image, stamp, changes, (_find(image, record.path, changes), None))
+        place = _find(image, record.path, changes)
+        _change_again(image, image.entries.present(place))
+        _name(image, stamp, changes, (place, None))
     elif isinstance(record, Mkdir):
         place = _find(image, record.path, changes)
         changes.names |= image.entries.make_folder(stamp, image.life, place)
@@ -105,6 +117,9 @@ def _write(image: Image, record: Write, stamp: int, changes: Changes) -> None:
     if not data:
         return
     end = offset + len(data)
+    file.rewritten = max(file.rewritten, end)
+    if image.model.unwritten:
+        file.blocks = file.blocks.written(offset, end)
     atom = image.model.atom
     first, behind = offset // atom, -(-end // atom)
     grows = end > file.size
@@ -152,6 +167,8 @@ def _resize(
         bared = file.bared(size)
         handed = _handed(image, file, range(0))
         image.set_atoms(file, bared, stamp, changes, handed=handed)
+    if image.model.unwritten:
+        file.blocks = file.blocks.cut(size)
     file.extensions = [
         one for whole in file.extensions for one in whole.cut(size, stamp)
     ]
@@ -171,6 +188,7 @@ def _rename(image: Image, record: Rename, stamp: int, changes: Changes) -> None:
     number = image.entries.present(source)
     if number is None:
         source, number = _find_folder(image, record.path, changes)
+    _change_again(image, number)
     target = _find(image, record.target, changes)
     if image.model.rename == "atomic":
         _name(image, stamp, changes, (target, number), (source, None))
@@ -184,6 +202,12 @@ def _rename(image: Image, record: Rename, stamp: int, changes: Changes) -> None:
         _name(image, stamp, changes, (target, None))
         _name(image, stamp, changes, (target, number))
         _name(image, stamp, changes, (source, None))
+
+
+def _change_again(image: Image, number: int | None) -> None:
+    """A file is changed: a sync that works writes the names again that it was given."""
+    if image.entries.stuck and number is not None:
+        image.entries.stuck.pop(number, None)
 
 
 def _just_synced(image: Image, number: int) -> bool:

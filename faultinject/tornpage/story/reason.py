@@ -353,7 +353,8 @@ class _Search:
             failed = [
                 at
                 for at, one in enumerate(self.operations[:upto])
-                if isinstance(one, Sync) and one.result not in {"ok", "reported"}
+                if isinstance(one, Sync)
+                and one.result not in {"ok", "reported", "idle"}
             ]
             self._open = frozenset(
                 one for one in self._open if one > max(failed, default=-1)

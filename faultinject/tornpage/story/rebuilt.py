@@ -164,7 +164,16 @@ class _Content:
     The platter keeps what is behind the end until a shorter size is durable.
     """
 
-    __slots__ = ("_atom", "_cache", "_platter", "_size", "_synced")
+    __slots__ = (
+        "_atom",
+        "_cache",
+        "_pending",
+        "_platter",
+        "_rewritten",
+        "_size",
+        "_stuck",
+        "_synced",
+    )
 
     def __init__(self, base: bytes, atom: int) -> None:
         self._atom = atom
@@ -172,6 +181,10 @@ class _Content:
         self._synced = bytes(base)
         self._platter = bytearray(base)
         self._size = len(base)
+        # Whether the size was changed since it was durable; whether a sync has failed
+        # since then; behind the last byte written since that one.
+        self._pending = self._stuck = False
+        self._rewritten = 0
 
     def shown(self) -> bytes:
         """What the platter has up to the file's end."""
@@ -183,6 +196,9 @@ class _Content:
         old, end = len(cache), record.offset + len(record.data)
         cache.extend(bytes(max(end - old, 0)))
         cache[start:end] = record.data
+        self._rewritten = max(self._rewritten, end)
+        if end > old:
+            self._pending, self._stuck = True, False
         if part is None:
             return
         if end > old and part.grown:
@@ -200,6 +216,8 @@ class _Content:
         old = len(self._cache)
         del self._cache[size:]
         self._cache.extend(bytes(max(size - old, 0)))
+        if size != old:
+            self._pending, self._stuck = True, False
         if arrives and size != old:
             self._size = size
             self._bring(old, size)
@@ -212,8 +230,14 @@ class _Content:
         """
         if result == "ok":
             self._synced = bytes(self._cache)
+            if self._stuck and self._size >= self._rewritten:
+                return
             self._size = len(self._cache)
-            del self._platter[self._size :]
+            if not self._stuck:
+                self._pending = False
+                del self._platter[self._size :]
+        elif result in {"failed", "silent", "read-only"}:
+            self._stuck, self._rewritten = self._pending, 0
         elif result == "reverted":
             self._cache[:] = self._platter[:] = self._synced
             self._size = len(self._synced)

@@ -47,6 +47,7 @@ _FAILED = {
     "reported": "FAILED, for an earlier one",
     "reverted": "FAILED",
     "read-only": "FAILED: read-only from here on",
+    "idle": "returned 0, and did nothing",
 }
 # Paths of so many characters are not cut.
 _LONG = 16

@@ -15,7 +15,7 @@ Each single step is what the kernel documents, and every tool that injects eithe
 errors or crashes alone passes it. This module injects both: every place where
 a commit can fail, also twice in a row (the second failure meets the repair of the
 first), then everything that may come next (`under_errors.ENDINGS`), then a crash
-at every later point, closed exhaustively, under each of the four behaviours of a
+at every later point, closed exhaustively, under each of the behaviours of a
 failed sync (`docs/crash-model.md`, parameter `fail`).
 
 `bbolt_rollback` plants bbolt's way into the engine: it must be found.

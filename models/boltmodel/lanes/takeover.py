@@ -85,7 +85,7 @@ PROGRAM: Final = Program(
 """Every commit replaces what the one before it wrote: the version before the live
 one is written over as soon as the engine takes the live one for durable."""
 
-FAILS: Final = ("clean", "revert", "read-only", "late")
+FAILS: Final = ("clean", "unwritten", "revert", "read-only", "late")
 """The behaviours of a failed sync; under the last one handles sync twice."""
 
 # Commits that the second process is disturbed in, and one more that shows what came

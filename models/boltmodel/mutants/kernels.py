@@ -1,7 +1,8 @@
-"""Bugs that only a real kernel shows: no simulated disk does what it does.
+"""Bugs that one kernel shows, and a disk that is told to do as it does.
 
-They are not among those that the gate hunts. What finds them is `python -m ci.real
-store-failing`; docs/crash-model.md says what the kernel was seen to do.
+They are not among those that the gate hunts: its disks do not. What finds them is
+`boltmodel.lanes.double_fault` under `fail=unwritten`, and on a real kernel `python -m
+ci.real store-failing`; docs/crash-model.md says what that was seen to do.
 """
 
 from __future__ import annotations
