@@ -11,12 +11,15 @@ import pytest
 import remembering
 from toy_store import Toy
 
+from tornpage.certificate.token import LIVE, Failure
 from tornpage.explore.explorer import CrashPoint, Reached
+from tornpage.functions import subject_from
+from tornpage.model import CrashModel
 from tornpage.run import Plan, run
 from tornpage.run.afresh import Afresh
 from tornpage.run.experiment import Experiment, Finding
 from tornpage.run.fingerprint import trace_digest
-from tornpage.run.report import Origin, _Judge, _smallest_tape
+from tornpage.run.report import Gone, Origin, _Judge, _smallest_tape, replay
 from tornpage.run.shrink import Budget
 from tornpage.run.verify import verify_file
 from tornpage.subject import Violation
@@ -46,9 +49,7 @@ def test_a_tape_that_was_made_of_another_one_counts_if_it_breaks_the_promise_its
     again,
 ):
     """(0, 2) is asked for and (0, 1) comes out: the story is of a tape that repeats."""
-    experiment = Experiment(
-        Toy(), Toy().generate(0), Plan("toy", programs=1).model, cap=1
-    )
+    experiment = Experiment(Toy(), Toy().generate(0), CrashModel(), cap=1)
     answers = {(0, 2): found(0, 1), (0, 1): again}
     judge = Answers(experiment.explorer.model, answers)
     small = _smallest_tape(judge, experiment, found(3, 2), Budget(99))
@@ -60,9 +61,7 @@ def test_a_tape_that_was_made_of_another_one_counts_if_it_breaks_the_promise_its
 def test_what_is_replayed_afresh_is_found_where_and_as_it_was_found():
     subject = remembering.module_unsynced
     with Afresh(subject) as afresh:
-        experiment = Experiment(
-            subject, subject.generate(0), remembering.plan("x").model, cap=99
-        )
+        experiment = Experiment(subject, subject.generate(0), CrashModel(), cap=99)
         first = afresh.broken(experiment, None)
         promise = first.violation.property
         again = afresh.replay(
@@ -93,9 +92,7 @@ def test_a_program_is_made_again_with_the_bug_that_it_was_made_with(
 
 def test_a_digest_of_a_trace_has_all_that_the_disk_saw_and_no_source_lines():
     program = Toy().generate(0)
-    trace = [
-        *Experiment(Toy(), program, Plan("toy", programs=1).model, cap=1).disk.trace
-    ]
+    trace = [*Experiment(Toy(), program, CrashModel(), cap=1).disk.trace]
     seen = {trace_digest(trace)}
     for at, record in enumerate(trace):
         for field in dataclasses.fields(record):
@@ -109,3 +106,122 @@ def test_a_digest_of_a_trace_has_all_that_the_disk_saw_and_no_source_lines():
                 assert digest not in seen
                 seen.add(digest)
     assert len(seen) > 2 * len(trace)
+
+
+def test_a_failure_without_a_crash_is_seen_again_only_if_it_is_the_same_promise():
+    subject = Toy()
+    program = (("put", "a", "x"), ("put", "a", "y"), ("commit",))
+    failure = Failure(
+        "toy", subject.encode(program), "tear=sector", LIVE, "L live", "forgetful"
+    )
+    assert replay(subject, failure).startswith("BROKEN: L live")
+    with pytest.raises(Gone, match="the program keeps 'L other'"):
+        replay(subject, dataclasses.replace(failure, property="L other"))
+
+
+class Twice(Toy):
+    """Whatever breaks a promise breaks another one, too."""
+
+    def judge(self, history, marks, outcome):
+        found = super().judge(history, marks, outcome)
+        return (*found, *(Violation("Q", one.message) for one in found))
+
+
+def test_of_several_broken_promises_the_one_that_is_asked_for_is_found():
+    subject = Twice()
+    with subject.mutant("no-sync"):
+        experiment = Experiment(subject, subject.generate(0), CrashModel(), cap=99)
+        first = experiment.first("Q")
+        assert first.violation.property == "Q"
+        again = experiment.replay(first.point, first.tape, "Q")
+        assert again.violation.property == "Q"
+        assert experiment.first("R") is None
+        assert experiment.replay(first.point, first.tape, "R") is None
+        swept = [one.violation.property for one in experiment.sweep(stop=False)]
+        assert swept.count("Q") == len(swept) / 2 > 1
+
+
+def acknowledged_too_early(disk, work, ack):
+    other, file = (disk.open(name, create=True) for name in ("other", "file"))
+    for text in work:
+        file.pwritev([text.encode()], 0)
+        ack(text)
+        # Recovery never looks at it: from here on nothing is new but the promise.
+        other.pwritev([b"x"], 0)
+
+
+def what_is_there(disk):
+    return disk.open("file").pread(9, 0) if disk.exists("file") else b""
+
+
+def test_outcomes_that_are_known_are_judged_again_when_more_is_promised():
+    subject = subject_from(
+        "early",
+        run=acknowledged_too_early,
+        recover=what_is_there,
+        check=lambda acked, _, seen: None if seen or not acked else "it is lost",
+        work=["one"],
+    )
+    certificate = run(subject, Plan("early", programs=1, shrink=False))
+    assert certificate.verdict == "violated"
+    assert certificate.coverage.reused
+
+
+def emptied_later(disk, work, ack):
+    file = disk.open("file", create=True)
+    disk.fsync_dir("file")
+    for text in work:
+        file.pwritev([text.encode()], 0)
+        file.fsync()
+        ack(text)
+    file.ftruncate(0)
+
+
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_what_is_new_is_judged_where_nothing_more_is_promised(keep_going):
+    subject = subject_from(
+        "emptied",
+        run=emptied_later,
+        recover=what_is_there,
+        check=lambda acked, _, seen: None if seen or not acked else "it is lost",
+        work=["one"],
+    )
+    plan = Plan("emptied", programs=1, shrink=False, keep_going=keep_going)
+    assert run(subject, plan).verdict == "violated"
+
+
+def test_what_breaks_without_a_crash_is_not_found_for_another_promise():
+    subject = Toy()
+    program = (("put", "a", "x"), ("put", "a", "y"), ("commit",))
+    with subject.mutant("forgetful"):
+        experiment = Experiment(subject, program, CrashModel(), cap=99)
+        assert experiment.first("L live").point is None
+        assert experiment.first("L other") is None
+
+
+def digests(run_, recover, check):
+    subject = subject_from("x", run=run_, recover=recover, check=check, work=["one"])
+    plan = Plan("x", programs=1, shrink=False, keep_going=True)
+    (record,) = run(subject, plan).records
+    return record.trace, record.outcomes
+
+
+def test_a_digest_of_outcomes_has_those_of_every_crash_point():
+    def written(disk, work, ack):
+        disk.open("file", create=True).pwritev([b"one"], 0)
+
+    one = digests(written, what_is_there, lambda *_: None)
+    other = digests(written, lambda disk: what_is_there(disk).upper(), lambda *_: None)
+    assert one[0] == other[0]
+    assert one[1] != other[1]
+
+
+@pytest.mark.parametrize("program", [emptied_later, acknowledged_too_early])
+def test_a_digest_of_outcomes_has_the_promises_that_break_at_every_point(program):
+    def lost(acked, in_flight, seen):
+        return None if seen or not acked else "it is lost"
+
+    one = digests(program, what_is_there, lambda *_: None)
+    other = digests(program, what_is_there, lost)
+    assert one[0] == other[0]
+    assert one[1] != other[1]
