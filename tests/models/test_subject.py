@@ -2,12 +2,14 @@
 
 import os
 
+import hypothesis
 import pytest
 
 import shearbolt
-from boltmodel.contract import Outcome
+from boltmodel.contract import UNTYPED, Outcome
 from boltmodel.interpret import DATABASE
 from boltmodel.mutants import mutant
+from boltmodel.observation import OrderError
 from boltmodel.programs import Commit, Fill, Program, Put, Value
 from boltmodel.recovery import FORWARD_BUCKET, recover
 from boltmodel.subject import ShearboltSubject
@@ -17,6 +19,7 @@ from tornpage.explore import Explorer
 from tornpage.model import CrashModel
 from tornpage.run import Experiment
 from tornpage.trace import Write
+from tornpage.uncovered import UncoveredError
 
 MODEL = CrashModel(tear="byte")
 SHORT = Program((Put((b"a",), b"k", Value(1, 5)), Commit()))
@@ -134,6 +137,25 @@ def test_recovery_notices_a_commit_that_does_not_stay(monkeypatch):
     disk = _small_disk()
     monkeypatch.setattr(RobustFile, "write", lambda *given: sum(map(len, given[2])))
     assert "promised a bucket of 1, found nothing" in recover(disk).progress
+
+
+def test_what_tornpage_raises_is_no_outcome_of_recovery(monkeypatch):
+    """What cannot be followed would be taken for a database that does not open."""
+
+    def raises(error):
+        def opened(*_, **__):
+            raise error
+
+        monkeypatch.setattr(shearbolt, "open", opened)
+        return recover(Disk())
+
+    with pytest.raises(UncoveredError):
+        raises(UncoveredError("it cannot be followed"))
+    with pytest.raises(hypothesis.errors.StopTest):
+        raises(hypothesis.errors.StopTest(1))
+    assert UNTYPED in raises(KeyError(3)).error
+    for error in (shearbolt.BoltError("no"), OrderError("no")):
+        assert raises(error).error == f"opening: {type(error).__name__}: no"
 
 
 def test_recovery_leaves_progress_out_when_told_so():

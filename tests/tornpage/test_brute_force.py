@@ -12,6 +12,7 @@ import pytest
 from tornpage.disk import Disk
 from tornpage.model import CrashModel
 from tornpage.platter.brute import Device, arrives_in_pieces, platters
+from tornpage.platter.damage import garbage
 from tornpage.trace import Create, Sync, SyncDir
 
 
@@ -234,3 +235,27 @@ def test_a_size_waits_for_no_data_that_was_within_the_old_one():
     found = left({"a": A + A}, program, "size=with-data")
     contents = (A + A, A + B, A + A + B, A + B + B)
     assert found == only(*({"a": one} for one in contents))
+
+
+def test_a_failed_sync_brings_no_rename():
+    def program(disk):
+        with contextlib.suppress(OSError):
+            disk.open("a").fsync()
+        disk.rename("a", "b")
+
+    images = ATOMIC | only({"a": A}) | TWICE
+    assert left(BOTH, program, "rename=synced", fails={0}) == images
+
+
+def test_what_a_failed_sync_left_of_a_longer_file_may_be_garbage_for_good():
+    def program(disk):
+        file = disk.open("a")
+        file.pwritev([B], 0)
+        with contextlib.suppress(OSError):
+            file.fsync()
+        file.fsync()
+
+    contents = (B, bytes(512), garbage(0, 512))
+    assert left({"a": b""}, program, "extend=garbage", fails={0}) == only(
+        *({"a": one} for one in contents)
+    )
