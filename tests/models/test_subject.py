@@ -1,13 +1,16 @@
 """The subject: what tornpage sees of the engine."""
 
 import os
+from dataclasses import replace
 
 import hypothesis
 import pytest
 
 import shearbolt
+from boltmodel import recovery
 from boltmodel.contract import UNTYPED, Outcome
 from boltmodel.interpret import DATABASE
+from boltmodel.model import EMPTY
 from boltmodel.mutants import mutant
 from boltmodel.observation import OrderError
 from boltmodel.programs import Commit, Fill, Program, Put, Value
@@ -130,6 +133,37 @@ def test_recovery_notices_a_second_opening_that_differs(monkeypatch):
     disk = _small_disk()
     monkeypatch.setattr(shearbolt, "open", restless)
     assert recover(disk).again == "transaction 3, then transaction 4"
+
+
+@pytest.mark.parametrize(
+    ("look", "change", "said"),
+    [
+        (2, {"shown": EMPTY}, "a: promised a bucket of 1, found nothing"),
+        (2, {"problems": ("page 4",)}, "checker: (), then ('page 4',)"),
+        (3, {"shown": EMPTY}, "the content is then not the promised one"),
+        (3, {"problems": ("page 4",)}, "the checker then says: page 4"),
+    ],
+)
+def test_recovery_compares_all_that_another_opening_shows(
+    look, change, said, monkeypatch
+):
+    """Planted: the second opening, or that after a commit, shows something else."""
+    opened, sight, looks = shearbolt.open, recovery._sight, []
+
+    def busy(*arguments, storage, **options):
+        # Else nothing was written, and nobody looks a second time.
+        storage.open("other", create=True).pwritev([b"x"], 0)
+        return opened(*arguments, storage=storage, **options)
+
+    def other(*given):
+        looks.append(sight(*given))
+        return replace(looks[-1], **(change if len(looks) == look else {}))
+
+    monkeypatch.setattr(shearbolt, "open", busy)
+    monkeypatch.setattr(recovery, "_sight", other)
+    outcome = recover(_small_disk())
+    assert said in (outcome.again if look == 2 else outcome.progress)
+    assert not (outcome.progress if look == 2 else outcome.again)
 
 
 def test_recovery_notices_a_commit_that_does_not_stay(monkeypatch):
