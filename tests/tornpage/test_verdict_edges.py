@@ -12,11 +12,12 @@ import remembering
 from toy_store import Toy
 
 from tornpage.certificate.token import LIVE, Failure
-from tornpage.explore.explorer import CrashPoint, Reached
+from tornpage.disk import Disk
+from tornpage.explore.explorer import CrashPoint, Explorer, Reached
 from tornpage.functions import subject_from
 from tornpage.model import CrashModel
 from tornpage.run import Plan, run
-from tornpage.run.afresh import Afresh
+from tornpage.run.afresh import Afresh, _Crash
 from tornpage.run.experiment import Experiment, Finding
 from tornpage.run.fingerprint import trace_digest
 from tornpage.run.report import Gone, Origin, _Judge, _smallest_tape, replay
@@ -225,3 +226,19 @@ def test_a_digest_of_outcomes_has_the_promises_that_break_at_every_point(program
     other = digests(program, what_is_there, lost)
     assert one[0] == other[0]
     assert one[1] != other[1]
+
+
+@pytest.mark.parametrize(("tape", "content", "made"), [(None, b"o", 0), ((), b"2", 1)])
+def test_a_crash_that_loses_all_that_it_may_leaves_the_oldest_there_is(
+    tape, content, made
+):
+    files = {"f": b"o" * 512}
+    disk = Disk(files)
+    for text in (b"1", b"2"):
+        disk.open("f").pwritev([text * 512], 0)
+    disk.open("new", create=True)
+    explorer = Explorer(files, disk.trace, lambda _: None)
+    crash = _Crash([*explorer.points()][-1], tape)
+    left = explorer.disk(crash.point, crash.chooser())
+    assert left.open("f").pread(1, 0) == content
+    assert left.exists("new") == bool(made)
