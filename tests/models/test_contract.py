@@ -10,6 +10,7 @@ from boltmodel.contract import (
     legal_contents,
     promise_of,
 )
+from boltmodel.contract import broken as broken_of
 from boltmodel.interpret import History
 from boltmodel.model import EMPTY, ModelTx
 from tornpage.trace import Mark
@@ -71,6 +72,7 @@ def test_a_database_nobody_was_told_of_may_be_missing_but_must_open():
         assert broken(marks, Outcome(False, txid=1, digest=EMPTY.digest)) == []
         assert broken(marks, shows(1, EMPTY)) == []
         assert broken(marks, shows(1, ONE)) == ["A"]
+        assert broken(marks, Outcome(False, txid=1, digest=ONE.digest)) == ["A"]
         assert broken(marks, Outcome(True, error="ChecksumError: bad")) == ["P"]
 
 
@@ -165,3 +167,38 @@ def test_only_its_own_checker_sees_a_planted_violation(name):
         if check(HISTORY, promise, outcome) is not None
     }
     assert seen == {name}
+
+
+LOOSE = History(None, HISTORY.states, loose_txid=True)
+WAITING = Promise(exists=True, acked=3, in_flight=4, unsynced=True)
+
+
+def remaining(outcome, history=HISTORY, promise=WAITING):
+    return [v.property[0] for v in broken_of(history, promise, outcome)]
+
+
+def test_of_commits_that_wait_for_a_sync_no_content_is_promised():
+    for outcome in (
+        shows(1, EMPTY),
+        shows(4, state(b"half")),
+        shows(3, TWO, problems=("page 5: unreachable unfreed",)),
+        Outcome(True, error="opening: ChecksumError: bad"),
+        shows(3, TWO, again="reading: ChecksumError: bad"),
+        shows(3, TWO, progress="CorruptPageError: bad"),
+    ):
+        assert remaining(outcome) == []
+
+
+def test_but_the_file_is_and_no_transaction_that_was_never_begun():
+    assert remaining(Outcome(False)) == ["P"]
+    assert remaining(Outcome(False), promise=Promise(unsynced=True)) == []
+    assert remaining(shows(5, THREE)) == ["A"]
+    assert remaining(shows(5, THREE), LOOSE) == []
+    assert remaining(shows(6, THREE), LOOSE) == ["A"]
+    for promise in (
+        Promise(exists=True, acked=3, unsynced=True),
+        Promise(exists=True, in_flight=3, unsynced=True),
+    ):
+        assert remaining(shows(3, TWO), promise=promise) == []
+        assert remaining(shows(4, TWO), promise=promise) == ["A"]
+    assert remaining(shows(9, TWO), promise=Promise(unsynced=True)) == []

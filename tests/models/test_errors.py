@@ -304,6 +304,11 @@ TAKEN = "opened 0, begin 1, acked 1, begin 2, killed, opened 2, certain"
         (f"{TAKEN}, begin 3, failed, certain", ErrorPromise(True, 1, (2, 2))),
         (f"{TAKEN}, killed, opened 1, certain", ErrorPromise(True, 1, (2, 2, 1))),
         (f"{TAKEN}, begin 3, acked 3, certain", ErrorPromise(True, 3)),
+        ("opening, synced 0", ErrorPromise(True, 0)),
+        (f"{FAILED}, synced 1", ErrorPromise(True, 1, (2,))),
+        # What was taken over is durable, and it is this process's own from now on.
+        (f"{TAKEN}, synced 2", ErrorPromise(True, 2)),
+        (f"{TAKEN}, synced 2, begin 3, failed, certain", ErrorPromise(True, 2)),
     ],
 )
 def test_marks_become_promises(text, promise):

@@ -1,13 +1,18 @@
 """The subject: what tornpage sees of the engine."""
 
 import os
+from dataclasses import replace
 
+import hypothesis
 import pytest
 
 import shearbolt
-from boltmodel.contract import Outcome
+from boltmodel import recovery
+from boltmodel.contract import UNTYPED, Outcome
 from boltmodel.interpret import DATABASE
+from boltmodel.model import EMPTY
 from boltmodel.mutants import mutant
+from boltmodel.observation import OrderError
 from boltmodel.programs import Commit, Fill, Program, Put, Value
 from boltmodel.recovery import FORWARD_BUCKET, recover
 from boltmodel.subject import ShearboltSubject
@@ -17,6 +22,7 @@ from tornpage.explore import Explorer
 from tornpage.model import CrashModel
 from tornpage.run import Experiment
 from tornpage.trace import Write
+from tornpage.uncovered import UncoveredError
 
 MODEL = CrashModel(tear="byte")
 SHORT = Program((Put((b"a",), b"k", Value(1, 5)), Commit()))
@@ -129,11 +135,61 @@ def test_recovery_notices_a_second_opening_that_differs(monkeypatch):
     assert recover(disk).again == "transaction 3, then transaction 4"
 
 
+@pytest.mark.parametrize(
+    ("look", "change", "said"),
+    [
+        (2, {"shown": EMPTY}, "a: promised a bucket of 1, found nothing"),
+        (2, {"problems": ("page 4",)}, "checker: (), then ('page 4',)"),
+        (3, {"shown": EMPTY}, "the content is then not the promised one"),
+        (3, {"problems": ("page 4",)}, "the checker then says: page 4"),
+    ],
+)
+def test_recovery_compares_all_that_another_opening_shows(
+    look, change, said, monkeypatch
+):
+    """Planted: the second opening, or that after a commit, shows something else."""
+    opened, sight, looks = shearbolt.open, recovery._sight, []
+
+    def busy(*arguments, storage, **options):
+        # Else nothing was written, and nobody looks a second time.
+        storage.open("other", create=True).pwritev([b"x"], 0)
+        return opened(*arguments, storage=storage, **options)
+
+    def other(*given):
+        looks.append(sight(*given))
+        return replace(looks[-1], **(change if len(looks) == look else {}))
+
+    monkeypatch.setattr(shearbolt, "open", busy)
+    monkeypatch.setattr(recovery, "_sight", other)
+    outcome = recover(_small_disk())
+    assert said in (outcome.again if look == 2 else outcome.progress)
+    assert not (outcome.progress if look == 2 else outcome.again)
+
+
 def test_recovery_notices_a_commit_that_does_not_stay(monkeypatch):
     """Planted: commits reach the handle's own pages but not the file."""
     disk = _small_disk()
     monkeypatch.setattr(RobustFile, "write", lambda *given: sum(map(len, given[2])))
     assert "promised a bucket of 1, found nothing" in recover(disk).progress
+
+
+def test_what_tornpage_raises_is_no_outcome_of_recovery(monkeypatch):
+    """What cannot be followed would be taken for a database that does not open."""
+
+    def raises(error):
+        def opened(*_, **__):
+            raise error
+
+        monkeypatch.setattr(shearbolt, "open", opened)
+        return recover(Disk())
+
+    with pytest.raises(UncoveredError):
+        raises(UncoveredError("it cannot be followed"))
+    with pytest.raises(hypothesis.errors.StopTest):
+        raises(hypothesis.errors.StopTest(1))
+    assert UNTYPED in raises(KeyError(3)).error
+    for error in (shearbolt.BoltError("no"), OrderError("no")):
+        assert raises(error).error == f"opening: {type(error).__name__}: no"
 
 
 def test_recovery_leaves_progress_out_when_told_so():

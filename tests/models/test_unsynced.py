@@ -95,10 +95,14 @@ STORIES = {
     "begin~ acked~ fdatasync#5=EIO opened killed opened synced": "lost",
     "begin~ acked~ killed opened fdatasync#5=EIO synced": "lost",
     "begin~ acked~ opened begin~ fdatasync#5=EIO begin acked": "",
+    # What nobody knows is not known because of what comes later.
+    "begin~ acked~ killed opened fdatasync#5=EIO killed opened synced": "lost",
+    "begin~ acked~ killed fdatasync#5=EIO begin~ acked~ fsync#6=EIO synced": "lost",
     # These lose nothing of what was written.
     "begin~ acked~ opened fdatasync#5=EINTR synced": "",
     "begin~ acked~ opened fdatasync#5=kill killed opened synced": "",
     "begin~ acked~ opened pwrite#5=EIO synced": "",
+    "begin~ acked~ killed opened pwrite#5=EIO synced": "",
     "fdatasync#5=EIO begin~ acked~ opened synced": "",
 }
 

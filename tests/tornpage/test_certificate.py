@@ -18,8 +18,10 @@ from tornpage.certificate import (
     render,
 )
 from tornpage.certificate.record import (
+    ProgramRecord,
     ReportedViolation,
     Scope,
+    Unclosed,
     images_from_log2,
     merge_all,
 )
@@ -229,6 +231,32 @@ def test_json_has_every_documented_field_and_survives_json():
     assert {"property", "message", "program", "story", "replay"} <= set(
         data["violations"][0]
     )
+
+
+def test_whatever_a_certificate_says_is_read_back():
+    """Made elsewhere, so that nothing of it is what this machine would say anyway."""
+    scope = Scope("toy", "m", ("e",), "bug", "db", 7, "code", ("s",), "9.9", "8.8")
+    seen = Coverage(
+        *(1, 9, 8, 5, 6, 40, 30),
+        operations={"write": 4},
+        points={"inside write": 9},
+        # The last one is of a kind that is not shown when it never happened.
+        faults={"dropped": 2, "torn": 1, "lied": 3},
+        violating={"P": 2},
+        features={"subject x": 1},
+        nanoseconds=1_234_567_891,
+    )
+    made = certificate(
+        scope=scope,
+        seeds=((3, 2), (7, 1)),
+        coverage=seen,
+        violations=(dataclasses.replace(violation(), cause="c", shrunk=False),),
+        cut=("it was cut",),
+        records=(ProgramRecord("program", 4, "trace", "outcomes"),),
+        unclosed=(Unclosed("program", None, "3i", "inside write", 9, ("read", "s")),),
+        unchecked=("it is not known",),
+    )
+    assert Certificate.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -11,7 +11,7 @@ import zlib
 import pytest
 from explorer_cases import differences
 
-from tornpage.choices import Choice, Enumerator
+from tornpage.choices import Choice, Enumerator, ReplayError
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.explore.beginnings import Beginnings
@@ -511,3 +511,22 @@ def test_a_question_that_is_read_instead_has_its_answer(model):
 
     every = agree(explored(program, recover, {"f": b"o" * 513}, model))
     assert len(every[-1]) == (3 if model == "order=ordered" else 4)
+
+
+def test_the_same_question_about_another_file_is_another_question():
+    """A recovery that mistakes one file for another is refused, not answered."""
+    files = {"a": b"o" * 512, "b": b"o" * 512}
+    asked = []
+
+    def program(disk):
+        for name in ("a", "b"):
+            disk.open(name).pwritev([b"n" * 512], 0)
+
+    def recover(disk):
+        one, other = disk.open("a"), disk.open("b")
+        asked.append(one)
+        # The first recovery asks of the one, all others of the other.
+        return (one if len(asked) == 1 else other).ask(lambda view: view(bytes, 0, 1))
+
+    with pytest.raises(ReplayError, match="depend on nothing but what it reads"):
+        [*explored(program, recover, files).sweep()]

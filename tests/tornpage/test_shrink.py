@@ -122,3 +122,9 @@ def test_shrinking_a_tape_ends_at_its_limit():
 def test_trailing_honest_choices_are_not_written_down():
     assert strip((0, 2, 0, 0)) == (0, 2)
     assert strip((0, 0)) == ()
+
+
+def test_a_tape_that_comes_out_dearer_than_the_best_one_is_not_taken():
+    budget = Budget(100)
+    assert shrink_tape((1, 1), fails=lambda _: (2, 2), budget=budget) == (1, 1)
+    assert not budget.ended

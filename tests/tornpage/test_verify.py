@@ -166,6 +166,12 @@ def test_counts_may_be_larger_than_those_of_a_sample_and_no_smaller(written):
     more = written(executions=written.data["executions"] + 1)
     assert verify_file(more, sample=5).verdict == "verified"
     assert verify_file(written(executions=1), sample=5).verdict == "refuted"
+    for kinds, one in (("operations", "write"), ("faults", "dropped")):
+        honest = written.data[kinds]
+        more = written(**{kinds: honest | {one: honest[one] + 1}})
+        assert verify_file(more, sample=5).verdict == "verified"
+        less = written(**{kinds: honest | {one: 1}})
+        assert verify_file(less, sample=5).verdict == "refuted"
 
 
 def test_a_crash_model_that_is_none_is_one_clear_line(written, capsys):
