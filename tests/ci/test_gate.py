@@ -99,3 +99,28 @@ def test_a_gate_that_is_ended_from_within_does_not_pass(tmp_path, monkeypatch, c
     )
     assert gate.main([]) == 3
     assert "without a verdict" in capsys.readouterr().err
+
+
+def test_what_the_command_line_says_is_what_the_gate_is_held_to(tmp_path, monkeypatch):
+    gate = __import__("gate")
+    held = []
+
+    class Told:
+        def __init__(self, policy, **_others):
+            held.append(policy)
+
+        def run(self):
+            sys.exit(0)
+
+    monkeypatch.setattr(gate, "Gate", Told)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.tornpage.gate]\nsubject = "toy_store:Toy"\nprograms = 7\n'
+    )
+    said = {"seconds": 12.5, "workers": 3, "seed": 5, "programs": 41}
+    gate.main([f"--{name}={value}" for name, value in said.items()])
+    gate.main([])
+    given, policy = held
+    assert {name: getattr(given, name) for name in said} == said
+    assert policy.programs == 7
