@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from shearbolt.errors import CorruptPageError
     from shearbolt.pages.format import Page
     from shearbolt.pages.pagemap import PageMap
+    from shearbolt.storage import Mutex
 
 __all__ = [
     "BucketStats",
@@ -148,19 +149,26 @@ class Work:
         self.rebalance = self.split = self.spill = self.write = 0
         self.rebalance_time = self.spill_time = self.write_time = 0.0
 
-    def add(self, other: Work) -> None:
-        """Count the work of `other`, too."""
-        self.page_count += other.page_count
-        self.page_alloc += other.page_alloc
-        self.cursor_count += other.cursor_count
-        self.node_count += other.node_count
-        self.rebalance += other.rebalance
-        self.rebalance_time += other.rebalance_time
-        self.split += other.split
-        self.spill += other.spill
-        self.spill_time += other.spill_time
-        self.write += other.write
-        self.write_time += other.write_time
+    def add(self, other: Work, mutex: Mutex) -> None:
+        """Count the work of `other`, too.
+
+        Args:
+            other: Of a transaction that has ended.
+            mutex: Held meanwhile: no call is made, so nobody waits for long, and no
+                handler of a signal for itself.
+        """
+        with mutex:
+            self.page_count += other.page_count
+            self.page_alloc += other.page_alloc
+            self.cursor_count += other.cursor_count
+            self.node_count += other.node_count
+            self.rebalance += other.rebalance
+            self.rebalance_time += other.rebalance_time
+            self.split += other.split
+            self.spill += other.spill
+            self.spill_time += other.spill_time
+            self.write += other.write
+            self.write_time += other.write_time
 
     def frozen(self) -> TxStats:
         """The counts as they are now."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from boltmodel.model import Bucket
     from shearbolt import Tx
+    from shearbolt.database.managed import Managed
     from tornpage.threads import Turns
 
 __all__ = ["SCENARIOS", "BrokenError", "Scenario", "World"]
@@ -72,6 +73,8 @@ class World:
             self.write(number)
 
     def _open(self) -> shearbolt.DB:
+        # Readers that its handle has begun.
+        self._begun = 0
         return shearbolt.open(
             DATABASE,
             storage=self._storage,
@@ -85,6 +88,13 @@ class World:
         """One commit."""
         with self.db.update() as tx:
             txid = self.change(tx, number)
+        self.told(txid)
+
+    def write_slowly(self, number: int) -> None:
+        """One commit by a thread that sleeps in the middle of its transaction."""
+        with self.db.update() as tx:
+            txid = self.change(tx, number)
+            self._storage.sleep(1)
         self.told(txid)
 
     def change(self, tx: Tx, number: int) -> int:
@@ -125,10 +135,20 @@ class World:
         self._newest = max(self._newest, txid)
         self.disk.mark("told", txid=txid)
 
+    def view(self) -> Managed:
+        """A reader for a `with` block."""
+        self._begun += 1
+        return self.db.view()
+
+    def begin(self) -> Tx:
+        """A reader that somebody has to end."""
+        self._begun += 1
+        return self.db.begin()
+
     def read(self) -> None:
         """Look at the newest version, twice."""
         floor = self._newest
-        with self.db.view() as tx:
+        with self.view() as tx:
             if tx.txid < floor:
                 raise BrokenError(
                     f"a reader shows transaction {tx.txid}, and {floor} was committed"
@@ -138,10 +158,28 @@ class World:
             txid = tx.txid
         self.told(txid)
 
+    def get(self) -> None:
+        """Ask the newest version for its pairs, one by one, until it has an index."""
+        with self.view() as tx:
+            promised = self.states[tx.txid].find((_BUCKET,))
+            bucket = tx.bucket(_BUCKET)
+            for _ in range(3):
+                for at in range(_KEYS):
+                    key = b"%02d" % at
+                    if bucket.get(key) != promised.get(key):
+                        raise BrokenError(f"a get of {tx.txid}: {key!r} is another")
+            txid = tx.txid
+        self.told(txid)
+
     def _same(self, tx: Tx, promised: Bucket, who: str) -> None:
         differs = difference(promised, observe(tx))
         if differs is not None:
             raise BrokenError(f"{who}: {differs}")
+
+    def forget(self) -> None:
+        """Open the database anew, so that its cache is empty."""
+        self.db.close()
+        self.db = self._open()
 
     def close(self) -> None:
         """Close the database under the others."""
@@ -169,13 +207,22 @@ class World:
         gc.collect()
         self.write(7)
         self.read()
-        with self.db.view() as tx:
+        with self.view() as tx:
             problems = tx.check()
         if problems:
             raise BrokenError(f"the checker says: {problems[0]}")
-        still = self.db.stats().open_tx_n
-        if still:
-            raise BrokenError(f"{still} transactions count as open, and none is")
+        stats = self.db.stats()
+        if stats.open_tx_n:
+            raise BrokenError(
+                f"{stats.open_tx_n} transactions count as open, and none is"
+            )
+        if stats.tx_n != self._begun:
+            raise BrokenError(f"{self._begun} readers began, and {stats.tx_n} count")
+        pager = self.db.pager
+        if pager.spent < pager.held():
+            raise BrokenError(
+                f"the cache counts {pager.spent} bytes and holds {pager.held()}"
+            )
         self.db.close()
 
 
@@ -220,6 +267,11 @@ def _two_readers(world: World) -> list[Callable[[], object]]:
     return [world.read, _writes(world, 3, 4), twice]
 
 
+def _gets(world: World) -> list[Callable[[], object]]:
+    world.forget()
+    return [world.get, _writes(world, 3), world.get]
+
+
 def _writers(world: World) -> list[Callable[[], object]]:
     return [_writes(world, 3, 5), _writes(world, 4, 6)]
 
@@ -248,7 +300,7 @@ def _batches(world: World) -> list[Callable[[], object]]:
 
         def thread() -> None:
             world.told(world.db.batch(function))
-            with world.db.view() as tx:
+            with world.view() as tx:
                 if tx.bucket(_BUCKET).get(b"batch %d" % number) is None:
                     raise BrokenError(f"call {number} of a batch is not there")
 
@@ -278,12 +330,22 @@ def _lost(world: World) -> list[Callable[[], object]]:
         tx.bucket(_BUCKET).put(b"00", b"never")
         del tx
         gc.collect()
-        reader = world.db.begin()
+        reader = world.begin()
         observe(reader)
         del reader
         gc.collect()
 
     return [lose, _writes(world, 3, 4)]
+
+
+def _lost_to_two(world: World) -> list[Callable[[], object]]:
+    def lose() -> None:
+        tx = world.db.begin(writable=True)
+        tx.bucket(_BUCKET).put(b"00", b"never")
+        del tx
+        gc.collect()
+
+    return [lose, _writes(world, 3), lambda: world.write_slowly(4)]
 
 
 def _synced(world: World) -> list[Callable[[], object]]:
@@ -307,6 +369,7 @@ SCENARIOS: Final = {
             (("cache_size", 3000), ("read_ahead", True)),
         ),
         Scenario("two-readers", "two read, one commits twice", _two_readers),
+        Scenario("gets", "two ask for pairs with an empty cache, one commits", _gets),
         Scenario("writers", "two commit twice each", _writers),
         Scenario(
             "rolled-back", "one rolls back twice, one commits twice", _rolled_back
@@ -319,6 +382,11 @@ SCENARIOS: Final = {
             allowed=(DatabaseNotOpenError, TxClosedError),
         ),
         Scenario("lost", "one loses its transactions, one commits twice", _lost),
+        Scenario(
+            "lost-to-two",
+            "one loses a transaction, two commit, one of them slowly",
+            _lost_to_two,
+        ),
         Scenario(
             "synced",
             "one commits without syncs, one syncs, one reads",

@@ -95,7 +95,7 @@ def test_the_count_is_exact_after_any_program_of_one_thread(seed, bound):
             with contextlib.suppress(ZeroDivisionError):
                 change(db, draw)
             look(db, draw)
-            assert db.pager._spent == db.pager._held() <= bound
+            assert db.pager.spent == db.pager.held() <= bound
 
 
 def test_a_page_that_two_threads_read_at_once_makes_the_cache_no_fuller(
@@ -117,7 +117,7 @@ def test_a_page_that_two_threads_read_at_once_makes_the_cache_no_fuller(
     with shearbolt.open(path) as db, db.view() as tx:
         tx.bucket(b"b").get(b"x")
         list(tx.bucket(b"b").items())
-        needed = db.pager._held()
+        needed = db.pager.held()
     monkeypatch.setattr(Pager, "_from_file", twice)
     with shearbolt.open(path, cache_size=needed + needed // 4) as db, db.view() as tx:
         bucket = tx.bucket(b"b")

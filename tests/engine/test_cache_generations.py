@@ -62,7 +62,7 @@ def test_large_and_small_values_in_turn_are_what_was_put_last(tmp_path, seed):
                     assert bucket.get(key) == model[key]
                 if draw.random() < 0.3:
                     assert dict(bucket.items()) == model
-            assert db.pager._spent >= 0
+            assert db.pager.spent >= 0
         with db.view() as tx:
             assert not tx.check()
 
@@ -91,6 +91,6 @@ def test_a_page_replaced_while_another_thread_makes_room_stays_replaced(at, way)
         looked = pgid in {3, 11, 12}
         pager.young[pgid] = _Looked(pgid, meanwhile) if looked else leaf(pgid)
     replaced = pager.young[10]
-    pager._spent = 4400
+    pager.spent = 4400
     pager._shrink()
     assert (found(pager, 10) is replaced) == (count < at)

@@ -324,7 +324,7 @@ def test_an_index_that_two_threads_drop_at_once_is_dropped_once(small):
     pager = small.pager
     with small.view() as tx:
         root = indexed(tx, 4000).root_element_page()
-        spent = pager._spent - sum(page.cost for page in pager.young.values())
+        spent = pager.spent - sum(page.cost for page in pager.young.values())
         assert spent > 0
         pager.patience = 64
 
@@ -334,7 +334,7 @@ def test_an_index_that_two_threads_drop_at_once_is_dropped_once(small):
 
         pager.drop_indexes(another_thread_comes_between)
         assert root.pairs is None
-        assert pager._spent == sum(page.cost for page in pager.young.values())
+        assert pager.spent == sum(page.cost for page in pager.young.values())
         assert pager.patience == 64
         # And it can be made again.
         assert index_of(indexed(tx, 4000))
@@ -390,7 +390,7 @@ def test_the_cache_keeps_no_more_than_its_bound_however_large_values_are(
                 if writable:
                     bucket[b"%02d" % turn] = bytes(1 << (12 + turn % 11))
             assert sum(page.cost for page in _kept(db.pager)) <= size
-        assert db.pager._spent <= size
+        assert db.pager.spent <= size
 
 
 def test_a_value_larger_than_the_cache_drives_nothing_out_of_it(path):

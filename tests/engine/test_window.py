@@ -268,7 +268,7 @@ def test_a_long_walk_takes_in_what_was_read_with_its_pages(
         pairs = iter(tx.bucket(b"b").items(reverse=reverse))
         assert list(pairs) == [(key(i), b"value %d" % i) for i in numbers]
         assert 3 * len(single) < len(leaves_of(db))
-        assert db.pager._spent == sum(page.cost for page in db.pager.young.values())
+        assert db.pager.spent == sum(page.cost for page in db.pager.young.values())
 
 
 def test_a_short_range_decodes_only_the_leaves_it_meets(filled):
@@ -339,7 +339,7 @@ def test_what_is_in_the_cache_is_not_decoded_again(filled):
         after = leaves_of(db)
         assert len(after) > 3 * len(before)
         assert all(after[pgid] is page for pgid, page in before.items())
-        assert db.pager._spent == sum(page.cost for page in db.pager.young.values())
+        assert db.pager.spent == sum(page.cost for page in db.pager.young.values())
 
 
 def test_a_full_cache_takes_in_nothing(filled, monkeypatch):

@@ -118,7 +118,7 @@ def test_a_large_commit_leaves_its_leaves_to_the_file(tmp_path):
             new = [young.get(pgid) for pgid in range(db.info().high_water_mark)]
             counted = sum(page.cost for page in filter(None, new))
             # Branches that were replaced are counted until the cache is full.
-            assert counted <= db.pager._spent < counted + 4_000_000
+            assert counted <= db.pager.spent < counted + 4_000_000
             # All of them are read, so the commits to come find what they replace.
             with db.view() as tx:
                 assert set(tx.bucket(b"b").values()) == {b"%d" % step}
@@ -155,13 +155,13 @@ def test_pages_left_to_the_file_are_in_no_generation_of_the_cache(tmp_path):
         pager._old, pager.young = pager.young, {}
         for pgid in range(103, 108):
             pager.keep(Leaf(pgid, 0, (), (), 500))
-        spent = pager._spent
+        spent = pager.spent
         pager.forget_all([101, 104, 107, 900])
         assert {101, 104, 107}.isdisjoint(pager.young)
         assert {101, 104, 107}.isdisjoint(pager._old)
         assert 100 in pager._old
         assert 106 in pager.young
-        assert pager._spent == spent - 3 * 500
+        assert pager.spent == spent - 3 * 500
 
 
 @pytest.mark.seeds(36)

@@ -332,7 +332,8 @@ class DB(Settings):
                 break
             self._readers.pop(handle, None)
             self.require_open()
-        self._readers_begun += 1
+        with self._state:
+            self._readers_begun += 1
         if self._uncounted:
             self._count()
         return tx
@@ -400,11 +401,11 @@ class DB(Settings):
 
     def _end_turn(self, handle: ref[Tx] | None) -> None:
         """Let the next writer begin; nothing happens but that the bell is rung."""
-        running = self._write_tx
-        if running is not None and running[0] is handle:
-            # No call since it was looked at, so no other thread either: it is not the
-            # next writer's.
-            self._write_tx = None
+        with self._state:
+            running = self._write_tx
+            # Not the next writer's.
+            if running is not None and running[0] is handle:
+                self._write_tx = None
         self._ring()
 
     def _ring(self) -> None:
@@ -486,11 +487,13 @@ class DB(Settings):
         if handle is None or self.storage.pid() != self._pid:
             return
         if tx.writable:
-            self._end_write(handle)
-        # One step, as all that is done to it.
-        self._readers.pop(handle, None)
-        # Nothing else of a reader's work is counted.
-        if self.statistics and (tx.writable or tx.work.cursor_count):
+            ended = self._end_write(handle)
+        else:
+            # One step, as all that is done to it.
+            ended = self._readers.pop(handle, None) is not None
+        # By `close`, too, perhaps: in two threads at once. Nothing else of a reader's
+        # work is counted.
+        if ended and self.statistics and (tx.writable or tx.work.cursor_count):
             self._uncounted.append(tx.work)
 
     def _count(self) -> None:
@@ -498,7 +501,7 @@ class DB(Settings):
         # Others may be at it, too: each takes out what it adds.
         with suppress(IndexError):
             while self._uncounted:
-                self._work.add(self._uncounted.pop())
+                self._work.add(self._uncounted.pop(), self._state)
 
     def _end_write(self, handle: ref[Tx]) -> bool:
         """End the running write transaction if it is this one, and say so.
@@ -512,10 +515,10 @@ class DB(Settings):
         ended = (*running[:3], self.storage.thread_id())
         mine = False
         try:
-            # No call in between, so nobody else either.
-            if self._write_tx is running and running[3] is None:
-                self._write_tx = ended
-                mine = True
+            with self._state:
+                if self._write_tx is running and running[3] is None:
+                    self._write_tx = ended
+                    mine = True
             if mine:
                 if self.durable.is_live(running[1]):
                     self.freelist.commit(running[1])

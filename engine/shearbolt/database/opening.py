@@ -56,7 +56,8 @@ from shearbolt.pages.format import (
     empty_database,
 )
 from shearbolt.pages.freelist import FREELIST_TYPES, make_freelist
-from shearbolt.pages.pager import DEFAULT_CACHE_SIZE, Pager
+from shearbolt.pages.pager import DEFAULT_CACHE_SIZE
+from shearbolt.pages.shared import pager_for
 from shearbolt.storage import OSStorage, Storage
 from shearbolt.storage.locking import open_locked
 from shearbolt.storage.robust import RobustFile
@@ -65,6 +66,7 @@ from shearbolt.storage.twice import SyncedTwice
 if TYPE_CHECKING:
     from os import PathLike
 
+    from shearbolt.pages.pager import Pager
     from shearbolt.storage import File
     from shearbolt.storage.robust import View
 
@@ -288,7 +290,7 @@ def _load(
     live = found.live
     if live is None:
         raise _refusal(found.fault, path)
-    pager = Pager(robust, live.page_size, cache_size)
+    pager = pager_for(storage, robust, live.page_size, cache_size)
     identity = robust.identity()
     doubts = doubt.known(storage)
     unknown = doubt.doubt_about(doubts, identity)

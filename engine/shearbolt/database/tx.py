@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from shearbolt.errors import CorruptPageError
     from shearbolt.pages.format import Page
     from shearbolt.pages.pagemap import PageMap
+    from shearbolt.pages.pager import Pager
     from shearbolt.stats import BucketStructure, TxStats
     from shearbolt.tree.cursor import Cursor
 
@@ -189,9 +190,11 @@ class Tx(Single):
         """The bucket that holds the top-level buckets."""
         if self.closed:
             self.require_open()
-        if self._root is None:
+        # Looked at once: `close` takes it away, in another thread.
+        root = self._root
+        if root is None:
             raise TxClosedError
-        return self._root
+        return root
 
     def require_open(self) -> None:
         """Raise when the transaction has ended.
@@ -288,9 +291,8 @@ class Tx(Single):
         format_key: Callable[[bytes], str] = bytes.hex,
     ) -> Iterator[Problem]:
         """As `check`, one by one while the file is read."""
-        self.require_open()
         found = check(
-            self.db.pager, self._meta, from_page=from_page, format_key=format_key
+            self.open_pager(), self._meta, from_page=from_page, format_key=format_key
         )
         for problem in found:
             yield problem
@@ -308,8 +310,7 @@ class Tx(Single):
             CorruptPageError: The freelist is damaged.
             StorageError: The file could not be read.
         """
-        self.require_open()
-        db, meta = self.db, self._meta
+        db, meta, pager = self.db, self._meta, self.open_pager()
         if not 0 <= pgid < meta.high_water_mark:
             return None
         if not db.freelist_loaded:
@@ -317,8 +318,8 @@ class Tx(Single):
         if self._free_pages is None:
             # Of this version, not of the newest: the same answer for as long
             # as the transaction lives, and no race with the writer.
-            self._free_pages = free_map(db.pager, meta)
-        data = db.pager.file.read(pgid * self.page_size, PAGE_HEADER_SIZE)
+            self._free_pages = free_map(pager, meta)
+        data = pager.file.read(pgid * self.page_size, PAGE_HEADER_SIZE)
         try:
             header = Header.decode(data)
         except FormatError as error:
@@ -371,8 +372,7 @@ class Tx(Single):
 
     def _copy(self) -> Iterator[bytes]:
         """The bytes of a copy, piece by piece."""
-        self.require_open()
-        meta, pager = self._meta, self.db.pager
+        meta, pager = self._meta, self.open_pager()
         # The same version twice, under neighbouring txids (bbolt WriteTo).
         yield meta.encode_page(0)
         yield meta.with_txid(max(meta.txid - 1, 0)).encode_page(1)
@@ -388,15 +388,30 @@ class Tx(Single):
 
     # -- pages of the version it reads, for buckets and nodes --
 
+    def open_pager(self) -> Pager:
+        """The pages of the open file.
+
+        Raises:
+            TxClosedError: The transaction has ended.
+        """
+        # In this order: `close` ends all transactions and then takes the pages away,
+        # in another thread. Who looks at them last finds those of a closed file.
+        pager = self.db.pager
+        if self.closed:
+            self.require_open()
+        return pager
+
     def load(self, pgid: int) -> Page:
         """A committed leaf or branch page.
 
         Raises:
             CorruptPageError: It is damaged, or none of these.
         """
+        # As `open_pager`, which takes as long as all else that is done here.
+        pager = self.db.pager
         if self.closed:
             self.require_open()
-        return self.db.pager.page(pgid, self._meta.high_water_mark)
+        return pager.page(pgid, self._meta.high_water_mark)
 
     def pass_by(self, pgid: int) -> Page:
         """The same for a page that will not be looked at again.
@@ -404,7 +419,7 @@ class Tx(Single):
         Raises:
             CorruptPageError: As `load`.
         """
-        return self.db.pager.pass_by(pgid, self._meta.high_water_mark)
+        return self.open_pager().pass_by(pgid, self._meta.high_water_mark)
 
     def corrupt(self, pgid: int, reason: str) -> CorruptPageError:
         """The error for a page that is not what its place requires."""

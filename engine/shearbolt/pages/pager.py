@@ -116,6 +116,7 @@ class Pager:
         young: The cache's young generation: the only place worth looking into
             before calling `page`. Another dict may stand here the next time.
         patience: How many gets come before an index, in eighths of its tree's leaves.
+        spent: Bytes that are counted for what the cache has, see `held`.
         in_doubt: Whether pages of a commit are in the cache of which nobody has said
             yet whether it took effect.
     """
@@ -126,13 +127,13 @@ class Pager:
         "_full",
         "_indexed",
         "_old",
-        "_spent",
         "_window",
         "file",
         "in_doubt",
         "page_size",
         "path",
         "patience",
+        "spent",
         "young",
     )
 
@@ -146,7 +147,7 @@ class Pager:
         self.path = file.path
         self.page_size = page_size
         self._budget = max(cache_size, 1)
-        self._spent = 0
+        self.spent = 0
         self.in_doubt = False
         self.young: dict[int, Page] = {}
         self._old: dict[int, Page] = {}
@@ -190,8 +191,8 @@ class Pager:
                 # As `keep`: a call less for every page of a cold scan.
                 page = self._from_file(pgid, high_water_mark)
                 self.young[pgid] = page
-                self._spent += page.cost
-                if self._spent > self._budget:
+                self.spent += page.cost
+                if self.spent > self._budget:
                     self._shrink()
             else:
                 self.young[pgid] = page
@@ -228,10 +229,15 @@ class Pager:
             for pgid in ids
             if pgid < high_water_mark and pgid not in young and pgid not in old
         ]
-        for leaf in decode_usual_leaves(new, data, start, self.page_size):
+        self._take(list(decode_usual_leaves(new, data, start, self.page_size)))
+
+    def _take(self, leaves: Sequence[Page]) -> None:
+        """Put leaves that were not there into the cache."""
+        young = self.young
+        for leaf in leaves:
             young[leaf.pgid] = leaf
-            self._spent += leaf.cost
-        if self._spent > self._budget:
+            self.spent += leaf.cost
+        if self.spent > self._budget:
             self._shrink()
 
     def _from_file(self, pgid: int, high_water_mark: int) -> Page:
@@ -463,12 +469,12 @@ class Pager:
         # order: see `_shrink`.
         self.young[pgid] = page
         old = self._old.pop(pgid, None) if self._old else None
-        self._spent += page.cost
+        self.spent += page.cost
         if replaced is not None and replaced is not page:
-            self._spent -= replaced.cost
+            self.spent -= replaced.cost
         if old is not None and old is not page:
-            self._spent -= old.cost
-        if self._spent > self._budget:
+            self.spent -= old.cost
+        if self.spent > self._budget:
             self._shrink()
 
     def _shrink(self) -> None:
@@ -480,25 +486,25 @@ class Pager:
         budget = self._budget
         # Threads that read one page at once have counted it twice, and an interrupt
         # may have come before what was dropped was taken off.
-        self._spent = self._held()
-        if self._spent <= budget:
+        self.spent = self.held()
+        if self.spent <= budget:
             return
         for page in list(self.young.values()):
             # It would drive everything else out, and not fit even then.
             if page.cost > budget and self.young.pop(page.pgid, None) is not None:
-                self._spent -= page.cost
-        if self._spent <= budget:
+                self.spent -= page.cost
+        if self.spent <= budget:
             return
         if self._indexed:
             self.drop_indexes()
             self.patience = max(self.patience, EIGHTHS)
-            if self._spent <= budget:
+            if self.spent <= budget:
                 return
         self._full = len(self.young) + len(self._old)
         if self._old:
             self._old = {}
-            self._spent = sum(page.cost for page in list(self.young.values()))
-            if self._spent <= budget:
+            self.spent = sum(page.cost for page in list(self.young.values()))
+            if self.spent <= budget:
                 return
         young: dict[int, Page] = {}
         # No call in between, so no other thread either: a dict that has been young may
@@ -514,9 +520,9 @@ class Pager:
                 old.pop(page.pgid, None)
             kept = kept[half:]
             spent = sum(page.cost for page in kept)
-        self._spent = spent
+        self.spent = spent
 
-    def _held(self) -> int:
+    def held(self) -> int:
         """What the cache's pages and indexes cost."""
         pages = [*self.young.values(), *self._old.values()]
         indexed = [*self._indexed.values()]
@@ -531,7 +537,7 @@ class Pager:
             for pgid in filter(pages.__contains__, pgids):
                 page = pages.pop(pgid, None)
                 if page is not None:
-                    self._spent -= page.cost
+                    self.spent -= page.cost
 
     def clear(self) -> None:
         """Drop all pages from the cache."""
@@ -540,7 +546,7 @@ class Pager:
         self._old = {}
         self._asked = set()
         self._full = 0
-        self._spent = 0
+        self.spent = 0
         self.in_doubt = False
 
     # -- indexes --
@@ -567,13 +573,13 @@ class Pager:
         """A root's index with room for more pairs; None when there is none left."""
         places = index_places(len(root.pairs or ()) + more)
         cost = PLACE_COST * (places - index_places(root.room))
-        if self._spent + cost > self._budget:
+        if self.spent + cost > self._budget:
             return None
         pairs = root.pairs
         if pairs is None:
             pairs = root.pairs = {}
             self._indexed[id(root)] = root
-        self._spent += cost
+        self.spent += cost
         root.room = index_entries(places)
         return pairs
 
@@ -587,7 +593,7 @@ class Pager:
             if self._indexed.pop(name, None) is not None:
                 if freed is not None:
                     self._judge(root)
-                self._spent -= PLACE_COST * index_places(root.room)
+                self.spent -= PLACE_COST * index_places(root.room)
                 root.pairs = root.wait = None
                 root.room = 0
 

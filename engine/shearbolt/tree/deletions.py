@@ -129,7 +129,7 @@ def _leaves(tree: Tree, key: bytes) -> int:
 def is_plain(tree: Tree) -> bool:
     """Whether it is known that no value of a tree is a bucket."""
     tx = tree.tx
-    pager, limit = tx.db.pager, tx.high_water_mark
+    pager, limit = tx.open_pager(), tx.high_water_mark
     branches = [tree.root_element()]
     met = {branches[0].pgid}
     try:
@@ -350,7 +350,7 @@ def _is_leaf(tree: Tree, pgid: int) -> bool:
     if node is not None:
         return node.is_leaf
     tx = tree.tx
-    return pgid in tree.taken or tx.db.pager.is_leaf(pgid, tx.high_water_mark)
+    return pgid in tree.taken or tx.open_pager().is_leaf(pgid, tx.high_water_mark)
 
 
 def _bound(node: Node) -> bytes:

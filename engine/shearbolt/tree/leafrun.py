@@ -128,7 +128,7 @@ class LeafRun:
         if not tree.taken.isdisjoint(children):
             # Merged already, or damaged.
             return False
-        around = tx.db.pager.wide_reads()
+        around = tx.open_pager().wide_reads()
         # What was read last: mostly the next page is in it.
         data, begins = b"", 0
         unpack, shapes = HEADER.unpack_from, _shapes

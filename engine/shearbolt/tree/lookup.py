@@ -100,9 +100,11 @@ def fetch(tx: Tx, pgid: int) -> Page:
         TxClosedError: The transaction has ended.
         CorruptPageError: The page is damaged.
     """
+    # As `Tx.open_pager`.
+    pager = tx.db.pager
     if tx.closed:
         tx.require_open()
-    return tx.db.pager.glance(pgid, tx._meta.high_water_mark)
+    return pager.glance(pgid, tx._meta.high_water_mark)
 
 
 def _leaves(cached: dict[int, Page], root: Page, key: bytes) -> int:

@@ -165,6 +165,7 @@ class _Machine:
     def __init__(self, disk: Disk, turns: Turns) -> None:
         self.disk = disk
         self._turns = turns
+        self.free_threaded = turns.places.free_threaded
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.disk, name)
@@ -237,7 +238,11 @@ def _waiting(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def under_turns(disk: Disk, turns: Turns) -> Disk:
-    """The disk with the locks and the clock of a run."""
+    """The disk with the locks and the clock of a run.
+
+    Code that has to know whether its threads run at the same time may ask its
+    attribute `free_threaded`, a bool.
+    """
     return cast("Disk", _Machine(disk, turns))
 
 

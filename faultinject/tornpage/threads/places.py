@@ -26,8 +26,17 @@ of its own). From 3.14 on `with` is made of calls, and there this makes a differ
     with lock:     <- a place behind an `__enter__` in C: the lock is taken, and what
                       runs now finds it so. None behind one in Python.
 
-What it is not: a build without the global lock has no such places. Threads switch
-anywhere there.
+A build without the global lock (`free_threaded`) has no such places: there any two
+instructions of two threads may come in either order, so a place stands before each of
+them. Not before those that only move what is the thread's own (`_ONES_OWN`): a switch
+there is one before what comes next.
+
+    self.count += 1      LOAD_FAST   LOAD_ATTR   LOAD_CONST   BINARY_OP ...  STORE_ATTR
+                                   ^                         ^             ^
+
+What it is not: an instruction is one step, and so is a call of a function in C with all
+that it does. Without the global lock only what is done to one list, dictionary or set
+is, as long as nobody looks: `d.update(pairs)` may be seen half done.
 """
 
 from __future__ import annotations
@@ -62,8 +71,26 @@ _LOOKED_BEHIND: Final = _CALLS | {
 is one, too, and has an event of its own.)"""
 
 
+_ONES_OWN: Final = frozenset(
+    {
+        *("CACHE", "EXTENDED_ARG", "KW_NAMES", "NOP", "NOT_TAKEN", "PRECALL", "RESUME"),
+        *("COPY", "COPY_FREE_VARS", "MAKE_CELL", "PUSH_EXC_INFO", "PUSH_NULL", "SWAP"),
+        *("JUMP_BACKWARD", "JUMP_BACKWARD_NO_INTERRUPT", "JUMP_FORWARD"),
+        *("LOAD_CLOSURE", "LOAD_COMMON_CONSTANT", "LOAD_CONST", "LOAD_SMALL_INT"),
+        *("LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_FAST_BORROW_LOAD_FAST_BORROW"),
+        *("LOAD_FAST_CHECK", "LOAD_FAST_LOAD_FAST", "LOAD_CONST_IMMORTAL"),
+        *("BUILD_LIST", "BUILD_MAP", "BUILD_TUPLE"),
+    }
+)
+"""Instructions that read and change nothing that another thread may have, and let go of
+no object, which a weak reference could listen to. So `STORE_FAST` is none of them."""
+
+
 def tracer(
-    code: str | tuple[str, ...], place: Callable[[], None]
+    code: str | tuple[str, ...],
+    place: Callable[[], None],
+    *,
+    free_threaded: bool = False,
 ) -> Callable[[FrameType, str, Any], Any]:
     """A function for `sys.settrace` that calls another one at each place.
 
@@ -73,14 +100,17 @@ def tracer(
     Args:
         code: How the names of the files begin whose places count.
         place: What is called; it is not traced itself.
+        free_threaded: As without the global lock.
     """
+    following = _each if free_threaded else _follower
+    offsets = _shared if free_threaded else _looked_behind
 
     def entered(frame: FrameType, _event: str, _value: Any) -> Any:
         if not frame.f_code.co_filename.startswith(code):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         place()
-        return _follower(place, _looked_behind(frame.f_code))
+        return following(place, offsets(frame.f_code))
 
     return entered
 
@@ -108,11 +138,32 @@ def _follower(
     return follow
 
 
+def _each(
+    place: Callable[[], None], shared: frozenset[int]
+) -> Callable[[FrameType, str, Any], Any]:
+    """As `_follower`: a place before each of these instructions."""
+
+    def follow(frame: FrameType, event: str, _value: Any) -> Any:
+        if event == "opcode" and frame.f_lasti in shared:
+            place()
+        return follow
+
+    return follow
+
+
 @cache
 def _looked_behind(code: CodeType) -> frozenset[int]:
     """Offsets of the instructions behind which it looks."""
     return frozenset(
         one.offset for one in dis.get_instructions(code) if one.opname in _LOOKED_BEHIND
+    )
+
+
+@cache
+def _shared(code: CodeType) -> frozenset[int]:
+    """Offsets of the instructions that have to do with what threads share."""
+    return frozenset(
+        one.offset for one in dis.get_instructions(code) if one.opname not in _ONES_OWN
     )
 
 
@@ -125,17 +176,20 @@ class _Traced:
 
     Args:
         code: As `tracer`.
+        free_threaded: As there.
 
     Attributes:
         call: As `place` there. May be changed.
+        free_threaded: As given.
         locks: What `earlier` has found for the runs that switch here; nothing when
             it is left.
     """
 
-    def __init__(self, code: tuple[str, ...]) -> None:
+    def __init__(self, code: tuple[str, ...], *, free_threaded: bool = False) -> None:
         self.call: Callable[[], None] = _nothing
+        self.free_threaded: Final = free_threaded
         self.locks: Locks | None = None
-        self._trace = tracer(code, self._called)
+        self._trace = tracer(code, self._called, free_threaded=free_threaded)
         # What traced a thread before: a debugger, the tests' coverage.
         self._before: dict[int, TraceFunction | None] = {}
 
@@ -177,16 +231,26 @@ if sys.version_info >= (3, 12):
 
         Args:
             code: As `tracer`.
+            free_threaded: As there.
 
         Attributes:
             call: As `place` there. May be changed.
+            free_threaded: As given.
             locks: As there.
         """
 
-        def __init__(self, code: tuple[str, ...]) -> None:
+        def __init__(
+            self, code: tuple[str, ...], *, free_threaded: bool = False
+        ) -> None:
             self.call: Callable[[], None] = _nothing
+            self.free_threaded: Final = free_threaded
             self.locks: Locks | None = None
             self._code = code
+            # Where there is a place before each instruction there is one behind each
+            # call and jump.
+            self._offsets = _shared if free_threaded else _behind_calls
+            self._within = _events.INSTRUCTION if free_threaded else _WITHIN
+            self._entering = set[str]() if free_threaded else _ENTERING
             # By identity: a module that is imported anew has code that is equal.
             self._behind: dict[int, tuple[CodeType, frozenset[int]]] = {}
             # Code of others that tells when it returns.
@@ -241,11 +305,12 @@ if sys.version_info >= (3, 12):
 
         def _at_start(self, code: CodeType, _offset: int) -> object:
             if id(code) not in self._behind:
-                events = _events.PY_RETURN if code.co_name in _ENTERING else 0
+                entering = code.co_name in self._entering
+                events = _events.PY_RETURN if entering else 0
                 ours = code.co_filename.startswith(self._code)
                 if ours:
-                    self._behind[id(code)] = code, _behind_calls(code)
-                    events |= _WITHIN
+                    self._behind[id(code)] = code, self._offsets(code)
+                    events |= self._within
                 elif events:
                     self._watched.append(code)
                 try:

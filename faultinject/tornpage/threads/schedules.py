@@ -85,6 +85,8 @@ class Schedules:
         share: How many of the schedules that follow from one are tried, from 0 to 1.
             Which depends on `seed` and on the schedule only.
         seed: See there.
+        free_threaded: Switch before any instruction, as a build of CPython without the
+            global lock may: several times as many places. This one may have the lock.
 
     Attributes:
         played: How many schedules were run.
@@ -100,6 +102,7 @@ class Schedules:
         switches: int = 1,
         share: float = 1.0,
         seed: int = 0,
+        free_threaded: bool = False,
     ) -> None:
         self.played = 0
         self.left_out = 0
@@ -108,10 +111,11 @@ class Schedules:
         self._switches = switches
         self._share = share
         self._seed = seed
+        self._free_threaded = free_threaded
 
     def __iter__(self) -> Iterator[Played]:
         """Run one after the other; those with the fewest switches first."""
-        with Places(self._code) as places:
+        with Places(self._code, free_threaded=self._free_threaded) as places:
             yield from self._played(places)
 
     def _played(self, places: Places) -> Iterator[Played]:
@@ -178,13 +182,15 @@ def play(
     once: Once,
     schedule: Schedule,
     code: tuple[str, ...],
+    *,
+    free_threaded: bool = False,
 ) -> Played:
     """Run some threads under one schedule; arguments as for `Schedules`.
 
     Raises:
         UncoveredError: A switch of it did not come to pass: it was another schedule.
     """
-    with Places(code) as places:
+    with Places(code, free_threaded=free_threaded) as places:
         played, turns = _play(once, schedule, places, record=False)
     if turns.missed:
         raise UncoveredError(

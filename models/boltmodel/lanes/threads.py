@@ -53,11 +53,13 @@ import sys
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import shearbolt
 from boltmodel.contract import Outcome, Promise, broken
 from boltmodel.interpret import History
+from boltmodel.mutants import free_threads as planted_free
 from boltmodel.mutants import threads as planted
 from boltmodel.quiet import quiet
 from boltmodel.recovery import recover
@@ -92,12 +94,22 @@ _ENGINE: Final = os.path.dirname(shearbolt.__file__)
 
 PLACES: Final = (
     os.path.join(_ENGINE, "database", ""),
-    os.path.join(_ENGINE, "pages", "pager.py"),
-    os.path.join(_ENGINE, "pages", "window.py"),
+    *(
+        os.path.join(_ENGINE, "pages", f"{name}.py")
+        for name in ("pager", "shared", "window")
+    ),
     # What a planted bug does is part of the engine that has it.
     planted.__file__,
 )
 """Where threads are made to switch."""
+
+BESIDE: Final = (
+    os.path.join(_ENGINE, "pages", "newpages.py"),
+    os.path.join(_ENGINE, "tree", "lookup.py"),
+    os.path.join(_ENGINE, "stats.py"),
+)
+"""What threads share besides, in steps without a call: counts, a page that waits to be
+decoded. Only without the global lock can they be switched there."""
 
 CORE: Final = (
     *(
@@ -129,19 +141,19 @@ class Broken:
         scenario: What the threads did.
         schedule: How they switched.
         message: What was wrong.
-        core: Whether the places that the schedule counts are those of `CORE`.
+        options: Of the command, that say which places the schedule counts.
     """
 
     scenario: str
     schedule: str
     message: str
-    core: bool = False
+    options: str = ""
 
     def __str__(self) -> str:
         return (
             f"{self.scenario}, schedule {self.schedule}: {self.message}\n"
             "    again: python -m boltmodel.lanes.threads "
-            f"{self.scenario} {'--core ' * self.core}--schedule '{self.schedule}'"
+            f"{self.scenario} {self.options}--schedule '{self.schedule}'"
         )
 
 
@@ -185,6 +197,7 @@ def sweep(
     share: float = 1.0,
     seed: int = 0,
     core: bool = False,
+    free_threaded: bool = False,
     only: Schedule | None = None,
     most_broken: int = 20,
 ) -> Swept:
@@ -196,12 +209,16 @@ def sweep(
         share: How many of the schedules that follow from one are tried, from 0 to 1.
         seed: Which.
         core: Switch in `CORE` only, and not in all of `PLACES`.
+        free_threaded: Switch before any instruction, as without the global lock.
         only: This schedule and no other.
         most_broken: When to stop.
     """
     swept = Swept()
     places = CORE if core else PLACES
-    crasher = _Crasher(scenario.name, swept, core=core)
+    if free_threaded:
+        places += (planted_free.__file__, *(() if core else BESIDE))
+    options = "--core " * core + "--free-threaded " * free_threaded
+    crasher = _Crasher(scenario.name, swept, options)
     world: World | None = None
 
     def once(turns: Turns) -> list[Callable[[], object]]:
@@ -209,15 +226,23 @@ def sweep(
         world = World(turns, dict(scenario.options))
         return scenario.threads(world)
 
-    every = Schedules(once, places, switches=switches, share=share, seed=seed)
+    every = Schedules(
+        once,
+        places,
+        switches=switches,
+        share=share,
+        seed=seed,
+        free_threaded=free_threaded,
+    )
     with _no_collector():
         # Caches of the process fill: a first run has other places than all others.
-        play(once, Schedule(), places)
-        for played in every if only is None else (play(once, only, places),):
+        first = partial(play, once, code=places, free_threaded=free_threaded)
+        first(Schedule())
+        for played in every if only is None else (first(only),):
             assert world is not None
             for message in _judge(world, scenario, played):
                 swept.broken.append(
-                    Broken(scenario.name, str(played.schedule), message, core)
+                    Broken(scenario.name, str(played.schedule), message, options)
                 )
             swept.schedules += 1
             swept.outcomes[", ".join(map(_named, played.errors))] += 1
@@ -272,9 +297,9 @@ def _judge(world: World, scenario: Scenario, played: Played) -> Iterator[str]:
 class _Crasher:
     """Loses power at every point of every trace, once each."""
 
-    def __init__(self, name: str, swept: Swept, *, core: bool) -> None:
+    def __init__(self, name: str, swept: Swept, options: str) -> None:
         self._name = name
-        self._core = core
+        self._options = options
         self._swept = swept
         self._seen: set[int] = set()
         self._model = CrashModel()
@@ -306,7 +331,7 @@ class _Crasher:
                             schedule,
                             f"power lost at {closure.point}: {violation.property}: "
                             f"{violation.message}",
-                            self._core,
+                            self._options,
                         )
                     )
 
@@ -371,6 +396,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="switch only where it is said who reads, who writes and what is live",
     )
     parser.add_argument(
+        "--free-threaded",
+        action="store_true",
+        help="switch before any instruction, as a build without the global lock may",
+    )
+    parser.add_argument(
         "--schedule", type=_schedule, help="this one only, as a failure names it"
     )
     given = parser.parse_args(arguments)
@@ -389,6 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     share=given.share,
                     seed=given.seed,
                     core=given.core,
+                    free_threaded=given.free_threaded,
                     only=given.schedule,
                 )
         except UncoveredError as error:
