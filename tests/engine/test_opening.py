@@ -4,10 +4,8 @@ import hashlib
 import math
 import os
 import random
-import sys
 import threading
 import time
-import warnings
 
 import pytest
 
@@ -482,18 +480,3 @@ def test_more_than_65535_free_pages_survive_reopening(path):
         with db.view() as tx:
             assert tx.check() == []
             assert tx.size < 80_000 * 1024
-
-
-def test_a_python_without_its_global_lock_is_warned_of(tmp_path, monkeypatch):
-    path = tmp_path / "x.db"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        shearbolt.open(path).close()
-    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
-    with pytest.warns(RuntimeWarning, match="from one thread at a time") as warned:
-        shearbolt.open(path).close()
-    assert warned[0].filename == __file__
-    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        shearbolt.open(path).close()

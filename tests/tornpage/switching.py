@@ -26,6 +26,10 @@ class Counter:
         with self.lock:
             self.value = look(self.value) + 1
 
+    def add_in_one_step_alone(self):
+        with self.lock:
+            self.value += 1
+
 
 def two(way, made=lambda _: Counter()):
     """Two threads that do the same to one object, and what it is in the end."""

@@ -11,17 +11,12 @@ Who is at it is noted behind `with mutex`, in steps without a call. CPython look
 signals behind calls, so that none comes in between, nor an interrupt (from 3.14 on by
 what `shearbolt.storage._mutex` does).
 
-The same holds for other threads, and readers that begin without a lock rest on it (see
-`handle`). A build of CPython that runs without its global lock has no such places:
-threads run at the same time there, which nobody has tried this with. It is said
-(`warn_of_parallel_threads`) and not refused: a handle used by one thread at a time
-needs none of that.
+Other threads wait at the mutex, whether they run at the same time or in turns; nobody
+else looks at the note to learn about them.
 """
 
 from __future__ import annotations
 
-import sys
-import warnings
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from shearbolt.errors import WouldDeadlockError
@@ -31,22 +26,9 @@ if TYPE_CHECKING:
 
     from shearbolt.storage import Storage
 
-__all__ = ["Alone", "warn_of_parallel_threads"]
+__all__ = ["Alone"]
 
 T = TypeVar("T")
-
-
-def warn_of_parallel_threads() -> None:
-    """Warn (RuntimeWarning) when Python runs without its global lock."""
-    has_lock = getattr(sys, "_is_gil_enabled", None)
-    if has_lock is not None and not has_lock():
-        warnings.warn(
-            "shearbolt is not tried without CPython's global lock: use each database "
-            "from one thread at a time, or run with PYTHON_GIL=1",
-            RuntimeWarning,
-            # Whoever called `shearbolt.open`.
-            stacklevel=4,
-        )
 
 
 class Alone:

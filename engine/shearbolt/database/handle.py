@@ -24,9 +24,22 @@ A signal handler, or what the collector finalizes, runs in the middle of what it
 thread was doing, and may begin or end a transaction there. (So does a generator with a
 `view()` block in it, lost in a cycle.) Therefore no lock is held where any can run:
 
-    _state       to become the writer, to swap the live version, to close: a few steps
-                 without a call. CPython runs nothing else in between.
+    _state       to become the writer or to be it no more, to swap the live version, to
+                 count, to close: a few steps without a call. CPython runs nothing else
+                 of that thread in between.
     committing   `Alone`: whoever would wait for its own thread is refused.
+
+Threads that run at the same time
+=================================
+A build of CPython without its global lock runs threads between any two instructions of
+each other. What is one step to others is therefore one instruction or done with a lock:
+that of a dict, a list or a set for what is done to one of them (the list of readers),
+`_state` for the rest. The cache of pages has a variant for such builds
+(`shearbolt.pages.shared`).
+
+    close     ends transactions | takes the pages away
+    a get     looks at the pages | looks whether it has ended     so it never believes
+                                                                  those of a closed file
 
 What it is not: it writes nothing. How a version becomes durable and the live one is
 `durable`'s affair, what is in it `tx`'s.
@@ -69,7 +82,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from weakref import ref
 
 from shearbolt.check import free_ids
-from shearbolt.database.alone import Alone, warn_of_parallel_threads
+from shearbolt.database.alone import Alone
 from shearbolt.database.batch import Batcher
 from shearbolt.database.durable import DurableFile
 from shearbolt.database.managed import Managed
@@ -178,7 +191,6 @@ class DB(Settings):
         statistics: bool,
         settled: bool,
     ) -> None:
-        warn_of_parallel_threads()
         self.path: Final = pager.path
         self.page_size: Final = pager.page_size
         self.read_only: Final = read_only
