@@ -34,11 +34,16 @@ hours of one core: for them there are `--share`, and `--core` for the modules th
 who reads, who writes and what is live. No places are left out because a switch there
 could make no difference: of those of `readers` one in six has nothing before it but a
 thread's own variables, and even there a frame that ends may let a transaction die that
-others listen to. Builds without the global lock are not covered. Files here are not
-shared with another process.
+others listen to. Files here are not shared with another process.
+
+With `--free-threaded` threads switch before any instruction that has to do with what
+they share, as on a build of CPython without its global lock, and the engine takes its
+threads for such. There a call of a function in C is one step still, which it is not
+quite on such a build.
 
     python -m boltmodel.lanes.threads --switches 2 --share 0.05
     python -m boltmodel.lanes.threads readers --switches 2 --core
+    python -m boltmodel.lanes.threads --free-threaded
 
 exits with 1 when a promise was broken, with 3 when schedules or crash points were left
 out, and else with 0.
