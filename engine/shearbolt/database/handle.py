@@ -171,9 +171,10 @@ class DB(Settings):
     # Without a `__dict__`: a misspelt `no_sync` is no setting that nobody looks at.
     __slots__ = (
         "__weakref__", "_batcher", "_ending", "_file", "_free_pages", "_in_use",
-        "_lost", "_open", "_pid", "_readers", "_readers_begun", "_state", "_uncounted", "_work",
-        "_write_tx", "_writer", "committing", "durable", "freelist", "freelist_loaded",
-        "identity", "page_size", "pager", "path", "read_only", "storage",
+        "_lost", "_open", "_pid", "_readers", "_readers_begun", "_state", "_uncounted",
+        "_work", "_write_tx", "_writer", "committing", "durable", "freelist",
+        "freelist_loaded", "identity", "page_size", "pager", "path", "read_only",
+        "storage",
     )  # fmt: skip
 
     def __init__(

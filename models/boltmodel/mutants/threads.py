@@ -38,6 +38,8 @@ def _begin_unlooked(planter: Planter) -> None:
         handle = tx.handle = ref(tx, self._lost.append)
         self._readers[handle] = meta.txid
         self.require_open()
+        with self._state:
+            self._readers_begun += 1
         return tx
 
     planter.instead(DB, "_begin_read", begin)
