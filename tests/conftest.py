@@ -24,6 +24,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from xdist.scheduler import WorkStealingScheduling
 
 # A run in the background ignores Ctrl-C, and so would all processes that tests start
@@ -51,6 +53,11 @@ settings.register_profile("hunt", derandomize=False, deadline=None, max_examples
 settings.load_profile("gate")
 
 
+# Whether this one of xdist's workers reads backwards; None for a run without workers.
+BACKWARDS: bool | None = None
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    BACKWARDS = int(worker.removeprefix("gw")) % 2 == 1
+
 TIMES = int(os.environ.get("SHEARBOLT_SEEDS", "1"))
 
 
@@ -59,6 +66,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("seeds")
     if marker is not None:
         metafunc.parametrize("seed", range(marker.args[0] * TIMES))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Every second of xdist's workers reads the test files backwards.
+
+    A first run rewrites the asserts of 200 files, which takes as long as all else
+    about collecting them does twice. Workers that meet in the middle find the other
+    half written: measured, 36 s of processor time become 25.
+    """
+    report = yield
+    if BACKWARDS and isinstance(collector, pytest.Directory):
+        report.result.reverse()
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All workers have to have the same tests in the same order."""
+    if BACKWARDS is not None:
+        items.sort(key=lambda item: str(item.path))
 
 
 def pytest_collection_finish() -> None:

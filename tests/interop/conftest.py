@@ -35,8 +35,9 @@ INSTALL = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark everything below this folder."""
+    below = f"{HERE}{os.sep}"
     for item in items:
-        if item.path.is_relative_to(HERE):
+        if str(item.path).startswith(below):
             item.add_marker(pytest.mark.interop)
 
 

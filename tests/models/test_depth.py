@@ -52,7 +52,7 @@ def test_a_second_crash_that_forgets_the_first_promise_is_noticed(monkeypatch):
 
     monkeypatch.setattr(depth, "live_on", lazy)
     # Without syncs the trees are large; what is looked for comes early.
-    monkeypatch.setattr(depth, "_CAP", 5)
+    monkeypatch.setattr(depth, "_CAP", 2)
     found = Depth()
     exhaust(Program(()), found)
     assert not found.closed, "what the cap cut off is not closed"

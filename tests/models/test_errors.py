@@ -3,6 +3,7 @@
 import logging
 import os
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 
 import pytest
 
@@ -78,16 +79,25 @@ def test_the_sweep_meets_every_call_with_every_kind_of_error():
     assert not any("ENOSPC" in one and one.startswith("any") for one in scripts)
 
 
-def test_the_command_says_what_it_did_and_ends_with_a_verdict(capsys, monkeypatch):
+@pytest.fixture
+def one_commit(monkeypatch):
+    """What the command sweeps: every fifth error of a single commit."""
     monkeypatch.setattr(errors_sweep, "generate", lambda _: Program((Commit(),)))
+    monkeypatch.setattr(
+        errors_sweep, "scripts_of", lambda calls: islice(scripts_of(calls), 0, None, 5)
+    )
+
+
+@pytest.mark.usefixtures("one_commit")
+def test_the_command_says_what_it_did_and_ends_with_a_verdict(capsys):
     arguments = ["--programs", "1", "--points", "1"]
     # Nothing is broken, and nobody may say so: crash points were left out.
     assert errors_sweep.main(arguments) == 3
     assert "0 promises broken" in capsys.readouterr().out
 
 
-def test_the_command_is_content_only_when_nothing_was_left_out(monkeypatch):
-    monkeypatch.setattr(errors_sweep, "generate", lambda _: Program((Commit(),)))
+@pytest.mark.usefixtures("one_commit")
+def test_the_command_is_content_only_when_nothing_was_left_out():
     assert errors_sweep.main(["--programs", "1", "--points", "0"]) == 0
     with planted(acknowledges_failures):
         assert errors_sweep.main(["--programs", "1", "--points", "2"]) == 1
@@ -338,6 +348,7 @@ def test_what_a_crash_may_show_after_a_failed_commit(text, outcome, letters):
 
 def test_a_search_leaves_the_log_of_others_alone(monkeypatch):
     monkeypatch.setattr(errors_sweep, "generate", lambda _: Program(()))
+    monkeypatch.setattr(errors_sweep, "scripts_of", lambda _: ())
     before = logging.getLogger("shearbolt").level
     errors_sweep.main(["--programs", "1", "--points", "1"])
     assert logging.getLogger("shearbolt").level == before

@@ -19,6 +19,8 @@ PROFILE = settings(
     print_blob=False,
 )
 FINDING = settings(PROFILE, phases=(Phase.generate,), report_multiple_bugs=False)
+# Short runs find most of the bugs in less than half the time that 50 steps take.
+STEPS = 20
 
 SEVEN = (
     "no-data-sync",
@@ -29,6 +31,8 @@ SEVEN = (
     "first-pair-wins",
     "sync-does-nothing",
 )
+# Not to be seen in a hundred short ones.
+IN_LONG_RUNS = {"first-pair-wins": 50}
 
 
 def test_the_machine_finds_nothing_in_the_engine():
@@ -40,10 +44,15 @@ def test_the_machine_finds_nothing_in_the_engine():
 
 @pytest.mark.parametrize("name", SEVEN)
 def test_the_machine_finds_a_planted_bug(name):
+    steps = IN_LONG_RUNS.get(name, STEPS)
     with mutant(name), pytest.raises(BrokenPromiseError):
-        run_state_machine_as_test(CrashMachine, settings=FINDING)
+        run_state_machine_as_test(
+            CrashMachine, settings=settings(FINDING, stateful_step_count=steps)
+        )
 
 
 def test_the_machine_finds_a_commit_that_returns_too_early():
     with mutant("no-meta-sync"), pytest.raises(BrokenPromiseError):
-        run_state_machine_as_test(CrashMachine, settings=FINDING)
+        run_state_machine_as_test(
+            CrashMachine, settings=settings(FINDING, stateful_step_count=STEPS)
+        )

@@ -1,6 +1,7 @@
 """Who takes over from a killed process believes nothing that it has not synced."""
 
 from contextlib import contextmanager
+from functools import cache
 from operator import attrgetter
 
 import pytest
@@ -19,19 +20,31 @@ from tornpage.faults import FaultyDisk, Script
 from tornpage.model import CrashModel
 from tornpage.trace import Mark
 
-KILLS = list(kills())
-AT_META = [kill for kill in KILLS if kill.at_meta]
+
+@cache
+def deaths():
+    """Every kill of the engine as it is."""
+    return list(kills())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _asked_before_anything_is_planted():
+    deaths()
+
+
+def at_meta():
+    return [kill for kill in deaths() if kill.at_meta]
 
 
 def second_commit(kill):
-    """Of `AT_META` the one with a commit before it."""
-    return kill.fault == AT_META[1].fault
+    """Of `at_meta` the one with a commit before it."""
+    return kill.fault == at_meta()[1].fault
 
 
 @pytest.fixture
 def same_engine(monkeypatch):
-    """Nothing is planted: it dies where it died when `KILLS` were made."""
-    monkeypatch.setattr(takeover, "kills", lambda: KILLS)
+    """Nothing is planted: it dies where it died when `deaths` were listed."""
+    monkeypatch.setattr(takeover, "kills", deaths)
 
 
 def swept(fail="clean", chosen=attrgetter("at_meta"), in_a_row=(2,)):
@@ -47,9 +60,9 @@ def swept(fail="clean", chosen=attrgetter("at_meta"), in_a_row=(2,)):
 
 
 def test_a_process_is_killed_at_every_call_that_changes_the_disk():
-    died = [kill.calls[kill.first - 1] for kill in KILLS]
-    made = run_under_errors(KILLS[-1].program, Disk(), Script())[1].calls
-    assert len(AT_META) == 2
+    died = [kill.calls[kill.first - 1] for kill in deaths()]
+    made = run_under_errors(deaths()[-1].program, Disk(), Script())[1].calls
+    assert len(at_meta()) == 2
     assert set(died) == {
         *("open", "pwrite", "fdatasync", "fsync", "fsync_dir", "ftruncate")
     }
@@ -59,7 +72,7 @@ def test_a_process_is_killed_at_every_call_that_changes_the_disk():
 
 
 def test_the_next_process_is_disturbed_at_every_call_of_two_commits():
-    kill = AT_META[1]
+    kill = at_meta()[1]
     scripts = [str(one) for one in scripts_after(kill)]
     died = sum(call.endswith("sync") for call in kill.calls[: kill.first])
     assert scripts[0] == str(kill.fault)
@@ -74,7 +87,7 @@ def test_the_next_process_is_disturbed_at_every_call_of_two_commits():
 
 
 def test_the_next_process_is_another_one_that_knows_of_no_doubt():
-    script = Script((AT_META[1].fault,))
+    script = Script((at_meta()[1].fault,))
     disk = FaultyDisk(Disk(), script)
     session = ErrorSession(PROGRAM, disk)
     known = []
@@ -114,7 +127,7 @@ def test_a_process_that_dies_in_doubt_leaves_nothing_to_judge():
 def test_a_killed_process_loses_nothing_wherever_it_dies(same_engine):
     made = swept(chosen=bool, in_a_row=())
     assert not made.broken, str(made.broken[0])
-    assert made.programs == made.runs == made.takeovers == len(KILLS)
+    assert made.programs == made.runs == made.takeovers == len(deaths())
 
 
 @pytest.mark.parametrize("fail", FAILS)
@@ -131,7 +144,7 @@ def test_a_takeover_whose_syncs_fail_then_a_crash_loses_nothing(fail, request):
 def test_a_file_that_could_not_be_made_nor_cut_is_made_anew():
     """Its blocks were stuck: a database that was acknowledged had zeros for a page."""
     model = CrashModel.parse("fail=unwritten")
-    kill = KILLS[0]
+    kill = deaths()[0]
     # The first sync of who takes over fails, and the cut behind it.
     script = Script.parse(f"{kill.fault}; change#4=EIO; change#5=EIO")
     history, disk = run_under_errors(kill.program, Disk(model=model), script)
@@ -150,12 +163,12 @@ def test_a_planted_fault_of_the_takeover_is_found(name):
         made = swept()
     assert {one.violation.property[0] for one in made.broken} & set("PA")
     assert {one.script.partition(";")[0] for one in made.broken} == {
-        str(kill.fault) for kill in AT_META
+        str(kill.fault) for kill in at_meta()
     }
 
 
 def test_the_command_ends_with_a_verdict(capsys, monkeypatch):
-    monkeypatch.setattr(takeover, "kills", lambda: AT_META[:1])
+    monkeypatch.setattr(takeover, "kills", lambda: at_meta()[:1])
     monkeypatch.setattr(takeover, "_KINDS", ())
     assert takeover.main(["--fail", "clean"]) == 0
     assert "0 promises broken" in capsys.readouterr().out
