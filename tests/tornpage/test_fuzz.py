@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -156,6 +157,40 @@ def test_two_runs_in_a_row_repeat_no_program_and_replay_the_corpus():
     assert len(replayed) == kept
     # What the corpus shows, all the programs before it showed.
     assert set(first["features"]) <= set(second["features"])
+
+
+@pytest.mark.parametrize(
+    ("turn", "status"), [("no-sync", 1), ("unlike itself", 3), ("killed", 3)]
+)
+def test_what_the_corpus_holds_stays_when_the_code_fails_on_it(
+    turn, status, monkeypatch
+):
+    """All of it was gone after one run of code with a bug, and so not run again."""
+    fuzz("toy_fuzz:Turned", "--programs", "6")
+    folder = ".tornpage/corpus/toy_fuzz-Turned/programs"
+    kept = sorted(os.listdir(folder))
+    assert kept
+    monkeypatch.setenv("TOY_TURN", turn)
+    assert fuzz("toy_fuzz:Turned", "--programs", "1")[0] == status
+    assert sorted(os.listdir(folder)) == kept
+    monkeypatch.delenv("TOY_TURN")
+    mended, data = fuzz("toy_fuzz:Turned", "--programs", "1")
+    assert mended == 0
+    assert [seed for seed, *_ in data["program_digests"]].count(None) == len(kept)
+
+
+def test_seeds_that_were_resumed_do_not_stand_for_those_that_were_asked_for():
+    """A range that was hardly begun was no shortage: the earlier ones were counted."""
+    plan = Plan(spec=TOY, programs=1)
+    subject = load(TOY)
+    before = replace(run(subject, plan), seeds=((0, 4),))
+    with Corpus(None, plan) as corpus:
+        fuzzer = Fuzzer(subject, plan, corpus, workers=1, seeds=(2, 4), resume=before)
+        fuzzer.stop("SIGTERM")
+        certificate = fuzzer.run()
+    assert certificate.cut == (
+        "interrupted: 2 of 4 programs from seed 2 are not covered",
+    )
 
 
 def test_resuming_continues_the_certificate():
