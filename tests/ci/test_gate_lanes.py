@@ -111,6 +111,17 @@ def test_a_unit_that_is_never_heard_of_again_is_no_pass(here, kind, monkeypatch)
     assert any("never came back" in one for one in result.doubts())
 
 
+def test_of_much_that_is_lost_the_first_is_named_and_all_is_counted(here, monkeypatch):
+    monkeypatch.setattr(units, "do", lambda _: units.Lost("so it is"))
+    for programs, shown in ((12, 12), (13, 13), (20, 13)):
+        result = Gate(a_policy(programs=programs, planted=False)).run()
+        assert len(result.left_out) == shown
+        assert result.left_out[11] == "programs: seed 11 is not covered: so it is"
+        if programs > 12:
+            rest = f"{programs - 12} more units were left out"
+            assert result.left_out[12] == rest
+
+
 def test_results_that_agree_on_something_else_than_was_asked_are_no_pass(
     here, monkeypatch
 ):
