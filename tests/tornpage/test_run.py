@@ -11,7 +11,7 @@ from toy_store import MUTANTS, Blind, Idle, Toy, Unread
 from tornpage.certificate import merge
 from tornpage.functions import subject_from
 from tornpage.model import CrashModel
-from tornpage.run import Experiment, Plan, check_mutants, run
+from tornpage.run import Experiment, Plan, check_mutants, report, run
 from tornpage.run.killrate import row
 
 PLAN = Plan(spec="toy_store:Toy", programs=3)
@@ -181,6 +181,26 @@ def test_ctrl_c_while_shrinking_keeps_the_violation():
     assert certificate.verdict == "violated"
     assert "interrupted" in certificate.violations[0].shrinking
     assert "Replay" in certificate.violations[0].story
+
+
+@pytest.mark.parametrize("part", ["case", "replay"])
+def test_ctrl_c_while_shrinking_is_said_and_no_program_is_begun_after_it(
+    part, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report._Judge, part, interrupted)
+    plan = dataclasses.replace(PLAN, mutant="no-sync", keep_going=True, programs=9)
+    certificate = run(Toy(), plan)
+    (found,) = certificate.violations
+    assert certificate.interrupted
+    said = f"interrupted while shrinking the program of seed {found.seed}"
+    assert certificate.cut == (said,)
+    assert certificate.seeds == ((0, found.seed + 1),)
+    # The story is of the smallest that is known by then.
+    assert (found.shrunk_size == found.found_size) == (part == "case")
+    assert "An honest disk everywhere" in found.story
 
 
 def test_two_halves_merge_to_the_whole():
