@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import re
+import threading
 
 import pytest
 from toy_store import MUTANTS, Blind, Idle, Toy, Unread
@@ -165,6 +166,24 @@ def test_ctrl_c_ends_early_with_what_was_covered():
     assert any("interrupted" in doubt for doubt in certificate.doubts())
 
 
+class Interrupted(Toy):
+    """Whoever watches has enough in the middle of the fifth recovery."""
+
+    recoveries = 0
+
+    def recover(self, disk):
+        self.recoveries += 1
+        if self.recoveries == 5:
+            raise KeyboardInterrupt
+        return super().recover(disk)
+
+
+def test_ctrl_c_during_a_recovery_is_no_finding_about_it():
+    certificate = run(Interrupted(), PLAN)
+    assert certificate.violations == ()
+    assert certificate.interrupted
+
+
 class InterruptedShrinking(Toy):
     runs = 0
 
@@ -239,6 +258,44 @@ def test_a_blind_checker_passes_a_run_and_is_noticed_by_the_planted_bugs():
     # What tornpage itself checks, that code returns, needs no judge.
     caught = {n for n, c in rate.mutants.items() if c.verdict == "violated"}
     assert caught == {"raises", "run-raises"}
+
+
+def in_a_thread(call):
+    # Here the disk is used as well: one thread alone is one, whichever it is.
+    os.path.exists("/db/text")
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@pytest.mark.parametrize("part", ["run", "recovery", "neither"])
+def test_threads_are_seen_in_the_run_and_in_recovery_alone(part):
+    def maybe(where, call):
+        return in_a_thread(call) if where == part else call()
+
+    def write(root, work, ack):
+        def written():
+            with open(f"{root}/text", "w", encoding="ascii") as file:
+                file.write(work[0])
+
+        maybe("run", written)
+
+    def recover(root):
+        return maybe("recovery", lambda: os.path.exists(f"{root}/text"))
+
+    subject = subject_from(
+        "threaded",
+        run=write,
+        recover=recover,
+        check=lambda *_: None,
+        work=["text"],
+        root="/db",
+    )
+    certificate = run(subject, dataclasses.replace(PLAN, programs=1))
+    assert certificate.verdict == "consistent"
+    assert ("threads several" in certificate.coverage.features) == (part != "neither")
 
 
 class Moody(Toy):
