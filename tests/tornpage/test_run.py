@@ -1,6 +1,7 @@
 """Runs: verdicts, bounds, interruption, the checker checked."""
 
 import dataclasses
+import gc
 import itertools
 import os
 import re
@@ -164,6 +165,14 @@ def test_ctrl_c_ends_early_with_what_was_covered():
     assert certificate.verdict == "unverifiable"
     assert certificate.coverage.crash_points == 7
     assert any("interrupted" in doubt for doubt in certificate.doubts())
+
+
+def test_a_run_leaves_the_collector_as_it_was():
+    before = gc.get_threshold()
+    during = []
+    run(Toy(), PLAN, watch=lambda _: during.append(gc.get_threshold()))
+    assert gc.get_threshold() == before
+    assert set(during) != {before}
 
 
 class Interrupted(Toy):

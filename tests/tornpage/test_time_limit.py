@@ -110,8 +110,12 @@ def test_what_does_not_return_is_a_broken_promise_that_names_a_line(where, call)
     certificate = _run(_subject(**{where: call}))
     assert certificate.verdict == "violated"
     [found] = certificate.violations
-    assert found.property.endswith("ends")
-    assert "has not returned after" in found.message
+    promise, who = {
+        "running": ("program ends", "The program"),
+        "recovering": ("recovery ends", "Recovery"),
+    }[where]
+    assert found.property == promise
+    assert found.message.startswith(f"{who} has not returned after")
     # Event.wait is threading's.
     assert "it was at test_time_limit.py:" in found.message or call is wait
 

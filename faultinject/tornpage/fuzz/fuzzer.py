@@ -235,9 +235,8 @@ class Fuzzer:
     def certificate(self) -> Certificate:
         """The certificate of what was covered so far."""
         self._parts = [merge_all(self._parts)]
-        told = self._resumed.violations if self._resumed is not None else ()
-        now = [self._small.get(_token(one)) or one for one in self._chosen()]
-        mine = Certificate(self._scope, violations=(*told, *now), cut=tuple(self._cut))
+        told = [self._small.get(_token(one)) or one for one in self._chosen()]
+        mine = Certificate(self._scope, violations=tuple(told), cut=tuple(self._cut))
         return merge_all((self._parts[0], mine))
 
     # -- what to do next --------------------------------------------------------------
