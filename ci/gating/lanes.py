@@ -354,6 +354,7 @@ class Gate:
             assert isinstance(unit, Tell)
             found = unit.violation
             if isinstance(result, Lost):
+                # The failure as it was found is worth more than none.
                 results[found.replay] = Told(found, None, result.reason)
             else:
                 results[found.replay] = result

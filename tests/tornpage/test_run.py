@@ -6,8 +6,10 @@ import itertools
 import os
 import re
 import threading
+from pathlib import Path
 
 import pytest
+import toy_store
 from toy_store import MUTANTS, Blind, Idle, Toy, Unread
 
 from tornpage.certificate import merge
@@ -327,6 +329,52 @@ def test_a_program_that_does_not_repeat_itself_is_unverifiable():
     assert re.search(
         r"line \d+ of its trace was write .* at toy_store.py:\d+, then", doubt
     )
+
+
+class Departing(Toy):
+    """A commit more at its end, in the first run or in the second, or another one."""
+
+    runs = 0
+    ends = ((), ())
+
+    def run(self, program, disk):
+        end = self.ends[self.runs % 2]
+        self.runs += 1
+        return super().run((*program, *end), disk)
+
+
+ONE = (("put", "z", "one"), ("commit",))
+TWO = (("put", "z", "two"), ("commit",))
+
+
+@pytest.mark.parametrize(
+    ("ends", "first", "second"),
+    [
+        ((ONE, TWO), "write", "the same with other data"),
+        (((), ONE), "nothing", "mark"),
+        ((ONE, ()), "mark", "nothing"),
+    ],
+)
+def test_the_first_line_of_a_trace_that_departs_is_named(ends, first, second):
+    subject = Departing()
+    subject.ends = ends
+    experiment = Experiment(subject, subject.generate(0), CrashModel(), cap=9)
+    source = Path(toy_store.__file__).read_text(encoding="utf-8")
+    lines = [line.strip() for line in source.splitlines()]
+    places = {
+        "write": "self.file.pwritev([head + check, body], slot * SLOT)",
+        "mark": 'disk.mark("begin", txid=len(history))',
+    }
+    same = len(Experiment(Toy(), Toy().generate(0), CrashModel(), cap=9).disk.trace)
+    # Where both write it is behind the mark before it.
+    number = same + 1 + (first == "write")
+    said = [re.escape(one) for one in (first, second)]
+    for at, kind in enumerate((first, second)):
+        if kind in places:
+            line = lines.index(places[kind]) + 1
+            said[at] = rf"{kind} .* at toy_store\.py:{line}"
+    wanted = rf"line {number} of its trace was {said[0]}, then {said[1]}"
+    assert re.fullmatch(wanted, experiment.departure())
 
 
 def late_mood(root, work, ack):
