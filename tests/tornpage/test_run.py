@@ -15,7 +15,7 @@ from toy_store import MUTANTS, Blind, Idle, Toy, Unread
 from tornpage.certificate import merge
 from tornpage.functions import subject_from
 from tornpage.model import CrashModel
-from tornpage.run import Experiment, Plan, check_mutants, report, run
+from tornpage.run import Experiment, Plan, check_mutants, cover, report, run
 from tornpage.run.killrate import row
 
 PLAN = Plan(spec="toy_store:Toy", programs=3)
@@ -329,6 +329,28 @@ def test_a_program_that_does_not_repeat_itself_is_unverifiable():
     assert re.search(
         r"line \d+ of its trace was write .* at toy_store.py:\d+, then", doubt
     )
+
+
+def test_a_program_that_breaks_a_promise_in_many_ways_is_one_program_of_it():
+    plan = dataclasses.replace(PLAN, mutant="no-sync", keep_going=True, shrink=False)
+    certificate = run(Toy(), plan)
+    assert certificate.coverage.violating == {"P persistence": 3}
+    assert len(certificate.violations) == 1
+
+
+class Unfollowed(Toy):
+    def recover(self, disk):
+        raise disk.refuse("os.teleport")
+
+
+@pytest.mark.parametrize(("seed", "named"), [(4, "seed 4"), (None, "the corpus")])
+def test_a_given_program_that_cannot_be_followed_is_declared(seed, named):
+    certificate = cover(Unfollowed(), PLAN, Toy().generate(4), seed)
+    assert certificate.verdict == "unverifiable"
+    assert certificate.violations == ()
+    assert certificate.coverage.programs == 0
+    assert certificate.cut == (f"the program of {named} is not covered: os.teleport",)
+    assert certificate.seeds == (() if seed is None else ((seed, 1),))
 
 
 class Departing(Toy):
