@@ -23,7 +23,7 @@ import itertools
 import json
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,8 @@ def read_corpus(folders: Sequence[str]) -> tuple[tuple[str, Any], ...]:
     folder "programs" of that kind, as the fuzzer's corpus does.
 
     Raises:
-        PolicyError: There is no such folder, or a file in it holds no program.
+        PolicyError: There is no such folder, nothing is in it, or a file in it holds
+            no program.
     """
     found = []
     for folder in folders:
@@ -103,6 +104,9 @@ def read_corpus(folders: Sequence[str]) -> tuple[tuple[str, Any], ...]:
             names = sorted(name for name in os.listdir(place) if name.endswith(".json"))
         except OSError as error:
             raise PolicyError(f"corpus {folder}: {error.strerror}.") from error
+        if not names:
+            # A misspelt folder would silently be no lane at all.
+            raise PolicyError(f"corpus {folder}: there is no NAME.json in {place}.")
         for name in names:
             path = os.path.join(place, name)
             try:
@@ -154,11 +158,14 @@ class Gate:
         self._corpus = read_corpus([policy.path(one) for one in policy.corpus])
         self._model = str(model_for(self._subject, policy.model or None))
         self._lanes = tuple(self._planned())
+        if twice := _repeated([lane.name for lane in self._lanes]):
+            raise PolicyError(f"The policy asks twice for: {', '.join(twice)}.")
         self._catches = tuple(self._hunts())
         self._certificates: dict[str, list[Certificate]] = defaultdict(list)
         self._planted: dict[str, Planted] = {}
         self._lost: dict[tuple[str, str], str] = {}
         self._odd: list[str] = []
+        self._came: Counter[tuple[str, str]] = Counter()
 
     @property
     def _tried(self) -> bool:
@@ -202,9 +209,10 @@ class Gate:
                 other,
                 tuple(self._seeds(name, other, seeds)),
             )
-        for path in policy.databases:
+        short = [os.path.basename(path) for path in policy.databases]
+        for path, base in zip(policy.databases, short, strict=True):
             on_file = self._stage(database=policy.path(path))
-            name = f"file {os.path.basename(path)}"
+            name = f"file {path if base in _repeated(short) else base}"
             seeds = range(first, first + policy.database_programs)
             # Now and not in a worker: a missing file is a mistake in the policy.
             on_file.subject()
@@ -251,13 +259,16 @@ class Gate:
         units: list[Unit] = [*base, *self._catches, *rest]
         self._progress.units = len(units)
         until = begun + policy.seconds * (1 - _FOR_FAILURES)
-        told: tuple[tuple[str, Told], ...] = ()
+        told: tuple[tuple[Tell, Told], ...] = ()
         try:
             stages = [lane.stage for lane in self._lanes]
             with Crew(policy.processes, until, self._clock, stages) as crew:
                 for unit, result in crew.results(units, self._more()):
                     self._take(unit, result)
                     self._tick(begun)
+            for kind, name in Counter(map(_known_as, units)) - self._came:
+                # Whatever became of it: nobody said that it is lost.
+                self._odd.append(f"{kind}: {name} was given out and never came back")
             lanes = self._merged()
             failures = tuple(self._failures(lanes))[: policy.failures]
             stages = [one.stage for one in failures if one.violation.failure.afresh]
@@ -292,6 +303,7 @@ class Gate:
     def _take(self, unit: Unit, result: Any) -> None:
         """File one result where it belongs."""
         progress = self._progress
+        self._came[_known_as(unit)] += 1
         if isinstance(unit, Catch):
             if isinstance(result, Lost):
                 result = Planted(
@@ -315,10 +327,14 @@ class Gate:
             plan = lane.stage.plan()
             whole = Certificate(scope=plan.scope(lane.stage.subject()))
             try:
-                whole = merge_all(parts) if parts else whole
+                # With one of what was asked for: parts may agree on something else.
+                whole = merge_all((whole, *parts))
             except MergeError as error:
-                # Somebody edited the code while it was being tested.
+                # Somebody edited the code while it was being tested. What was found
+                # was found.
                 self._odd.append(f"{lane.name}: {error}".rstrip("."))
+                found = tuple(one for part in parts for one in part.violations)
+                whole = merge_all((replace(whole, violations=found),))
             lanes.append(Lane(lane.name, lane.what, whole))
         return lanes
 
@@ -332,23 +348,24 @@ class Gate:
                     known.add((one.property, one.cause))
                     yield Tell(lane.name, stages[lane.name], one, _TELL_SECONDS)
 
-    def _told(self, crew: Crew, units: Sequence[Tell]) -> Iterator[tuple[str, Told]]:
+    def _told(self, crew: Crew, units: Sequence[Tell]) -> Iterator[tuple[Tell, Told]]:
         results: dict[str, Told] = {}
         for unit, result in crew.results(units):
             assert isinstance(unit, Tell)
             found = unit.violation
             if isinstance(result, Lost):
+                # The failure as it was found is worth more than none.
                 results[found.replay] = Told(found, None, result.reason)
             else:
                 results[found.replay] = result
         for unit in units:
-            yield unit.lane, results[unit.violation.replay]
+            yield unit, results[unit.violation.replay]
 
-    def _exhibits(self, told: Sequence[tuple[str, Told]]) -> Iterator[Exhibit]:
+    def _exhibits(self, told: Sequence[tuple[Tell, Told]]) -> Iterator[Exhibit]:
         paths = {plan.name: plan.stage.database for plan in self._lanes}
         known = set()
-        for lane, one in told:
-            found = one.violation
+        for unit, one in told:
+            lane, found = unit.lane, one.violation
             # Different as they were found, and the same when they are small.
             key = (found.property, found.cause)
             if key in known:
@@ -402,20 +419,34 @@ class Gate:
             yield count, len(seen)
 
 
-def _with(lane: Lane, told: Sequence[tuple[str, Told]]) -> Lane:
+def _known_as(unit: Unit) -> tuple[str, str]:
+    """What a unit belongs to, and its name there."""
+    if isinstance(unit, Catch):
+        return "planted bug", unit.name
+    assert isinstance(unit, Cover)
+    return unit.lane, unit.name
+
+
+def _with(lane: Lane, told: Sequence[tuple[Tell, Told]]) -> Lane:
     """The lane with its violations as they are told, where they are."""
-    small = {one.violation.seed: one for name, one in told if name == lane.name}
+    small = {
+        unit.violation.replay: one.violation
+        for unit, one in told
+        if unit.lane == lane.name
+    }
     if not small:
         return lane
     violations = tuple(
-        small[one.seed].violation
-        if one.seed in small and small[one.seed].violation.property == one.property
-        else one
-        for one in lane.certificate.violations
+        small.get(one.replay, one) for one in lane.certificate.violations
     )
     # Merging a single part drops what is the same failure after all.
     whole = merge_all((replace(lane.certificate, violations=violations),))
     return replace(lane, certificate=whole)
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    """Names that occur more than once, in their order."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _bounded(clauses: Sequence[str]) -> tuple[str, ...]:

@@ -89,7 +89,10 @@ class Policy:
         for name in ("seconds", "unit_seconds", "planted_seconds", "cap"):
             if getattr(self, name) <= 0:
                 raise PolicyError(f"{name} is {getattr(self, name)}; give more than 0.")
-        for name in ("workers", "programs", "model_programs", "failures"):
+        for name in (
+            *("workers", "programs", "model_programs", "database_programs"),
+            *("planted_programs", "failures"),
+        ):
             if getattr(self, name) < 0:
                 raise PolicyError(f"{name} is negative.")
         if self.workers > (most := most_workers()):

@@ -301,13 +301,10 @@ def do(unit: Unit) -> Certificate | Planted | Told | Lost:
         return _overdue(unit)
 
 
-def _overdue(unit: Unit) -> Planted | Told | Lost:
+def _overdue(unit: Unit) -> Planted | Lost:
     said = f"it took longer than {unit.limit:,.0f} s"
     if isinstance(unit, Catch):
         return Planted(unit.name, unit.summary, "not finished", reason=said)
-    if isinstance(unit, Tell):
-        # The failure as it was found is worth more than none.
-        return Told(unit.violation, None, f"shrinking and drawing: {said}")
     return Lost(said)
 
 

@@ -65,6 +65,10 @@ FORWARD_BUCKET: Final = b"\x00forward"
 _FORWARD_KEY: Final = b"alive"
 _FORWARD_VALUE: Final = b"yes"
 
+# Seconds to wait for the lock, on the disk's clock: nobody else is there to give it
+# back, and without an end a handle that is not closed hangs whoever calls `recover`.
+_PATIENCE: Final = 1.0
+
 # Whose exceptions are not the engine's doing.
 _DRIVERS: Final = frozenset({"tornpage", "hypothesis"})
 
@@ -143,7 +147,7 @@ def recover(disk: Disk, *, forward: bool = True) -> Outcome:
     """
     existed = disk.exists(DATABASE)
     operations = len(disk.trace)
-    db, error = _attempt(lambda: shearbolt.open(DATABASE, storage=disk))
+    db, error = _attempt(lambda: _opened(disk))
     if db is None:
         return Outcome(existed, error=f"opening: {error}")
     first, error = _attempt(lambda: _sight(db, disk))
@@ -171,10 +175,14 @@ def recover(disk: Disk, *, forward: bool = True) -> Outcome:
     )
 
 
+def _opened(disk: Disk) -> DB:
+    return shearbolt.open(DATABASE, storage=disk, timeout=_PATIENCE)
+
+
 def _second_opening(db: DB, disk: Disk, first: Sight) -> str:
     """Close `db`, open, look, close; how it differs from the first look."""
     db.close()
-    with shearbolt.open(DATABASE, storage=disk) as reopened:
+    with _opened(disk) as reopened:
         second = _sight(reopened, disk)
     if first.txid != second.txid:
         return f"transaction {first.txid}, then transaction {second.txid}"
@@ -191,14 +199,14 @@ def _one_more_commit(db: DB | None, disk: Disk, before: Sight) -> str:
 
     Without a `db` that is still open it opens one.
     """
-    live = shearbolt.open(DATABASE, storage=disk) if db is None else db
+    live = _opened(disk) if db is None else db
     with live, live.update() as tx:
         expected = _with_forward(before.shown, tx)
         bucket = tx.create_bucket_if_not_exists(FORWARD_BUCKET)
         bucket.put(_FORWARD_KEY, _FORWARD_VALUE)
     # A handle of its own: the page cache of the first one would show what was
     # meant to be written, not what stands in the file.
-    with shearbolt.open(DATABASE, storage=disk) as fresh:
+    with _opened(disk) as fresh:
         after = _sight(fresh, disk)
     if after.problems:
         return f"the checker then says: {after.problems[0]}"

@@ -8,7 +8,7 @@ import sys
 import pytest
 from gating.lanes import Gate
 from tests.ci.small_gates import a_policy
-from toy_store import MUTANTS
+from toy_store import MUTANTS, Toy
 
 
 def test_a_correct_store_is_consistent_and_every_planted_bug_is_caught(here):
@@ -25,6 +25,19 @@ def test_a_broken_store_is_violated_and_each_failure_is_kept(here, mutant):
     assert result.exhibits
     assert all(one.violation.shrunk for one in result.exhibits)
     assert all(one.scene is not None for one in result.exhibits)
+
+
+@pytest.mark.parametrize("bug", ["no-sync", "run-raises"])
+def test_a_store_that_is_broken_by_itself_is_violated_and_told(here, bug, monkeypatch):
+    monkeypatch.setattr(
+        Toy, "__init__", lambda self: setattr(self, "bugs", frozenset({bug}))
+    )
+    result = Gate(a_policy(programs=6)).run()
+    assert (result.verdict, result.exit_status) == ("violated", 1)
+    assert result.exhibits
+    for one in result.exhibits:
+        assert one.violation.failure.mutant is None
+        assert (one.violation.shrunk, one.scene is not None) == (True, True)
 
 
 def test_a_sabotaged_checker_is_noticed_by_the_bugs_that_survive_it(here):

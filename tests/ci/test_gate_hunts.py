@@ -8,6 +8,8 @@ from gating.lanes import Gate
 from tests.ci.small_gates import a_policy
 from toy_store import MUTANTS, Toy
 
+from tornpage.uncovered import UnsupportedCallError
+
 
 def test_planted_bugs_are_hunted_with_programs_that_are_proven_without_them(here):
     policy = a_policy(programs=2, planted_programs=50)
@@ -91,6 +93,29 @@ def test_a_program_that_shows_nothing_is_named_in_vain_and_looked_at_once(
     named = hunted("nothing")
     naming(monkeypatch, None)
     assert (named.fate, named.executions) == ("survived", hunted("nothing").executions)
+
+
+@pytest.mark.parametrize("part", ["run", "recover"])
+@pytest.mark.parametrize(
+    ("most", "fate", "found_by"), [(4, "caught", "seed 4"), (6, "survived", "")]
+)
+def test_a_program_that_cannot_be_followed_with_a_bug_shows_nothing_of_it(
+    part, most, fate, found_by, monkeypatch
+):
+    """Nor does it end the hunt: another may show it properly."""
+    real = getattr(Toy, part)
+    refused = []
+
+    def unfollowed(self, *given):
+        # Once a program: what is refused ends its run, or the search in its crashes.
+        if self.bugs and len(refused) < most:
+            refused.append(given)
+            raise UnsupportedCallError("what is not here")
+        return real(self, *given)
+
+    monkeypatch.setattr(Toy, part, unfollowed)
+    found = hunted("no-sync")
+    assert (found.fate, found.found_by) == (fate, found_by)
 
 
 def test_a_program_that_no_lane_runs_is_not_hunted_with_though_it_is_named(

@@ -38,6 +38,16 @@ def test_a_tier_overrides_the_table_and_the_command_line_both(tmp_path):
         ("models = ['ext5']", "ext5"),
         ("seconds = 0", "more than 0"),
         ("workers = 99999", "at most"),
+        ("programs = -1", "programs is negative"),
+        ("model_programs = -1", "model_programs is negative"),
+        ("database_programs = -1", "database_programs is negative"),
+        ("planted_programs = -1", "planted_programs is negative"),
+        ("failures = -1", "failures is negative"),
+        ("unit_seconds = 0", "unit_seconds is 0.0; give more than 0"),
+        ("planted_seconds = 0", "planted_seconds is 0.0; give more than 0"),
+        ("cap = 0", "cap is 0; give more than 0"),
+        ("kill_rate = nan", "share"),
+        ("seed = ", r"pyproject\.toml: Invalid"),
         ("root = '/'", "no key 'root'"),
     ],
 )
@@ -45,6 +55,12 @@ def test_a_wrong_key_is_refused_by_name(tmp_path, line, said):
     path = written(tmp_path, f"[tool.tornpage.gate]\nsubject='s'\n{line}\n")
     with pytest.raises(PolicyError, match=said):
         read_policy(path, "pr")
+
+
+def test_a_gate_that_is_no_table_is_refused(tmp_path):
+    path = written(tmp_path, "[tool.tornpage]\ngate = 'mystore:Subject'\n")
+    with pytest.raises(PolicyError, match="is not a table"):
+        read_policy(path, "pr", subject="s")
 
 
 def test_no_subject_and_no_such_tier_say_what_to_do(tmp_path):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import time
 import weakref
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
-from gating import units, workers
+from gating import lanes, units, workers
 from gating.lanes import Gate
 from tests.ci.small_gates import a_policy
 
+from tornpage.reports.scene import SceneError
 from tornpage.run import Experiment
 
 
@@ -58,11 +63,12 @@ def _timeless(data):
     return [_timeless(one) for one in data] if isinstance(data, list) else data
 
 
-def test_a_unit_without_end_is_ended_and_not_covered(monkeypatch):
-    def forever(*_, **__):
-        while True:
-            pass
+def forever(*_, **__):
+    while True:
+        pass
 
+
+def test_a_unit_without_end_is_ended_and_not_covered(monkeypatch):
     monkeypatch.setattr(units, "cover", forever)
     stage = units.Stage("toy_store:Toy", "", 10)
     done = units.do(units.Cover("programs", stage, "seed 0", 0, None, 0.2))
@@ -188,6 +194,97 @@ def test_a_batch_waits_for_each_worker_while_it_does_another(monkeypatch):
             found = [name for _, name in crew.results(covering(*range(50)))]
         assert queue.most == 2 * size
         assert found == [f"seed {seed}" for seed in range(50)]
+
+
+def test_units_that_a_broken_pool_does_not_take_are_lost(monkeypatch):
+    queue = Queue(monkeypatch)
+    submit, taken = queue.submit, []
+
+    def broken_soon(*given):
+        if taken:
+            raise BrokenProcessPool
+        taken.append(given)
+        return submit(*given)
+
+    queue.submit = broken_soon
+    monkeypatch.setattr(units, "do", lambda unit: unit.name)
+    wanted = covering(*range(9))
+    with workers.Crew(1, time.monotonic() + 60) as crew:
+        found = list(crew.results(wanted, iter(covering(10))))
+    dead = units.Lost("a worker process died")
+    assert sorted((unit.seed, result) for unit, result in found if result != dead) == [
+        (0, "seed 0")
+    ]
+    assert sorted(unit.seed for unit, _ in found) == list(range(9))
+    assert crew.broken
+
+
+def test_results_that_cannot_be_sent_are_lost_and_others_are_not(monkeypatch):
+    queue = Queue(monkeypatch)
+
+    def unsendable(running, return_when):
+        future, do_all, batch, until = queue.submitted.pop(0)
+        if batch[0].seed == 1:
+            future.set_exception(TypeError("cannot pickle"))
+        else:
+            future.set_result(do_all(batch, until))
+        return {future}, set(running) - {future}
+
+    monkeypatch.setattr(workers, "wait", unsendable)
+    monkeypatch.setattr(units, "do", lambda unit: unit.name)
+    with workers.Crew(1, time.monotonic() + 60) as crew:
+        found = [result for _, result in crew.results(covering(0, 1, 2))]
+    lost = units.Lost("it raised TypeError: cannot pickle")
+    assert found == ["seed 0", lost, "seed 2"]
+    assert not crew.broken
+
+
+def test_a_hunt_without_end_has_caught_nothing(monkeypatch):
+    monkeypatch.setattr(units, "_catch", forever)
+    hunt = replace(Gate(a_policy())._catches[0], limit=0.1)
+    found = units.do(hunt)
+    assert (found.name, found.fate) == (hunt.name, "not finished")
+    assert "longer than" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("part", "put", "said"),
+    [
+        ("_tell", forever, "longer than"),
+        ("scene_of", Mock(side_effect=SceneError("too large to draw")), "too large"),
+        ("_tell", Mock(side_effect=MemoryError("all of it")), "MemoryError"),
+    ],
+)
+def test_a_failure_that_cannot_be_told_stays_a_failure(
+    part, put, said, here, monkeypatch
+):
+    monkeypatch.setattr(units, part, put)
+    monkeypatch.setattr(lanes, "_TELL_SECONDS", 0.2)
+
+    class Crew(lanes.Crew):
+        def results(self, given, more=None):
+            for unit in given:
+                yield unit, units.do_all([unit], time.monotonic() + 60)[0]
+
+    monkeypatch.setattr(lanes, "Crew", Crew)
+    result = Gate(a_policy(programs=1), mutant="no-sync").run()
+    assert result.verdict == "violated"
+    (one,) = result.exhibits
+    assert one.scene is None
+    assert said in one.missing
+    assert one.violation.property == "P persistence"
+    assert result.lanes[0].certificate.violations == (one.violation,)
+
+
+def test_a_limit_leaves_no_timer_and_no_handler_behind():
+    numbers = {signal.ITIMER_PROF: signal.SIGPROF, signal.ITIMER_REAL: signal.SIGALRM}
+    before = {number: signal.getsignal(number) for number in numbers.values()}
+    with units._limited(50.0):
+        assert signal.getitimer(signal.ITIMER_PROF)[0] == pytest.approx(50, abs=5)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == pytest.approx(400, abs=5)
+    for timer, number in numbers.items():
+        assert signal.getitimer(timer) == (0.0, 0.0)
+        assert signal.getsignal(number) is before[number]
 
 
 def test_what_waits_when_the_deadline_comes_is_lost_if_it_is_needed(monkeypatch):

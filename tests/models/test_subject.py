@@ -291,3 +291,16 @@ def _small_disk():
 def _content(disk):
     file = disk.open(DATABASE, read_only=True)
     return file.pread(file.size(), 0)
+
+
+def test_a_handle_that_keeps_the_lock_is_an_outcome_and_no_endless_wait(monkeypatch):
+    """Whoever called recovery was hung by it: the lock's clock is the disk's."""
+    disk = Disk()
+    with shearbolt.open(DATABASE, storage=disk):
+        pass
+    right = recover(disk)
+    monkeypatch.setattr(shearbolt.DB, "close", lambda _: None)
+    outcome = recover(disk)
+    assert (right.error, right.progress) == ("", "")
+    assert outcome.progress.startswith("LockTimeoutError: ")
+    assert recover(disk).error.startswith("opening: LockTimeoutError: ")

@@ -146,6 +146,22 @@ def test_and_told_with_the_line_when_it_syncs():
     )
 
 
+class RaisesAlone(remembering.PlainSynced):
+    """Recovery makes no file where there is none, and was never asked to here."""
+
+    def recover(self, disk):
+        if not disk.exists("log") and "log" not in self.kept:
+            raise FileNotFoundError("log")
+        return super().recover(disk)
+
+
+def test_what_recovery_raises_only_afresh_is_a_doubt_and_no_loss_of_data():
+    """It may be what the process lacks: a copy has no thread, and no file, of it."""
+    certificate = run(RaisesAlone(), plan("PlainSynced"))
+    assert certificate.verdict == "unverifiable"
+    assert "but FileNotFoundError at test_afresh.py" in certificate.doubts()[0]
+
+
 def test_in_a_process_that_has_run_programs_it_is_a_doubt_all_the_same():
     """What an earlier test has left looks like what this program leaves."""
     assert run(remembering.Plain(), plan("Plain")).verdict == "violated"

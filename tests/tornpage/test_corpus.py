@@ -1,5 +1,6 @@
 """The corpus: minimal, never going back, whole after a kill."""
 
+import dataclasses
 import json
 import os
 import random
@@ -9,7 +10,7 @@ import pytest
 from tornpage.certificate import Certificate
 from tornpage.certificate.record import Scope
 from tornpage.fuzz import Corpus, CorpusError
-from tornpage.fuzz.corpus import BLOCK
+from tornpage.fuzz.corpus import BLOCK, default_folder
 from tornpage.run import Plan
 from tornpage.run.fingerprint import program_id
 
@@ -96,6 +97,11 @@ def test_a_run_that_ends_gives_back_what_it_did_not_use(tmp_path):
         corpus.finish()
     with Corpus(str(tmp_path), PLAN) as corpus:
         assert corpus.next_seed() == 1
+        corpus.finish()
+        # What is given out behind the end counts as well.
+        assert corpus.next_seed() == 2
+    with Corpus(str(tmp_path), PLAN) as corpus:
+        assert corpus.next_seed() > 2
 
 
 def test_two_runs_at_once_are_refused(tmp_path):
@@ -132,6 +138,70 @@ def test_a_program_under_a_wrong_name_is_refused(tmp_path):
     path.write_text(json.dumps(dict(record, program=[2])))
     with pytest.raises(CorpusError, match="damaged"):
         Corpus(str(tmp_path), PLAN)
+
+
+def test_of_two_that_can_be_left_out_for_each_other_the_larger_one_goes():
+    corpus = Corpus(None, PLAN)
+    for program, features in (([2] * 2, "f"), ([3] * 3, "fg"), ([4] * 4, "gh")):
+        corpus.offer(program, len(program), frozenset(features))
+    corpus.minimise()
+    left = sorted(entry.program for entry in corpus.programs())
+    assert left == [[2] * 2, [4] * 4]
+
+
+def test_one_new_feature_among_known_ones_is_news():
+    corpus = Corpus(None, PLAN)
+    assert corpus.offer([1], 1, frozenset("a"))
+    assert corpus.offer([2, 2], 2, frozenset("ab"))
+    assert not corpus.offer([3, 3, 3], 3, frozenset("ab"))
+
+
+def test_what_a_killed_run_left_half_written_is_no_program(tmp_path):
+    with Corpus(str(tmp_path), PLAN) as corpus:
+        corpus.offer([1], 1, frozenset("a"))
+    (path,) = (tmp_path / "programs").iterdir()
+    path.with_name(f"{path.name}.4711.new").write_text('{"program"')
+    with Corpus(str(tmp_path), PLAN) as corpus:
+        assert [entry.program for entry in corpus.kept] == [[1]]
+
+
+def test_a_folder_that_was_refused_can_be_used_when_it_is_mended(tmp_path):
+    with Corpus(str(tmp_path), PLAN) as corpus:
+        corpus.next_seed()
+    state = (tmp_path / "state.json").read_text()
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(CorpusError, match="damaged"):
+        Corpus(str(tmp_path), PLAN)
+    (tmp_path / "state.json").write_text(state)
+    Corpus(str(tmp_path), PLAN).close()
+
+
+def test_a_corpus_of_another_database_is_refused(tmp_path):
+    one, other = (dataclasses.replace(PLAN, database_digest=2 * c) for c in "ab")
+    with Corpus(str(tmp_path), one) as corpus:
+        corpus.next_seed()
+    for plan in (other, PLAN):
+        with pytest.raises(CorpusError, match=r"is of .* on database aa, not of"):
+            Corpus(str(tmp_path), plan)
+    Corpus(str(tmp_path), one).close()
+
+
+def test_bugs_and_databases_have_folders_of_their_own():
+    folders = {
+        default_folder(dataclasses.replace(PLAN, mutant=mutant, database_digest=digest))
+        for mutant in (None, "no-sync")
+        for digest in (None, "a" * 64, "b" * 64)
+    }
+    assert len(folders) == 6
+    assert {os.path.dirname(one) for one in folders} == {".tornpage/corpus"}
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 99}'])
+def test_a_damaged_certificate_is_not_resumed(tmp_path, text):
+    with Corpus(str(tmp_path), PLAN) as corpus:
+        (tmp_path / "certificate.json").write_text(text)
+        with pytest.raises(CorpusError, match=r"certificate\.json"):
+            corpus.resumable(Scope(subject="toy_store:Toy", model="m"))
 
 
 def test_a_certificate_of_other_code_is_not_resumed(tmp_path):

@@ -539,10 +539,14 @@ def test_a_scene_keeps_what_recovery_did_apart_from_what_the_program_did():
     assert said.startswith("the power went once more after operation 2 of recovery")
 
 
-def test_what_one_crash_breaks_is_told_with_one(monkeypatch):
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_one_crash_breaks_is_told_with_one(wrong, monkeypatch):
     """The second crash is tried before all that the first may leave was seen."""
     monkeypatch.setattr(Table, "add", add_without_a_sync)
-    (violation,) = certificate(TABLE).violations
+    # Recovery is wrong as well, so that the second crash shows something first.
+    (found,) = certificate(TABLE, wrong, shrink=False).violations
+    assert "once more" in found.story
+    (violation,) = certificate(TABLE, wrong).violations
     assert "once more" not in violation.story
     assert "crashes" not in violation.failure.model
     assert replay(TABLE, violation.failure) == violation.story

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from tornpage.certificate import Certificate
 from tornpage.command import main
 from tornpage.fuzz import Corpus, Fuzzer, corpus
+from tornpage.fuzz import fuzzer as fuzzer_module
 from tornpage.model import CrashModel
 from tornpage.registry import load
 from tornpage.run import Plan, pool, run
@@ -158,11 +160,147 @@ def test_two_runs_in_a_row_repeat_no_program_and_replay_the_corpus():
     assert set(first["features"]) <= set(second["features"])
 
 
+@pytest.mark.parametrize(
+    ("turn", "status"), [("no-sync", 1), ("unlike itself", 3), ("killed", 3)]
+)
+def test_what_the_corpus_holds_stays_when_the_code_fails_on_it(
+    turn, status, monkeypatch
+):
+    """All of it was gone after one run of code with a bug, and so not run again."""
+    fuzz("toy_fuzz:Turned", "--programs", "6")
+    folder = ".tornpage/corpus/toy_fuzz-Turned/programs"
+    kept = sorted(os.listdir(folder))
+    assert kept
+    monkeypatch.setenv("TOY_TURN", turn)
+    assert fuzz("toy_fuzz:Turned", "--programs", "1")[0] == status
+    assert sorted(os.listdir(folder)) == kept
+    monkeypatch.delenv("TOY_TURN")
+    mended, data = fuzz("toy_fuzz:Turned", "--programs", "1")
+    assert mended == 0
+    assert [seed for seed, *_ in data["program_digests"]].count(None) == len(kept)
+
+
+def test_seeds_that_were_resumed_do_not_stand_for_those_that_were_asked_for():
+    """A range that was hardly begun was no shortage: the earlier ones were counted."""
+    plan = Plan(spec=TOY, programs=1)
+    subject = load(TOY)
+    before = replace(run(subject, plan), seeds=((0, 4),))
+    with Corpus(None, plan) as corpus:
+        fuzzer = Fuzzer(subject, plan, corpus, workers=1, seeds=(2, 4), resume=before)
+        fuzzer.stop("SIGTERM")
+        certificate = fuzzer.run()
+    assert certificate.cut == (
+        "interrupted: 2 of 4 programs from seed 2 are not covered",
+    )
+
+
 def test_resuming_continues_the_certificate():
     fuzz(TOY, "--programs", "5")
     _, both = fuzz(TOY, "--programs", "4", "--resume")
     assert both["seeds"] == [[0, 9]]
     assert both["verdict"] == "consistent"
+
+
+def test_resuming_keeps_the_failures_that_were_told_before():
+    bug = ("--mutant", "no-checksum", "-n", "1")
+    _, first = fuzz(TOY, "--programs", "6", *bug)
+    assert first["violations"]
+    status, both = fuzz(TOY, "--programs", "1", "--resume", *bug)
+    assert status == 1
+    tokens = [{one["token"] for one in data["violations"]} for data in (first, both)]
+    assert tokens[0] <= tokens[1]
+    assert both["seeds"] == [[0, 7]]
+
+
+class Kept(Corpus):
+    """Remembers how far each certificate came that it was given."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.saved = []
+
+    def save(self, certificate):
+        self.saved.append(certificate.coverage.programs)
+
+
+def in_process(spec, *, watch=lambda *_: None, **given):
+    """A run whose coordinator is this process, its certificate and its corpus."""
+    plan = given.pop("plan", None) or Plan(spec=spec, programs=6)
+    with Kept(None, plan) as kept:
+        fuzzer = Fuzzer(
+            load(spec),
+            plan,
+            kept,
+            workers=1,
+            watch=lambda status: watch(fuzzer, status),
+            **given,
+        )
+        return fuzzer.run(), kept
+
+
+def test_a_run_ends_when_its_time_is_up_with_what_was_covered():
+    def watch(fuzzer, status):
+        if status.programs >= 2:
+            # Instead of waiting for it.
+            fuzzer._begun -= 1000.0
+
+    plan = Plan(spec=TOY, seconds=999.0, programs=5000)
+    certificate, _ = in_process(TOY, plan=plan, watch=watch)
+    assert (certificate.verdict, certificate.cut) == ("consistent", ())
+    assert certificate.seeds == ((0, certificate.coverage.programs),)
+    assert 2 <= certificate.coverage.programs < 5000
+
+
+def test_the_certificate_is_saved_now_and_then(monkeypatch):
+    """A coordinator that is killed leaves one that is some seconds old."""
+    for seconds, least, most in ((0.0, 3, 100), (1000.0, 1, 1)):
+        monkeypatch.setattr(fuzzer_module, "_SAVE_SECONDS", seconds)
+        certificate, kept = in_process(TOY)
+        assert least <= len(kept.saved) <= most
+        assert kept.saved == sorted(kept.saved)
+        assert kept.saved[-1] == certificate.coverage.programs == 6
+
+
+def test_programs_in_progress_have_so_much_time_after_a_signal_and_no_more(monkeypatch):
+    monkeypatch.setattr(fuzzer_module, "GRACE", 0.3)
+
+    def watch(fuzzer, status):
+        if status.running and not fuzzer.stopped:
+            fuzzer.stop("SIGTERM")
+
+    begun = time.monotonic()
+    certificate, _ = in_process("toy_fuzz:Stuck", watch=watch)
+    assert time.monotonic() - begun < 40
+    assert certificate.verdict == "unverifiable"
+    assert certificate.cut == (
+        "interrupted in the program of seed 0, which is not covered",
+    )
+
+
+def test_what_the_command_line_says_is_what_the_fuzzer_is_given(monkeypatch):
+    told = {}
+
+    class Told(Fuzzer):
+        def __init__(self, subject, plan, corpus, **given):
+            super().__init__(subject, plan, corpus, **given)
+            told.update(given, plan=plan, folder=corpus.folder)
+
+        def run(self):
+            return self.certificate()
+
+    monkeypatch.setattr("tornpage.command.fuzz.Fuzzer", Told)
+    fuzz(TOY, "--minutes", "1.5", "-n", "3", "--programs", "7", "--seed", "5")
+    plan = told["plan"]
+    assert (plan.seconds, plan.programs, plan.seed) == (90.0, 7, 5)
+    assert (told["workers"], told["seeds"], told["resume"]) == (3, None, None)
+    assert told["folder"] == os.path.join(".tornpage", "corpus", "toy_store-Toy")
+    assert told["limits"] == Limits(1024 << 20, 256, 600)
+    limits = ("--memory", "7", "--files", "8", "--patience", "9")
+    fuzz(TOY, "--seeds", "3..5", *limits)
+    assert (told["workers"], told["seeds"], told["folder"]) == (2, (3, 3), None)
+    assert told["limits"] == Limits(7 << 20, 8, 9)
+    fuzz(TOY, "--seeds", "3..5", "--corpus", "mine", "--mutant", "no-sync")
+    assert (told["folder"], told["plan"].mutant) == ("mine", "no-sync")
 
 
 def test_resuming_makes_up_for_what_a_killed_run_had_begun():

@@ -270,29 +270,49 @@ def test_other_paths_are_the_machines(tmp_path):
 
 
 def test_calls_the_disk_does_not_have_are_refused_loudly():
-    with patched(Disk()) as root:
+    """Each by its name, with the line that made it where no path tells it apart."""
+    disk = Disk()
+    with patched(disk) as root:
         pathlib.Path(root, "x").write_bytes(b"1")
         with open(f"{root}/x", "rb+") as file:
-            with pytest.raises(UnsupportedCallError, match="mmap"):
-                mmap.mmap(file.fileno(), 1)
-            for call in (
-                lambda: os.symlink(f"{root}/x", f"{root}/y"),
-                lambda: os.posix_fallocate(file.fileno(), 0, 1),
-                lambda: os.rename(root, f"{root}/y"),
-                lambda: fcntl.flock(os.open(root, os.O_RDONLY), fcntl.LOCK_EX),
-                lambda: os.open(root, os.O_PATH),
-                lambda: os.lseek(file.fileno(), 0, os.SEEK_HOLE),
-                lambda: os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT),
-                lambda: os.dup2(file.fileno(), 900),
-                lambda: os.dup2(900, file.fileno()),
-                lambda: os.fchdir(os.open(root, os.O_RDONLY)),
-                lambda: os.chdir(root),
-                lambda: os.lockf(file.fileno(), os.F_LOCK, 0),
-                lambda: fcntl.ioctl(file, 0x5401),
-                lambda: fcntl.fcntl(file, fcntl.F_SETFL, 0),
-            ):
-                with pytest.raises((UnsupportedCallError, OSError)):
+            fd = file.fileno()
+            folder = os.open(root, os.O_RDONLY)
+            calls = {
+                "mmap of /db/x": lambda: mmap.mmap(fd, 1),
+                "os.symlink('/db/x', '/db/y')": lambda: os.symlink("/db/x", "/db/y"),
+                f"os.posix_fallocate({fd}, 0, 1)": lambda: os.posix_fallocate(fd, 0, 1),
+                "fcntl.flock of /db": lambda: fcntl.flock(folder, fcntl.LOCK_EX),
+                "/db: a name without its file": lambda: os.open(root, os.O_PATH),
+                "os.lseek for holes": lambda: os.lseek(fd, 0, os.SEEK_HOLE),
+                "os.preadv with flags": lambda: os.preadv(
+                    fd, [bytearray(1)], 0, os.RWF_NOWAIT
+                ),
+                f"os.dup2({fd}, 900)": lambda: os.dup2(fd, 900),
+                f"os.dup2(900, {fd})": lambda: os.dup2(900, fd),
+                f"os.fchdir({folder})": lambda: os.fchdir(folder),
+                "os.chdir('/db')": lambda: os.chdir(root),
+                f"os.lockf({fd}, 1, 0)": lambda: os.lockf(fd, os.F_LOCK, 0),
+                "fcntl.ioctl of /db/x with request 21505": lambda: fcntl.ioctl(
+                    file, 0x5401
+                ),
+                "fcntl.fcntl of /db/x with command 4": lambda: fcntl.fcntl(
+                    file, fcntl.F_SETFL, 0
+                ),
+            }
+            for number, (named, call) in enumerate(calls.items(), 1):
+                with pytest.raises(UnsupportedCallError) as refused:
                     call()
+                said = str(refused.value)
+                assert said.startswith(named)
+                # Whoever catches it and goes on is not followed all the same.
+                assert disk.refused[number - 1 :] == [said]
+                if ", at " in said:
+                    line = call.__code__.co_firstlineno
+                    assert f", at test_patch.py:{line}: " in said
+            # As Linux does with the root of a file system.
+            with pytest.raises(OSError, match="Invalid argument"):
+                os.rename(root, f"{root}/y")
+    assert len(disk.refused) == len(calls)
 
 
 def test_what_is_mapped_cannot_be_changed_meanwhile():

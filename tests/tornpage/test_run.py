@@ -1,17 +1,21 @@
 """Runs: verdicts, bounds, interruption, the checker checked."""
 
 import dataclasses
+import gc
 import itertools
 import os
 import re
+import threading
+from pathlib import Path
 
 import pytest
+import toy_store
 from toy_store import MUTANTS, Blind, Idle, Toy, Unread
 
 from tornpage.certificate import merge
 from tornpage.functions import subject_from
 from tornpage.model import CrashModel
-from tornpage.run import Experiment, Plan, check_mutants, run
+from tornpage.run import Experiment, Plan, check_mutants, cover, report, run
 from tornpage.run.killrate import row
 
 PLAN = Plan(spec="toy_store:Toy", programs=3)
@@ -165,6 +169,32 @@ def test_ctrl_c_ends_early_with_what_was_covered():
     assert any("interrupted" in doubt for doubt in certificate.doubts())
 
 
+def test_a_run_leaves_the_collector_as_it_was():
+    before = gc.get_threshold()
+    during = []
+    run(Toy(), PLAN, watch=lambda _: during.append(gc.get_threshold()))
+    assert gc.get_threshold() == before
+    assert set(during) != {before}
+
+
+class Interrupted(Toy):
+    """Whoever watches has enough in the middle of the fifth recovery."""
+
+    recoveries = 0
+
+    def recover(self, disk):
+        self.recoveries += 1
+        if self.recoveries == 5:
+            raise KeyboardInterrupt
+        return super().recover(disk)
+
+
+def test_ctrl_c_during_a_recovery_is_no_finding_about_it():
+    certificate = run(Interrupted(), PLAN)
+    assert certificate.violations == ()
+    assert certificate.interrupted
+
+
 class InterruptedShrinking(Toy):
     runs = 0
 
@@ -181,6 +211,26 @@ def test_ctrl_c_while_shrinking_keeps_the_violation():
     assert certificate.verdict == "violated"
     assert "interrupted" in certificate.violations[0].shrinking
     assert "Replay" in certificate.violations[0].story
+
+
+@pytest.mark.parametrize("part", ["case", "replay"])
+def test_ctrl_c_while_shrinking_is_said_and_no_program_is_begun_after_it(
+    part, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report._Judge, part, interrupted)
+    plan = dataclasses.replace(PLAN, mutant="no-sync", keep_going=True, programs=9)
+    certificate = run(Toy(), plan)
+    (found,) = certificate.violations
+    assert certificate.interrupted
+    said = f"interrupted while shrinking the program of seed {found.seed}"
+    assert certificate.cut == (said,)
+    assert certificate.seeds == ((0, found.seed + 1),)
+    # The story is of the smallest that is known by then.
+    assert (found.shrunk_size == found.found_size) == (part == "case")
+    assert "An honest disk everywhere" in found.story
 
 
 def test_two_halves_merge_to_the_whole():
@@ -221,6 +271,44 @@ def test_a_blind_checker_passes_a_run_and_is_noticed_by_the_planted_bugs():
     assert caught == {"raises", "run-raises"}
 
 
+def in_a_thread(call):
+    # Here the disk is used as well: one thread alone is one, whichever it is.
+    os.path.exists("/db/text")
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@pytest.mark.parametrize("part", ["run", "recovery", "neither"])
+def test_threads_are_seen_in_the_run_and_in_recovery_alone(part):
+    def maybe(where, call):
+        return in_a_thread(call) if where == part else call()
+
+    def write(root, work, ack):
+        def written():
+            with open(f"{root}/text", "w", encoding="ascii") as file:
+                file.write(work[0])
+
+        maybe("run", written)
+
+    def recover(root):
+        return maybe("recovery", lambda: os.path.exists(f"{root}/text"))
+
+    subject = subject_from(
+        "threaded",
+        run=write,
+        recover=recover,
+        check=lambda *_: None,
+        work=["text"],
+        root="/db",
+    )
+    certificate = run(subject, dataclasses.replace(PLAN, programs=1))
+    assert certificate.verdict == "consistent"
+    assert ("threads several" in certificate.coverage.features) == (part != "neither")
+
+
 class Moody(Toy):
     """Not deterministic: what it writes depends on how often it ran."""
 
@@ -241,6 +329,74 @@ def test_a_program_that_does_not_repeat_itself_is_unverifiable():
     assert re.search(
         r"line \d+ of its trace was write .* at toy_store.py:\d+, then", doubt
     )
+
+
+def test_a_program_that_breaks_a_promise_in_many_ways_is_one_program_of_it():
+    plan = dataclasses.replace(PLAN, mutant="no-sync", keep_going=True, shrink=False)
+    certificate = run(Toy(), plan)
+    assert certificate.coverage.violating == {"P persistence": 3}
+    assert len(certificate.violations) == 1
+
+
+class Unfollowed(Toy):
+    def recover(self, disk):
+        raise disk.refuse("os.teleport")
+
+
+@pytest.mark.parametrize(("seed", "named"), [(4, "seed 4"), (None, "the corpus")])
+def test_a_given_program_that_cannot_be_followed_is_declared(seed, named):
+    certificate = cover(Unfollowed(), PLAN, Toy().generate(4), seed)
+    assert certificate.verdict == "unverifiable"
+    assert certificate.violations == ()
+    assert certificate.coverage.programs == 0
+    assert certificate.cut == (f"the program of {named} is not covered: os.teleport",)
+    assert certificate.seeds == (() if seed is None else ((seed, 1),))
+
+
+class Departing(Toy):
+    """A commit more at its end, in the first run or in the second, or another one."""
+
+    runs = 0
+    ends = ((), ())
+
+    def run(self, program, disk):
+        end = self.ends[self.runs % 2]
+        self.runs += 1
+        return super().run((*program, *end), disk)
+
+
+ONE = (("put", "z", "one"), ("commit",))
+TWO = (("put", "z", "two"), ("commit",))
+
+
+@pytest.mark.parametrize(
+    ("ends", "first", "second"),
+    [
+        ((ONE, TWO), "write", "the same with other data"),
+        (((), ONE), "nothing", "mark"),
+        ((ONE, ()), "mark", "nothing"),
+    ],
+)
+def test_the_first_line_of_a_trace_that_departs_is_named(ends, first, second):
+    subject = Departing()
+    subject.ends = ends
+    experiment = Experiment(subject, subject.generate(0), CrashModel(), cap=9)
+    source = Path(toy_store.__file__).read_text(encoding="utf-8")
+    lines = [line.strip() for line in source.splitlines()]
+    places = {
+        "write": "self.file.pwritev([head + check, body], slot * SLOT)",
+        "mark": 'disk.mark("begin", txid=len(history))',
+    }
+    same = len(Experiment(Toy(), Toy().generate(0), CrashModel(), cap=9).disk.trace)
+    # Where both write it is behind the mark before it.
+    number = same + 1 + (first == "write")
+    said = [re.escape(one) for one in (first, second)]
+    for at, kind in enumerate((first, second)):
+        if kind in places:
+            line = lines.index(places[kind]) + 1
+            said[at] = rf"{kind} .* at toy_store\.py:{line}"
+    wanted = rf"line {number} of its trace was {said[0]}, then {said[1]}"
+    assert re.fullmatch(wanted, experiment.departure())
 
 
 def late_mood(root, work, ack):

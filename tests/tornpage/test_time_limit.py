@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from toy_store import Toy
 
 from tornpage import time_limit
 from tornpage.command import main
@@ -18,7 +19,7 @@ from tornpage.disk import file as file_module
 from tornpage.functions import subject_from
 from tornpage.model import CrashModel
 from tornpage.registry import spec_of
-from tornpage.run import Experiment, Plan, run
+from tornpage.run import Experiment, Plan, experiment, run
 from tornpage.time_limit import Limit, OverdueError
 
 SECONDS = 0.05
@@ -109,8 +110,12 @@ def test_what_does_not_return_is_a_broken_promise_that_names_a_line(where, call)
     certificate = _run(_subject(**{where: call}))
     assert certificate.verdict == "violated"
     [found] = certificate.violations
-    assert found.property.endswith("ends")
-    assert "has not returned after" in found.message
+    promise, who = {
+        "running": ("program ends", "The program"),
+        "recovering": ("recovery ends", "Recovery"),
+    }[where]
+    assert found.property == promise
+    assert found.message.startswith(f"{who} has not returned after")
     # Event.wait is threading's.
     assert "it was at test_time_limit.py:" in found.message or call is wait
 
@@ -183,6 +188,38 @@ def test_a_smaller_program_that_does_not_return_ends_the_shrinking():
     assert "does not return" in found.shrinking
     # Twice to see whether it repeats itself.
     assert [len(one) for one in tried] == [3, 3, 2]
+
+
+class SlowWhileReasoning(Toy):
+    """Its recovery returns until somebody asks why a promise is broken."""
+
+    returns_within = SECONDS
+    reasoning = False
+
+    def recover(self, disk):
+        while self.reasoning:
+            pass
+        return super().recover(disk)
+
+
+def test_a_failure_is_told_though_the_search_for_its_reason_does_not_return(
+    monkeypatch,
+):
+    subject = SlowWhileReasoning()
+    explain, asked = experiment.explain, []
+
+    def explained(*given, **named):
+        asked.append(given)
+        subject.reasoning = True
+        return explain(*given, **named)
+
+    monkeypatch.setattr(experiment, "explain", explained)
+    plan = Plan(spec="toy_store:Toy", programs=1, mutant="no-sync", shrink=False)
+    certificate = run(subject, plan)
+    assert asked
+    [found] = certificate.violations
+    assert found.property == "P persistence"
+    assert found.failure.token() in found.story.replace("\n", "")
 
 
 def test_code_that_is_not_under_test_takes_its_time():

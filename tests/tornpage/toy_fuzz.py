@@ -89,6 +89,25 @@ class DeadlyOnce(Marked):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Turned(Toy):
+    """Correct until the environment says what has become of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.turn = os.environ.get("TOY_TURN", "")
+        if self.turn in self.mutants():
+            self.bugs = frozenset({self.turn})
+        self.runs = 0
+
+    def run(self, program, disk):
+        self.runs += 1
+        if self.turn == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.turn == "unlike itself":
+            disk.mark("begin", txid=-self.runs)
+        return super().run(program, disk)
+
+
 class Chatty(Toy):
     """Prints, to the file and to the descriptor."""
 

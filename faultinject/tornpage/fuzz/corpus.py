@@ -18,7 +18,7 @@ it: a run that is killed skips a few seeds and repeats none.
 
 The folder belongs to one subject under one planted bug on one database. Its programs
 stay when the code changes; the features they were kept for are measured again as
-they are replayed.
+they are replayed. One that breaks a promise by then, or is not covered, stays as well.
 """
 
 from __future__ import annotations
@@ -276,7 +276,9 @@ class Corpus:
     def minimise(self) -> None:
         """Drop every program whose features others show, the largest first.
 
-        Call it when all programs that were kept have been replayed.
+        Call it when all programs that were kept have been replayed. One that was not
+        offered is left alone: it broke a promise, or was not covered to its end, so
+        what it shows is not known, and it is the one to be run next time.
 
         Raises:
             OSError: The folder cannot be written.
@@ -286,7 +288,8 @@ class Corpus:
             for feature in entry.features:
                 shown[feature] = shown.get(feature, 0) + 1
         for entry in sorted(self._entries.values(), key=Entry.rank, reverse=True):
-            if all(shown[feature] > 1 for feature in entry.features):
+            others = (shown[feature] > 1 for feature in entry.features)
+            if entry.features and all(others):
                 for feature in entry.features:
                     shown[feature] -= 1
                 self._drop(entry.name)

@@ -235,9 +235,8 @@ class Fuzzer:
     def certificate(self) -> Certificate:
         """The certificate of what was covered so far."""
         self._parts = [merge_all(self._parts)]
-        told = self._resumed.violations if self._resumed is not None else ()
-        now = [self._small.get(_token(one)) or one for one in self._chosen()]
-        mine = Certificate(self._scope, violations=(*told, *now), cut=tuple(self._cut))
+        told = [self._small.get(_token(one)) or one for one in self._chosen()]
+        mine = Certificate(self._scope, violations=tuple(told), cut=tuple(self._cut))
         return merge_all((self._parts[0], mine))
 
     # -- what to do next --------------------------------------------------------------
@@ -315,7 +314,7 @@ class Fuzzer:
         self._replayed += task["task"] == "program"
         part = from_json(data["certificate"])
         self._count(part)
-        if not part.cut:
+        if not (part.cut or part.violations):
             features = frozenset(part.coverage.features)
             self._keep(
                 lambda: self._corpus.offer(data["program"], data["size"], features)
@@ -354,15 +353,15 @@ class Fuzzer:
             return
         for task in tasks:
             name = _name(task)
-            begun = task in self._queue and name not in self._attempts
-            if task["task"] != "shrink" and not begun:
+            waits = task in self._queue and name not in self._attempts
+            if task["task"] != "shrink" and not waits:
                 self._cut.append(f"interrupted in {name}, which is not covered")
         if self._seeds is not None:
             first, count = self._seeds
-            done = sum(many for part in self._parts for _, many in part.seeds)
-            if done < count:
+            done = [seeds for part in self._parts for seeds in part.seeds]
+            if missing := sum(1 for _ in _gaps(first, first + count, done)):
                 self._cut.append(
-                    f"interrupted: {count - done:,} of {count:,} programs from seed"
+                    f"interrupted: {missing:,} of {count:,} programs from seed"
                     f" {first} are not covered"
                 )
 

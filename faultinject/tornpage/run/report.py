@@ -150,7 +150,7 @@ def report(
         cause=cause_of(smaller.operations, small),
         shrunk=shrink,
     )
-    return reported, budget.interrupted or tape_budget.interrupted
+    return reported, tape_budget.interrupted
 
 
 class _Judge:
