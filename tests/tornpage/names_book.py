@@ -224,6 +224,8 @@ class Book:
             new = head + one.data + old[one.offset + len(one.data) :]
         else:
             new = old[: one.size].ljust(one.size, b"\0")
+        if isinstance(one, Write) or len(new) != len(old):
+            self.stuck.pop(one.inode, None)
         file.cache = new
         if isinstance(one, Write) or len(new) > len(old):
             look = new.ljust(self.atom, b"\0")
