@@ -186,6 +186,18 @@ calls=paged     |f=A100   |truncate f 50|f@49 f@50|AA A0 A.|0A
 calls=paged     |f=A9000  |truncate f 5000|f@5000 f@8191 f@8192|AAA 00A 0AA A0A ...|..A
 calls=paged,size=with-data|f=A4000|write f 4000 B500|f@4000 f@4096|.. B. BB|0. 00 B0
 calls=paged,order=ordered|f=A4000|write f 4000 B1096; write f 0 C1|f@0 f@4000 f@4608|A.. A0. AB. AB0 ABB CBB|A00 A0B
+journal=own     |f=A1 g=A1|write f 0 B1; write g 0 B1; fail; fsync f; fsync g|f@0 g@0|AB BB|AA BA
+journal=shared  |f=A1 g=A1|write f 0 B1; write g 0 B1; fail; fsync f; fsync g|f@0 g@0|AA AB BA BB|
+journal=shared  |f=A1 g=A1|write f 0 B1; write g 0 B1; fail; fsync f; write f 0 C1; fsync g|f@0 g@0|AB BB CB|AA BA CA
+journal=shared  |g=A1     |write g 1 B1; create x; fail; fsync x; fsync g|g@0 g@1|A. A0 AB|
+journal=shared  |g=A1     |write g 1 B1; create x; fail; fsync x; truncate g 2; fsync g|g@1|. 0 B|
+journal=shared  |g=A1     |write g 1 B1; create x; fail; fsync x; truncate g 3; fsync g|g@1|B|. 0
+journal=shared  |         |create x; create y; fail; fsync y; syncdir y|x? y?|-- +- ++|-+
+journal=shared  |         |create x; create y; fail; fsync y; syncdir y; create z; syncdir z|x? y? z?|+++|--- +-- ++-
+journal=shared  |d/f=A1   |create x; fail; fsync d/f; mkdir e; syncdir x|x? e?|++|-- +- -+
+journal=shared,names=fsync|f=A1|create x; write f 0 B1; fail; fsync f; fsync x|x? f@0|-A -B +A +B|
+journal=shared,names=fsync|f=A1|create x; write f 0 B1; fail; fsync f; unlink f; fsync x|x?|+|-
+journal=shared,fail=late|f=A1 g=A1|write f 0 B1; write g 0 B1; fail; fsync f; fsync g|f@0 g@0|AB BB|AA BA
 """  # noqa: E501 - a line is a line.
 
 

@@ -18,6 +18,7 @@ whole suite of lines is `tests/tornpage/test_model_litmus.py`.
     rename   atomic    <  synced    <  split
     names    fsync     <  dirsync
     calls    whole     <  paged
+    journal  own       <  shared
     crashes  1         <  2        <  3 ...
     fail     clean     <  unwritten; the others do not compare
 
@@ -29,7 +30,8 @@ the order in which they were changed, syncs tell the truth.
 The parameters are independent, with these exceptions: `order=ordered` speaks of
 the whole disk, so size and names follow the order as well, whatever `size` and
 `entries` say, and it goes neither with lying syncs nor with fail=revert or
-fail=unwritten; that does not go with lying syncs either;
+fail=unwritten; that does not go with lying syncs either, nor `journal=shared` with
+fail=revert, and under fail=late and fail=read-only it says nothing;
 with `calls=paged` the pages of one write come in their order, too; `size=with-data`
 leaves `extend` nothing to say but of writes of which a sync failed; and a size that
 came with data says that the writing of that data has ended, so that `tear` and `unit`
@@ -142,6 +144,11 @@ class CrashModel:
             "whole": in one piece; the size is the one before or the one behind.
             "paged": page by page, of 4,096 bytes; the size at any end of a page that
             a write grows over; the old size with zeros behind a cut inside a page.
+        journal: What a sync of a file that fails says of all others. `BB` written
+            to g, a sync of f that fails, then one of g that is ok:
+            "own": nothing, `BB` is durable.
+            "shared": the journal may be what could not be written. Until something
+            is changed every sync, also of a directory, returns 0 and does nothing.
         crashes: How many crashes come in a row, 1 to 9. With 1 recovery is left to
             end. With 2 the power goes once more at any operation of recovery, and
             what that leaves is recovered from.
@@ -158,6 +165,7 @@ class CrashModel:
     rename: str = _parameter("atomic", "synced", "split")
     names: str = _parameter("dirsync", "fsync")
     calls: str = _parameter("whole", "paged")
+    journal: str = _parameter("own", "shared")
     crashes: int = 1
 
     def __post_init__(self) -> None:
@@ -185,6 +193,11 @@ class CrashModel:
             raise ModelError(
                 "order=ordered with fail=revert: what a file goes back to may be "
                 "older than what another file's sync made durable; say order=any"
+            )
+        if self.fail == "revert" and self.journal == "shared":
+            raise ModelError(
+                "fail=revert with journal=shared: what a file goes back to may be "
+                "newer than what its last sync has written; say journal=own"
             )
         if self.unwritten and (self.order == "ordered" or self.lies):
             raise ModelError(
@@ -291,11 +304,11 @@ class CrashModel:
         )
 
 
-_EXT4: Mapping[str, str] = {"names": "fsync", "calls": "paged"}
+_EXT: Mapping[str, str] = {"names": "fsync", "calls": "paged", "journal": "shared"}
 
 PRESETS: Mapping[str, Mapping[str, str]] = {
-    "ext3-w": {"extend": "garbage", **_EXT4},
-    "ext3-o": {"order": "append", "size": "with-block", **_EXT4},
+    "ext3-w": {"extend": "garbage", **_EXT},
+    "ext3-o": {"order": "append", "size": "with-block", **_EXT},
     "ext3-j": {
         "tear": "page",
         "order": "ordered",
@@ -304,8 +317,8 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
         "names": "fsync",
         "calls": "paged",
     },
-    "ext4-o": {"fail": "unwritten", **_EXT4},
-    "ext4-fast-commit": {**_EXT4, "sync": "lying:1"},
+    "ext4-o": {"fail": "unwritten", **_EXT},
+    "ext4-fast-commit": {**_EXT, "sync": "lying:1"},
     "xfs": {"size": "with-data", "names": "fsync", "calls": "paged"},
     "btrfs": {
         "tear": "page",

@@ -36,7 +36,8 @@ them a failing disk produces in `model` (parameter `fail`):
     reported    raised for an earlier silent one; nothing was written
     reverted    raised; the page cache went back to the last sync
     read-only   raised; the pages count as clean, nothing can be changed any more
-    idle        returned 0 behind that, and did nothing
+    idle        returned 0 and did nothing, behind that; or, with journal=shared,
+                behind one that failed before anything else was changed
 
 A line without a result is a sync that was ok.
 """

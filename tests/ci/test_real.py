@@ -257,6 +257,15 @@ def test_the_judge_allows_the_images_of_the_model_and_no_others(preset):
             assert not judge.allows(tree[1:], judge.after(at))
 
 
+@pytest.mark.parametrize("preset", FILE_SYSTEMS)
+def test_a_dead_journal_loses_other_files_where_it_is_shared(preset):
+    program = Program.parse("| create x; create y; fail; fsync y; syncdir y")
+    judge = Judge(program, CrashModel.parse(preset))
+    shared = preset in {"ext3-w", "ext3-o", "ext4-o", "ext4-fast-commit"}
+    assert judge.allows((), judge.after(5)) is shared
+    assert judge.allows((), judge.after(4))
+
+
 def test_garbage_of_the_model_stands_for_any_bytes():
     program = Program.parse("f=A512 | write f 512 B512")
     tree = (("f", b"A" * 512 + b"\xee" * 512),)

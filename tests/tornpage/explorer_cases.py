@@ -31,10 +31,11 @@ MODELS = [
 VALUES = {
     one.name: [*one.metadata["values"]]
     for one in dataclasses.fields(CrashModel)
-    if one.metadata and one.name != "calls"
+    if one.metadata and one.name not in {"calls", "journal"}
 }
 # `calls` is kept by the disk that a program runs on: the explorer gets more operations,
-# of the same kinds. The presets among the models have it, and size=with-block.
+# of the same kinds. The presets among the models have it, and size=with-block. Those of
+# ext3 and ext4 have journal=shared.
 VALUES["size"] = ["free", "with-data"]
 # fail=unwritten is that of ext4-o.
 VALUES["fail"] = ["clean", "late", "revert", "read-only"]
@@ -53,9 +54,15 @@ def drawn_models(seed, n):
             models.append(CrashModel(**values))
         except ModelError:
             continue
-    return [
+    models = [
         dataclasses.replace(one, rename="synced")
         if one.rename == "split" and number % 10 in {3, 7}
+        else one
+        for number, one in enumerate(models)
+    ]
+    return [
+        dataclasses.replace(one, journal="shared")
+        if one.fail == "clean" and number % 10 in {1, 3, 6}
         else one
         for number, one in enumerate(models)
     ]

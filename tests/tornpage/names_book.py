@@ -120,6 +120,8 @@ class Book:
         self.first = self.folders
         self.given = {}
         self.synced = None
+        # Whether the file system may be read-only, and no call has said so.
+        self.silent = False
         self.made = {}
         for at, one in enumerate(operations):
             self.follow(at, one)
@@ -154,6 +156,7 @@ class Book:
             folder = next(at for (at, _), one in self.now.items() if one == folder)
 
     def follow(self, at, one):
+        worked = self.works(at, one)
         if isinstance(one, Create):
             self.files[one.inode] = self.new(b"")
             self.change(at, (self.place(one.path), one.inode))
@@ -186,15 +189,30 @@ class Book:
             self.content(at, one)
         elif isinstance(one, SyncDir):
             self.synced = None
-            if one.result == "ok" and at not in self.lied:
+            if worked and at not in self.lied:
                 self.sync_names(self.called_by_folder(self.place(one.path)[0]))
         else:
             self.synced = None
             if one.result in {"failed", "read-only"}:
+                file = self.files[one.inode]
+                if len(file.looks) > 1 or len(file.sizes) > 1:
+                    raise TooManyError
                 self.stick(one.inode)
-            if one.result == "ok":
+            if worked:
                 self.synced = None if self.model.lies else one.inode
                 self.sync_file(at, one)
+
+    def works(self, at, one):
+        """Whether this is a sync that returned 0 and did what it is for."""
+        if isinstance(one, Truncate):
+            self.silent &= one.size == len(self.files[one.inode].cache)
+        elif not isinstance(one, Sync | SyncDir):
+            self.silent = False
+        elif one.result in {"ok", "idle"}:
+            return not self.silent
+        elif one.result != "failed" or self.model.journal == "shared":
+            self.silent = True
+        return False
 
     # -- bytes ---------------------------------------------------------------
 
@@ -206,6 +224,8 @@ class Book:
             new = head + one.data + old[one.offset + len(one.data) :]
         else:
             new = old[: one.size].ljust(one.size, b"\0")
+        if isinstance(one, Write) or len(new) != len(old):
+            self.stuck.pop(one.inode, None)
         file.cache = new
         if isinstance(one, Write) or len(new) > len(old):
             look = new.ljust(self.atom, b"\0")

@@ -92,6 +92,7 @@ WEAKER = [
     ["rename=atomic", "rename=synced", "rename=split"],
     ["names=fsync", "names=dirsync"],
     ["calls=whole", "calls=paged"],
+    ["journal=own", "journal=shared"],
     ["fail=clean", "fail=unwritten"],
 ]
 
@@ -341,6 +342,7 @@ def test_a_model_and_its_text_are_the_same():
         ("order=ordered,fail=revert", "say order=any"),
         ("order=ordered,fail=unwritten", "say fail=clean"),
         ("sync=lying:1,fail=unwritten", "say fail=clean"),
+        ("journal=shared,fail=revert", "say journal=own"),
         ("tear=byte,tear=page", "given twice"),
         (None, "None: give a text"),
         (b"tear=byte", "give a text"),

@@ -17,6 +17,7 @@ from names_book import (
 
 from tornpage.choices import Enumerator
 from tornpage.disk import Disk
+from tornpage.disk.life import Life
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel
 from tornpage.platter import transition
@@ -31,14 +32,15 @@ MODELS = [
         names=names,
         sync=sync,
         fail=fail,
+        journal=journal,
     )
-    for order, entries, rename, names, sync, fail in itertools.product(
+    for order, entries, rename, names, sync, (fail, journal) in itertools.product(
         ("any", "ordered"),
         ("prefix", "free"),
         ("atomic", "synced", "split"),
         ("dirsync", "fsync"),
         ("honest", "lying:1", "lying:2"),
-        ("clean", "read-only"),
+        (("clean", "own"), ("read-only", "own"), ("clean", "shared")),
     )
     if order == "any" or sync == "honest"
 ]
@@ -207,7 +209,9 @@ def first_life(seed, model, writes, failing=0.1, stubborn=False):
     start = first_state(random.Random(seed))
     disk = disk_of(start, model)
     length = (4, 5, 6, 8, 10)[seed % 5]
-    life(seed * 3 + 1, length, 0.0 if writes else failing, writes, True, stubborn)(disk)
+    if writes and not stubborn:
+        failing = 0.0
+    life(seed * 3 + 1, length, failing, writes, True, stubborn)(disk)
     recover = walk if seed % 3 else glance(seed)
     explorer = Explorer(dict(start[0]), disk.trace, recover, model, cap=_EXECUTIONS)
     return start, explorer, recover
@@ -298,6 +302,7 @@ def cases(first, last):
         ("one crash", False),
         ("one crash", True),
         ("failed syncs", False),
+        ("failed syncs", True),
         ("two crashes", False),
         ("two crashes", True),
     ],
@@ -425,6 +430,33 @@ def takes_what_a_failed_sync_left_out_of_the_order(patch):
     patch.setattr(Entries, "upto", upto)
 
 
+def takes_a_failed_sync_for_one_of_its_file(patch):
+    patch.setattr(Life, "_in_doubt", property(lambda _: False, lambda *_: None))
+
+
+def believes_the_sync_of_a_directory_behind_one(patch):
+    right = Life.sync_dir
+
+    def sync_dir(self, path):
+        doubt, self._in_doubt = self._in_doubt, False
+        found = right(self, path)
+        self._in_doubt = doubt
+        return found
+
+    patch.setattr(Life, "sync_dir", sync_dir)
+
+
+def stays_in_doubt_when_a_name_is_changed(patch):
+    right = Life.name
+
+    def name(self, place, number):
+        doubt = self._in_doubt
+        right(self, place, number)
+        self._in_doubt = doubt
+
+    patch.setattr(Life, "name", name)
+
+
 # Each with a case that shows it.
 PLANTS = {
     brings_renamed_directories_with_a_file: (935, "names=fsync,entries=free"),
@@ -446,6 +478,9 @@ PLANTS = {
         "order=ordered,rename=synced",
     ),
     takes_what_a_failed_sync_left_out_of_the_order: (582, "names=fsync"),
+    takes_a_failed_sync_for_one_of_its_file: (4, "journal=shared"),
+    believes_the_sync_of_a_directory_behind_one: (13, "journal=shared,names=fsync"),
+    stays_in_doubt_when_a_name_is_changed: (41, "journal=shared,entries=free"),
 }
 BEHIND_FAILED_SYNCS = {
     settles_names_that_a_failed_sync_left,
@@ -453,6 +488,9 @@ BEHIND_FAILED_SYNCS = {
     leaves_half_a_rename_behind,
     lets_a_directory_bring_what_a_failed_sync_left,
     takes_what_a_failed_sync_left_out_of_the_order,
+    takes_a_failed_sync_for_one_of_its_file,
+    believes_the_sync_of_a_directory_behind_one,
+    stays_in_doubt_when_a_name_is_changed,
 }
 
 

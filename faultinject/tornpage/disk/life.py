@@ -26,6 +26,14 @@ A sync asks `fail_sync` whether it is to fail. A failed sync changes what the
 program sees only under fail=revert: the page cache goes back to what it was at
 the last sync that returned 0. `Node.before` is kept for that.
 
+Under journal=shared the file system may be read-only behind a failed sync and not
+say so. Until it takes a change, which tells that it is not, syncs do nothing:
+
+    sync f    failed    in doubt
+    sync g    idle
+    write g             it was not the journal
+    sync g    ok
+
 What is kept of a file is in `node`, what is asked about it in `question`.
 """
 
@@ -85,6 +93,7 @@ class Life:
         "_bounds",
         "_decisions",
         "_image",
+        "_in_doubt",
         "_names",
         "_next_inode",
         "_reverts",
@@ -108,6 +117,8 @@ class Life:
         self.fail_sync: SyncFault | None = None
         self.read_only = False
         self.told = True
+        # Whether a sync has failed since the last change, and the journal may be dead.
+        self._in_doubt = False
         self._syncs = 0
         self._reverts = image.model.fail == "revert"
         self._image = image
@@ -174,6 +185,8 @@ class Life:
         if self.read_only:
             return ("reported", number) if number else ("idle", 0)
         if not number:
+            if self._in_doubt:
+                return "idle", 0
             node.before = None
             return "ok", 0
         fail = self.model.fail
@@ -192,6 +205,7 @@ class Life:
         if fail == "read-only":
             self.read_only = True
             return "read-only", number
+        self._in_doubt = self.model.journal == "shared"
         return "failed", number
 
     def sync_dir(self, path: str) -> tuple[str, int]:
@@ -200,7 +214,7 @@ class Life:
         if number:
             self.read_only = True
             return "read-only", number
-        return "idle" if self.read_only else "ok", 0
+        return "idle" if self.read_only or self._in_doubt else "ok", 0
 
     def _asked_to_fail(self, kind: str, path: str) -> int:
         index, self._syncs = self._syncs, self._syncs + 1
@@ -215,13 +229,14 @@ class Life:
 
     def name(self, place: Place, number: int | None) -> None:
         """Set what a place stands for."""
+        self._in_doubt = False
         self._names.set(place, number)
 
     def create(self, place: Place) -> int:
         """Make an empty file; returns its inode."""
         inode = self._next_inode
         self._next_inode += 1
-        self._names.set(place, inode)
+        self.name(place, inode)
         path = self._names.path(place)
         node = Node(FileImage(inode, b"", self._atom), path, set())
         node.asked = False
@@ -239,6 +254,7 @@ class Life:
 
     def make_folder(self, place: Place) -> int:
         """Make an empty directory; returns its number."""
+        self._in_doubt = False
         return self._names.make_folder(place)
 
     def assume_folder(self, place: Place) -> int:
@@ -513,6 +529,7 @@ class Life:
 
     def write(self, node: Node, offset: int, data: bytes) -> None:
         """Put bytes into the page cache."""
+        self._in_doubt = False
         self._remember(node)
         atom = self._atom
         end = offset + len(data)
@@ -591,5 +608,6 @@ class Life:
                 else:
                     node.cache[at] = node.cache[at][:keep].ljust(atom, b"\0")
         if size != old:
+            self._in_doubt = False
             node.size = size
             node.asked = False

@@ -127,6 +127,8 @@ class Platter:
         self._clock = 0
         # The file that the last sync was of.
         self._just_synced: int | None = None
+        # Whether the journal may be dead, and nobody has been told.
+        self._may_be_dead = False
         for name in sorted(start.files):
             place = self._names.place(name.rstrip("/"))
             if name.endswith("/"):
@@ -149,8 +151,18 @@ class Platter:
         self._clock += 1
         if isinstance(record, Sync | SyncDir):
             self._just_synced = None
-            if isinstance(record, Sync) and record.result == "ok":
-                self._just_synced = None if self._model.lies else record.inode
+            # What a disk said that did nothing is seen here once more.
+            if record.result in {"ok", "idle"}:
+                if self._may_be_dead:
+                    return
+                if isinstance(record, Sync) and not self._model.lies:
+                    self._just_synced = record.inode
+            elif record.result == "read-only" or (
+                record.result == "failed" and self._model.journal == "shared"
+            ):
+                self._may_be_dead = True
+        elif self._changes(record):
+            self._may_be_dead = False
         if isinstance(record, Write):
             names.written_again(record.inode)
             self._files[record.inode].write(record, stamp)
@@ -164,7 +176,7 @@ class Platter:
         elif isinstance(record, Forget):
             self._files[record.inode].forget()
         elif isinstance(record, SyncDir):
-            if record.result == "ok" and stamp not in self._lied:
+            if record.result in {"ok", "idle"} and stamp not in self._lied:
                 self._sync_names(names.of_directory(posixpath.dirname(record.path)))
         elif isinstance(record, Create):
             self._files[record.inode] = CachedFile(b"", self._model)
@@ -220,6 +232,12 @@ class Platter:
                     }
                     yield Device({**folders, **found}, known, links)
 
+    def _changes(self, record: Operation) -> bool:
+        """Whether a file system that is read-only would have refused it."""
+        if isinstance(record, Truncate):
+            return record.size != len(self._files[record.inode].cache)
+        return not isinstance(record, Forget)
+
     def _rename(self, record: Rename, stamp: int) -> None:
         names = self._names
         source = names.place(record.path)
@@ -247,7 +265,7 @@ class Platter:
                 self._names.stick(record.inode)
         elif record.result == "reverted":
             file.revert()
-        elif record.result == "ok":
+        elif record.result in {"ok", "idle"}:
             file.synced = stamp
             file.again = {}
             if stamp in self._lied:
