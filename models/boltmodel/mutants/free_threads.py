@@ -77,9 +77,10 @@ def _ended_twice(planter: Planter) -> None:
         running = self._write_tx
         if running is None or running[0] is not handle:
             return False
-        ended = (*running[:3], self.storage.thread_id())
+        thread = self.storage.thread_id()
         if self._write_tx is running and running[3] is None:
-            self._write_tx = ended
+            # No call: with the global lock nobody comes in between.
+            self._write_tx = (running[0], running[1], running[2], thread)
             if self.durable.is_live(running[1]):
                 self.freelist.commit(running[1])
             else:
