@@ -486,7 +486,7 @@ class Pager:
         budget = self._budget
         # Threads that read one page at once have counted it twice, and an interrupt
         # may have come before what was dropped was taken off.
-        self.spent = self.held()
+        self._recount()
         if self.spent <= budget:
             return
         for page in list(self.young.values()):
@@ -503,7 +503,7 @@ class Pager:
         self._full = len(self.young) + len(self._old)
         if self._old:
             self._old = {}
-            self.spent = sum(page.cost for page in list(self.young.values()))
+            self._recount()
             if self.spent <= budget:
                 return
         young: dict[int, Page] = {}
@@ -520,7 +520,13 @@ class Pager:
                 old.pop(page.pgid, None)
             kept = kept[half:]
             spent = sum(page.cost for page in kept)
-        self.spent = spent
+        self._recount()
+
+    def _recount(self) -> None:
+        """Count what there is; what others add meanwhile stays counted."""
+        counted = self.spent
+        held = self.held()
+        self.spent += held - counted
 
     def held(self) -> int:
         """What the cache's pages and indexes cost."""
@@ -572,15 +578,22 @@ class Pager:
     def _enlarged(self, root: Branch, more: int) -> dict[bytes, bytes] | None:
         """A root's index with room for more pairs; None when there is none left."""
         places = index_places(len(root.pairs or ()) + more)
-        cost = PLACE_COST * (places - index_places(root.room))
-        if self.spent + cost > self._budget:
-            return None
+        entries, name = index_entries(places), id(root)
+        while True:
+            room = root.room
+            cost = PLACE_COST * (places - index_places(room))
+            if self.spent + cost > self._budget:
+                return None
+            # No call from here on, so no other thread either. During that one a commit
+            # may have dropped the index, and then all of its room is new.
+            if root.room == room:
+                break
+        self.spent += cost
+        root.room = entries
         pairs = root.pairs
         if pairs is None:
             pairs = root.pairs = {}
-            self._indexed[id(root)] = root
-        self.spent += cost
-        root.room = index_entries(places)
+        self._indexed[name] = root
         return pairs
 
     def drop_indexes(self, freed: Callable[[int], bool] | None = None) -> None:
@@ -593,7 +606,9 @@ class Pager:
             if self._indexed.pop(name, None) is not None:
                 if freed is not None:
                     self._judge(root)
-                self.spent -= PLACE_COST * index_places(root.room)
+                # Not in one: what another thread adds during the call would be lost.
+                cost = PLACE_COST * index_places(root.room)
+                self.spent -= cost
                 root.pairs = root.wait = None
                 root.room = 0
 
