@@ -523,10 +523,18 @@ class Pager:
         self._recount()
 
     def _recount(self) -> None:
-        """Count what there is; what others add meanwhile stays counted."""
-        counted = self.spent
-        held = self.held()
-        self.spent += held - counted
+        """Count what there is; anew when another thread has counted meanwhile.
+
+        What that one has dropped and not taken off yet is taken off once more: the
+        count is too small by it until the cache is full the next time.
+        """
+        while True:
+            counted = self.spent
+            held = self.held()
+            # No call in between, so nobody's count is lost, nor made twice.
+            if self.spent == counted:
+                self.spent = held
+                return
 
     def held(self) -> int:
         """What the cache's pages and indexes cost."""
