@@ -27,10 +27,13 @@ __all__ = [
     "Board",
     "Counts",
     "FuzzCounts",
+    "Look",
+    "Show",
     "Watch",
     "fuzzing",
     "is_watched",
     "make_room",
+    "showing",
     "silent",
     "watching",
 ]
@@ -79,6 +82,78 @@ def make_room(stream: TextIO, *, quiet: bool = False) -> None:
         stream.flush()
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How far something is.
+
+    Attributes:
+        done: How much is done, in any unit.
+        total: How much there is to do, as far as is known; None: nobody knows.
+        counts: What to say about it, in one line.
+    """
+
+    done: float
+    total: float | None
+    counts: str
+
+
+if TYPE_CHECKING:
+    # Called as often as one likes; what it is given is asked when something is drawn.
+    Show = Callable[[Callable[[], Look]], None]
+
+
+def _show_nobody(_: Callable[[], Look]) -> None:
+    """Nobody watches."""
+
+
+@contextmanager
+def showing(name: str, stream: TextIO, *, quiet: bool = False) -> Iterator[Show]:
+    """One line on `stream` about anything that takes long, when that is a terminal.
+
+    Args:
+        name: What it is.
+        stream: Where to show it.
+        quiet: Show nothing in any case.
+    """
+    if quiet or not is_watched(stream):
+        yield _show_nobody
+        return
+    # Not at the top: see the module's head.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
+    drawn = time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[counts]}"),
+    )
+    with Progress(
+        *columns,
+        console=Console(file=stream),
+        transient=True,
+        auto_refresh=False,
+    ) as bar:
+        task = bar.add_task(name, total=None, counts="")
+
+        def show(ask: Callable[[], Look]) -> None:
+            nonlocal drawn
+            now = time.monotonic()
+            if now - drawn < _REDRAW:
+                return
+            drawn = now
+            look = ask()
+            bar.update(
+                task,
+                completed=look.done,
+                total=look.total,
+                refresh=True,
+                counts=look.counts,
+            )
+
+        yield show
+
+
 @contextmanager
 def watching(
     name: str,
@@ -97,50 +172,24 @@ def watching(
         seconds: How much time is given, when that limits the run.
         quiet: Show nothing in any case.
     """
-    if quiet or not is_watched(stream):
-        yield silent
-        return
-    try:
-        # Not at the top: see the module's head.
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
-    except ImportError:
-        yield silent
-        return
     begun = time.monotonic()
-    drawn = begun
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[counts]}"),
-    )
-    with Progress(
-        *columns,
-        console=Console(file=stream),
-        transient=True,
-        auto_refresh=False,
-    ) as bar:
-        total = seconds if programs is None else programs
-        task = bar.add_task(name, total=total, counts="")
+    of_all = "" if programs is None else f"/{programs:,}"
+
+    with showing(name, stream, quiet=quiet) as show:
 
         def watch(counts: Counts) -> None:
-            nonlocal drawn
-            now = time.monotonic()
-            if now - drawn < _REDRAW:
-                return
-            drawn = now
-            rate = counts.crash_points / (now - begun)
-            of_all = "" if programs is None else f"/{programs:,}"
-            bar.update(
-                task,
-                completed=now - begun if programs is None else counts.programs,
-                refresh=True,
-                counts=(
+            def look() -> Look:
+                seconds_gone = time.monotonic() - begun
+                rate = counts.crash_points / max(seconds_gone, 0.001)
+                return Look(
+                    seconds_gone if programs is None else counts.programs,
+                    seconds if programs is None else programs,
                     f"{counts.programs:,}{of_all} programs "
                     f" {counts.crash_points:,} crash points  {rate:,.0f}/s "
-                    f" {counts.executions:,} executions"
-                ),
-            )
+                    f" {counts.executions:,} executions",
+                )
+
+            show(look)
 
         yield watch
 

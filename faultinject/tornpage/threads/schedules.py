@@ -92,6 +92,8 @@ class Schedules:
         played: How many schedules were run.
         left_out: How many were known and not run; what would follow from them is not
             known.
+        known: How many there are as far as is known by now: those run, those left out
+            and those that follow from the ones run. It grows as they are.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Schedules:
     ) -> None:
         self.played = 0
         self.left_out = 0
+        self.known = 1
         self._once = once
         self._code = code
         self._switches = switches
@@ -133,10 +136,14 @@ class Schedules:
                     self._require_alike(schedule, turns)
                     if schedule == Schedule():
                         first = range(1, turns.beginners)
+                        self.known += len(first)
                         level.append(Schedule(one) for one in first)
                         if not last and turns.beginners > 1:
                             self._require_places(turns)
                     self.played += 1
+                    self.known += len(turns.free)
+                    if not last:
+                        self.known += len(turns.forced)
                     yield played
                     level.append(self._following(schedule, turns.free))
                     if not last:

@@ -44,9 +44,10 @@ from tornpage.explore.beginnings import Beginnings
 from tornpage.explore.memory import Memory
 from tornpage.faults import Fault, Script
 from tornpage.model import CrashModel
+from tornpage.progress import Look, showing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from boltmodel.programs import Program
     from boltmodel.under_errors import ErrorHistory
@@ -123,6 +124,13 @@ class Sweep:
     broken: list[Broken] = field(default_factory=list)
     beginnings: dict[CrashModel, Beginnings] = field(default_factory=dict)
 
+    def counts(self) -> str:
+        """The counts that go up, for one line."""
+        return (
+            f"{self.runs:,} runs  {self.crash_points:,} crash points "
+            f" {len(self.broken)} broken"
+        )
+
     def lines(self) -> Iterator[str]:
         """The counts, for people."""
         yield f"{self.programs} programs, {self.runs} runs with a fault"
@@ -170,6 +178,7 @@ def sweep_program(
     *,
     model: CrashModel | None = None,
     points: int | None = 12,
+    watch: Callable[[float], None] | None = None,
 ) -> None:
     """Run a program once for every fault, and crash what is new about each run.
 
@@ -179,13 +188,17 @@ def sweep_program(
         into: Where to count.
         model: What a crash may do.
         points: Most crash points of one run; None: all of them.
+        watch: Called before each run, with how many of them are done, from 0 to 1.
     """
     model = model if model is not None else CrashModel()
     _, honest = run_under_errors(program, Disk(model=model), Script())
     # Traces that were crashed, and from which operation on.
     seen: dict[tuple[object, ...], int] = {}
     into.programs += 1
-    for number, script in enumerate(scripts_of(honest.calls)):
+    scripts = list(scripts_of(honest.calls))
+    for number, script in enumerate(scripts):
+        if watch is not None:
+            watch(number / len(scripts))
         # The ending goes round: each meets every kind of call.
         ending = ENDINGS[number % len(ENDINGS)]
         history, disk = run_under_errors(program, Disk(model=model), script, ending)
@@ -268,14 +281,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     sweep, points = Sweep(), given.points or None
-    with quiet():
-        for seed in range(given.seed, given.seed + given.programs):
-            sweep_program(seed, generate(seed), sweep, model=given.model, points=points)
+    interrupted = ""
+
+    def watch(part: float) -> None:
+        done = sweep.programs - 1 + part
+        show(
+            lambda: Look(
+                done,
+                given.programs,
+                f"{sweep.programs}/{given.programs} programs  {sweep.counts()}",
+            )
+        )
+
+    with quiet(), showing("errors", sys.stderr) as show:
+        try:
+            for seed in range(given.seed, given.seed + given.programs):
+                sweep_program(
+                    seed,
+                    generate(seed),
+                    sweep,
+                    model=given.model,
+                    points=points,
+                    watch=watch,
+                )
+        except KeyboardInterrupt:
+            interrupted = f"interrupted in program {sweep.programs} of {given.programs}"
     sys.stdout.writelines(f"{line}\n" for line in sweep.lines())
     sys.stdout.writelines(f"{one}\n" for one in sweep.broken[:20])
+    if interrupted:
+        sys.stdout.write(f"{interrupted}: of the rest nothing is known\n")
     if sweep.broken:
         return 1
-    return 3 if sweep.left_out or sweep.closed < sweep.crash_points else 0
+    whole = not sweep.left_out and sweep.closed == sweep.crash_points
+    return 0 if whole and not interrupted else 3
 
 
 if __name__ == "__main__":

@@ -55,17 +55,20 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import shearbolt
 from boltmodel.mutants import MUTANTS, mutant
 from tornpage.command.arguments import positive
+from tornpage.progress import Look, showing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from shearbolt import DB, Tx
+    from tornpage.progress import Show
 
 __all__ = ["Lane", "Loss", "Result", "content", "main", "run"]
 
@@ -136,6 +139,7 @@ class Result:
         largest: Bytes of the largest file.
         losses: Promises broken.
         seconds: How long it took.
+        interrupted: Whether Ctrl-C ended it.
     """
 
     cycles: int = 0
@@ -145,6 +149,7 @@ class Result:
     largest: int = 0
     losses: list[Loss] = field(default_factory=list)
     seconds: float = 0.0
+    interrupted: bool = False
 
     def __str__(self) -> str:
         rate = self.seconds / max(self.cycles, 1) * 1e3
@@ -153,7 +158,7 @@ class Result:
             f" acknowledged, {len(self.losses):,} losses; {self.in_flight:,} commits"
             f" there before they were acknowledged, {self.unborn:,} processes died"
             f" before their first; largest file {self.largest >> 10:,} KiB;"
-            f" {rate:.1f} ms a cycle"
+            f" {rate:.1f} ms a cycle{', interrupted' * self.interrupted}"
         )
 
 
@@ -311,6 +316,8 @@ def run(
 ) -> Result:
     """Kill as many processes as the lane says; stop at ten losses.
 
+    Ctrl-C ends it with what is known by then.
+
     Args:
         lane: What to do.
         folder: Where the file is; on a real file system.
@@ -327,42 +334,50 @@ def run(
             " Start it with python -m boltmodel.lanes.kill."
         )
     result = Result()
+    planted = contextlib.nullcontext() if lane.mutant is None else mutant(lane.mutant)
+    with planted:
+        try:
+            _kill_all(lane, os.path.join(folder, "kill.bolt"), result, watch)
+        except KeyboardInterrupt:
+            result.interrupted = True
+    return result
+
+
+def _kill_all(
+    lane: Lane, path: str, result: Result, watch: Callable[[Result], None] | None
+) -> None:
     draw = random.Random(f"kill {lane.seed}")
     begun = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        if lane.mutant is not None:
-            stack.enter_context(mutant(lane.mutant))
-        path, last = os.path.join(folder, "kill.bolt"), 0
-        anew = True
-        for cycle in range(lane.cycles):
-            if anew or cycle % _CYCLES_A_FILE == 0:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-                last = 0
-            commits, wait = draw.randint(0, lane.most), draw.uniform(0, lane.longest)
-            said, ended = _kill_one(path, lane, last + 1, commits, wait)
-            number, wrong = _understood(said, last)
-            acknowledged = number - last
-            there = number
-            if not wrong:
-                there, wrong = _found(path, lane, number)
-            result.cycles += 1
-            result.acknowledged += acknowledged
-            result.unborn += not acknowledged
-            result.in_flight += there == number + 2
-            result.seconds = time.monotonic() - begun
-            if os.path.exists(path):
-                result.largest = max(result.largest, os.path.getsize(path))
-            anew = bool(wrong or ended)
-            if anew:
-                message = "; ".join(part for part in (wrong, ended) if part)
-                result.losses.append(Loss(cycle, number, message))
-                if len(result.losses) >= 10:
-                    break
-            last = there
-            if watch is not None:
-                watch(result)
-    return result
+    last = 0
+    anew = True
+    for cycle in range(lane.cycles):
+        if anew or cycle % _CYCLES_A_FILE == 0:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            last = 0
+        commits, wait = draw.randint(0, lane.most), draw.uniform(0, lane.longest)
+        said, ended = _kill_one(path, lane, last + 1, commits, wait)
+        number, wrong = _understood(said, last)
+        acknowledged = number - last
+        there = number
+        if not wrong:
+            there, wrong = _found(path, lane, number)
+        result.cycles += 1
+        result.acknowledged += acknowledged
+        result.unborn += not acknowledged
+        result.in_flight += there == number + 2
+        result.seconds = time.monotonic() - begun
+        if os.path.exists(path):
+            result.largest = max(result.largest, os.path.getsize(path))
+        anew = bool(wrong or ended)
+        if anew:
+            message = "; ".join(part for part in (wrong, ended) if part)
+            result.losses.append(Loss(cycle, number, message))
+            if len(result.losses) >= 10:
+                return
+        last = there
+        if watch is not None:
+            watch(result)
 
 
 def _fast_folder() -> str | None:
@@ -371,8 +386,18 @@ def _fast_folder() -> str | None:
     return memory if os.access(memory, os.W_OK) else None
 
 
+def _show(show: Show, cycles: int, result: Result) -> None:
+    counts = f"{result.cycles:,}/{cycles:,} processes  {len(result.losses)} losses"
+    show(lambda: Look(result.cycles, cycles, counts))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the lane in its four forms: growing or not, with readers or without."""
+    """Run the lane in its four forms: growing or not, with readers or without.
+
+    Returns:
+        The exit status: 1 when something was lost, 3 when nothing was and Ctrl-C ended
+        it, else 0.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m boltmodel.lanes.kill",
         description="Kill processes that write, and look whether anything is lost.",
@@ -387,7 +412,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="default: a temporary one, in memory if possible",
     )
     options = parser.parse_args(argv)
-    lost = 0
+    lost, interrupted = 0, False
     with contextlib.ExitStack() as stack:
         folder = options.folder or stack.enter_context(
             tempfile.TemporaryDirectory(dir=_fast_folder())
@@ -403,16 +428,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                 mutant=options.mutant,
                 hasty=options.hasty,
             )
-            result = run(lane, folder)
-            lost += len(result.losses)
             how = "growing" if grow else "not growing"
             how += ", with readers" if readers else ", without readers"
+            with showing(how, sys.stderr) as show:
+                result = run(lane, folder, watch=partial(_show, show, lane.cycles))
+            lost += len(result.losses)
             sys.stdout.write(f"{how}: {result}\n")
             for loss in result.losses[:3]:
                 sys.stdout.write(
                     f"  cycle {loss.cycle}, commit {loss.said} said: {loss.message}\n"
                 )
-    return 1 if lost else 0
+            interrupted = result.interrupted
+            if interrupted:
+                break
+    return 1 if lost else 3 * interrupted
 
 
 if __name__ == "__main__":

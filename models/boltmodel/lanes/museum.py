@@ -40,6 +40,7 @@ import multiprocessing
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from boltmodel.corpus import BY_NAME
@@ -49,6 +50,7 @@ from boltmodel.programs import ReaderOpen, describe, encode
 from boltmodel.quiet import quiet
 from boltmodel.subject import ShearboltSubject
 from tornpage.model import CrashModel
+from tornpage.progress import Look, make_room, showing
 from tornpage.run import Experiment, Finding
 from tornpage.run.shrink import Budget, shrink_program, shrink_tape
 
@@ -339,7 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Hunt all planted bugs and print the table.
 
     Returns:
-        0 when all were found, else 1.
+        0 when all were found, 1 when one was not, 3 when Ctrl-C ended it before.
     """
     parser = argparse.ArgumentParser(
         prog="python -m boltmodel.lanes.museum",
@@ -361,17 +363,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(layout.format(between.join(_HEAD)))  # noqa: T201 - it is a command
     if given.markdown:
         print("|" + "---|" * len(_HEAD))  # noqa: T201
-    for one in survey(names, given.n):
-        found.append(one)
-        print(layout.format(between.join(_cells(one))), flush=True)  # noqa: T201
-    if given.record:
+    interrupted = ""
+    with showing("museum", sys.stderr) as show:
+        try:
+            for one in survey(names, given.n):
+                found.append(one)
+                make_room(sys.stderr)
+                print(layout.format(between.join(_cells(one))), flush=True)  # noqa: T201
+                counts = f"{len(found)}/{len(names)} bugs"
+                show(partial(Look, len(found), len(names), counts))
+        except KeyboardInterrupt:
+            interrupted = f", interrupted: {len(names) - len(found)} were not hunted"
+    if given.record and not interrupted:
         _record(given.record, found)
     killed = sum(one.killed for one in found)
     seconds = time.monotonic() - began
-    print(f"\n{killed} of {len(found)} found, {seconds:.0f} s")  # noqa: T201
+    print(f"\n{killed} of {len(found)} found, {seconds:.0f} s{interrupted}")  # noqa: T201
     for name, values in _sizes(found):
         print(f"{name}: median {values[len(values) // 2]}, worst {values[-1]}")  # noqa: T201
-    return 0 if killed == len(found) else 1
+    if killed < len(found):
+        return 1
+    return 3 if interrupted else 0
 
 
 def _record(path: str, found: list[Exhibit]) -> None:

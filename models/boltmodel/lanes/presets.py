@@ -26,6 +26,7 @@ import shearbolt
 from boltmodel.subject import ShearboltSubject
 from tornpage.command.arguments import positive
 from tornpage.model import PRESETS, CrashModel
+from tornpage.progress import Look, make_room, showing
 from tornpage.run import Plan, run
 
 if TYPE_CHECKING:
@@ -107,8 +108,18 @@ def rows(programs: int, workers: int = 1) -> Iterator[Row]:
     jobs = [(preset, start) for preset in PRESETS for start in START]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(row, *job, programs) for job in jobs]
-        for future in futures:
-            yield future.result()
+        try:
+            for future in futures:
+                yield future.result()
+        except BaseException:
+            # Nobody waits for the rest, hours of it with many programs.
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _line(one: Row) -> str:
+    counts = f"{one.programs:4} programs {one.crash_points:7,} points"
+    return f"{one.preset:18}{one.start:12}{one.verdict:13}{counts}  {one.broken}"
 
 
 def _markdown(found: Sequence[Row]) -> Iterator[str]:
@@ -127,7 +138,11 @@ def _markdown(found: Sequence[Row]) -> Iterator[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; exit status 0, whatever it says, but for usage errors."""
+    """Print the table.
+
+    Returns:
+        The exit status: 0, whatever the table says; 3 when Ctrl-C ended it.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m boltmodel.lanes.presets",
         description="What the engine keeps on each kind of disk.",
@@ -136,17 +151,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-n", dest="workers", type=int, default=1, help="processes")
     parser.add_argument("--markdown", action="store_true", help="as a table")
     options = parser.parse_args(argv)
-    found = []
-    for one in rows(options.programs, options.workers):
-        found.append(one)
-        if not options.markdown:
-            counts = f"{one.programs:4} programs {one.crash_points:7,} points"
-            print(  # noqa: T201 - this is what the command is for.
-                f"{one.preset:18}{one.start:12}{one.verdict:13}{counts}  {one.broken}",
-                flush=True,
-            )
+    found: list[Row] = []
+    total = len(PRESETS) * len(START)
+    interrupted = False
+    with showing("presets", sys.stderr) as show:
+        try:
+            for one in rows(options.programs, options.workers):
+                found.append(one)
+                if not options.markdown:
+                    make_room(sys.stderr)
+                    print(_line(one), flush=True)  # noqa: T201 - it is a command
+                show(lambda: Look(len(found), total, f"{len(found)}/{total} rows"))
+        except KeyboardInterrupt:
+            interrupted = True
     if options.markdown:
         print("\n".join(_markdown(found)))  # noqa: T201
+    if interrupted:
+        print(f"interrupted: {len(found)} of {total} rows")  # noqa: T201
+        return 3
     return 0
 
 

@@ -56,12 +56,14 @@ from boltmodel.under_errors import ENDINGS, run_under_errors
 from tornpage.disk import Disk
 from tornpage.faults import Fault, Script
 from tornpage.model import CrashModel
+from tornpage.progress import Look, showing
 from tornpage.trace import Mark, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tornpage.faults import FaultyDisk
+    from tornpage.progress import Show
     from tornpage.trace import Operation, Record
 
 __all__ = ["FAILS", "PROGRAM", "Kill", "kills", "main", "scripts_after", "sweep"]
@@ -185,6 +187,7 @@ def sweep(
     chosen: Callable[[Kill], bool] = bool,
     in_a_row: Sequence[int] = _IN_A_ROW,
     endings: Sequence[str] = ENDINGS[:1],
+    watch: Callable[[float], None] | None = None,
 ) -> None:
     """Every kill, every script, every later crash, under a behaviour of failed syncs.
 
@@ -194,16 +197,21 @@ def sweep(
         chosen: Which of `kills`; all of them if not said.
         in_a_row: As `scripts_after` takes it.
         endings: What is done when the program is over.
+        watch: Called before each run, with the share of the kills that is done, from 0
+            to 1.
     """
     model = CrashModel.parse(f"fail={fail}")
     with sync_twice() if fail == "late" else nullcontext():
-        for kill in filter(chosen, kills()):
+        deaths = list(filter(chosen, kills()))
+        for number, kill in enumerate(deaths):
             into.programs += 1
             # The scripts of one death may leave the same trace; so does a short row
             # that reaches beyond what is done, and a longer one.
             known: set[tuple[Record, ...]] = set()
             for script in scripts_after(kill, in_a_row):
                 for ending in endings:
+                    if watch is not None:
+                        watch(number / len(deaths))
                     _judge(kill.program, script, ending, model, known, into)
 
 
@@ -255,15 +263,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 0
     for fail in given.fail:
         made = Sweep()
-        with quiet():
-            sweep(fail, made, endings=ENDINGS)
+        interrupted = False
+        with quiet(), showing(f"fail={fail}", sys.stderr) as show:
+
+            def watch(done: float, made: Sweep = made, show: Show = show) -> None:
+                show(lambda: Look(done, 1, made.counts()))
+
+            try:
+                sweep(fail, made, endings=ENDINGS, watch=watch)
+            except KeyboardInterrupt:
+                interrupted = True
         sys.stdout.write(f"fail={fail}\n")
         sys.stdout.writelines(f"  {line}\n" for line in made.lines())
         sys.stdout.writelines(f"  {one}\n" for one in made.broken[:20])
         if made.broken:
             status = 1
-        elif made.closed < made.crash_points and not status:
+        elif (interrupted or made.closed < made.crash_points) and not status:
             status = 3
+        if interrupted:
+            sys.stdout.write("interrupted: of the rest nothing is known\n")
+            break
     return status
 
 

@@ -74,6 +74,7 @@ from tornpage.explore import Explorer
 from tornpage.explore.beginnings import Beginnings
 from tornpage.explore.memory import Memory
 from tornpage.model import CrashModel
+from tornpage.progress import Look, showing
 from tornpage.threads import Schedule, Schedules, play
 from tornpage.uncovered import UncoveredError
 
@@ -169,6 +170,8 @@ class Swept:
     Attributes:
         schedules: Schedules that were run.
         left_out: Schedules that were known and not run.
+        known: Schedules that are known by now, run or not.
+        interrupted: Whether Ctrl-C ended it; what was known and not run is left out.
         outcomes: What became of the threads, by what they raised.
         traces: Different traces among the runs.
         crash_points: Crash points of these.
@@ -179,6 +182,8 @@ class Swept:
 
     schedules: int = 0
     left_out: int = 0
+    known: int = 1
+    interrupted: bool = False
     outcomes: Counter[str] = field(default_factory=Counter)
     traces: int = 0
     crash_points: int = 0
@@ -186,12 +191,21 @@ class Swept:
     executions: int = 0
     broken: list[Broken] = field(default_factory=list)
 
+    def look(self) -> Look:
+        """How far it is."""
+        return Look(
+            self.schedules,
+            self.known,
+            f"{self.schedules:,}/{self.known:,} schedules "
+            f" {self.crash_points:,} crash points  {len(self.broken)} broken",
+        )
+
     def __str__(self) -> str:
         return (
             f"{self.schedules:,} schedules, {self.left_out:,} left out; "
             f"{self.traces:,} traces, {self.crash_points:,} crash points, "
             f"{self.closed:,} closed, {self.executions:,} recoveries; "
-            f"{len(self.broken)} promises broken"
+            f"{len(self.broken)} promises broken{', interrupted' * self.interrupted}"
         )
 
 
@@ -205,8 +219,11 @@ def sweep(
     free_threaded: bool = False,
     only: Schedule | None = None,
     most_broken: int = 20,
+    watch: Callable[[Swept], None] | None = None,
 ) -> Swept:
     """Run a scenario under every schedule, and crash what is new about each run.
+
+    Ctrl-C ends it with what is known by then.
 
     Args:
         scenario: What the threads do.
@@ -217,6 +234,7 @@ def sweep(
         free_threaded: Switch before any instruction, as without the global lock.
         only: This schedule and no other.
         most_broken: When to stop.
+        watch: Called after each schedule.
     """
     swept = Swept()
     places = CORE if core else PLACES
@@ -242,21 +260,29 @@ def sweep(
     with _no_collector():
         # Caches of the process fill: a first run has other places than all others.
         first = partial(play, once, code=places, free_threaded=free_threaded)
-        first(Schedule())
-        for played in every if only is None else (first(only),):
-            assert world is not None
-            for message in _judge(world, scenario, played):
-                swept.broken.append(
-                    Broken(scenario.name, str(played.schedule), message, options)
-                )
-            swept.schedules += 1
-            swept.outcomes[", ".join(map(_named, played.errors))] += 1
-            if scenario.crashes and not swept.broken:
-                crasher.crash(world, str(played.schedule))
-            world = None
-            if len(swept.broken) >= most_broken:
-                break
-    swept.left_out = every.left_out
+        try:
+            first(Schedule())
+            for played in every if only is None else (first(only),):
+                assert world is not None
+                for message in _judge(world, scenario, played):
+                    swept.broken.append(
+                        Broken(scenario.name, str(played.schedule), message, options)
+                    )
+                swept.schedules += 1
+                swept.known = every.known
+                swept.outcomes[", ".join(map(_named, played.errors))] += 1
+                if scenario.crashes and not swept.broken:
+                    crasher.crash(world, str(played.schedule))
+                world = None
+                if watch is not None:
+                    watch(swept)
+                if len(swept.broken) >= most_broken:
+                    break
+        except KeyboardInterrupt:
+            swept.interrupted = True
+    # What is known and not run has been left out, when nobody is to run it any more.
+    rest = every.known - swept.schedules
+    swept.left_out = max(1, rest) if swept.interrupted else every.left_out
     return swept
 
 
@@ -417,7 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 0
     for name in given.scenario or SCENARIOS:
         try:
-            with quiet():
+            with quiet(), showing(name, sys.stderr) as show:
                 swept = sweep(
                     SCENARIOS[name],
                     switches=given.switches,
@@ -426,6 +452,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     core=given.core,
                     free_threaded=given.free_threaded,
                     only=given.schedule,
+                    watch=lambda so_far: show(so_far.look),
                 )
         except UncoveredError as error:
             sys.stdout.write(f"{name}: not covered: {error}\n")
@@ -438,6 +465,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = 1
         elif not status and (swept.left_out or swept.closed < swept.crash_points):
             status = 3
+        if swept.interrupted:
+            break
     return status
 
 
