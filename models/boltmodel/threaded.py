@@ -13,6 +13,7 @@ was told; the contract says what has to be left of that.
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,12 @@ import shearbolt
 from boltmodel.interpret import DATABASE
 from boltmodel.model import EMPTY, ModelTx, difference
 from boltmodel.observation import observe
-from shearbolt import BoltError, DatabaseNotOpenError, TxClosedError
+from shearbolt import (
+    BoltError,
+    DatabaseNotOpenError,
+    TxClosedError,
+    WouldDeadlockError,
+)
 from tornpage.disk import Disk
 from tornpage.threads import under_turns
 
@@ -348,6 +354,49 @@ def _lost_to_two(world: World) -> list[Callable[[], object]]:
     return [lose, _writes(world, 3), lambda: world.write_slowly(4)]
 
 
+def _ended(world: World) -> list[Callable[[], object]]:
+    """One reads in a transaction that the other ends, whose pages that one then uses.
+
+    What it reads from there on is anybody's guess; what others read is not.
+    """
+    world.forget()
+    tx = world.begin()
+
+    def get() -> None:
+        bucket = tx.bucket(_BUCKET)
+        for at in range(_KEYS):
+            bucket.get(b"%02d" % at)
+
+    def end() -> None:
+        tx.rollback()
+        for number in (3, 4, 5, 6):
+            world.write(number)
+        world.read()
+
+    return [get, end]
+
+
+def _ended_writer(world: World) -> list[Callable[[], object]]:
+    """One frees the pages of a bucket in a transaction that the other ends."""
+    tx = world.db.begin(writable=True)
+
+    def delete() -> None:
+        try:
+            tx.delete_bucket(_BUCKET)
+        finally:
+            with suppress(TxClosedError):
+                tx.rollback()
+
+    def end() -> None:
+        with suppress(TxClosedError, WouldDeadlockError):
+            tx.rollback()
+        for number in (3, 4):
+            world.write(number)
+        world.read()
+
+    return [delete, end]
+
+
 def _synced(world: World) -> list[Callable[[], object]]:
     return [_writes(world, 3, 4), world.db.sync, world.read]
 
@@ -386,6 +435,18 @@ SCENARIOS: Final = {
             "lost-to-two",
             "one loses a transaction, two commit, one of them slowly",
             _lost_to_two,
+        ),
+        Scenario(
+            "ended",
+            "one reads in a transaction that the other ends, and commits",
+            _ended,
+            allowed=(TxClosedError,),
+        ),
+        Scenario(
+            "ended-writer",
+            "one deletes in a transaction that the other ends, and commits",
+            _ended_writer,
+            allowed=(TxClosedError,),
         ),
         Scenario(
             "synced",

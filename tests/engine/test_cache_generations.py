@@ -1,12 +1,21 @@
 """A page that a commit has replaced is not found again, whatever the cache drops."""
 
 import random
+from functools import partial
 
 import pytest
 
 import shearbolt
+from shearbolt.pages import newpages, pager, shared
+from shearbolt.pages.decoding import decode_branch
+from shearbolt.pages.encoding import encode_branch
 from shearbolt.pages.format import Leaf
+from shearbolt.pages.newpages import NewPages
 from shearbolt.pages.pager import Pager
+from shearbolt.pages.shared import SharedPager, pager_for
+from shearbolt.storage.robust import RobustFile
+from tornpage.disk import Disk
+from tornpage.threads import Schedules, under_turns
 
 
 class _Looked:
@@ -30,8 +39,12 @@ def leaf(pgid, cost=400):
     return Leaf(pgid, 0, (), (), cost)
 
 
-def found(pager, pgid):
-    return pager.young.get(pgid) or pager._old.get(pgid)
+def decoded(data):
+    return decode_branch(2, 1, 0, lambda at, size: data[at : at + size], len(data))
+
+
+def found(pages, pgid):
+    return pages.young.get(pgid) or pages._old.get(pgid)
 
 
 @pytest.mark.seeds(8)
@@ -70,8 +83,7 @@ def test_large_and_small_values_in_turn_are_what_was_put_last(tmp_path, seed):
 @pytest.mark.parametrize("at", range(1, 30))
 @pytest.mark.parametrize("way", ["kept", "kept large", "forgotten", "cleared"])
 def test_a_page_replaced_while_another_thread_makes_room_stays_replaced(at, way):
-    pager = Pager.__new__(Pager)
-    Pager.__init__(pager, type("File", (), {"path": "", "raw": None})(), 1024, 4000)
+    made = Pager(type("File", (), {"path": "", "raw": None})(), 1024, 4000)
     new = leaf(10, 5000 if way == "kept large" else 400)
     count = 0
 
@@ -81,16 +93,134 @@ def test_a_page_replaced_while_another_thread_makes_room_stays_replaced(at, way)
         if count != at:
             return
         if way == "forgotten":
-            pager.forget_all([10])
+            made.forget_all([10])
         elif way == "cleared":
-            pager.clear()
+            made.clear()
         else:
-            pager.keep(new)
+            made.keep(new)
 
     for pgid in range(2, 13):
         looked = pgid in {3, 11, 12}
-        pager.young[pgid] = _Looked(pgid, meanwhile) if looked else leaf(pgid)
-    replaced = pager.young[10]
-    pager.spent = 4400
-    pager._shrink()
-    assert (found(pager, 10) is replaced) == (count < at)
+        made.young[pgid] = _Looked(pgid, meanwhile) if looked else leaf(pgid)
+    replaced = made.young[10]
+    made.spent = 4400
+    made._shrink()
+    assert (found(made, 10) is replaced) == (count < at)
+
+
+# A page of a version that a reader saw, and what a commit makes of its number.
+OLD, NEW = (encode_branch(2, 0, [b"k"], [child]).ljust(1024, b"\0") for child in (4, 5))
+
+
+def _child(page):
+    return None if page is None else page.children[0]
+
+
+@pytest.mark.parametrize("free_threaded", [False, True])
+@pytest.mark.parametrize("way", ["file", "generation", "full", "large commit"])
+def test_a_reader_that_was_ended_puts_no_page_back_that_a_commit_has_replaced(
+    way, free_threaded
+):
+    """Nobody's transaction keeps the page from being used again any more."""
+    made = None
+
+    def once(turns):
+        nonlocal made
+        machine = under_turns(Disk(), turns)
+        file = RobustFile(machine.open("/f", create=True), "/f")
+        made = pager_for(machine, file, 1024, 100_000)
+        made.write(2048, [OLD])
+        new = NewPages.__new__(NewPages)
+        new.page_size, new.decoded = 1024, [decoded(NEW)]
+        new.encoded = new.contents = {}
+        if way == "large commit":
+            new.decoded, new.contents = [], dict.fromkeys(range(2, 2000), 1)
+        if way == "generation":
+            made._old[2] = decoded(OLD)
+            made.spent = made.held()
+        made._full = 100 if way == "full" else 0
+
+        def commit():
+            made.write(2048, [NEW])
+            new.into_cache(made)
+
+        read = made.glance if way == "full" else made.page
+        yield [lambda: read(2, 10), commit]
+        kept = _child(found(made, 2))
+        assert kept == 5 or (kept is None and way == "large commit")
+        assert made.spent >= made.held()
+        # Whoever reads now has it kept.
+        assert _child(made.page(2, 10)) == 5
+        assert _child(found(made, 2)) == 5
+
+    code = tuple(one.__file__ for one in (pager, shared, newpages))
+    switches = 1 if free_threaded else 2
+    played = Schedules(once, code, switches=switches, free_threaded=free_threaded)
+    for one in played:
+        one.require_success()
+    assert played.played > 20
+
+
+def test_leaves_that_were_read_before_a_commit_are_not_taken_in(monkeypatch):
+    """A scan decodes a piece of the file, a commit comes, the scan keeps them."""
+    leaves = [leaf(2), leaf(3), leaf(4)]
+    made = Pager(type("File", (), {"path": "", "raw": None})(), 1024, 100_000)
+    made._window = type("Window", (), {"piece": lambda _: (b"", 0)})()
+
+    def decode(*_, changes=0):
+        if changes:
+            made.settled = object()
+        return leaves
+
+    monkeypatch.setattr(pager, "decode_usual_leaves", partial(decode, changes=1))
+    made.take_in([2, 3, 4], 10)
+    assert not made.young
+    made.settled = None
+    monkeypatch.setattr(pager, "decode_usual_leaves", decode)
+    made.take_in([2, 3, 4], 10)
+    assert not made.young
+    made.settled = object()
+    made.take_in([2, 3, 4], 10)
+    assert [*made.young.values()] == leaves
+    assert made.spent == made.held()
+
+
+def test_a_commit_that_is_interrupted_does_not_keep_the_cache_shut():
+    made = Pager(type("File", (), {"path": "", "raw": None})(), 1024, 100_000)
+    before = made.settled
+
+    def interrupt():
+        assert made.settled is None
+        raise KeyboardInterrupt
+
+    new = NewPages.__new__(NewPages)
+    new.decoded = [_Looked(2, interrupt)]
+    with pytest.raises(KeyboardInterrupt):
+        new.into_cache(made)
+    assert made.settled is not None
+    assert made.settled is not before
+
+
+@pytest.mark.parametrize("full", [0, 100])
+@pytest.mark.parametrize("kind", [Pager, SharedPager])
+def test_what_is_read_while_pages_change_is_not_kept(kind, full):
+    """When it is looked at again, another commit may be changing others."""
+    machine = Disk()
+    file = RobustFile(machine.open("/f", create=True), "/f")
+    file.write(2048, [NEW])
+    made = kind(*([machine] if kind is SharedPager else []), file, 1024, 100_000)
+    made._full = full
+    made.settled = None
+    read = made.glance if full else made.page
+    assert _child(read(2, 10)) == 5
+    assert not made.young
+    assert made.spent == 0
+    made.settled = object()
+    page = read(2, 10)
+    assert made.young == {2: page}
+    made._old, made.young = made.young, {}
+    made.settled = None
+    # Which one of both of its number it is nobody knows.
+    assert made.page(2, 10) is page
+    assert (not made.young) is (kind is Pager)
+    assert made.spent == made.held()

@@ -108,7 +108,7 @@ class Tx(Single):
     __slots__ = (
         "__weakref__",
         "_commit_handlers",
-        "_committing",
+        "_at_work",
         "_damage",
         "_free_pages",
         "_meta",
@@ -132,7 +132,8 @@ class Tx(Single):
         self.page_size: Final = db.page_size
         self.closed = False
         self.committed = False
-        self._committing = False
+        # Whether it is being committed or frees pages, and may not be rolled back.
+        self._at_work = False
         self._meta = meta
         self._root: Bucket | None = Bucket(self, None, b"", meta.root, meta.sequence)
         self.managed = False
@@ -430,25 +431,40 @@ class Tx(Single):
 
         Raises:
             CorruptPageError: It is free already: two places refer to it.
+            TxClosedError: The transaction has ended meanwhile.
         """
+        was = self._at_work
+        # No call between these two: as in `rollback`.
+        if self.closed:
+            raise TxClosedError
+        self._at_work = True
         try:
             self.db.freelist.free(pgid, overflow)
         except FreelistError as error:
             # Some pages of the same tree may have been freed already.
             self._damage = self.corrupt(error.pgid, str(error))
             raise self._damage from None
+        finally:
+            self._at_work = was
 
     def free_pages(self, pgids: list[int]) -> None:
         """The same for many pages without overflow.
 
         Raises:
             CorruptPageError: As `free_page`.
+            TxClosedError: As there.
         """
+        was = self._at_work
+        if self.closed:
+            raise TxClosedError
+        self._at_work = True
         try:
             self.db.freelist.free_all(pgids)
         except FreelistError as error:
             self._damage = self.corrupt(error.pgid, str(error))
             raise self._damage from None
+        finally:
+            self._at_work = was
 
     # -- the end --
 
@@ -482,14 +498,17 @@ class Tx(Single):
         Raises:
             TxClosedError: It has ended already.
             TxManagedError: It belongs to `update()` or `view()`.
-            WouldDeadlockError: It is being committed: called by a signal handler.
+            WouldDeadlockError: It is being committed, or frees pages: called by a signal
+                handler.
         """
         self.require_open()
         if self.managed:
             raise TxManagedError("managed tx rollback not allowed")
-        if self._committing:
-            # The commit would go on, with pages that are free.
-            raise WouldDeadlockError("the transaction is being committed")
+        # No call between these two, so that no commit begins there, in another thread.
+        if self._at_work:
+            # It would go on, with pages that are free, or in the next one's freelist.
+            raise WouldDeadlockError("the transaction is being committed, or frees pages")
+        self.closed = True
         self._close()
 
     def commit(self) -> None:
@@ -520,8 +539,10 @@ class Tx(Single):
             call()
 
     def _commit(self) -> None:
-        self.require_open()
-        self._committing = True
+        # No call between these two: as in `rollback`.
+        if self.closed:
+            raise TxClosedError
+        self._at_work = True
         db = self.db
         try:
             db.require_open()
@@ -537,7 +558,7 @@ class Tx(Single):
         finally:
             # An interrupt can come before the next line has done anything: then
             # whoever has the transaction may end it.
-            self._committing = False
+            self._at_work = False
             # Whether it is committed the database knows: an interrupt can arrive
             # behind the last moment at which the commit could have failed.
             self._close()

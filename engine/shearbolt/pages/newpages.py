@@ -168,17 +168,24 @@ class NewPages:
         Args:
             pager: The cache's.
         """
-        for page in self.decoded:
-            pager.keep(page)
-        encoded, page_size = self.encoded, self.page_size
-        if len(self.contents) > _MOST_KEPT:
-            pager.forget_all(self.contents)
-            return
-        for pgid, count in self.contents.items():
-            data = encoded[pgid]
-            size = len(data)
-            cost = leaf_cost(count, size - PAGE_HEADER_SIZE - ELEMENT_SIZE * count)
-            pager.keep(EncodedLeaf(pgid, (size - 1) // page_size, count, cost, data))
+        settled = object()
+        pager.settled = None
+        try:
+            for page in self.decoded:
+                pager.keep(page)
+            if len(self.contents) > _MOST_KEPT:
+                pager.forget_all(self.contents)
+            else:
+                for pgid, count in self.contents.items():
+                    pager.keep(self._encoded_leaf(pgid, count))
+        finally:
+            pager.settled = settled
+
+    def _encoded_leaf(self, pgid: int, count: int) -> EncodedLeaf:
+        data, page_size = self.encoded[pgid], self.page_size
+        size = len(data)
+        cost = leaf_cost(count, size - PAGE_HEADER_SIZE - ELEMENT_SIZE * count)
+        return EncodedLeaf(pgid, (size - 1) // page_size, count, cost, data)
 
     def write_leaves(self, bodies: Sequence[bytes], counts: Sequence[int]) -> list[int]:
         """Put leaves of plain pairs into new pages, one behind the other.

@@ -3,7 +3,11 @@
 Committed pages never change while anybody can reach them (copy-on-write), so a
 page is decoded once into lists of keys and values and kept under its number. A
 page that is freed and used again is replaced or dropped by the commit that wrote it;
-no reader that can still reach the old content exists by then, see `freelist`.
+no transaction that can still reach the old content is open by then, see `freelist`. One
+that was ended in the middle of reading it may put it back no more, see `settled`:
+
+    reader   settled = A, reads page 7 |ended|                                | 7 is old
+    commit                             | 7 is used again: None, keep(7), B    |
 
     caller --page(pgid)--> young {pgid: page} --miss--> old {pgid: page}
                                 ^                             | hit: moves back
@@ -119,6 +123,8 @@ class Pager:
         spent: Bytes that are counted for what the cache has, see `held`.
         in_doubt: Whether pages of a commit are in the cache of which nobody has said
             yet whether it took effect.
+        settled: Another object after each change of pages, None while they change: what
+            was read before may come into the cache only while it is the same one.
     """
 
     __slots__ = (
@@ -133,6 +139,7 @@ class Pager:
         "page_size",
         "path",
         "patience",
+        "settled",
         "spent",
         "young",
     )
@@ -149,6 +156,7 @@ class Pager:
         self._budget = max(cache_size, 1)
         self.spent = 0
         self.in_doubt = False
+        self.settled: object | None = object()
         self.young: dict[int, Page] = {}
         self._old: dict[int, Page] = {}
         self._indexed: dict[int, Branch] = {}
@@ -186,16 +194,20 @@ class Pager:
         """
         page = self.young.get(pgid)
         if page is None:
+            settled = self.settled
             page = self._old.pop(pgid, None)
             if page is None:
-                # As `keep`: a call less for every page of a cold scan.
                 page = self._from_file(pgid, high_water_mark)
+                # As `_put_in`: a call less for every page of a cold scan.
+                if settled is not None and settled is self.settled:
+                    self.young[pgid] = page
+                    self.spent += page.cost
+                    if self.spent > self._budget:
+                        self._shrink()
+            elif settled is not None and settled is self.settled:
                 self.young[pgid] = page
-                self.spent += page.cost
-                if self.spent > self._budget:
-                    self._shrink()
             else:
-                self.young[pgid] = page
+                self.spent -= page.cost
         return page
 
     def glance(self, pgid: int, high_water_mark: int) -> Page:
@@ -206,9 +218,10 @@ class Pager:
         if pgid in self.young or pgid in self._old or pgid in asked:
             asked.discard(pgid)
             return self.page(pgid, high_water_mark)
+        settled = self.settled
         page = self._from_file(pgid, high_water_mark)
         if not page.is_leaf:
-            self.keep(page)
+            self._put_in(page, settled)
         else:
             if len(asked) >= self._full:
                 asked.clear()
@@ -222,6 +235,7 @@ class Pager:
         """
         if self._window is None or self._full:
             return
+        settled = self.settled
         data, start = self._window.piece()
         young, old = self.young, self._old
         new = [
@@ -229,16 +243,32 @@ class Pager:
             for pgid in ids
             if pgid < high_water_mark and pgid not in young and pgid not in old
         ]
-        self._take(list(decode_usual_leaves(new, data, start, self.page_size)))
+        self._take(list(decode_usual_leaves(new, data, start, self.page_size)), settled)
 
-    def _take(self, leaves: Sequence[Page]) -> None:
-        """Put leaves that were not there into the cache."""
+    def _take(self, leaves: Sequence[Page], settled: object | None) -> None:
+        """Put leaves that were not there into the cache, as `_put_in`."""
         young = self.young
         for leaf in leaves:
+            if settled is None or settled is not self.settled:
+                return
             young[leaf.pgid] = leaf
             self.spent += leaf.cost
         if self.spent > self._budget:
             self._shrink()
+
+    def _put_in(self, page: Page, settled: object | None) -> None:
+        """Put a page into the cache that was read when this was `settled`.
+
+        Only if no page has changed since. Whoever reads has a transaction that keeps
+        others from using its pages again; but another thread, or a signal handler in
+        the middle of the reading, may have ended it, and committed.
+        """
+        # No call between this and the next: that no commit comes in between.
+        if settled is not None and settled is self.settled:
+            self.young[page.pgid] = page
+            self.spent += page.cost
+            if self.spent > self._budget:
+                self._shrink()
 
     def _from_file(self, pgid: int, high_water_mark: int) -> Page:
         """As `read_page`, with wide reads where they are allowed, and keys in order."""
@@ -462,7 +492,7 @@ class Pager:
     # -- the cache --
 
     def keep(self, page: Page) -> None:
-        """Put a decoded page into the cache, replacing one of its number."""
+        """Put a page that was made into the cache, replacing one of its number."""
         pgid = page.pgid
         replaced = self.young.get(pgid)
         # The young one may be dropped first, and the other would be found then. In this

@@ -101,10 +101,11 @@ class SharedPager(Pager):
         """As there."""
         page = self.young.get(pgid)
         if page is None:
+            settled = self.settled
             page = self._together.run(partial(self._made_young, pgid))
-        if page is None:
-            page = self._from_file(pgid, high_water_mark)
-            self.keep(page)
+            if page is None:
+                page = self._from_file(pgid, high_water_mark)
+                self._put_in(page, settled)
         return page
 
     def _made_young(self, pgid: int) -> Page | None:
@@ -120,8 +121,16 @@ class SharedPager(Pager):
         """As there."""
         self._together.run(partial(super().keep, page))
 
-    def _take(self, leaves: Sequence[Page]) -> None:
-        self._together.run(partial(super()._take, leaves))
+    def _take(self, leaves: Sequence[Page], settled: object | None) -> None:
+        self._together.run(partial(super()._take, leaves, settled))
+
+    def _put_in(self, page: Page, settled: object | None) -> None:
+        self._together.run(partial(self._keep_if, page, settled))
+
+    def _keep_if(self, page: Page, settled: object | None) -> None:
+        # A commit that begins now waits to keep its own: it replaces this one.
+        if settled is not None and settled is self.settled:
+            super().keep(page)
 
     def forget_all(self, pgids: Iterable[int]) -> None:
         """As there."""

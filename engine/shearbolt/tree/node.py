@@ -440,8 +440,11 @@ class Node:
 
     def let_go(self) -> None:
         """Cut the circle of references to and from children."""
-        self.nodes = _NO_NODES
-        self.left = _NOTHING_LEFT
+        # Not what is shared: a signal handler may have ended the transaction in the
+        # middle of something that goes on with these when it returns.
+        if self.nodes:
+            self.nodes = []
+        self.left = {}
 
     # -- spill --
 

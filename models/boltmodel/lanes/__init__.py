@@ -14,7 +14,7 @@
     sabotage      would the museum notice a checker that does not check?
 
 Those that print a table or search for long are programs, too: `python -m
-boltmodel.lanes.museum --help`. On a terminal they show how far they are. Ctrl-C ends one
-with what it knows by then, and with status 3 if that is nothing bad: of what it has not
-come to, nothing is known.
+boltmodel.lanes.museum --help`. On a terminal they show how far they are. Ctrl-C ends
+one with what it knows by then, and with status 3 if that is nothing bad: of what it has
+not come to, nothing is known.
 """

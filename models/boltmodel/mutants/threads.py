@@ -14,10 +14,12 @@ from shearbolt import DB
 from shearbolt.database.batch import Batcher
 from shearbolt.database.durable import DurableFile
 from shearbolt.database.tx import Tx
+from shearbolt.pages.newpages import NewPages
 
 if TYPE_CHECKING:
     from boltmodel.mutants.plant import Call, Planter
     from shearbolt.pages.format import Meta
+    from shearbolt.pages.pager import Pager
 
 _bugs = Gallery()
 IN_THREADS = _bugs
@@ -143,3 +145,37 @@ def _batch_joined_late(planter: Planter) -> None:
                 self._dismiss(batch)
 
     planter.instead(Batcher, "_lead", lead)
+
+
+@_bugs.add(
+    "put-back-late",
+    "A page that was read is kept, whatever a commit has made of it meanwhile.",
+    origin="this engine (2026): a reader was ended while it read",
+    breaks="RWS",
+    needs="threads",
+)
+def _put_back_late(planter: Planter) -> None:
+    def into_cache(original: Call, self: NewPages, pager: Pager) -> None:
+        settled = pager.settled
+        original(self, pager)
+        pager.settled = settled
+
+    planter.instead(NewPages, "into_cache", into_cache)
+
+
+@_bugs.add(
+    "freed-in-another",
+    "A transaction that was ended goes on to free pages, in the next one's list.",
+    origin="this engine (2026): a writer was ended while it deleted",
+    breaks="WS",
+    needs="threads",
+)
+def _freed_in_another(planter: Planter) -> None:
+    def free_page(original: Call, self: Tx, pgid: int, overflow: int) -> None:
+        closed, self.closed = self.closed, False
+        try:
+            original(self, pgid, overflow)
+        finally:
+            self.closed = closed
+
+    planter.instead(Tx, "free_page", free_page)
