@@ -43,6 +43,15 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
     BYTECODE = tempfile.mkdtemp(prefix="bytecode-")
     os.environ["PYTHONPYCACHEPREFIX"] = BYTECODE
     atexit.register(shutil.rmtree, BYTECODE, ignore_errors=True)
+    # What is installed has its own, which is not looked at any more then. All workers
+    # start at once, and each would compile pytest and Hypothesis: measured, 3.4 s of
+    # processor time with two.
+    for module in [*sys.modules.values()]:
+        kept = getattr(module, "__cached__", None)
+        if kept and os.path.exists(kept):
+            folder = BYTECODE + os.path.dirname(os.path.abspath(module.__file__))
+            os.makedirs(folder, exist_ok=True)
+            shutil.copy(kept, folder)
 
 settings.register_profile(
     "gate",
