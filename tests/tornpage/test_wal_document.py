@@ -54,7 +54,7 @@ def run_pytest(folder, name):
     """Run a file of tests; its exit status and the lines it printed."""
     options = ["-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", "."]
     # Nothing here uses it, and it takes 2 s to import where no bytecode is kept.
-    options += ["-p", "no:hypothesispytest"]
+    options += ["-p", "no:hypothesispytest", "-p", "no:xdist"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, name],
         cwd=folder,
