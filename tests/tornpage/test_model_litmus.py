@@ -41,10 +41,11 @@ def found_under(number, model):
     assert closure.closed
     found = frozenset(one.outcome for one in closure.outcomes)
     # Every line is built whole under the model that it is about. With as many images
-    # for all others the 100 pairs of 3,000 that have more took nine tenths of the time.
+    # for all others the 100 pairs of 3,000 that have more took nine tenths of the time;
+    # the 65 of 4,600 that have more than this took two fifths of what was left.
     own = model == CrashModel.parse(litmus.model)
     with contextlib.suppress(TooManyImages):
-        assert found == explorer.eager(closure.point, 20_000 if own else IMAGES)
+        assert found == explorer.eager(closure.point, 20_000 if own else IMAGES // 4)
     return found
 
 

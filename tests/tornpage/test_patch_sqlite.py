@@ -1,6 +1,7 @@
 """SQLite on the simulated disk: it does what it does on the machine, and no more."""
 
 import contextlib
+import functools
 import gc
 import inspect
 import os
@@ -273,6 +274,12 @@ def certificate(
     )
 
 
+@functools.cache
+def found_with(*given):
+    """The certificate of SQLite as it is; several tests look at it."""
+    return certificate(*given)
+
+
 # https://sqlite.org/pragma.html#pragma_synchronous says each of these.
 @pytest.mark.parametrize(
     ("given", "verdict"),
@@ -289,7 +296,7 @@ def certificate(
     ids=lambda one: one if isinstance(one, str) else " ".join(one) or "default",
 )
 def test_a_crash_loses_what_the_manual_says_it_may(given, verdict):
-    found = certificate(*given)
+    found = found_with(*given)
     assert found.verdict == verdict
     assert found.coverage.crash_points > 6
     if not given:
@@ -327,7 +334,7 @@ def test_sectors_that_are_torn_whole_hurt_only_who_was_told_that_they_are_not():
 def test_a_sync_that_does_not_reach_the_disk_is_noticed(
     owner, call, given, monkeypatch
 ):
-    assert certificate(given).verdict == "consistent"
+    assert found_with(given).verdict == "consistent"
     monkeypatch.setattr(owner, call, lambda *_: None)
     assert certificate(given).verdict == "violated"
 

@@ -175,22 +175,6 @@ def test_the_command_line_overrides_the_marker_and_not_the_call(inner):
     result.stdout.fnmatch_lines(["*SEEN ((7, 1),)*", "*CALL ((9, 1),)*"])
 
 
-def test_the_summary_survives_the_way_from_other_processes(started):
-    result = started(
-        """
-        import pytest
-        from toy_store import Toy
-
-        @pytest.mark.parametrize("seed", [0, 1])
-        def test_it(tornpage, seed):
-            tornpage.check(Toy(), programs=1, seed=seed)
-        """,
-        "-n2",
-    )
-    result.assert_outcomes(passed=2)
-    result.stdout.re_match_lines([r"tornpage: 2 checks, \d+ crash points.*"])
-
-
 def test_tests_without_the_fixture_hear_nothing_of_it(inner):
     result = inner("def test_it(): pass")
     result.assert_outcomes(passed=1)
@@ -222,7 +206,9 @@ SHARDED = """
 
 
 @pytest.mark.parametrize(("run", "workers"), [("inner", "-n0"), ("started", "-n2")])
-def test_shards_cover_all_seeds_once_whoever_runs_them(run, workers, request):
+def test_shards_cover_all_seeds_once_and_are_summarised_whoever_runs_them(
+    run, workers, request
+):
     pytest_run = request.getfixturevalue(run)
     result = pytest_run(SHARDED, "--tornpage-shards=3", "-rP", workers)
     # Three shards and the test that does not use the fixture.
@@ -234,6 +220,8 @@ def test_shards_cover_all_seeds_once_whoever_runs_them(run, workers, request):
     ]
     assert sorted(found) == [(100, 2), (102, 2), (104, 3)]
     result.stdout.fnmatch_lines(["*shard-2-of-3*"])
+    # Of other processes, too.
+    result.stdout.re_match_lines([r"tornpage: 3 checks, \d+ crash points.*"])
 
 
 def test_shards_that_have_only_time_are_streams_of_their_own(inner):

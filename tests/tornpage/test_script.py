@@ -1,7 +1,7 @@
 """Fault scripts: text and data are the same thing, and nonsense is refused."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tornpage.faults import Fault, Letters, Script, ScriptError
@@ -38,17 +38,21 @@ faults = st.one_of(
 letters = st.builds(
     Letters,
     st.sampled_from(("/db", "/data/bolt.db", "wal")),
-    st.none() | st.integers(0, 10**6),
+    st.sampled_from((None, 0)) | st.integers(1, 10**6),
     st.from_regex(r"[wx]*[WX]", fullmatch=True),
 )
 scripts = st.builds(Script, st.lists(faults | letters, max_size=5).map(tuple))
+# An example takes 12 ms. Of four faults planted in the texts all are found in so many.
+few = settings(max_examples=settings.default.max_examples * 2 // 5)
 
 
+@few
 @given(scripts)
 def test_a_script_is_its_text(script):
     assert Script.parse(str(script)) == script
 
 
+@few
 @given(scripts)
 def test_simplifying_ends_with_nothing(script):
     steps = 0

@@ -176,6 +176,8 @@ class Explorer:
                 self._marks_before.append(len(self._marks))
                 self._operations.append(record)
         self._marks_before.append(len(self._marks))
+        # What `eager` has seen: most images of a crash point are those of another, too.
+        self._of_images: dict[Hashable, Hashable] = {}
         self._at = 0
         self._image = self._first_image()
         self.point = CrashPoint(0)
@@ -304,10 +306,11 @@ class Explorer:
                 count += 1
                 files = frozenset(one.files.items())
                 images.setdefault((files, one.known, one.links), one)
-        return frozenset(
-            self._recover(Disk(one.files, self.model, one.known, dict(one.links)))
-            for one in images.values()
-        )
+        for key, one in images.items():
+            if key not in self._of_images:
+                disk = Disk(one.files, self.model, one.known, dict(one.links))
+                self._of_images[key] = self._recover(disk)
+        return frozenset(map(self._of_images.__getitem__, images))
 
     def sample(self, point: CrashPoint, seed: int, n: int) -> list[Reached]:
         """`n` random executions; seeds seed .. seed + n - 1, one each."""
