@@ -23,15 +23,15 @@ SHARE = int(os.environ.get("SHEARBOLT_SCHEDULES", "1")) / 100
 
 BUGS = {bug.name: bug for bug in IN_THREADS}
 
-# Where each is seen, and the share of the schedules that is tried first. Most bugs are
-# shown by many schedules in a row, some by few at the beginning.
+# Where each is seen, the share of the schedules that is tried first, and which. Most
+# bugs are shown by many schedules in a row, some by few at the beginning.
 SEEN_IN = {
-    "begin-unlooked": ("readers", 1.0),
-    "turn-unlooked": ("writers", 0.1),
-    "ended-too-early": ("rolled-back", 1.0),
-    "close-waits-for-nobody": ("closed", 0.1),
-    "live-too-early": ("readers", 0.2),
-    "batch-joined-late": ("batches", 0.05),
+    "begin-unlooked": ("readers", 1.0, 0),
+    "turn-unlooked": ("writers", 0.1, 0),
+    "ended-too-early": ("rolled-back", 0.05, 1),
+    "close-waits-for-nobody": ("closed", 0.1, 0),
+    "live-too-early": ("readers", 0.2, 0),
+    "batch-joined-late": ("batches", 0.05, 0),
 }
 
 
@@ -53,12 +53,14 @@ def test_no_switch_of_threads_breaks_a_promise(name):
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_bug_that_only_another_thread_shows_is_found(name):
-    where, first = SEEN_IN[name]
+    where, first, seed = SEEN_IN[name]
     scenario = SCENARIOS[where]
     with BUGS[name].plant():
         # What a switch in the core shows, one of all places shows, too.
         for share in (first, 1.0):
-            found = sweep(scenario, core=True, most_broken=1, share=share).broken
+            found = sweep(
+                scenario, core=True, most_broken=1, share=share, seed=seed
+            ).broken
             if found:
                 break
     assert found, name
@@ -79,7 +81,7 @@ def test_the_core_is_a_part_of_the_engine_and_of_the_places():
 
 
 def test_two_switches_in_the_core_break_no_promise():
-    swept = sweep(SCENARIOS["closed"], switches=2, share=SHARE * 1.5, core=True, seed=3)
+    swept = sweep(SCENARIOS["closed"], switches=2, share=SHARE / 2, core=True, seed=3)
     assert not swept.broken, swept.broken[0]
     assert swept.schedules > 5
 
