@@ -56,16 +56,17 @@ DRAWN = int(os.environ.get("SHEARBOLT_ERRORS", "1"))
 # -- every error at every call -------------------------------------------------
 
 
-def every(nth):
+def every(nth, first=0):
     """One in so many of the errors that can happen."""
-    return lambda calls: islice(scripts_of(calls), 0, None, nth)
+    return lambda calls: islice(scripts_of(calls), first, None, nth)
 
 
 def test_every_error_at_every_call_of_a_small_program():
     sweep = Sweep()
-    sweep_program(0, SMALL, sweep, points=2)
+    # With fewer points an interrupted call taken for a done one is not seen.
+    sweep_program(0, SMALL, sweep, points=4)
     assert not sweep.broken, "\n".join(map(str, sweep.broken[:5]))
-    assert sweep.closed == sweep.crash_points > 300
+    assert sweep.closed == sweep.crash_points > 500
     assert {"StorageError", "DatabaseFailedError"} <= set(sweep.errors)
     met = {name.split()[1] for name in sweep.faults}
     assert met >= {"open", "lock", "size", "pread", "pwrite", "ftruncate"}
@@ -76,8 +77,9 @@ def test_every_error_at_every_call_of_a_small_program():
 def test_every_error_at_every_call_of_drawn_programs(seed, monkeypatch):
     if DRAWN == 1:
         # A third of them, so every call still meets some: all of a small program's
-        # are tried above, and all of these when more are asked for.
-        monkeypatch.setattr(errors_sweep, "scripts_of", every(3))
+        # are tried above, and all of these when more are asked for. This third shows
+        # a doubt that is not healed.
+        monkeypatch.setattr(errors_sweep, "scripts_of", every(3, first=2))
     sweep = Sweep()
     sweep_program(seed, generate(seed), sweep, points=1)
     assert not sweep.broken, "\n".join(map(str, sweep.broken[:5]))
