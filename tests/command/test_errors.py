@@ -131,25 +131,27 @@ def bad_file(kind: str, sound, path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["directory", "fifo", "empty", "one byte", "random", "zeros", "metas only", "text"],
-)
 @pytest.mark.parametrize("name", [name for name in ARGUMENTS if name not in CHANGING])
-def test_what_is_no_database_is_an_error(kind, name, sound, tmp_path, run) -> None:
-    path = tmp_path / "bad.db"
-    bad_file(kind, sound, path)
-    before = path.read_bytes() if path.is_file() else None
-    answer = run(*line(name, path, sound))
-    raw = kind == "metas only" and (name in LOCKLESS or name == "repair")
-    surgical = kind == "metas only" and name.startswith("surgery")
-    if not raw and not surgical:
-        assert answer.status == (2 if name == "diff" else 1), answer
-        assert one_line(answer), answer.stderr
-        assert not (tmp_path / "out.db").exists()
-    assert not list(tmp_path.glob("*.partial"))
-    if before is not None:
-        assert path.read_bytes() == before
+def test_what_is_no_database_is_an_error(name, sound, tmp_path, run) -> None:
+    for kind in (
+        *("directory", "fifo", "empty", "one byte", "random", "zeros", "metas only"),
+        "text",
+    ):
+        folder = tmp_path / kind
+        folder.mkdir()
+        path = folder / "bad.db"
+        bad_file(kind, sound, path)
+        before = path.read_bytes() if path.is_file() else None
+        answer = run(*line(name, path, sound))
+        raw = kind == "metas only" and (name in LOCKLESS or name == "repair")
+        surgical = kind == "metas only" and name.startswith("surgery")
+        if not raw and not surgical:
+            assert answer.status == (2 if name == "diff" else 1), (kind, answer)
+            assert one_line(answer), (kind, answer.stderr)
+            assert not (folder / "out.db").exists(), kind
+        assert not list(folder.glob("*.partial")), kind
+        if before is not None:
+            assert path.read_bytes() == before, kind
 
 
 @pytest.mark.parametrize("seed", range(24))

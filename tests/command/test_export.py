@@ -89,13 +89,14 @@ def test_a_bucket_that_contains_itself_is_an_error_not_a_loop(tmp_path) -> None:
 # -- the round trip ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("name", KINDS)
-def test_a_round_trip_changes_nothing(name, encoding, tmp_path, fresh) -> None:
+def test_a_round_trip_changes_nothing(name, tmp_path) -> None:
     before = content(make(name, tmp_path))
-    lines = list(to_lines(before, encoding))
-    load(fresh, from_lines(lines))
-    assert seen(fresh) == before
+    for encoding in ENCODINGS:
+        lines = list(to_lines(before, encoding))
+        with shearbolt.open(tmp_path / f"{encoding}.db", no_sync=True) as fresh:
+            load(fresh, from_lines(lines))
+            assert seen(fresh) == before, encoding
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -84,7 +84,7 @@ def look(db, draw):
                 list(bucket.items())
 
 
-@pytest.mark.seeds(4)
+@pytest.mark.seeds(3)
 @pytest.mark.parametrize("bound", [5000, 50_000, 300_000, 1 << 24])
 def test_the_count_is_exact_after_any_program_of_one_thread(seed, bound):
     draw = random.Random(f"{seed} {bound}")

@@ -47,7 +47,7 @@ def found(pages, pgid):
     return pages.young.get(pgid) or pages._old.get(pgid)
 
 
-@pytest.mark.seeds(8)
+@pytest.mark.seeds(5)
 def test_large_and_small_values_in_turn_are_what_was_put_last(tmp_path, seed):
     draw = random.Random(seed + 100)
     size = draw.choice([20_000, 50_000, 100_000])
@@ -80,9 +80,13 @@ def test_large_and_small_values_in_turn_are_what_was_put_last(tmp_path, seed):
             assert not tx.check()
 
 
-@pytest.mark.parametrize("at", range(1, 30))
 @pytest.mark.parametrize("way", ["kept", "kept large", "forgotten", "cleared"])
-def test_a_page_replaced_while_another_thread_makes_room_stays_replaced(at, way):
+def test_a_page_replaced_while_another_thread_makes_room_stays_replaced(way):
+    assert [at for at in range(1, 30) if not stays_replaced(at, way)] == []
+
+
+def stays_replaced(at, way):
+    """Whether it does when it is replaced at the nth look at a page."""
     made = Pager(type("File", (), {"path": "", "raw": None})(), 1024, 4000)
     new = leaf(10, 5000 if way == "kept large" else 400)
     count = 0
@@ -105,7 +109,7 @@ def test_a_page_replaced_while_another_thread_makes_room_stays_replaced(at, way)
     replaced = made.young[10]
     made.spent = 4400
     made._shrink()
-    assert (found(made, 10) is replaced) == (count < at)
+    return (found(made, 10) is replaced) == (count < at)
 
 
 # A page of a version that a reader saw, and what a commit makes of its number.

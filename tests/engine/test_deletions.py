@@ -174,7 +174,7 @@ class History:
     )
 
 
-@pytest.mark.seeds(8)
+@pytest.mark.seeds(5)
 def test_random_histories_agree_with_a_plain_dict(seed, path, patience):
     rng = random.Random(seed)
     with shearbolt.open(path, page_size=PAGE, no_sync=True) as db:
@@ -235,7 +235,7 @@ def program(path, seed):
         return file.read()
 
 
-@pytest.mark.seeds(9)
+@pytest.mark.seeds(6)
 def test_the_file_is_the_same_to_the_byte(seed, tmp_path, monkeypatch):
     files = []
     for count in (NEVER, 0, 7):

@@ -84,6 +84,7 @@ def operations():
 NUMBERED = list(enumerate(operations()))
 FAILURES = [errno.EIO, errno.ENOSPC, errno.EINTR]
 STRANGE = ["short", "nothing"]
+CHANGES = {"open", "pwritev", "ftruncate", "fdatasync", "fsync", "fsync_dir"}
 
 
 def survives(plan, *, keep=False):
@@ -121,8 +122,11 @@ def test_the_workload_makes_every_kind_of_operation():
 
 @pytest.mark.parametrize("failure", FAILURES, ids=errno.errorcode.get)
 def test_one_failure_at_any_operation_loses_nothing(failure):
-    for at, _ in NUMBERED:
-        survives(lambda _, n, at=at: failure if n == at else None)
+    for at, operation in NUMBERED:
+        # No read is told that there is no space; to the engine one error of a read is
+        # as good as another.
+        if failure != errno.ENOSPC or operation in CHANGES:
+            survives(lambda _, n, at=at: failure if n == at else None)
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=errno.errorcode.get)

@@ -27,7 +27,7 @@ from shearbolt.tree import lookup
 from tornpage.disk import Disk
 from tornpage.threads import Schedules, under_turns
 
-COMMITS = int(os.environ.get("SHEARBOLT_THREADED_COMMITS", "40"))
+COMMITS = int(os.environ.get("SHEARBOLT_THREADED_COMMITS", "24"))
 KEYS = [b"%04d" % at for at in range(300)]
 
 

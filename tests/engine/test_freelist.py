@@ -282,7 +282,7 @@ def test_a_rollback_of_nothing_is_nothing(kind):
 
 
 @KINDS
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.seeds(4)
 def test_random_histories_agree_with_plain_sets(kind, seed):
     rng = random.Random(seed)
     freelist = make_freelist(kind, range(2, 400))

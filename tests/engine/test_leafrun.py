@@ -84,7 +84,7 @@ def program(path, seed):
         return file.read(), states
 
 
-@pytest.mark.seeds(12)
+@pytest.mark.seeds(8)
 def test_the_file_is_the_same_to_the_byte(seed, tmp_path, monkeypatch, taken):
     together = program(tmp_path / "together.db", seed)
     # Of more seeds there are programs that delete too little.

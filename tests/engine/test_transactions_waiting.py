@@ -96,7 +96,7 @@ def test_readers_in_many_threads_see_whole_versions_beside_a_writer(db):
 
     def write():
         try:
-            for version in range(1, 60):
+            for version in range(1, 30):
                 with db.update() as tx:
                     bucket = tx.bucket(b"b")
                     for i in range(300):

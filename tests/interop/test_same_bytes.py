@@ -1,6 +1,6 @@
 """Random programs of the deterministic family give bbolt's file, byte for byte.
 
-SHEARBOLT_INTEROP_PROGRAMS sets how many programs are run (300); five page sizes
+SHEARBOLT_INTEROP_PROGRAMS sets how many programs are run (120); five page sizes
 take turns. Program n is the same on every machine: `single(n)` at page size
 n mod 5, every fourth without a stored freelist.
 """
@@ -25,7 +25,7 @@ from shearbolt.tree.node import Node
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PROGRAMS = int(os.environ.get("SHEARBOLT_INTEROP_PROGRAMS", "300"))
+PROGRAMS = int(os.environ.get("SHEARBOLT_INTEROP_PROGRAMS", "120"))
 PAGE_SIZES = (1024, 2048, 4096, 8192, 16384)
 # Few enough test items to report, many enough to share between workers.
 BATCH = 10

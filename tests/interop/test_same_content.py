@@ -1,7 +1,7 @@
 """Random nested programs: same answers, same content, both checkers content.
 
 The two take turns on each other's files as well: a session by one, the next by
-the other. SHEARBOLT_INTEROP_PROGRAMS sets how many programs are run (30).
+the other. SHEARBOLT_INTEROP_PROGRAMS sets how many programs are run (20).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.interop.oracle import Applied, Oracle
 
-PROGRAMS = int(os.environ.get("SHEARBOLT_INTEROP_PROGRAMS", "30"))
+PROGRAMS = int(os.environ.get("SHEARBOLT_INTEROP_PROGRAMS", "20"))
 PAGE_SIZES = (1024, 2048, 4096, 8192, 16384)
 BATCH = 10
 

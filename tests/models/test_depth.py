@@ -12,7 +12,7 @@ from boltmodel.programs import Program
 from tornpage.choices import Enumerator, Sampler
 from tornpage.disk import Disk
 
-PROGRAMS = int(os.environ.get("SHEARBOLT_DEPTH", "2"))
+PROGRAMS = int(os.environ.get("SHEARBOLT_DEPTH", "1"))
 
 
 @pytest.mark.parametrize("seed", range(PROGRAMS))

@@ -50,11 +50,20 @@ SMALL = Program(
 )
 
 
+DRAWN = int(os.environ.get("SHEARBOLT_ERRORS", "1"))
+
+
 # -- every error at every call -------------------------------------------------
+
+
+def every(nth, first=0):
+    """One in so many of the errors that can happen."""
+    return lambda calls: islice(scripts_of(calls), first, None, nth)
 
 
 def test_every_error_at_every_call_of_a_small_program():
     sweep = Sweep()
+    # With fewer points an interrupted call taken for a done one is not seen.
     sweep_program(0, SMALL, sweep, points=4)
     assert not sweep.broken, "\n".join(map(str, sweep.broken[:5]))
     assert sweep.closed == sweep.crash_points > 500
@@ -64,8 +73,13 @@ def test_every_error_at_every_call_of_a_small_program():
     assert met >= {"fdatasync", "fsync", "fsync_dir"}
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("SHEARBOLT_ERRORS", "1"))))
-def test_every_error_at_every_call_of_drawn_programs(seed):
+@pytest.mark.parametrize("seed", range(DRAWN))
+def test_every_error_at_every_call_of_drawn_programs(seed, monkeypatch):
+    if DRAWN == 1:
+        # A third of them, so every call still meets some: all of a small program's
+        # are tried above, and all of these when more are asked for. This third shows
+        # a doubt that is not healed.
+        monkeypatch.setattr(errors_sweep, "scripts_of", every(3, first=2))
     sweep = Sweep()
     sweep_program(seed, generate(seed), sweep, points=1)
     assert not sweep.broken, "\n".join(map(str, sweep.broken[:5]))
@@ -83,9 +97,7 @@ def test_the_sweep_meets_every_call_with_every_kind_of_error():
 def one_commit(monkeypatch):
     """What the command sweeps: every fifth error of a single commit."""
     monkeypatch.setattr(errors_sweep, "generate", lambda _: Program((Commit(),)))
-    monkeypatch.setattr(
-        errors_sweep, "scripts_of", lambda calls: islice(scripts_of(calls), 0, None, 5)
-    )
+    monkeypatch.setattr(errors_sweep, "scripts_of", every(5))
 
 
 @pytest.mark.usefixtures("one_commit")
@@ -117,6 +129,26 @@ def broken(scripts, fail, *, endings=ENDINGS[:1], plant=nullcontext):
     return found, sweep
 
 
+def shows(fail, enough, plant=nullcontext):
+    """Whether `enough` says yes to what has been found under some single fault.
+
+    Faults of syncs are tried first, as most that is wrong is wrong about them.
+    """
+    found, sweep = [], Sweep()
+    model = CrashModel.parse(f"fail={fail}")
+    scripts = sorted(single_faults(), key=lambda one: "fdatasync" not in str(one))
+    with plant():
+        for script in scripts:
+            found += broken_by(script, model, ENDINGS[0], sweep)
+            if enough(found):
+                return True
+    return False
+
+
+def letters_of(found):
+    return {one.violation.property[0] for one in found}
+
+
 @pytest.mark.parametrize("fail", ["clean", "unwritten", "revert", "read-only"])
 def test_a_failed_write_or_sync_then_a_crash_loses_nothing_acknowledged(fail):
     # Two faults in a row are closed for the first behaviour; see the sweep.
@@ -141,19 +173,22 @@ def test_nor_when_the_process_is_restarted_in_between():
 
 
 def test_bbolts_rollback_shows_a_commit_that_failed():
-    found, _ = broken(list(single_faults()), "clean", plant=bbolt_rollback)
-    assert any(one.violation.property == "M model" for one in found)
+    def seen(found):
+        return any(one.violation.property == "M model" for one in found)
+
+    assert shows("clean", seen, bbolt_rollback)
 
 
 def test_bbolts_rollback_then_a_crash_destroys_what_was_acknowledged():
-    found, _ = broken(list(single_faults()), "read-only", plant=bbolt_rollback)
-    assert any(one.point and one.violation.property[0] in "PA" for one in found)
+    def destroyed(found):
+        return any(one.point and one.violation.property[0] in "PA" for one in found)
+
+    assert shows("read-only", destroyed, bbolt_rollback)
 
 
 def test_an_error_reported_one_sync_late_costs_acknowledged_data():
     """The limit: nobody who syncs once can know. See docs/injected-errors.md."""
-    found, _ = broken(list(single_faults()), "late")
-    assert {one.violation.property[0] for one in found} >= {"P", "A"}
+    assert shows("late", lambda found: letters_of(found) >= {"P", "A"})
 
 
 def test_a_second_sync_unmasks_an_error_that_is_reported_late():
@@ -251,8 +286,9 @@ def acknowledges_failures(planter):
     [(untyped, "E"), (heal_forgotten, "PA"), (acknowledges_failures, "PA")],
 )
 def test_a_planted_fault_of_the_error_handling_is_found(plant, letters):
-    found, _ = broken(list(single_faults()), "clean", plant=lambda: planted(plant))
-    assert {one.violation.property[0] for one in found} & set(letters)
+    assert shows(
+        "clean", lambda found: letters_of(found) & set(letters), lambda: planted(plant)
+    )
 
 
 def test_a_handle_may_refuse_for_ever_but_says_so():
@@ -290,7 +326,7 @@ def marks(text):
     return made
 
 
-def shows(txid, content):
+def reached(txid, content):
     return Outcome(True, txid=txid, digest=content.digest, content=content)
 
 
@@ -328,16 +364,16 @@ def test_marks_become_promises(text, promise):
 @pytest.mark.parametrize(
     ("text", "outcome", "letters"),
     [
-        (FAILED, shows(2, ONE), ""),
-        (FAILED, shows(3, TWO), ""),
-        (FAILED, shows(3, THREE), "A"),
-        (FAILED, shows(1, EMPTY), "P"),
-        (f"{FAILED}, certain", shows(3, TWO), "A"),
-        (f"{FAILED}, certain, begin 3", shows(3, THREE), ""),
-        (f"{FAILED}, certain, begin 3", shows(3, TWO), "A"),
-        (f"{FAILED}, certain, begin 3, acked 3", shows(2, ONE), "P"),
-        (f"{FAILED}, certain, begin 3, acked 3", shows(3, TWO), "A"),
-        (f"{FAILED}, killed, opened 2, certain", shows(2, ONE), ""),
+        (FAILED, reached(2, ONE), ""),
+        (FAILED, reached(3, TWO), ""),
+        (FAILED, reached(3, THREE), "A"),
+        (FAILED, reached(1, EMPTY), "P"),
+        (f"{FAILED}, certain", reached(3, TWO), "A"),
+        (f"{FAILED}, certain, begin 3", reached(3, THREE), ""),
+        (f"{FAILED}, certain, begin 3", reached(3, TWO), "A"),
+        (f"{FAILED}, certain, begin 3, acked 3", reached(2, ONE), "P"),
+        (f"{FAILED}, certain, begin 3, acked 3", reached(3, TWO), "A"),
+        (f"{FAILED}, killed, opened 2, certain", reached(2, ONE), ""),
         ("opened 0", Outcome(True, error="ChecksumError: bad"), "P"),
     ],
 )

@@ -36,7 +36,7 @@ IN_LONG_RUNS = {"first-pair-wins": 50}
 
 
 def test_the_machine_finds_nothing_in_the_engine():
-    examples = 12 * int(os.environ.get("SHEARBOLT_SEEDS", "1"))
+    examples = 6 * int(os.environ.get("SHEARBOLT_SEEDS", "1"))
     run_state_machine_as_test(
         CrashMachine, settings=settings(PROFILE, max_examples=examples)
     )

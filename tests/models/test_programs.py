@@ -33,9 +33,9 @@ SEEDS = range(200)
 PROGRAMS = [generate(seed) for seed in SEEDS]
 
 
-@pytest.mark.parametrize("program", PROGRAMS[:60])
-def test_json_gives_the_same_program_back(program):
-    assert decode(json.loads(json.dumps(encode(program)))) == program
+def test_json_gives_the_same_program_back():
+    for program in PROGRAMS[:60]:
+        assert decode(json.loads(json.dumps(encode(program)))) == program
 
 
 def test_a_long_padded_key_is_short_in_json():

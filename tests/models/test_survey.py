@@ -8,6 +8,7 @@ import os
 import random
 import struct
 from contextlib import nullcontext
+from functools import cache
 
 import pytest
 
@@ -111,13 +112,20 @@ def damaged(seed):
     return bytes(content)
 
 
-DAMAGED = 300
+# A survey that sees no order, the best hidden of the faults below, shows at the 94th.
+DAMAGED = 120 * int(os.environ.get("SHEARBOLT_SEEDS", "1"))
 
 
-def wrongly_right(seeds):
+@cache
+def honest(seed):
+    """What is said of a damaged database while nothing is planted."""
+    return surveyed(damaged(seed))
+
+
+def wrongly_right(seeds, asked):
     """Damaged databases of which a survey says more than a full look does."""
     for seed in seeds:
-        total, full = surveyed(damaged(seed))
+        total, full = asked(seed)
         if total is None:
             continue
         if full is None or full.problems or full.content.total != total:
@@ -142,7 +150,7 @@ def test_without_a_freelist_in_the_file_nothing_is_said():
 def test_a_survey_of_what_programs_leave_has_the_sum_of_what_cursors_show():
     subject = ShearboltSubject()
     seen = 0
-    for seed in range(120):
+    for seed in range(60):
         disk = Disk()
         subject.run(subject.generate(seed), disk)
         if not disk.exists(DATABASE):
@@ -158,20 +166,20 @@ def test_a_survey_of_what_programs_leave_has_the_sum_of_what_cursors_show():
         assert not full.problems
         assert total == full.content.total
         seen += 1
-    assert seen > 80
+    assert seen > 40
 
 
 def test_a_survey_never_calls_right_what_a_full_look_finds_wrong():
-    assert list(wrongly_right(range(DAMAGED))) == []
+    assert list(wrongly_right(range(DAMAGED), honest)) == []
     # It was asked about damage that matters, and about damage that does not.
-    answers = [surveyed(damaged(seed)) for seed in range(60)]
+    answers = [honest(seed) for seed in range(60)]
     assert sum(total is None for total, _ in answers) > 20
     assert sum(total is not None for total, _ in answers) > 10
 
 
 def test_a_survey_finds_wrong_only_what_a_full_look_finds_wrong():
     for seed in range(60):
-        total, full = surveyed(damaged(seed))
+        total, full = honest(seed)
         if total is None:
             assert full is None or full.problems
 
@@ -221,7 +229,8 @@ def takes_every_page_for_used(patch):
 )
 def test_a_full_look_notices_a_survey_that(plant, monkeypatch):
     plant(monkeypatch)
-    assert next(wrongly_right(range(4 * DAMAGED)), None) is not None
+    found = wrongly_right(range(10 * DAMAGED), lambda seed: surveyed(damaged(seed)))
+    assert next(found, None) is not None
 
 
 def test_a_tree_that_leads_back_to_itself_ends():
