@@ -263,6 +263,11 @@ def test_each_failure_has_a_name_of_its_own():
 # -- reading ---------------------------------------------------------------------------
 
 
+def test_the_format_that_is_written_is_the_one_that_is_documented():
+    """With another number, those that people have kept could not be read any more."""
+    assert json.loads(honest())["format"] == 2
+
+
 def edited(**changes):
     return Certificate.from_json(json.loads(honest()) | changes)
 
