@@ -334,6 +334,14 @@ def test_nobody_watches_what_a_copy_does():
     assert found == (None,) * 4
 
 
+@pytest.mark.usefixtures("processes")
+def test_a_copy_leaves_no_descriptor_open():
+    """After some hundreds there would be no room for more, and nothing compared."""
+    with Pristine(lambda _: len(os.listdir("/dev/fd"))) as copy:
+        counts = {copy.ask(0, 10, alone=True) for _ in range(4)}
+    assert len(counts) == 1
+
+
 # -- workers ---------------------------------------------------------------------------
 
 
@@ -374,6 +382,21 @@ def workers(monkeypatch):
         monkeypatch.setattr(made, "_start", made.begun.append)
         yield made
         made._workers.clear()
+
+
+def test_a_pool_that_is_closed_has_no_descriptor_open():
+    before = os.listdir("/dev/fd")
+    with Pool(Plan(spec="toy_store:Toy", programs=1), 0) as made:
+        assert len(os.listdir("/dev/fd")) > len(before)
+    assert len(os.listdir("/dev/fd")) == len(before)
+    assert not made.busy
+
+
+def test_tasks_are_those_of_every_worker_that_has_one(workers):
+    tasks = {0: {"n": 1}, 1: None, 2: {"n": 2}}
+    workers._workers = {at: Worker(task=task) for at, task in tasks.items()}
+    assert (workers.busy, workers.idle()) == (2, 1)
+    assert workers.tasks() == [{"n": 1}, {"n": 2}]
 
 
 def test_a_worker_with_other_code_is_refused(workers):

@@ -357,6 +357,18 @@ def test_who_has_other_code_did_not_lie(elsewhere):
     assert (report.ran, len(report.differences), report.claims) == (2, 1, ())
 
 
+def test_counts_are_no_claim_of_their_own_where_programs_did_something_else(elsewhere):
+    data = json.loads(honest())
+    data["executions"] += 1
+    (elsewhere / "c.json").write_text(json.dumps(data))
+    (claim,) = verify_file("c.json").claims
+    assert claim.startswith("executions ")
+    data["program_digests"][1][3] = "0" * 16
+    (elsewhere / "c.json").write_text(json.dumps(data))
+    report = verify_file("c.json")
+    assert (len(report.differences), report.claims) == (1, ())
+
+
 def test_a_program_that_is_not_covered_now_is_a_difference():
     claimed = ProgramRecord("p", 3, "t", "o")
     found = _record(certificate(), claimed)
