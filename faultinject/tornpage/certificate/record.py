@@ -167,7 +167,7 @@ def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for part in parts:
         total.update(part)
-    return {name: count for name, count in total.items() if count > 0}
+    return dict(total)
 
 
 @dataclass(frozen=True, slots=True)

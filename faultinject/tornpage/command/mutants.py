@@ -43,7 +43,7 @@ def _mutants(options: argparse.Namespace) -> int:
     if not names:
         return _none_to_plant(options)
     if not options.check:
-        width = max(map(len, names), default=0)
+        width = max(map(len, names))
         for name, text in names.items():
             say(f"{name:<{width}}  {text}")
         return 0

@@ -16,6 +16,9 @@ Seeds are taken from one stream that no run goes back on. The position is writte
 before the seeds are used, a block at a time, by writing another file and renaming
 it: a run that is killed skips a few seeds and repeats none.
 
+A program that breaks a promise is kept as well, for as long as it does: the next run
+would go on with other seeds, and a failure that nobody mended would look mended.
+
 The folder belongs to one subject under one planted bug on one database. Its programs
 stay when the code changes; the features they were kept for are measured again as
 they are replayed. One that breaks a promise by then, or is not covered, stays as well.
@@ -34,7 +37,7 @@ from tornpage.certificate.record import Certificate, MergeError, merge
 from tornpage.run.fingerprint import program_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tornpage.certificate.record import Scope
     from tornpage.run.programs import Plan
@@ -120,6 +123,7 @@ class Corpus:
         }
         self._entries: dict[str, Entry] = {}
         self._keepers: dict[str, Entry] = {}
+        self._held: set[str] = set()
         self._next = plan.seed
         self._reserved = plan.seed
         self._lock: int | None = None
@@ -272,6 +276,30 @@ class Corpus:
         for name in displaced - keeping:
             self._drop(name)
         return new
+
+    def hold(self, failing: Iterable[tuple[Any, int]]) -> None:
+        """Keep these programs, which break a promise, and no others of this run.
+
+        What was kept before the run stays. They show nothing, as what they show is not
+        known; `offer` drops them when they keep their promises.
+
+        Args:
+            failing: Each program as JSON values, and its operations.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        wanted = set()
+        for program, size in failing:
+            entry = Entry(program_id(program), program, size, frozenset())
+            wanted.add(entry.name)
+            if entry.name not in self._entries:
+                self._held.add(entry.name)
+                self._entries[entry.name] = entry
+                self._write(entry)
+        for name in self._held - wanted:
+            self._held.discard(name)
+            self._drop(name)
 
     def minimise(self) -> None:
         """Drop every program whose features others show, the largest first.

@@ -22,7 +22,8 @@ Each is told at once as it was found, unshrunk, so that nothing is lost when the
 is stopped. Then, of each property, those with different causes are shrunk, the one
 with the smallest seed first, `MOST_CAUSES` of them at most; those that have the same
 cause when they are small are one failure. Which ones these are is a function of the
-set of seeds.
+set of seeds. Their programs are held in the corpus as they were found, so that the next
+run begins with them.
 
 Stopping
 --------
@@ -32,6 +33,9 @@ begun and not finished is declared, and then the certificate is unverifiable.
 
 A program whose worker is lost is given to another worker once. When that is lost,
 too, or when the first one ran away, the program is declared not covered.
+
+When there can be no more workers (no process, no memory, the code was edited), the run
+ends as by a second signal. Only one that has brought home nothing yet raises.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ from typing import TYPE_CHECKING, Any
 from tornpage.certificate.as_json import from_json, violation_from_json
 from tornpage.certificate.record import Certificate, merge_all
 from tornpage.run.fingerprint import program_id
-from tornpage.run.pool import Answer, Limits, Lost, Pool
+from tornpage.run.pool import Answer, Limits, Lost, Pool, PoolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -158,6 +162,7 @@ class Fuzzer:
         self._attempts: dict[str, int] = {}
         self._cut: list[str] = []
         self._unkept = False
+        self._came_back = False
         # Failures as they were found, by property and cause, and the small ones
         # made of them, by token.
         self._found: dict[tuple[str, str], ReportedViolation] = {}
@@ -182,34 +187,46 @@ class Fuzzer:
         """Fuzz until the plan, a signal, or the end of the seeds says stop.
 
         A corpus that cannot be written any more (a full disk) ends it as a signal does:
-        what was covered and found by then is told.
+        what was covered and found by then is told. So is it when workers cannot be
+        started any more.
 
         Raises:
-            PoolError: Workers cannot be started.
+            PoolError: Workers cannot be started, and no program came back.
         """
         with Pool(
             self._plan, self._workers, limits=self._limits, code=self._scope.code
         ) as pool:
-            while self._has_task() or pool.busy:
-                if self.stopped and time.monotonic() >= self._hard:
-                    break
-                while pool.idle() and self._has_task():
-                    pool.give(self._queue.popleft())
-                for event in pool.wait(_POLL):
-                    if isinstance(event, Answer):
-                        self._answered(event)
-                    else:
-                        self._was_lost(event)
-                self._show(pool)
-                if time.monotonic() - self._saved >= _SAVE_SECONDS:
-                    self._saved = time.monotonic()
-                    self._save()
+            try:
+                self._work(pool)
+            except PoolError as error:
+                if not self._came_back:
+                    raise
+                reason = f"the run could not go on: {error}".removesuffix(".")
+                self._cut.append(reason)
+                self._say(reason)
+                self.stop(reason)
             self._declare((*pool.tasks(), *self._queue))
         if self._replayed == len(self._corpus.kept):
             self._keep(self._corpus.minimise)
         self._keep(self._corpus.finish)
         self._save()
         return self.certificate()
+
+    def _work(self, pool: Pool) -> None:
+        while self._has_task() or pool.busy:
+            if self.stopped and time.monotonic() >= self._hard:
+                break
+            while pool.idle() and self._has_task():
+                pool.give(self._queue.popleft())
+            for event in pool.wait(_POLL):
+                if isinstance(event, Answer):
+                    self._answered(event)
+                else:
+                    self._was_lost(event)
+            self._show(pool)
+            if time.monotonic() - self._saved >= _SAVE_SECONDS:
+                self._saved = time.monotonic()
+                self._save()
 
     def _save(self) -> None:
         certificate = self.certificate()
@@ -311,6 +328,7 @@ class Fuzzer:
                 small = violation_from_json(data["violation"])
                 self._small[task["token"]] = small
             return
+        self._came_back = True
         self._replayed += task["task"] == "program"
         part = from_json(data["certificate"])
         self._count(part)
@@ -332,6 +350,13 @@ class Fuzzer:
             self._say(f"{violation.property}: {violation.message} ({violation.cause})")
         if known is None or violation.rank() < known.rank():
             self._found[key] = violation
+            self._keep(self._hold)
+
+    def _hold(self) -> None:
+        """Have the next run begin with the programs of the failures that are told."""
+        self._corpus.hold(
+            (one.failure.program, one.found_size) for one in self._chosen()
+        )
 
     def _was_lost(self, lost: Lost) -> None:
         task = lost.task

@@ -365,9 +365,7 @@ class Experiment:
 
     def take_faults(self) -> Counter[str]:
         """The dishonest choices since this was asked last."""
-        taken = self._chosen.faults
-        if taken:
-            self._chosen.faults = Counter()
+        taken, self._chosen.faults = self._chosen.faults, Counter()
         return taken
 
     def take_branching(self) -> Counter[str]:
@@ -376,10 +374,8 @@ class Experiment:
         Call it after each crash point: it also begins to count for the next one.
         """
         chosen = self._chosen
-        taken = chosen.branched
+        taken, chosen.branched = chosen.branched, Counter()
         chosen.executions = 0
-        if taken:
-            chosen.branched = Counter()
         return taken
 
     def branching(self, closure: Closure, counted: Counter[str]) -> tuple[str, ...]:

@@ -213,6 +213,7 @@ class Pool:
         self._selector = selectors.DefaultSelector()
         self._workers: dict[int, _Worker] = {}
         self._failed_starts = 0
+        self._failed: PoolError | None = None
         self._watched = time.monotonic()
         self.replaced = 0
         """Workers that had to be replaced so far."""
@@ -271,24 +272,36 @@ class Pool:
         """What happened, at the latest after this many seconds.
 
         Raises:
-            PoolError: Workers cannot be started, or have other code.
+            PoolError: Workers cannot be started, or have other code. What came in
+                before that was returned.
         """
+        if self._failed is not None:
+            raise self._failed
         events: list[Answer | Lost] = []
-        for key, _ in self._selector.select(seconds):
-            worker: _Worker = key.data
-            messages, ended = worker.receive()
-            for message in messages:
-                if worker.task is None:
-                    self._greeted(worker, message)
-                else:
-                    events.append(Answer(worker.task, message, worker.place))
-                    worker.task = None
-            if ended:
-                events += self._buried(worker)
+        try:
+            for key, _ in self._selector.select(seconds):
+                self._hear(key.data, events)
+        except PoolError as error:
+            if not events:
+                raise
+            self._failed = error
+            return events
         if time.monotonic() - self._watched >= _WATCH_SECONDS:
             self._watched = time.monotonic()
             self._watch()
         return events
+
+    def _hear(self, worker: _Worker, events: list[Answer | Lost]) -> None:
+        """Take what a worker has said, and see whether it has ended."""
+        messages, ended = worker.receive()
+        for message in messages:
+            if worker.task is None:
+                self._greeted(worker, message)
+            else:
+                events.append(Answer(worker.task, message, worker.place))
+                worker.task = None
+        if ended:
+            events += self._buried(worker)
 
     def _start(self, place: int) -> None:
         try:

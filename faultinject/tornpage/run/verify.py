@@ -182,7 +182,7 @@ def verify_file(
         programs=1,
         model=_model(scope.model),
         mutant=scope.mutant,
-        cap=max(scope.cap, 1),
+        cap=scope.cap,
         shrink=False,
     )
     records = certificate.records
