@@ -23,9 +23,9 @@ SHARE = int(os.environ.get("SHEARBOLT_SCHEDULES", "1")) / 100
 
 BUGS = {bug.name: bug for bug in IN_THREADS}
 
-# Where each is seen, the share of the schedules that is tried first, which, and whether
-# a switch in the core shows it: then one of all places does, too. Most bugs are shown by
-# many schedules in a row, some by few at the beginning.
+# Where each is seen, the share of the schedules that is tried first, which ones, and
+# whether a switch in the core shows it: then one of all places does, too. Most bugs are
+# shown by many schedules in a row, some by few at the beginning.
 SEEN_IN = {
     "begin-unlooked": ("readers", 1.0, 0, True),
     "turn-unlooked": ("writers", 0.1, 0, True),
