@@ -107,8 +107,8 @@ class Tx(Single):
 
     __slots__ = (
         "__weakref__",
-        "_commit_handlers",
         "_at_work",
+        "_commit_handlers",
         "_damage",
         "_free_pages",
         "_meta",
@@ -498,8 +498,8 @@ class Tx(Single):
         Raises:
             TxClosedError: It has ended already.
             TxManagedError: It belongs to `update()` or `view()`.
-            WouldDeadlockError: It is being committed, or frees pages: called by a signal
-                handler.
+            WouldDeadlockError: It is being committed, or frees pages; a signal handler
+                has called this, say.
         """
         self.require_open()
         if self.managed:
@@ -507,7 +507,7 @@ class Tx(Single):
         # No call between these two, so that no commit begins there, in another thread.
         if self._at_work:
             # It would go on, with pages that are free, or in the next one's freelist.
-            raise WouldDeadlockError("the transaction is being committed, or frees pages")
+            raise WouldDeadlockError("the transaction is committed or frees pages")
         self.closed = True
         self._close()
 
