@@ -215,6 +215,25 @@ def test_many_pages_are_freed_by_a_transaction_that_is_open(tmp_path, monkeypatc
     db.close()
 
 
+def test_a_commit_that_is_interrupted_as_it_begins_can_be_rolled_back(
+    tmp_path, monkeypatch
+):
+    db = opened(tmp_path / "db")
+    tx = db.begin(writable=True)
+    begin = Tx._begin_work
+
+    def interrupted(self):
+        begin(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tx, "_begin_work", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tx.commit()
+    monkeypatch.undo()
+    tx.rollback()
+    db.close()
+
+
 def test_a_transaction_is_committed_or_rolled_back_by_two_threads_that_try_both():
     """Also where each stops in the middle of it once: a fifth of these schedules."""
     seen = set()

@@ -27,8 +27,8 @@ thread was doing, and may begin or end a transaction there. (So does a generator
     _state       to become the writer, to swap the live version, to count, to close: a
                  few steps without a call. CPython runs nothing else of that thread in
                  between.
-    _ending      to be the writer no more: the same, and one by itself, because that may
-                 be what runs in the middle of anything else.
+    ending       to end a transaction: the same, and one by itself, because that may be
+                 what runs in the middle of anything else.
     committing   `Alone`: whoever would wait for its own thread is refused.
 
 Threads that run at the same time
@@ -36,7 +36,7 @@ Threads that run at the same time
 A build of CPython without its global lock runs threads between any two instructions of
 each other. What is one step to others is therefore one instruction or done with a lock:
 that of a dict, a list or a set for what is done to one of them (the list of readers),
-`_state` or `_ending` for the rest. The cache of pages has a variant for such builds
+`_state` or `ending` for the rest. The cache of pages has a variant for such builds
 (`shearbolt.pages.shared`).
 
     close     ends transactions | takes the pages away
@@ -164,15 +164,16 @@ class DB(Settings):
         freelist: Its free pages; empty when read-only and not preloaded.
         freelist_loaded: Whether `freelist` is that of the file.
         committing: Held while the file is written; `close` waits for it.
+        ending: Held by who ends a transaction, and by who sees to it that nobody does.
         storage: The machine it runs on.
         identity: (device, inode) of the file.
     """
 
     # Without a `__dict__`: a misspelt `no_sync` is no setting that nobody looks at.
     __slots__ = (
-        "__weakref__", "_batcher", "_ending", "_file", "_free_pages", "_in_use",
-        "_lost", "_open", "_pid", "_readers", "_readers_begun", "_state", "_uncounted",
-        "_work", "_write_tx", "_writer", "committing", "durable", "freelist",
+        "__weakref__", "_batcher", "_file", "_free_pages", "_in_use", "_lost", "_open",
+        "_pid", "_readers", "_readers_begun", "_state", "_uncounted", "_work",
+        "_write_tx", "_writer", "committing", "durable", "ending", "freelist",
         "freelist_loaded", "identity", "page_size", "pager", "path", "read_only",
         "storage",
     )  # fmt: skip
@@ -213,7 +214,7 @@ class DB(Settings):
         self.storage: Final = storage
         self._pid: Final = storage.pid()
         self._state: Final = storage.mutex()
-        self._ending: Final = storage.mutex()
+        self.ending: Final = storage.mutex()
         self.durable: Final = DurableFile(
             storage,
             pager,
@@ -417,7 +418,7 @@ class DB(Settings):
 
     def _end_turn(self, handle: ref[Tx] | None) -> None:
         """Let the next writer begin; nothing happens but that the bell is rung."""
-        with self._ending:
+        with self.ending:
             running = self._write_tx
             # Not the next writer's.
             if running is not None and running[0] is handle:
@@ -531,7 +532,7 @@ class DB(Settings):
         ended = (*running[:3], self.storage.thread_id())
         mine = False
         try:
-            with self._ending:
+            with self.ending:
                 if self._write_tx is running and running[3] is None:
                     self._write_tx = ended
                     mine = True

@@ -434,11 +434,8 @@ class Tx(Single):
             TxClosedError: The transaction has ended meanwhile.
         """
         was = self._at_work
-        # No call between these two: as in `rollback`.
-        if self.closed:
-            raise TxClosedError
-        self._at_work = True
         try:
+            self._begin_work()
             self.db.freelist.free(pgid, overflow)
         except FreelistError as error:
             # Some pages of the same tree may have been freed already.
@@ -455,16 +452,27 @@ class Tx(Single):
             TxClosedError: As there.
         """
         was = self._at_work
-        if self.closed:
-            raise TxClosedError
-        self._at_work = True
         try:
+            self._begin_work()
             self.db.freelist.free_all(pgids)
         except FreelistError as error:
             self._damage = self.corrupt(error.pgid, str(error))
             raise self._damage from None
         finally:
             self._at_work = was
+
+    def _begin_work(self) -> None:
+        """See to it that nobody rolls it back while it is `_at_work`.
+
+        Raises:
+            TxClosedError: Somebody has.
+        """
+        with self.db.ending:
+            closed = self.closed
+            if not closed:
+                self._at_work = True
+        if closed:
+            raise TxClosedError
 
     # -- the end --
 
@@ -504,11 +512,13 @@ class Tx(Single):
         self.require_open()
         if self.managed:
             raise TxManagedError("managed tx rollback not allowed")
-        # No call between these two, so that no commit begins there, in another thread.
-        if self._at_work:
+        with self.db.ending:
+            at_work = self._at_work
+            if not at_work:
+                self.closed = True
+        if at_work:
             # It would go on, with pages that are free, or in the next one's freelist.
-            raise WouldDeadlockError("the transaction is committed or frees pages")
-        self.closed = True
+            raise WouldDeadlockError("the transaction is committing or frees pages")
         self._close()
 
     def commit(self) -> None:
@@ -539,10 +549,11 @@ class Tx(Single):
             call()
 
     def _commit(self) -> None:
-        # No call between these two: as in `rollback`.
-        if self.closed:
-            raise TxClosedError
-        self._at_work = True
+        try:
+            self._begin_work()
+        except BaseException:
+            self._at_work = False
+            raise
         db = self.db
         try:
             db.require_open()
