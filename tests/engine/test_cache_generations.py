@@ -227,5 +227,64 @@ def test_what_is_read_while_pages_change_is_not_kept(kind, full):
     made.settled = None
     # Which one of both of its number it is nobody knows.
     assert made.page(2, 10) is page
-    assert (not made.young) is (kind is Pager)
+    assert not made.young
     assert made.spent == made.held()
+
+
+class _Looking(dict):
+    """A generation; something happens behind its nth look, counted with others'."""
+
+    def __init__(self, pages, looks, meanwhile):
+        super().__init__(pages)
+        self._looks = looks
+        self._meanwhile = meanwhile
+
+    def get(self, *arguments):
+        return self._looked(super().get(*arguments))
+
+    def pop(self, *arguments):
+        return self._looked(super().pop(*arguments))
+
+    def _looked(self, result):
+        self._looks[0] -= 1
+        if self._looks[0] == 0:
+            self._meanwhile()
+        return result
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("kind", [Pager, SharedPager])
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_a_handler_that_commits_in_the_middle_of_a_look_is_not_undone(kind, known, nth):
+    """The lock lets it in: it is the same thread."""
+    machine = Disk()
+    file = RobustFile(machine.open("/f", create=True), "/f")
+    file.write(2048, [OLD])
+    made = kind(*([machine] if kind is SharedPager else []), file, 1024, 100_000)
+
+    def commit():
+        file.write(2048, [NEW])
+        new = NewPages.__new__(NewPages)
+        new.decoded, new.contents = [decoded(NEW)], {}
+        new.into_cache(made)
+
+    looks = [nth]
+    made.young = _Looking({}, looks, commit)
+    made._old = _Looking({2: decoded(OLD)} if known else {}, looks, commit)
+    made.spent = made.held()
+    made.page(2, 10)
+    # Who makes fewer looks is not interrupted.
+    interrupted = looks[0] <= 0
+    assert interrupted or nth > 2
+    assert _child(dict.get(made.young, 2)) == (5 if interrupted else 4)
+    assert made.spent >= made.held()
+
+
+@pytest.mark.parametrize("kind", [Pager, SharedPager])
+def test_a_page_that_two_threads_have_read_is_counted_once(kind):
+    machine = Disk()
+    file = RobustFile(machine.open("/f", create=True), "/f")
+    made = kind(*([machine] if kind is SharedPager else []), file, 1024, 100_000)
+    for _ in range(2):
+        made._put_in(decoded(NEW), made.settled)
+    assert made.spent == made.held() > 0

@@ -17,6 +17,7 @@ from shearbolt.database import tx as transactions
 from shearbolt.database.tx import Tx
 from shearbolt.errors import TxClosedError, WouldDeadlockError
 from shearbolt.pages.freelist import ArrayFreelist
+from shearbolt.storage import OSStorage
 from shearbolt.tree.node import Node
 from tornpage.disk import Disk
 from tornpage.threads import Schedules, under_turns
@@ -24,15 +25,22 @@ from tornpage.threads import Schedules, under_turns
 KEYS = [b"%03d" % number for number in range(60)]
 
 
-def opened(path):
-    db = shearbolt.open(path, page_size=1024, no_sync=True, cache_size=1 << 16)
+class AtOnce(OSStorage):
+    """This machine, as if its threads ran at the same time: with another cache."""
+
+    free_threaded = True
+
+
+def opened(path, storage=None):
+    options = {"no_sync": True, "cache_size": 1 << 16, "storage": storage}
+    db = shearbolt.open(path, page_size=1024, **options)
     with db.update() as tx:
         tx.create_bucket(b"a").update([(key, key * 20) for key in KEYS])
         nested = tx.create_bucket(b"b").create_bucket(b"nested")
         nested.update([(key, key * 10) for key in KEYS])
     db.close()
     # With an empty cache.
-    return shearbolt.open(path, page_size=1024, no_sync=True, cache_size=1 << 16)
+    return shearbolt.open(path, **options)
 
 
 def got(tx):
@@ -101,9 +109,9 @@ class Handler:
                 self.wrote = True
 
 
-def interrupted(path, way, place):
+def interrupted(path, way, place, storage=None):
     """Use a transaction in a way, with a handler at this place."""
-    db = opened(path)
+    db = opened(path, storage)
     tx = db.begin(writable=way in WRITING)
     handler = Handler(db, tx)
     raised = None
@@ -133,21 +141,22 @@ def interrupted(path, way, place):
             a.update((key, b"%d" % number * 80) for key in KEYS[::2])
         if number == 1:
             db.close()
-            db = shearbolt.open(path)
+            db = shearbolt.open(path, storage=storage)
     db.close()
     return interrupts.count, handler.ended, raised
 
 
 @pytest.mark.seeds(1)
+@pytest.mark.parametrize("storage", [None, AtOnce()], ids=["in turns", "at once"])
 @pytest.mark.parametrize("way", READING + WRITING)
 def test_what_goes_on_in_a_transaction_that_was_ended_has_no_effect(
-    tmp_path, way, seed
+    tmp_path, way, storage, seed
 ):
-    count, _, _ = interrupted(tmp_path / "whole.db", way, 1 << 30)
+    count, _, _ = interrupted(tmp_path / "whole.db", way, 1 << 30, storage)
     draw = random.Random(f"{way.__name__} {seed}")
     endings = set()
     for number, place in enumerate(draw.sample(range(count), 12)):
-        _, ended, raised = interrupted(tmp_path / f"{number}.db", way, place)
+        _, ended, raised = interrupted(tmp_path / f"{number}.db", way, place, storage)
         endings.add((ended, type(raised)))
     assert (True, TxClosedError) in endings
 

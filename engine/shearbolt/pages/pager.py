@@ -263,9 +263,12 @@ class Pager:
         others from using its pages again; but another thread, or a signal handler in
         the middle of the reading, may have ended it, and committed.
         """
-        # No call between this and the next: that no commit comes in between.
-        if settled is not None and settled is self.settled:
-            self.young[page.pgid] = page
+        pgid = page.pgid
+        # No call from here to the next line but two: that no commit comes in between.
+        # Another thread that has read it, too, has counted it.
+        current = settled is not None and settled is self.settled
+        if current and pgid not in self.young:
+            self.young[pgid] = page
             self.spent += page.cost
             if self.spent > self._budget:
                 self._shrink()

@@ -102,19 +102,23 @@ class SharedPager(Pager):
         page = self.young.get(pgid)
         if page is None:
             settled = self.settled
-            page = self._together.run(partial(self._made_young, pgid))
+            page = self._together.run(partial(self._made_young, pgid, settled))
             if page is None:
                 page = self._from_file(pgid, high_water_mark)
                 self._put_in(page, settled)
         return page
 
-    def _made_young(self, pgid: int) -> Page | None:
+    def _made_young(self, pgid: int, settled: object | None) -> Page | None:
         """A page of the cache, in the young generation from now on."""
         page = self.young.get(pgid)
         if page is None:
             page = self._old.pop(pgid, None)
             if page is not None:
-                self.young[pgid] = page
+                # As there: a handler may have committed, in the middle of this.
+                if settled is not None and settled is self.settled:
+                    self.young[pgid] = page
+                else:
+                    self.spent -= page.cost
         return page
 
     def keep(self, page: Page) -> None:
@@ -125,12 +129,8 @@ class SharedPager(Pager):
         self._together.run(partial(super()._take, leaves, settled))
 
     def _put_in(self, page: Page, settled: object | None) -> None:
-        self._together.run(partial(self._keep_if, page, settled))
-
-    def _keep_if(self, page: Page, settled: object | None) -> None:
         # A commit that begins now waits to keep its own: it replaces this one.
-        if settled is not None and settled is self.settled:
-            super().keep(page)
+        self._together.run(partial(super()._put_in, page, settled))
 
     def forget_all(self, pgids: Iterable[int]) -> None:
         """As there."""
