@@ -76,7 +76,7 @@ class Watch:
 
     pytest's faulthandler_timeout begins a thread for each test and waits for its end:
     measured, 0.6 ms of processor time, and 5 ms by the clock on a busy machine. There
-    are 8,000 tests.
+    are thousands of tests.
     """
 
     def __init__(self) -> None:
