@@ -508,3 +508,36 @@ def test_what_is_refused_names_the_line_that_did_it():
     with patched(disk), pytest.raises(UnsupportedCallError) as refused:
         os.statvfs("/db/x")
     assert re.search(r"at test_patch_audit.py:\d+: the simulated", str(refused.value))
+
+
+LEAVING = """
+import os, sys
+from tornpage import Disk, patched
+
+with patched(Disk()):
+    pass
+
+class Late:
+    def __init__(self):
+        # In a circle, and where the interpreter looks last.
+        self.tell, self.write, self.itself = sys.audit, os.write, self
+        sys.late = self
+
+    def __del__(self):
+        self.tell("ctypes.dlsym", 0, "fsync")
+        self.tell("open", "left", "r", 0)
+        self.write(1, b"told")
+
+Late()
+"""
+
+
+def test_what_is_done_at_the_interpreters_end_is_no_complaint_of_the_hook():
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVING],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("told", "")

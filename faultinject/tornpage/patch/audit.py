@@ -25,6 +25,7 @@ audit event (`kept` and `held` find who has those), and neither have ctypes' cal
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from contextlib import contextmanager
@@ -89,34 +90,54 @@ _FILES: Final = frozenset({"open", "os.rename"})
 
 _LONGEST = 120
 
-_patch: Calls | None = None
-_added = False
 
+class _Hook:
+    """What is told of events: the process's only one, because it stays."""
 
-def _hook(event: str, given: tuple[Any, ...]) -> None:
-    if event in _LOOK_UPS:
-        looked_up(given[1])
-    patch = _patch
-    if patch is None:
-        return
-    if event == "sqlite3.connect":
-        _connecting(patch, given)
-        return
-    places = _PLACES.get(event)
-    if places is not None:
-        for at in places:
-            if at < len(given) and _of_the_disk(patch, given[at]):
-                raise patch.disk.refuse(
-                    f"{_said(event, given)} went to the machine past the patch, at"
-                    f" {site(patch.disk.trace.plumbing)}: only open, os and what is"
-                    " made of them are simulated"
-                )
-        if event in _FILES and patch.threads.own():
-            _elsewhere(patch, event, given)
-    elif event in _PROCESSES and patch.threads.own():
-        raise patch.disk.refuse(
-            f"{_said(event, given)}: what another process does is not simulated"
-        )
+    __slots__ = ("_added", "_ended", "patch")
+
+    def __init__(self) -> None:
+        self._added = self._ended = False
+        self.patch: Calls | None = None
+
+    def add(self) -> None:
+        """Have it told, from the first time on."""
+        if not self._added:
+            sys.addaudithook(self.told)
+            atexit.register(self._end)
+            self._added = True
+
+    def _end(self) -> None:
+        self._ended = True
+
+    def told(self, event: str, given: tuple[Any, ...]) -> None:
+        """Refuse what went past the patch."""
+        if self._ended:
+            # The interpreter takes modules' names away, and still tells of events.
+            return
+        if event in _LOOK_UPS:
+            looked_up(given[1])
+        patch = self.patch
+        if patch is None:
+            return
+        if event == "sqlite3.connect":
+            _connecting(patch, given)
+            return
+        places = _PLACES.get(event)
+        if places is not None:
+            for at in places:
+                if at < len(given) and _of_the_disk(patch, given[at]):
+                    raise patch.disk.refuse(
+                        f"{_said(event, given)} went to the machine past the patch, at"
+                        f" {site(patch.disk.trace.plumbing)}: only open, os and what is"
+                        " made of them are simulated"
+                    )
+            if event in _FILES and patch.threads.own():
+                _elsewhere(patch, event, given)
+        elif event in _PROCESSES and patch.threads.own():
+            raise patch.disk.refuse(
+                f"{_said(event, given)}: what another process does is not simulated"
+            )
 
 
 def _connecting(patch: Calls, given: tuple[Any, ...]) -> None:
@@ -161,12 +182,12 @@ def _said(event: str, given: tuple[Any, ...]) -> str:
 @contextmanager
 def watched(patch: Calls) -> Iterator[None]:
     """While entered, what goes to the machine and is of this disk is refused."""
-    global _patch, _added  # noqa: PLW0603 - a hook is the process's, and stays.
-    if not _added:
-        sys.addaudithook(_hook)
-        _added = True
-    _patch = patch
+    _hook.add()
+    _hook.patch = patch
     try:
         yield
     finally:
-        _patch = None
+        _hook.patch = None
+
+
+_hook: Final = _Hook()
