@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import mmap
 import os
 import sys
 from types import ModuleType
@@ -12,6 +13,7 @@ import pytest
 from tornpage.disk import Disk
 from tornpage.functions import subject_from
 from tornpage.patch import block, patched
+from tornpage.patch.kept import Kept
 from tornpage.run import Plan, run
 from tornpage.run.killrate import check_mutants, row
 from tornpage.run.report import replay
@@ -213,6 +215,7 @@ def test_one_that_raises_in_some_programs_is_caught_and_told_apart():
 # -- functions that a store keeps from its import --------------------------------------
 
 KEEPING = """
+import mmap
 import os
 from os import fsync
 
@@ -317,3 +320,31 @@ def test_numbers_of_the_process_are_noted_wherever_a_module_keeps_them(keeping):
         pass
     noted = [place.owner for place in block._kept._found.values()]
     assert keeping.own in noted
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(mmap, "mmap"), (os, "getpid"), (os, "fsync")]
+)
+def test_a_name_that_a_test_has_changed_is_found_when_it_is_back(keeping, module, name):
+    keeping.kept = print
+    block.look_around()
+    keeping.kept = getattr(module, name)
+    block.look_around()
+    noted = block._kept._found.values()
+    assert any(place.owner is keeping and place.name == "kept" for place in noted)
+
+
+def test_modules_are_not_looked_at_again_while_nobody_has_one_reference_more(
+    keeping, monkeypatch
+):
+    block.look_around()
+    looked = []
+    once_more = Kept._once_more
+    monkeypatch.setattr(
+        Kept, "_once_more", lambda self: looked.append(1) or once_more(self)
+    )
+    block.look_around()
+    assert not looked
+    keeping.sync = os.fsync
+    block.look_around()
+    assert looked
