@@ -73,6 +73,9 @@ if TYPE_CHECKING:
     from tornpage.trace import Mark, Trace
     from tornpage.uncovered import UncoveredError, UnsupportedCallError
 
+__version__ = "0.1.0"
+"""The version of the distribution, `shearbolt`."""
+
 _HOMES = {
     "Closure": "explore",
     "CrashModel": "model",
@@ -124,6 +127,7 @@ __all__ = [
     "UncoveredError",
     "UnsupportedCallError",
     "Violation",
+    "__version__",
     "check_token",
     "observed",
     "patched",

@@ -37,10 +37,9 @@ import platform
 import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from tornpage import __version__
 from tornpage.interruption import CRASH_AGAIN
 
 if TYPE_CHECKING:
@@ -68,7 +67,6 @@ __all__ = [
     "log2_of",
     "merge",
     "merge_all",
-    "tornpage_version",
 ]
 
 Verdict = Literal["consistent", "violated", "unverifiable"]
@@ -138,15 +136,6 @@ def crashes_in_a_row(model: str) -> int:
 
 class MergeError(ValueError):
     """Two certificates are not parts of one run."""
-
-
-@cache
-def tornpage_version() -> str:
-    """The version of the distribution that tornpage comes in."""
-    try:
-        return metadata.version("shearbolt")
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def images_from_log2(exponent: float) -> int:
@@ -260,7 +249,7 @@ class Scope:
     code: str = ""
     sometimes: tuple[str, ...] = ()
     python: str = field(default_factory=platform.python_version)
-    tornpage: str = field(default_factory=tornpage_version)
+    tornpage: str = __version__
 
 
 @dataclass(frozen=True, slots=True)

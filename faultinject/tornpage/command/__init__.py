@@ -26,7 +26,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from tornpage.certificate.record import EXIT_STATUS, tornpage_version
+from tornpage import __version__
+from tornpage.certificate.record import EXIT_STATUS
 from tornpage.certificate.token import TokenError
 from tornpage.command import fuzz, mutants, run, subjects, verify
 from tornpage.command.arguments import UsageError
@@ -181,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--version", action="version", version=f"tornpage {tornpage_version()}"
+        "--version", action="version", version=f"tornpage {__version__}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for subcommand in (run, fuzz, verify, mutants, subjects):
