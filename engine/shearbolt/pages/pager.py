@@ -264,9 +264,10 @@ class Pager:
         the middle of the reading, may have ended it, and committed.
         """
         pgid = page.pgid
-        # No call from here to the next line but two: that no commit comes in between.
-        # Another thread that has read it, too, has counted it.
+        # A commit can come in between where something is called: from the look whether
+        # one has come up to the page's being there, nothing is.
         current = settled is not None and settled is self.settled
+        # Another thread that has read it, too, has counted it.
         if current and pgid not in self.young:
             self.young[pgid] = page
             self.spent += page.cost
