@@ -8,6 +8,7 @@ there or not; the handle goes on writing; the pages in use are those of one vers
 
 import contextlib
 import random
+import threading
 
 import pytest
 from machine import PATH, Machine
@@ -129,6 +130,70 @@ def test_an_interrupt_anywhere_leaves_one_version_and_a_handle_that_writes(
     monkeypatch.setattr(handle, "_PATIENCE", 0.01)
     happened = [interrupted(one) for one in range(seed * 24, (seed + 1) * 24)]
     assert sum(happened) > 18
+
+
+def by_rollback(tx):
+    tx.rollback()
+
+
+def by_block(tx):
+    with tx:
+        pass
+
+
+def by_commit(tx):
+    tx.commit()
+
+
+def written_elsewhere(db):
+    """Whether another thread gets to write."""
+
+    def write():
+        with db.update() as tx:
+            tx.create_bucket_if_not_exists(b"elsewhere")
+
+    # A daemon: it may wait for good.
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(20)
+    return not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("way", "writable"),
+    [
+        (by_rollback, True),
+        (by_rollback, False),
+        (by_block, True),
+        (by_block, False),
+        (by_commit, True),
+    ],
+)
+def test_an_interrupted_end_keeps_nobody_waiting_though_the_transaction_is_kept(
+    way, writable, monkeypatch
+):
+    """Its traceback keeps it, say, and the thread that ended it does nothing more."""
+    monkeypatch.setattr(handle, "_PATIENCE", 0.01)
+
+    def ended(places):
+        db = shearbolt.open(PATH, storage=filled({}), page_size=1024)
+        tx = db.begin(writable)
+        if writable:
+            tx.bucket(b"one")[b"new"] = b"v"
+        interrupts = Interrupts(places)
+        with contextlib.suppress(KeyboardInterrupt), interrupts:
+            way(tx)
+        if not tx.closed:
+            # It came before the end: whoever has it can end it.
+            tx.rollback()
+        return db, tx, interrupts.count
+
+    _, _, count = ended(())
+    for place in range(max(count - 160, 0), count):
+        db, tx, _ = ended((place,))
+        assert written_elsewhere(db), place
+        assert db.stats().open_tx_n == 0, place
+        assert tx.closed
 
 
 def test_a_second_interrupt_as_a_failed_commit_ends_leaves_no_open_transaction(

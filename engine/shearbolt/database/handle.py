@@ -499,8 +499,7 @@ class DB(Settings):
 
     def end(self, tx: Tx) -> None:
         """A transaction has ended; called by it, once or more often."""
-        # Without its reference the transaction can't be taken for a lost one.
-        handle, tx.handle = tx.handle, None
+        handle = tx.handle
         if handle is None or self.storage.pid() != self._pid:
             return
         if tx.writable:
@@ -508,6 +507,8 @@ class DB(Settings):
         else:
             # One step, as all that is done to it.
             ended = self._readers.pop(handle, None) is not None
+        # Not before: with it, an interrupted end is ended once more.
+        tx.handle = None
         # By `close`, too, perhaps: in two threads at once. Nothing else of a reader's
         # work is counted.
         if ended and self.statistics and (tx.writable or tx.work.cursor_count):

@@ -512,14 +512,23 @@ class Tx(Single):
         self.require_open()
         if self.managed:
             raise TxManagedError("managed tx rollback not allowed")
-        with self.db.ending:
-            at_work = self._at_work
-            if not at_work:
-                self.closed = True
+        mine = False
+        try:
+            with self.db.ending:
+                at_work = self._at_work
+                if not at_work:
+                    self.closed = mine = True
+        finally:
+            if mine:
+                try:
+                    self._close()
+                finally:
+                    # Others wait for it: also when an interrupt comes as it begins.
+                    if self.handle is not None:
+                        self.db.end(self)
         if at_work:
             # It would go on, with pages that are free, or in the next one's freelist.
             raise WouldDeadlockError("the transaction is committing or frees pages")
-        self._close()
 
     def commit(self) -> None:
         """Write all changes to disk and end the transaction.
@@ -572,7 +581,12 @@ class Tx(Single):
             self._at_work = False
             # Whether it is committed the database knows: an interrupt can arrive
             # behind the last moment at which the commit could have failed.
-            self._close()
+            try:
+                self._close()
+            finally:
+                # As in `rollback`.
+                if self.handle is not None:
+                    self.db.end(self)
 
     def abandon(self) -> None:
         """Roll back because the database is being closed; called by it."""
