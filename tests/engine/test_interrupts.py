@@ -183,6 +183,8 @@ def test_an_interrupted_end_keeps_nobody_waiting_though_the_transaction_is_kept(
         interrupts = Interrupts(places)
         with contextlib.suppress(KeyboardInterrupt), interrupts:
             way(tx)
+        # Else another would write while this one can still be rolled back.
+        assert tx.closed is (db._write_tx is None and not db._readers)
         if not tx.closed:
             # It came before the end: whoever has it can end it.
             tx.rollback()

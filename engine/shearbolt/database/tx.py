@@ -576,11 +576,13 @@ class Tx(Single):
             work.write += 1
             work.write_time += clock() - began
         finally:
-            # An interrupt can come before the next line has done anything: then
-            # whoever has the transaction may end it.
+            # No call before these, so no interrupt either: who asks later (a batch,
+            # whether to run a function again) could not find it out. Whether it is
+            # committed the database knows: an interrupt can arrive behind the last
+            # moment at which the commit could have failed.
+            self.committed = db.durable.live.txid == self.txid
+            self.closed = True
             self._at_work = False
-            # Whether it is committed the database knows: an interrupt can arrive
-            # behind the last moment at which the commit could have failed.
             try:
                 self._close()
             finally:
@@ -592,6 +594,7 @@ class Tx(Single):
         """Roll back because the database is being closed; called by it."""
         if not self.closed:
             self.managed = False
+            self.closed = True
             # Another thread may be inside one of the buckets: they stay as they are.
             self._root = None
             self._close()
@@ -663,11 +666,7 @@ class Tx(Single):
         return pgid
 
     def _close(self) -> None:
-        # No call before these, so no interrupt either: who asks later (a batch, whether
-        # to run a function again) could not find it out.
-        live = self.db.durable.live
-        self.committed = self.writable and live.txid == self.txid
-        self.closed = True
+        """What is to be done when it is `closed`."""
         try:
             self._commit_handlers = []
             if self.writable:
