@@ -56,13 +56,13 @@ test fails when it is out of date. [The guide](guide.md) shows the parts togethe
     first=("open", "DB", "Tx", "Bucket", "Cursor"),
     own={
         "DB": {
-            *("committing", "durable", "end", "freelist", "freelist_loaded"),
-            *("identity", "in_child", "load_freelist", "pager", "require_open"),
-            "storage",
+            *("committing", "durable", "end", "ending", "freelist"),
+            *("freelist_loaded", "identity", "in_child", "load_freelist", "pager"),
+            *("require_open", "storage"),
         },
         "Tx": {
             *("abandon", "corrupt", "disown", "free_page", "free_pages", "handle"),
-            *("load", "pages", "pass_by", "require_open", "take_handlers"),
+            *("give_up", "load", "pages", "pass_by", "require_open", "take_handlers"),
         },
         "Bucket": {"require_changeable"},
         "StorageError": {"of"},

@@ -280,3 +280,44 @@ def test_a_transaction_is_committed_or_rolled_back_by_two_threads_that_try_both(
     for one in Schedules(once, code, switches=2, share=0.2, seed=5):
         one.require_success()
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("in_a_block", [False, True])
+def test_of_two_threads_that_roll_a_transaction_back_one_does(in_a_block):
+    """The other one would forget pages of the next writer. Blocks just end."""
+    seen = set()
+
+    def once(turns):
+        machine = under_turns(Disk(), turns)
+        db = shearbolt.open("/db", storage=machine, page_size=1024)
+        with db.update() as tx:
+            tx.create_bucket(b"a").update(dict.fromkeys(KEYS, b"0" * 40))
+        shared = db.begin(writable=True)
+        shared.bucket(b"a").update(dict.fromkeys(KEYS, b"1" * 40))
+        done = []
+
+        def end(name):
+            if in_a_block:
+                with shared:
+                    pass
+            else:
+                with contextlib.suppress(TxClosedError):
+                    shared.rollback()
+                    done.append(name)
+            with db.update() as tx:
+                tx.create_bucket(name)
+
+        yield [lambda: end(b"b"), lambda: end(b"c")]
+        with db.view() as tx:
+            assert not tx.check()
+            assert tx.bucket(b"a").get(KEYS[0]) == b"0" * 40
+            tx.bucket(b"b")
+            tx.bucket(b"c")
+        assert in_a_block or len(done) == 1
+        seen.update(done)
+        db.close()
+
+    code = (transactions.__file__,)
+    for one in Schedules(once, code, switches=1):
+        one.require_success()
+    assert in_a_block or seen == {b"b", b"c"}

@@ -60,4 +60,4 @@ class Managed:
                 tx.commit()
         finally:
             if not tx.closed:
-                tx.rollback()
+                tx.give_up()

@@ -162,7 +162,7 @@ class Tx(Single):
     ) -> None:
         if not self.closed:
             self.managed = False
-            self.rollback()
+            self.give_up()
 
     # -- about the transaction --
 
@@ -512,11 +512,21 @@ class Tx(Single):
         self.require_open()
         if self.managed:
             raise TxManagedError("managed tx rollback not allowed")
+        if not self.give_up():
+            raise TxClosedError
+
+    def give_up(self) -> bool:
+        """Roll back unless it has ended, and say whether this did; see `rollback`.
+
+        Raises:
+            WouldDeadlockError: As there.
+        """
         mine = False
         try:
             with self.db.ending:
                 at_work = self._at_work
-                if not at_work:
+                # Another thread, or a signal handler, may have been faster.
+                if not (at_work or self.closed):
                     self.closed = mine = True
         finally:
             if mine:
@@ -529,6 +539,7 @@ class Tx(Single):
         if at_work:
             # It would go on, with pages that are free, or in the next one's freelist.
             raise WouldDeadlockError("the transaction is committing or frees pages")
+        return mine
 
     def commit(self) -> None:
         """Write all changes to disk and end the transaction.
@@ -586,7 +597,7 @@ class Tx(Single):
             try:
                 self._close()
             finally:
-                # As in `rollback`.
+                # As in `give_up`.
                 if self.handle is not None:
                     self.db.end(self)
 
