@@ -29,7 +29,6 @@ import sys
 import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
-from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -263,21 +262,11 @@ def replace_all() -> None:
 
 def _all_of_them() -> list[Any]:
     """All that were looked up, and are not forgotten."""
-    kinds = _kinds_of(_Function)
-    there = gc.get_objects()
-    # In C, half the time: 40 ms for 250,000 objects.
-    functions = compress(there, map(kinds.__contains__, map(type, there)))
-    return [one for one in functions if _address(one) in _names]
-
-
-def _kinds_of(kind: type) -> set[type]:
-    """A class, and all that are made from it."""
-    found, more = {kind}, [kind]
-    while more:
-        below: set[type] = {*type.__subclasses__(more.pop())} - found
-        found |= below
-        more += below
-    return found
+    return [
+        one
+        for one in gc.get_objects()
+        if issubclass(type(one), _Function) and _address(one) in _names
+    ]
 
 
 def _replace(held: list[Any]) -> None:
