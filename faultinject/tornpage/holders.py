@@ -306,6 +306,7 @@ def _classes() -> list[type]:
     found: list[type] = [object]
     seen = {identity(object)}
     for one in found:
+        below: type
         for below in type.__subclasses__(one):
             if identity(below) not in seen:
                 seen.add(identity(below))
