@@ -337,6 +337,23 @@ def test_what_is_mapped_cannot_be_changed_meanwhile():
     assert len(disk.refused) == 4
 
 
+def test_a_class_of_mappings_that_is_kept_maps_files_of_the_next_disk_and_real_ones():
+    with patched(Disk()):
+        kept = mmap.mmap
+    with (
+        patched(Disk({"/db/x": b"of the next"})) as root,
+        open(f"{root}/x") as file,
+        kept(file.fileno(), 0, access=mmap.ACCESS_READ) as mapping,
+    ):
+        assert mapping[:] == b"of the next"
+    with tempfile.TemporaryFile() as file:
+        file.write(b"real")
+        file.flush()
+        with kept(file.fileno(), 0) as mapping:
+            mapping[:4] = b"REAL"
+        assert os.pread(file.fileno(), 9, 0) == b"REAL"
+
+
 def test_a_lock_that_would_be_waited_for_for_ever_is_an_error():
     with patched(Disk()) as root:
         one, two = (os.open(f"{root}/x", os.O_RDWR | os.O_CREAT) for _ in "12")

@@ -32,7 +32,8 @@ import threading
 import time
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from weakref import ref
 
 from tornpage.call_site import site
 from tornpage.patch.files import plain
@@ -415,35 +416,42 @@ class _OursError(Exception):
     """An opener has opened a file of the disk."""
 
 
-def _mmap_class(patch: Calls) -> type[mmap.mmap]:
-    class Mapping(mmap.mmap):
-        """mmap.mmap; of a file of the disk, a copy of it that is only read."""
+class _Mapping(mmap.mmap):
+    """mmap.mmap; of a file of the disk, a copy of it that is only read.
 
-        def __new__(cls, fileno: int, length: int, *given: Any, **named: Any) -> Self:
-            if not (patch.alive and patch.ours(fileno)):
-                return super().__new__(cls, fileno, length, *given, **named)
-            named.update(
-                zip(("flags", "prot", "access", "offset"), given, strict=False)
+    One class for all blocks: what is derived from mmap.mmap is among what refers to it,
+    and that is counted (`kept`).
+    """
+
+    patch: ClassVar[ref[Calls] | None] = None
+
+    def __new__(cls, fileno: int, length: int, *given: Any, **named: Any) -> Self:
+        patch = _Mapping.patch and _Mapping.patch()
+        if not (patch and patch.alive and patch.ours(fileno)):
+            return super().__new__(cls, fileno, length, *given, **named)
+        named.update(zip(("flags", "prot", "access", "offset"), given, strict=False))
+        if not _only_reads(**named):
+            raise patch.disk.refuse(
+                f"mmap of {patch.file(fileno).path}: what a mapping writes, and"
+                " when, is not simulated; have the store map it for reading, or"
+                " use read and write"
             )
-            if not _only_reads(**named):
-                raise patch.disk.refuse(
-                    f"mmap of {patch.file(fileno).path}: what a mapping writes, and"
-                    " when, is not simulated; have the store map it for reading, or"
-                    " use read and write"
-                )
-            offset = named.pop("offset", 0)
-            with patch.lock:
-                # No file of a directory: its name would be one of tempfile's.
-                copy = os.memfd_create("tornpage")
-                try:
-                    _write_all(copy, patch.mapped(fileno, length, offset))
-                    made = super().__new__(cls, copy, 0, **named)
-                finally:
-                    os.close(copy)
-                patch.remember_mapping(fileno, made)
-            return made
+        offset = named.pop("offset", 0)
+        with patch.lock:
+            # No file of a directory: its name would be one of tempfile's.
+            copy = os.memfd_create("tornpage")
+            try:
+                _write_all(copy, patch.mapped(fileno, length, offset))
+                made = super().__new__(cls, copy, 0, **named)
+            finally:
+                os.close(copy)
+            patch.remember_mapping(fileno, made)
+        return made
 
-    return Mapping
+
+def _mmap_class(patch: Calls) -> type[mmap.mmap]:
+    _Mapping.patch = ref(patch)
+    return _Mapping
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
