@@ -641,6 +641,8 @@ class Tx(Single):
         db = self.db
         old = self._meta.freelist
         if old != NO_FREELIST:
+            # Each commit writes its own, so this one is its version's (bbolt Free).
+            db.freelist.made_by(old, self._meta.txid)
             self.free_page(old, db.durable.freelist_overflow(self._meta))
         if db.no_freelist_sync:
             return NO_FREELIST
