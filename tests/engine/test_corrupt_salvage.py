@@ -269,8 +269,11 @@ def test_a_page_that_its_branch_gives_a_wrong_number_goes_back(
     assert back == [pgid]
 
 
-@pytest.mark.parametrize("to", [7, 8])
-def test_a_page_that_many_places_refer_to_is_read_a_few_times(monkeypatch, to) -> None:
+@pytest.mark.parametrize("what", ["elsewhere", "free", "a stranger", "overlapping"])
+def test_a_page_that_many_places_refer_to_is_read_a_few_times(
+    monkeypatch, what
+) -> None:
+    """As often as there are references, it took 38 s for a file of 1 MB."""
     reads: list[int] = []
     read = walk.read_tolerant
 
@@ -279,9 +282,17 @@ def test_a_page_that_many_places_refer_to_is_read_a_few_times(monkeypatch, to) -
         return read(pager, pgid, limit)
 
     monkeypatch.setattr(walk, "read_tolerant", counted)
-    children = [(b"m%02d" % at, to) for at in range(40)]
-    pages_ = make._one_bucket(p4=make.branch(4, [(b"a0", 5), *children]))
-    content(make.file(THREE | pages_, free=FREE))
+    to = 8 if what == "free" else 11
+    children = [(b"a0", 5), (b"m0", 12), *((b"n%02d" % at, to) for at in range(40))]
+    pages_ = THREE | make._one_bucket(p4=make.branch(4, children))
+    pages_[11] = make.leaf(11, make._pairs("r"))
+    if what == "overlapping":
+        pages_[11] = make.leaf(11, {b"n": bytes(range(1, 251)) * 5}, overflow=1)
+    elif what == "a stranger":
+        pages_[11] = make._field(pages_[11], 0, 8, 99)
+    pages_[12] = make.leaf(12, make._pairs("m"))
+    found = content(make.file(pages_, free=FREE))
+    assert found[b"b",].items() >= (make._pairs("a") | make._pairs("m")).items()
     assert 1 <= reads.count(to) <= 3
 
 

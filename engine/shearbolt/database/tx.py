@@ -480,7 +480,7 @@ class Tx(Single):
         """Call this after a successful commit, when all locks are released.
 
         Calls are made in this order. What one raises comes out of `commit`,
-        although the transaction is committed.
+        although the transaction is committed; those behind it are not made.
 
         Raises:
             TxClosedError: The transaction has ended.

@@ -161,8 +161,11 @@ class Walk:
         self.free_known = False
         self.entered = 0
         self._put_off: list[_PutOff] = []
-        # First and last key of pages that were elsewhere: a thousand may refer to one.
+        # Of pages that were read and not entered, because a thousand places may refer
+        # to one: first and last key of those that were elsewhere; of others why, and
+        # the same if they may be entered from where such keys must be.
         self._seen: dict[int, tuple[bytes, ...]] = {}
+        self._refused: dict[int, tuple[str, tuple[bytes, ...]]] = {}
 
     def tree(
         self,
@@ -285,6 +288,8 @@ class Walk:
             wrong = late
         elif depth > MAX_DEPTH:
             reason = f"the tree is deeper than {MAX_DEPTH} pages"
+        elif pgid in self._refused and not _fits(self._refused[pgid][1], low, high):
+            reason = self._refused[pgid][0]
         elif not late and self._is_astray(pgid, self._seen.get(pgid, ()), low, high):
             if not self._is_free(pgid):
                 self._put_off.append(_PutOff(bucket, pgid, low, high, depth, parent))
@@ -305,16 +310,15 @@ class Walk:
             branch = isinstance(found.page, Branch)
             if self.state.first(pgid, found.span, USED):
                 reason = f"its {found.span} pages overlap other pages in use"
+                self._refused[pgid] = reason, ()
             elif found.stranger and not (
-                (low is not None or high is not None)
-                and found.page.keys
-                and _ascending(found.page.keys)
-                and _within(found.page.keys, low, high)
+                _fits(found.page.keys, low, high) and _ascending(found.page.keys)
             ):
                 reason, branch = found.flaws[0].reason, False
+                ordered = _ascending(found.page.keys)
+                self._refused[pgid] = reason, _ends(found.page.keys) if ordered else ()
             elif not late and self._is_astray(pgid, found.page.keys, low, high):
-                keys = found.page.keys
-                self._seen[pgid] = (min(keys), max(keys))
+                self._seen[pgid] = _ends(found.page.keys)
                 return (yield from self._enter(bucket, pgid, low, high, depth, parent))
         if reason:
             yield self._lose(bucket, pgid, reason, at, low, high)
@@ -412,6 +416,20 @@ class Walk:
 
 def _ascending(keys: Sequence[bytes]) -> bool:
     return all(map(lt, keys, keys[1:]))
+
+
+def _ends(keys: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The first and the last key, if there are any."""
+    return (min(keys), max(keys)) if keys else ()
+
+
+def _fits(keys: Sequence[bytes], low: bytes | None, high: bytes | None) -> bool:
+    """Whether there are keys, all in the range that a branch gives."""
+    return (
+        (low is not None or high is not None)
+        and bool(keys)
+        and (_within(keys, low, high))
+    )
 
 
 def _elsewhere(keys: Sequence[bytes], low: bytes | None, high: bytes | None) -> bool:
