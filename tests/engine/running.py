@@ -1,6 +1,7 @@
 """Threads that are waited for, and whose failures are those of the test."""
 
 import threading
+import time
 
 
 def run_threads(calls):
@@ -19,3 +20,11 @@ def run_threads(calls):
         thread.join(60)
         assert not thread.is_alive()
     assert failures == []
+
+
+def eventually(holds, seconds=20):
+    """Whether something is so before long."""
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.001)
+    return holds()

@@ -2,6 +2,7 @@
 
 import pytest
 
+import shearbolt
 from shearbolt.database.growth import DEFAULT_ALLOC_SIZE, Growth, map_size
 from shearbolt.errors import MaxSizeReachedError
 
@@ -50,3 +51,28 @@ def test_what_is_more_than_may_be_is_refused_when_it_is_planned():
     growth = Growth(64 * KIB, 0, PAGE)
     with pytest.raises(MaxSizeReachedError):
         growth.plan(64 * KIB, 60 * KIB - 1)
+
+
+@pytest.mark.parametrize("kind", ["array", "hashmap"])
+def test_a_file_beside_an_open_reader_stops_growing(kind, tmp_path):
+    """What was written since the reader began, and is not needed any more, is free.
+
+    The freelist too: by those of all commits since it became longer, and so did they.
+    """
+    options = {"page_size": 1024, "no_sync": True, "freelist_type": kind}
+    with shearbolt.open(tmp_path / "a.db", **options) as db:
+        with db.update() as tx:
+            bucket = tx.create_bucket(b"a")
+            bucket.update((b"%03d" % number, bytes(150)) for number in range(200))
+        reader = db.begin()
+        seen = dict(reader.bucket(b"a").items())
+        sizes = []
+        for number in range(600):
+            with db.update() as tx:
+                tx.bucket(b"a").put(b"%03d" % (number * 37 % 200), b"b" * (number % 99))
+            sizes.append(tx.high_water_mark)
+        # By then all 200 pages of before have a successor.
+        assert sizes[300] == sizes[-1] < 400
+        assert dict(reader.bucket(b"a").items()) == seen
+        assert reader.check() == []
+        reader.rollback()

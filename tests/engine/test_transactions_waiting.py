@@ -2,10 +2,12 @@
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from filling import keys, put
-from running import run_threads
+from places import Interrupts
+from running import eventually, run_threads
 
 import shearbolt
 from shearbolt import (
@@ -13,6 +15,8 @@ from shearbolt import (
     TxClosedError,
     WouldDeadlockError,
 )
+from shearbolt.database import handle, line
+from shearbolt.database.line import Line, Place
 
 
 def test_who_fails_to_begin_leaves_the_turn_to_the_next(db, monkeypatch):
@@ -77,6 +81,143 @@ def test_writers_of_several_threads_take_turns(db):
 
     run_threads([lambda n=n: work(n) for n in range(4)])
     assert len(keys(db)) == 80
+
+
+def begin_in_thread(db, order, name):
+    """A thread that writes when it is its turn, and waits for that by now."""
+
+    def write():
+        with db.update():
+            order.append(name)
+
+    before = len(db._writers._places)
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert eventually(lambda: len(db._writers._places) > before)
+    return thread
+
+
+def test_who_commits_again_and_again_lets_those_who_wait_come_first(db):
+    """One thread waited for 28 s beside one that did nothing but commit."""
+    for _ in range(20):
+        order = []
+        tx = db.begin(True)
+        other = begin_in_thread(db, order, "other")
+        tx.commit()
+        with db.update():
+            order.append("again")
+        other.join(20)
+        assert order == ["other", "again"]
+    assert not db._writers
+
+
+def test_writers_have_their_turn_in_the_order_in_which_they_came(db):
+    order = []
+    tx = db.begin(True)
+    threads = [begin_in_thread(db, order, number) for number in range(5)]
+    tx.rollback()
+    for thread in threads:
+        thread.join(20)
+    assert order == [0, 1, 2, 3, 4]
+    assert not db._writers
+
+
+def test_who_fails_to_begin_while_others_wait_leaves_the_turn_to_them(db, monkeypatch):
+    order, failed = [], []
+    tx = db.begin(True)
+    healthy = type(db)._require_healthy
+
+    def require_healthy(self):
+        if threading.current_thread() is first:
+            raise ZeroDivisionError
+        healthy(self)
+
+    def fail():
+        with suppress(ZeroDivisionError):
+            db.begin(True)
+        failed.append(1)
+
+    first = threading.Thread(target=fail)
+    first.start()
+    assert eventually(lambda: db._writers)
+    monkeypatch.setattr(type(db), "_require_healthy", require_healthy)
+    # Nobody looks by himself before the test is over.
+    monkeypatch.setattr("shearbolt.database.handle._PATIENCE", 60)
+    second = begin_in_thread(db, order, 2)
+    tx.rollback()
+    second.join(20)
+    first.join(20)
+    assert (order, failed) == ([2], [1])
+
+
+def test_an_interrupt_of_one_that_waits_keeps_nobody_waiting(db, monkeypatch):
+    """Anywhere on its way into the line, in it, and out of it again."""
+    monkeypatch.setattr(handle, "_PATIENCE", 0.05)
+    code = (handle.__file__, line.__file__)
+    at, there = 0, True
+    while there:
+        begun, gone = threading.Event(), threading.Event()
+
+        def write(begun=begun, gone=gone):
+            tx = db.begin(True)
+            begun.set()
+            while not (db._writers or gone.wait(0.0005)):
+                pass
+            tx.rollback()
+
+        running = threading.Thread(target=write)
+        running.start()
+        assert begun.wait(20)
+        interrupts = Interrupts([at], code=code)
+        with interrupts, suppress(KeyboardInterrupt):
+            tx = db.begin(True)
+            interrupts.places.clear()
+            there = False
+            tx.rollback()
+        gone.set()
+        running.join(20)
+        run_threads([lambda: put(db, b"k")])
+        assert not db._writers, f"after an interrupt at {at}"
+        at += 1
+    assert at > 30
+
+
+def a_line(*threads):
+    waiting = Line()
+    places = [Place(threading.Lock(), thread) for thread in threads]
+    for place in places:
+        waiting.join(place)
+    return waiting, places
+
+
+def test_a_bell_is_the_first_ones_until_it_leaves():
+    waiting, (first, second) = a_line(1, 2)
+    for _ in range(2):
+        waiting.ring()
+    assert first.bell.acquire(blocking=False)
+    assert not second.bell.acquire(blocking=False)
+    assert waiting.comes_first(first)
+    assert not waiting.comes_first(second)
+    waiting.leave(first)
+    assert waiting.comes_first(second)
+    waiting.ring()
+    assert second.bell.acquire(blocking=False)
+
+
+def test_who_an_interrupt_took_away_is_passed_over_and_forgotten():
+    waiting, (first, second, third) = a_line(1, 2, 3)
+    # All that came of its leaving.
+    first.left = True
+    assert waiting.comes_first(second)
+    waiting.ring()
+    assert second.bell.acquire(blocking=False)
+    waiting.leave(second)
+    assert waiting._places == [third]
+
+
+def test_a_handler_does_not_wait_for_what_it_has_interrupted():
+    waiting, (_, handlers) = a_line(1, 1)
+    assert waiting.comes_first(handlers)
 
 
 def test_readers_in_many_threads_see_whole_versions_beside_a_writer(db):

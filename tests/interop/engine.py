@@ -29,12 +29,27 @@ BBOLTS_TEXT = {
 }
 
 
+MOST_READERS = 3
+
+
 def apply(
-    path: str, transactions: Sequence[Transaction], **options: Any
+    path: str,
+    transactions: Sequence[Transaction],
+    *,
+    readers_every: int = 0,
+    **options: Any,
 ) -> list[Applied]:
     """Run transactions on a file, made when missing."""
+    applied: list[Applied] = []
+    readers: list[Any] = []
     with shearbolt.open(path, **options) as db:
-        return [_apply_one(db, transaction) for transaction in transactions]
+        for number, transaction in enumerate(transactions):
+            if readers_every and number % readers_every == 0:
+                if len(readers) == MOST_READERS:
+                    readers.pop(0).rollback()
+                readers.append(db.begin())
+            applied.append(_apply_one(db, transaction))
+    return applied
 
 
 def _apply_one(db: Any, transaction: Transaction) -> Applied:

@@ -219,7 +219,9 @@ class Oracle:
             path: The file.
             transactions: What to do, in order.
             **options: `page_size`, `freelist_type`, `no_freelist_sync`,
-                `no_sync`, `fill_percent`, `timeout_ms`.
+                `no_sync`, `fill_percent`, `timeout_ms`; `readers_every`: before
+                every so many transactions one begins to read, of which the newest
+                three stay open.
 
         Raises:
             OracleError: The file could not be opened.

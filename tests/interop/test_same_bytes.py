@@ -64,11 +64,17 @@ def extended(high_water: int, page_size: int) -> int:
 
 
 def make_both(
-    program: list[Session], folder: Path, oracle: Oracle, page_size: int, bare: bool
+    program: list[Session],
+    folder: Path,
+    oracle: Oracle,
+    page_size: int,
+    bare: bool,
+    readers_every: int = 0,
 ) -> tuple[bytes, bytes]:
     """The two files that the program makes: ours, bbolt's."""
     ours, theirs = str(folder / "ours.db"), str(folder / "theirs.db")
     options = {"page_size": page_size, "no_freelist_sync": bare, "no_sync": True}
+    options["readers_every"] = readers_every
     for session in program:
         engine.apply(ours, session.transactions, **options)
         oracle.apply(theirs, session.transactions, **options)
@@ -87,6 +93,23 @@ def test_file_is_bbolts_to_the_byte(batch: int, oracle: Oracle, tmp_path: Path) 
         assert not difference, f"single({seed}), page size {page_size}: {difference}"
         high_water = oracle.info(str(folder / "theirs.db"))["size"] // page_size
         assert len(theirs) <= len(ours) == extended(high_water, page_size), seed
+
+
+@pytest.mark.parametrize("batch", range(-(-PROGRAMS // 4 // BATCH)))
+def test_file_is_bbolts_to_the_byte_beside_readers(
+    batch: int, oracle: Oracle, tmp_path: Path
+) -> None:
+    """What a reader cannot see is used again at once, and nothing else."""
+    for seed in range(batch * BATCH, (batch + 1) * BATCH):
+        page_size = PAGE_SIZES[seed % len(PAGE_SIZES)]
+        every = 1 + seed % 7
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        ours, theirs = make_both(
+            single(seed), folder, oracle, page_size, seed % 4 == 0, every
+        )
+        difference = first_difference(ours, theirs, page_size)
+        assert not difference, f"single({seed}), page size {page_size}: {difference}"
 
 
 @pytest.mark.parametrize("batch", range(-(-PROGRAMS // 10 // BATCH)))

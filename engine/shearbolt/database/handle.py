@@ -8,8 +8,7 @@ Who may do what:
 * One process has the file open for writing, or any number for reading: flock on
   the file itself, as bbolt.
 * Within the process any number of threads read beside one writer, `_write_tx`.
-  The next one waits for `_writer`, a bell that is taken at the beginning and rung at
-  the end.
+  The next ones wait in a `Line`; whoever ends rings the first one's bell.
 * Beginning to read waits for nobody: a reader puts itself on the list and then looks
   whether the version it read is still the live one; if not, it takes the next. A writer
   looks at the list when its predecessor's version is live. So either it sees the
@@ -58,7 +57,7 @@ Interrupts
 An exception of a signal handler (KeyboardInterrupt) can come between any two steps.
 So nothing that outlives a transaction depends on its last steps:
 
-    who writes      `_write_tx`, one assignment. The bell only spares waiting: who has
+    who writes      `_write_tx`, one assignment. Bells only spare waiting: who has
                     waited for a second looks whether there is a writer
     was it durable  the live meta says so, not the way by which it ended
     the freelist    a change that did not end leaves it `in_doubt`: it is read again
@@ -87,6 +86,7 @@ from shearbolt.check import free_ids
 from shearbolt.database.alone import Alone
 from shearbolt.database.batch import Batcher
 from shearbolt.database.durable import DurableFile
+from shearbolt.database.line import Line, Place
 from shearbolt.database.managed import Managed
 from shearbolt.database.settings import Settings
 from shearbolt.database.tx import Tx
@@ -173,7 +173,7 @@ class DB(Settings):
     __slots__ = (
         "__weakref__", "_batcher", "_file", "_free_pages", "_in_use", "_lost", "_open",
         "_pid", "_readers", "_readers_begun", "_state", "_uncounted", "_work",
-        "_write_tx", "_writer", "committing", "durable", "ending", "freelist",
+        "_write_tx", "_writers", "committing", "durable", "ending", "freelist",
         "freelist_loaded", "identity", "page_size", "pager", "path", "read_only",
         "storage",
     )  # fmt: skip
@@ -225,7 +225,7 @@ class DB(Settings):
             read_only=read_only,
         )
         self.identity: Final = self.durable.identity
-        self._writer: Final = storage.mutex()
+        self._writers: Final = Line()
         self.committing: Final = Alone(storage, _BUSY)
         self._batcher: Final = Batcher(storage)
         # Open transactions and their txids; of the write transaction the thread that
@@ -279,9 +279,10 @@ class DB(Settings):
     def begin(self, writable: bool = False) -> Tx:
         """Begin a transaction, to be ended with `commit` or `rollback`.
 
-        A write transaction waits for the running one to end. A read
-        transaction waits for nobody; while it is open the pages it can see
-        are not used again, so a forgotten one makes the file grow.
+        A write transaction waits for the running one to end; threads have their
+        turn in the order in which they came. A read transaction waits for nobody;
+        while it is open the pages it can see are not used again, so a forgotten
+        one makes the file grow.
 
         Raises:
             DatabaseNotOpenError: The database is closed.
@@ -362,12 +363,9 @@ class DB(Settings):
         if self._writes_here(thread):
             self._require_no_writer_here(thread)
         self.committing.require_elsewhere()
-        self._writer.acquire(blocking=False)
-        while (tx := self._take_turn(thread)) is None:
-            # Without a writer it was another version that came in between.
-            if self._write_tx is not None:
-                self._wait_for_writer()
-        return tx
+        # Not before those who wait.
+        tx = None if self._writers else self._take_turn(thread)
+        return self._wait_for_turn(thread) if tx is None else tx
 
     def _take_turn(self, thread: int) -> Tx | None:
         """Become the writer; None when another has become it meanwhile, or was it."""
@@ -427,14 +425,8 @@ class DB(Settings):
 
     def _ring(self) -> None:
         """Wake who waits to be the next writer."""
-        # Whether it is held is not known: an interrupt may have come between taking
-        # it and beginning, or another thread may not have waited for it.
-        self._writer.acquire(False)
-        try:
-            self._writer.release()
-        except RuntimeError:
-            # Two rang it at once. (`suppress` takes as long as all the rest.)
-            return
+        if self._writers:
+            self._writers.ring()
 
     def _require_no_writer_here(self, thread: int) -> None:
         if not self._writes_here(thread):
@@ -451,17 +443,37 @@ class DB(Settings):
         # Or ends somebody else's, that was lost.
         return running is not None and thread in running[2:]
 
-    def _wait_for_writer(self) -> None:
-        """Wait until there may be no writer; `_take_turn` makes sure."""
+    def _wait_for_turn(self, thread: int) -> Tx:
+        """Become the writer, behind those who wait already."""
+        writers, place = self._writers, Place(self.storage.mutex(), thread)
         patience = _PATIENCE
-        while not self._writer.acquire(timeout=patience):
-            gc.collect()
-            self._collect_lost()
-            if self._write_tx is None:
-                # An interrupt came between taking the bell and beginning, or between
-                # ending and ringing it. Or it is a slow beginning.
-                return
-            patience = min(patience * 2, _MAX_PATIENCE)
+        tx: Tx | None = None
+        try:
+            writers.join(place)
+            my_turn = writers.comes_first(place)
+            while True:
+                if my_turn:
+                    tx = self._take_turn(thread)
+                    if tx is not None:
+                        return tx
+                    # Without a writer it was another version that came in between.
+                    if self._write_tx is None:
+                        continue
+                my_turn = place.bell.acquire(timeout=patience)
+                if not my_turn:
+                    gc.collect()
+                    self._collect_lost()
+                    # An interrupt came between ending and ringing the bell, or who is
+                    # before this one cannot come. Or it is a slow beginning.
+                    my_turn = self._write_tx is None
+                    patience = min(patience * 2, _MAX_PATIENCE)
+        finally:
+            # No call before this, so no interrupt either.
+            place.left = True
+            writers.leave(place)
+            if tx is None:
+                # The bell may have been rung for this one.
+                self._ring()
 
     def _collect_lost(self) -> None:
         """End transactions that the program has lost without ending them."""
@@ -489,7 +501,7 @@ class DB(Settings):
         if durable.failed:
             durable.require_sound()
         # It may be a commit that is being written by another thread, see
-        # `_wait_for_writer`: only behind it is the doubt one of a failure.
+        # `_wait_for_turn`: only behind it is the doubt one of a failure.
         if durable.in_doubt():
             self.committing.run(self._heal)
 

@@ -480,7 +480,7 @@ class Tx(Single):
         """Call this after a successful commit, when all locks are released.
 
         Calls are made in this order. What one raises comes out of `commit`,
-        although the transaction is committed.
+        although the transaction is committed; those behind it are not made.
 
         Raises:
             TxClosedError: The transaction has ended.
@@ -669,6 +669,8 @@ class Tx(Single):
         db = self.db
         old = self._meta.freelist
         if old != NO_FREELIST:
+            # Each commit writes its own, so this one is its version's (bbolt Free).
+            db.freelist.made_by(old, self._meta.txid)
             self.free_page(old, db.durable.freelist_overflow(self._meta))
         if db.no_freelist_sync:
             return NO_FREELIST

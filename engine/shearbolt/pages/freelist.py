@@ -284,6 +284,20 @@ class ArrayFreelist:
             raise FreelistError(f"page {pgid} already freed", pgid)
         freed.add(pgid)
 
+    def made_by(self, pgid: int, txid: int) -> None:
+        """Say which transaction has allocated a page, should it not be known.
+
+        Of what comes from beyond the high-water mark it is not. While a reader is open
+        such pages stay pending, though it cannot see them, and of the freelist there is
+        a new one in every commit. Each was longer by those before it: with a reader
+        open for 1,200 small commits a file of 130 KB grew to 7 GB.
+
+        Args:
+            pgid: The page, or the first one of a run.
+            txid: The transaction.
+        """
+        self._allocated_by.setdefault(pgid, txid)
+
     def free_all(self, pgids: list[int]) -> None:
         """Give back many pages without overflow, as `free` does one by one.
 

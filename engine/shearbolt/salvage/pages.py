@@ -68,6 +68,7 @@ __all__ = [
     "stored_pages",
 ]
 
+_KNOWN: Final = frozenset({LEAF, BRANCH, FREELIST, META})
 _PAGES_SAMPLED: Final = 4096
 _MIN_MATCHES: Final = 2
 
@@ -186,6 +187,9 @@ def _decode(
         end = _end_of(page)
     except FormatError as error:
         flaws.append(Flaw(error.at, str(error)))
+        if run < room and _begins(pgid + header.overflow + 1, read, run):
+            # Not the overflow is wrong, but a size.
+            room = run
         page, end = _by_element(pgid, header, read, room, flaws)
     return page, end, flaws
 
@@ -217,6 +221,21 @@ def _by_first_position(
         return None
     ascending = all(map(lt, page.keys, page.keys[1:]))
     return page if ascending and page.keys[0] else None
+
+
+def _begins(pgid: int, read: Callable[[int, int], bytes], at: int) -> bool:
+    """Whether a page begins there, by its own number."""
+    try:
+        return _is_numbered(pgid, read(at, PAGE_HEADER_SIZE))
+    except FormatError:
+        # The file ends there.
+        return False
+
+
+def _is_numbered(pgid: int, data: bytes) -> bool:
+    """Whether what stands at the beginning of a page is that page's own header."""
+    header = Header.decode(data)
+    return header.pgid == pgid and header.flags in _KNOWN
 
 
 def _end_of(page: Leaf | Branch) -> int:
@@ -365,9 +384,7 @@ def guess_page_size(file: RobustFile, size: int) -> int | None:
             data = file.read(pgid * page_size, PAGE_HEADER_SIZE)
             if len(data) < PAGE_HEADER_SIZE:
                 break
-            header = Header.decode(data)
-            known = header.flags in {LEAF, BRANCH, FREELIST, META}
-            matches += known and header.pgid == pgid
+            matches += _is_numbered(pgid, data)
         if matches > most:
             best, most = page_size, matches
         page_size *= 2

@@ -190,8 +190,8 @@ class _Writer:
         self._opened: dict[FoundBucket, Bucket] = {}
         self._here: FoundBucket | None = None
         self._into: Bucket
-        # The highest key put there since; None: pairs may have been put before.
-        self._last: bytes | None = None
+        # No key there is higher.
+        self._last = b""
         self._batch_pairs = self._batch_bytes = 0
         self._damage = _Branch()
         # Those with damage in or below them, of what was listed.
@@ -270,7 +270,7 @@ class _Writer:
             self._refuse(pair, f"a key of {len(key)} bytes cannot be")
             return
         bucket = self._bucket(pair.bucket)
-        if (self._last is None or key <= self._last) and key in bucket:
+        if key <= self._last and key in bucket:
             self._refuse(pair, f"the key {key[:32]!r} is there twice: the first stays")
             return
         try:
@@ -278,7 +278,7 @@ class _Writer:
         except IncompatibleValueError:
             self._refuse(pair, f"the key {key[:32]!r} names a bucket, too")
             return
-        self._last = key if self._last is None else max(key, self._last)
+        self._last = max(key, self._last)
         self.pairs += 1
         self.content += len(key) + len(value)
         self._count(key, value)
@@ -315,7 +315,10 @@ class _Writer:
             bucket = self._below(bucket, step.name[:MAX_KEY_SIZE] or _NO_NAME)
             bucket.fill_percent = _FILL
             self._opened[step] = bucket
-        self._here, self._into, self._last = found, bucket, None
+        # Pairs may have been put there before.
+        end = bucket.cursor().last()
+        self._here, self._into = found, bucket
+        self._last = b"" if end is None else end[0]
         return bucket
 
     def _below(self, bucket: Bucket, name: bytes) -> Bucket:

@@ -10,10 +10,10 @@ Three steps, each reading pages one at a time:
 
 Step 3 needs care, because free pages hold old versions. With a sound freelist
 an orphan can only come from a lost subtree. If just one subtree was lost, and
-it was a branch, the orphan goes back to its place, provided its keys are in the lost
-range. Otherwise, and whenever it is not sure which pages are free, it is found below
-a bucket "lost+found", in a bucket named after its page: content that the file
-held at some time, perhaps not at last.
+it was a branch, or only the reference to it is damaged, the orphan goes back to its
+place, provided its keys are in the lost range. Otherwise, and whenever it is not sure
+which pages are free, it is found below a bucket "lost+found", in a bucket named after
+its page: content that the file held at some time, perhaps not at last.
 
 Looking for a root, step 1, is step 3 turned round: of the pages that no other
 page refers to, the one that leads to most pages without damage.
@@ -25,6 +25,7 @@ metas are damaged beyond recognition.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Self
 
 from shearbolt.errors import (
@@ -129,16 +130,22 @@ class Report:
         return 0 if self._walk is None else self._walk.entered
 
     def __iter__(self) -> Iterator[Entry]:
-        walk = self._walk = Walk(self._pager, self.pages)
+        walk = self._walk = self._new_walk()
         yield from self._about_metas()
-        known = yield from self._freelist(walk)
+        known = walk.free_known = yield from self._freelist(walk)
         sequence = 0 if self.meta is None else self.meta.sequence
         root = FoundBucket(b"", None, sequence)
         pgid = self._find_root() if self.meta is None else self.meta.root
         if pgid:
             yield from walk.tree(root, pgid)
+            yield from walk.rest()
         if walk.lost or self.meta is None:
             yield from self._orphans(walk, root, free_known=known)
+            yield from walk.rest()
+
+    def _new_walk(self) -> Walk:
+        end = self.pages if self.meta is None else self.meta.high_water_mark
+        return Walk(self._pager, self.pages, end)
 
     def _numbers(self) -> Iterator[int]:
         """The pages behind the metas that the file has bytes of."""
@@ -199,7 +206,7 @@ class Report:
 
     def _find_root(self) -> int:
         """The page that leads to most without damage; 0 when there is none."""
-        walk = Walk(self._pager, self.pages)
+        walk = self._new_walk()
         hints = [pgid for pgid in self._hints if 2 <= pgid < self.pages]
         if hints:
             best = max(hints, key=self._reach)
@@ -220,9 +227,10 @@ class Report:
 
     def _reach(self, root: int) -> tuple[bool, int]:
         """Whether a tree is whole, and how many pages come before the damage."""
-        walk = Walk(self._pager, self.pages)
+        walk = self._new_walk()
         whole = True
-        for entry in walk.tree(FoundBucket(b"", None), root):
+        tree = walk.tree(FoundBucket(b"", None), root)
+        for entry in chain(tree, walk.rest()):
             if isinstance(entry, Damage):
                 whole = False
                 break
@@ -269,7 +277,9 @@ class Report:
     ) -> Iterator[Entry]:
         lost = tuple(walk.lost)
         # Then every orphan is a child of it.
-        home = lost[0] if len(lost) == 1 and lost[0].branch and free_known else None
+        home = (
+            lost[0] if len(lost) == 1 and lost[0].same_bucket and free_known else None
+        )
         shelf: FoundBucket | None = None
         ranges = LostRanges(lost)
         self._refer(walk)

@@ -11,17 +11,22 @@ and it bounds what comes out by what the file holds. The walk descends with a st
 its own, so that neither depth of trees nor nesting of buckets meets Python's
 recursion limit.
 
-A subtree that cannot be entered is remembered with its key range, and whether it
-was a branch: its children, orphans now, may be found later.
+A page none of whose keys are in the range that the branch above gives is put off: the
+branch may have the wrong page, or the wrong keys. When all else has been walked it is
+known whether somebody else has that page, or the freelist; if not, it is where it
+belongs.
+
+A subtree that cannot be entered is remembered with its key range, and whether orphans
+with such keys must be its own: children of a branch, or the page that was meant.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import lt
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shearbolt.pages.format import (
     BRANCH,
@@ -56,6 +61,9 @@ MAX_INLINE_DEPTH: Final = 8
 holds a copy of what is inside, so that a deep nest would cost memory squared."""
 
 
+_STRANGE: Final = "it is free, and its keys are others"
+
+
 @dataclass(frozen=True, slots=True)
 class LostTree:
     """A part of a bucket that could not be entered.
@@ -64,14 +72,14 @@ class LostTree:
         bucket: Whose.
         low: First key that is missing; None: from the bucket's beginning.
         high: First key behind; None: to the end.
-        branch: Whether it is known to have been a branch page: then what was
-            below it is more of the same bucket.
+        same_bucket: Whether what is found of it is more of the same bucket. It was a
+            branch page, or it is a page that only nobody refers to any more.
     """
 
     bucket: FoundBucket
     low: bytes | None
     high: bytes | None
-    branch: bool = False
+    same_bucket: bool = False
 
     def holds(self, page: Leaf | Branch) -> bool:
         """Whether all keys of a page lie in the range."""
@@ -100,6 +108,17 @@ class LostRanges:
         return at >= 0 and self._ends[at] > (False, max(page.keys))
 
 
+class _PutOff(NamedTuple):
+    """A page whose keys are elsewhere, as `Walk._enter` was asked for it."""
+
+    bucket: FoundBucket
+    pgid: int
+    low: bytes | None
+    high: bytes | None
+    depth: int
+    parent: Branch | None
+
+
 @dataclass(slots=True)
 class _Frame:
     """A page on the way from the root to here, and how far it was read."""
@@ -112,6 +131,8 @@ class _Frame:
     depth: int
     inline: int = 0
     index: int = 0
+    # Whether children are leaves, of those that could be entered.
+    levels: set[bool] = field(default_factory=set)
 
 
 class Walk:
@@ -120,20 +141,31 @@ class Walk:
     Args:
         pager: The file.
         limit: The first page id that does not exist.
+        end: The first page id that the database does not have; a file that was cut
+            has fewer.
 
     Attributes:
         state: The flags.
         lost: Subtrees that could not be entered.
+        free_known: Whether it is sure which pages are free.
         entered: How many pages were read, overflow included.
     """
 
-    def __init__(self, pager: Pager, limit: int) -> None:
+    def __init__(self, pager: Pager, limit: int, end: int) -> None:
         self.pager: Final = pager
         self.limit: Final = limit
+        self._end: Final = end
         self.state: Final = PageMap()
         self.state.add(0, 2, USED)
         self.lost: list[LostTree] = []
+        self.free_known = False
         self.entered = 0
+        self._put_off: list[_PutOff] = []
+        # Of pages that were read and not entered, because a thousand places may refer
+        # to one: first and last key of those that were elsewhere; of others why, and
+        # the same if they may be entered from where such keys must be.
+        self._seen: dict[int, tuple[bytes, ...]] = {}
+        self._refused: dict[int, tuple[str, tuple[bytes, ...]]] = {}
 
     def tree(
         self,
@@ -142,9 +174,22 @@ class Walk:
         low: bytes | None = None,
         high: bytes | None = None,
     ) -> Iterator[Entry]:
-        """Everything in the tree at `root`, sub-buckets where they stand."""
+        """Everything in the tree at `root`, sub-buckets where they stand.
+
+        But for the pages that are put off, see `rest`.
+        """
+        return self._tree(_PutOff(bucket, root, low, high, 0, None), late=False)
+
+    def rest(self) -> Iterator[Entry]:
+        """What was put off, when nobody else is coming who may have it."""
+        while self._put_off:
+            pages, self._put_off = self._put_off, []
+            for page in pages:
+                yield from self._tree(page, late=True)
+
+    def _tree(self, top: _PutOff, *, late: bool) -> Iterator[Entry]:
         stack: list[_Frame] = []
-        frame = yield from self._enter(bucket, root, low, high, 0, None)
+        frame = yield from self._enter(*top, late=late)
         if frame is not None:
             stack.append(frame)
         while stack:
@@ -162,10 +207,28 @@ class Walk:
                     frame.high if last else page.keys[index + 1],
                     frame.depth + 1, page,
                 )  # fmt: skip
+                if below is not None:
+                    yield from self._compare(frame, below)
             else:
                 below = yield from self._element(frame, page, index)
             if below is not None:
                 stack.append(below)
+
+    def _compare(self, frame: _Frame, below: _Frame) -> Iterator[Damage]:
+        """Whether a child of a branch is a leaf, or is none, as those before it."""
+        known = len(frame.levels)
+        frame.levels.add(isinstance(below.page, Leaf))
+        if len(frame.levels) > max(known, 1):
+            # One of them is another page than the one that was meant: all leaves of a
+            # tree are equally far down. Which one is not known.
+            self.lost.append(
+                LostTree(frame.bucket, frame.low, frame.high, same_bucket=True)
+            )
+            yield self._damage(
+                frame.bucket, below.pgid,
+                "it is a leaf beside branches, or a branch beside leaves", 0, "",
+                frame.low, frame.high,
+            )  # fmt: skip
 
     def _element(
         self, frame: _Frame, page: Leaf, index: int
@@ -209,16 +272,29 @@ class Walk:
         high: bytes | None,
         depth: int,
         parent: Branch | None,
+        *,
+        late: bool = False,
     ) -> Generator[Entry, None, _Frame | None]:
-        """Read a page and claim its run; None when it is lost."""
+        """Read a page and claim its run; None when it is lost, or put off."""
         reason, at, branch = "", 0, False
+        # Whether it is another page that is meant.
+        wrong = False
         found: TolerantPage | None = None
         if not 2 <= pgid < self.limit:
             reason = f"pages in use are [2, {self.limit})"
+            wrong = not 2 <= pgid < self._end
         elif self.state[pgid] & USED:
             reason = "two places refer to it, or a larger page covers it"
+            wrong = late
         elif depth > MAX_DEPTH:
             reason = f"the tree is deeper than {MAX_DEPTH} pages"
+        elif pgid in self._refused and not _fits(self._refused[pgid][1], low, high):
+            reason = self._refused[pgid][0]
+        elif not late and self._is_astray(pgid, self._seen.get(pgid, ()), low, high):
+            if not self._is_free(pgid):
+                self._put_off.append(_PutOff(bucket, pgid, low, high, depth, parent))
+                return None
+            reason, wrong = _STRANGE, True
         else:
             try:
                 found = read_tolerant(self.pager, pgid, self.limit)
@@ -234,13 +310,16 @@ class Walk:
             branch = isinstance(found.page, Branch)
             if self.state.first(pgid, found.span, USED):
                 reason = f"its {found.span} pages overlap other pages in use"
+                self._refused[pgid] = reason, ()
             elif found.stranger and not (
-                (low is not None or high is not None)
-                and found.page.keys
-                and _ascending(found.page.keys)
-                and _within(found.page.keys, low, high)
+                _fits(found.page.keys, low, high) and _ascending(found.page.keys)
             ):
                 reason, branch = found.flaws[0].reason, False
+                ordered = _ascending(found.page.keys)
+                self._refused[pgid] = reason, _ends(found.page.keys) if ordered else ()
+            elif not late and self._is_astray(pgid, found.page.keys, low, high):
+                self._seen[pgid] = _ends(found.page.keys)
+                return (yield from self._enter(bucket, pgid, low, high, depth, parent))
         if reason:
             yield self._lose(bucket, pgid, reason, at, low, high)
             if parent is not None and not branch:
@@ -249,14 +328,33 @@ class Walk:
                     for child in parent.children[:4]
                     if child != pgid
                 )
-            self.lost[-1] = LostTree(bucket, low, high, branch)
+            self.lost[-1] = LostTree(bucket, low, high, branch or wrong)
             return None
         assert found is not None
+        if self._is_free(pgid):
+            # Either the freelist is wrong or the branch is. Whatever it should have
+            # led to is an orphan.
+            self.lost.append(LostTree(bucket, low, high))
+            yield self._damage(
+                bucket, pgid, "it is free: this may be an old version of it", 0, "",
+                low, high,
+            )  # fmt: skip
         self.state.add(pgid, found.span, USED)
         self.entered += found.span
         frame = _Frame(bucket, found.page, pgid, low, high, depth)
         yield from self._flaws(frame, found)
         return frame
+
+    def _is_astray(
+        self, pgid: int, keys: Sequence[bytes], low: bytes | None, high: bytes | None
+    ) -> bool:
+        """Whether a page with such keys may not be the one that is meant."""
+        if self._is_free(pgid):
+            return not _within(keys, low, high)
+        return _elsewhere(keys, low, high)
+
+    def _is_free(self, pgid: int) -> bool:
+        return self.free_known and bool(self.state[pgid] & FREE)
 
     def _flags(self, pgid: int) -> int:
         """A page's flags, 0 when it has none."""
@@ -318,6 +416,28 @@ class Walk:
 
 def _ascending(keys: Sequence[bytes]) -> bool:
     return all(map(lt, keys, keys[1:]))
+
+
+def _ends(keys: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The first and the last key, if there are any."""
+    return (min(keys), max(keys)) if keys else ()
+
+
+def _fits(keys: Sequence[bytes], low: bytes | None, high: bytes | None) -> bool:
+    """Whether there are keys, all in the range that a branch gives."""
+    return (
+        (low is not None or high is not None)
+        and bool(keys)
+        and (_within(keys, low, high))
+    )
+
+
+def _elsewhere(keys: Sequence[bytes], low: bytes | None, high: bytes | None) -> bool:
+    """Whether there are keys, and none of them is in a range."""
+    return bool(keys) and (
+        (low is not None and max(keys) < low)
+        or (high is not None and min(keys) >= high)
+    )
 
 
 def _within(keys: Sequence[bytes], low: bytes | None, high: bytes | None) -> bool:

@@ -47,6 +47,8 @@ type Options struct {
 	ReadOnly       bool    `json:"read_only"`
 	TimeoutMs      int     `json:"timeout_ms"`
 	FillPercent    float64 `json:"fill_percent"`
+	// Before every so many transactions one begins to read; 0: nobody does.
+	ReadersEvery int `json:"readers_every"`
 }
 
 // Operation is one step inside a transaction.
@@ -210,7 +212,7 @@ func carryOut(request *Request) (interface{}, error) {
 	}
 	defer db.Close()
 	if request.Do == "apply" {
-		return apply(db, request.Transactions, options.FillPercent)
+		return apply(db, request.Transactions, options)
 	}
 	var result interface{}
 	err = db.View(func(tx *bolt.Tx) error {
@@ -225,6 +227,11 @@ func open(path string, options Options) (*bolt.DB, error) {
 		// bbolt's own default is to wait for ever.
 		options.TimeoutMs = 5000
 	}
+	mapped := 0
+	if options.ReadersEvery != 0 {
+		// Mapping anew would wait for the readers, for ever.
+		mapped = 1 << 30
+	}
 	return bolt.Open(path, 0o600, &bolt.Options{
 		Timeout:        time.Duration(options.TimeoutMs) * time.Millisecond,
 		PageSize:       options.PageSize,
@@ -232,13 +239,35 @@ func open(path string, options Options) (*bolt.DB, error) {
 		NoFreelistSync: options.NoFreelistSync,
 		NoSync:         options.NoSync,
 		ReadOnly:       options.ReadOnly,
+
+		InitialMmapSize: mapped,
 	})
 }
 
-func apply(db *bolt.DB, transactions []Transaction, fill float64) ([]Applied, error) {
+// mostReaders are open at the same time; the oldest makes room.
+const mostReaders = 3
+
+func apply(db *bolt.DB, transactions []Transaction, options Options) ([]Applied, error) {
 	applied := []Applied{}
-	for _, transaction := range transactions {
-		one, err := applyOne(db, transaction, fill)
+	readers := []*bolt.Tx{}
+	defer func() {
+		for _, reader := range readers {
+			reader.Rollback()
+		}
+	}()
+	for n, transaction := range transactions {
+		if options.ReadersEvery != 0 && n%options.ReadersEvery == 0 {
+			if len(readers) == mostReaders {
+				readers[0].Rollback()
+				readers = readers[1:]
+			}
+			reader, err := db.Begin(false)
+			if err != nil {
+				return nil, err
+			}
+			readers = append(readers, reader)
+		}
+		one, err := applyOne(db, transaction, options.FillPercent)
 		if err != nil {
 			return nil, err
 		}
