@@ -155,6 +155,8 @@ def test_an_interrupt_of_one_that_waits_keeps_nobody_waiting(db, monkeypatch):
     monkeypatch.setattr(handle, "_PATIENCE", 0.05)
     code = (handle.__file__, line.__file__)
     at, there = 0, True
+    # Each has what the interrupted functions had.
+    kept = []
     while there:
         begun, gone = threading.Event(), threading.Event()
 
@@ -169,11 +171,14 @@ def test_an_interrupt_of_one_that_waits_keeps_nobody_waiting(db, monkeypatch):
         running.start()
         assert begun.wait(20)
         interrupts = Interrupts([at], code=code)
-        with interrupts, suppress(KeyboardInterrupt):
-            tx = db.begin(True)
-            interrupts.places.clear()
-            there = False
-            tx.rollback()
+        try:
+            with interrupts:
+                tx = db.begin(True)
+                interrupts.places.clear()
+                there = False
+                tx.rollback()
+        except KeyboardInterrupt as interrupt:
+            kept.append(interrupt)
         gone.set()
         running.join(20)
         run_threads([lambda: put(db, b"k")])
@@ -198,7 +203,7 @@ def test_a_bell_is_the_first_ones_until_it_leaves():
     assert not second.bell.acquire(blocking=False)
     assert waiting.comes_first(first)
     assert not waiting.comes_first(second)
-    waiting.leave(first)
+    first.left = True
     assert waiting.comes_first(second)
     waiting.ring()
     assert second.bell.acquire(blocking=False)
@@ -206,13 +211,14 @@ def test_a_bell_is_the_first_ones_until_it_leaves():
 
 def test_who_an_interrupt_took_away_is_passed_over_and_forgotten():
     waiting, (first, second, third) = a_line(1, 2, 3)
-    # All that came of its leaving.
     first.left = True
     assert waiting.comes_first(second)
     waiting.ring()
     assert second.bell.acquire(blocking=False)
-    waiting.leave(second)
-    assert waiting._places == [third]
+    assert waiting._places == [second, third]
+    second.left = third.left = True
+    waiting.ring()
+    assert not waiting
 
 
 def test_a_handler_does_not_wait_for_what_it_has_interrupted():

@@ -468,9 +468,9 @@ class DB(Settings):
                     my_turn = self._write_tx is None
                     patience = min(patience * 2, _MAX_PATIENCE)
         finally:
-            # No call before this, so no interrupt either.
+            # No call before this, so no interrupt either; and none at all for the
+            # writer, or nobody would have its transaction but a traceback.
             place.left = True
-            writers.leave(place)
             if tx is None:
                 # The bell may have been rung for this one.
                 self._ring()

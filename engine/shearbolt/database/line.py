@@ -15,8 +15,8 @@ That is an order, not a lock: who has waited for long (`_wait_for_turn` in `hand
 looks out of turn whether there is a writer. An interrupt can keep a bell from being
 rung, and the first one may be in the middle of a signal handler that waits behind it.
 
-An interrupt can take away one that waits, at any place: it has `left` by an assignment,
-and those are passed over.
+An interrupt can take away one that waits, at any place. So it leaves by an assignment,
+and is passed over until the next bell is rung.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Line:
         self._places: list[Place] = []
 
     def __bool__(self) -> bool:
-        """Whether somebody may wait."""
+        """Whether somebody may wait: some of them may have left."""
         return bool(self._places)
 
     def join(self, place: Place) -> None:
@@ -75,19 +75,13 @@ class Line:
                 return False
         return True
 
-    def leave(self, place: Place) -> None:
-        """Let those behind come up; also what an interrupt has left here."""
-        place.left = True
-        for other in list(self._places):
-            if other.left:
-                with suppress(ValueError):
-                    self._places.remove(other)
-
     def ring(self) -> None:
-        """Wake the first one, now or when it waits next."""
+        """Wake the first one, now or when it waits next; forget those who left."""
         for place in list(self._places):
             if not place.left:
                 # It may be rung already.
                 with suppress(RuntimeError):
                     place.bell.release()
                 return
+            with suppress(ValueError):
+                self._places.remove(place)
