@@ -113,6 +113,7 @@ def forget():
     InClass.open_logs.clear()
     cached.cache_clear()
     Handle.kept = None
+    READ.clear()
 
 
 WAYS = {
@@ -245,6 +246,45 @@ class Plain:
 
 class PlainSynced(Plain):
     syncs = True
+
+
+# -- a recovery that remembers recoveries ----------------------------------------------
+
+READ = {}
+
+
+def read_once(root):
+    """As `linecache` has it: what was read once is read for good."""
+    if root not in READ:
+        if not os.path.exists(f"{root}/doc"):
+            return ""
+        with open(f"{root}/doc", encoding="ascii") as file:
+            READ[root] = file.read()
+    return READ[root]
+
+
+def save(root, work, ack):
+    for text in work:
+        with open(f"{root}/doc.new", "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(f"{root}/doc.new", f"{root}/doc")
+        ack(text)
+
+
+def check_last(acked, in_flight, seen):
+    assert seen in {(acked or ("",))[-1], *in_flight}
+
+
+read_once_unsynced = subject_from(
+    "read_once_unsynced",
+    run=save,
+    recover=read_once,
+    check=check_last,
+    work=["one", "two"],
+    root="/db",
+)
 
 
 # -- caches that do no harm ------------------------------------------------------------

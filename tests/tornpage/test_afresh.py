@@ -381,6 +381,13 @@ def test_the_command_tells_it_and_replays_it(elsewhere):
     assert told.stdout.endswith(again.stdout)
 
 
+def test_the_story_told_is_not_of_what_recovery_remembers(elsewhere):
+    told = command("run", "remembering:read_once_unsynced", cwd=elsewhere)
+    assert "2 operations; not shrunk: anything smaller" in " ".join(told.stdout.split())
+    again = command(*told.stdout.splitlines()[-1].split()[1:], cwd=elsewhere)
+    assert (told.returncode, again.returncode) == (1, 1), again.stdout + again.stderr
+
+
 def test_workers_look_at_it_too(elsewhere):
     done = command(
         "fuzz", "remembering:PlainSynced", "-n", "2", "--seeds", "0..3", "--json", "c",
@@ -571,6 +578,39 @@ def test_it_is_left_as_it_is_by_whoever_can_make_no_recovery_afresh():
     finding = Finding(violation, CrashPoint(1), Reached((), (1,), ()), afresh=True)
     told, _ = report(Origin("x", CrashModel()), experiment, finding, seed=None)
     assert not told.shrunk
+
+
+def test_nothing_is_made_small_by_what_recovery_remembers_of_other_crashes():
+    """The directory is never synced, so it is broken; a story must not be of a cache.
+
+    Whoever recovers sees the text for good that any recovery before has read, on an
+    empty disk, too.
+    """
+    remembering.forget()
+    name = "read_once_unsynced"
+    subject = remembering.read_once_unsynced
+    (found,) = run(subject, plan(name)).violations
+    assert not found.shrunk
+    assert "only what recovery remembers" in found.shrinking
+    assert found.shrunk_size == found.found_size
+    # The order that is missing is looked for by recoveries in this process.
+    assert "In short" not in found.story
+    # Whoever replays it has a process that remembers nothing.
+    remembering.forget()
+    assert replay(subject, found.failure)
+
+
+def test_a_worker_leaves_to_the_finder_what_it_remembers_itself():
+    remembering.forget()
+    subject = remembering.read_once_unsynced
+    with Afresh(subject) as afresh:
+        found = dataclasses.replace(plan("read_once_unsynced"), shrink=False)
+        (violation,) = cover(
+            subject, found, subject.generate(0), 0, afresh=afresh
+        ).violations
+        task = {"task": "shrink", "token": violation.failure.token(), "seed": 0}
+        remembering.READ["/db"] = "two"
+        assert work(subject, found, task, afresh=afresh)["violation"] is None
 
 
 def test_a_worker_makes_it_small_too():
