@@ -9,6 +9,7 @@ import functools
 import os
 import re
 import struct
+import zlib
 
 import psutil
 
@@ -114,6 +115,7 @@ def forget():
     cached.cache_clear()
     Handle.kept = None
     READ.clear()
+    GOOD.clear()
 
 
 WAYS = {
@@ -285,6 +287,73 @@ read_once_unsynced = subject_from(
     work=["one", "two"],
     root="/db",
 )
+
+
+# -- stores that remember what they find damaged ---------------------------------------
+
+GOOD = {}
+
+
+def record(text):
+    """Two sectors; a crash may leave one of them."""
+    data = text.encode() * 700
+    return zlib.crc32(data).to_bytes(4, "little") + data
+
+
+def intact(root):
+    with open(f"{root}/x", "rb") as file:
+        data = file.read()
+    whole = zlib.crc32(data[4:]) == int.from_bytes(data[:4], "little")
+    return data[4:5].decode() if whole else None
+
+
+def overwrite(root, work, ack):
+    for text in work:
+        file = os.open(f"{root}/x", os.O_WRONLY)
+        os.pwrite(file, record(text), 0)
+        os.fsync(file)
+        os.close(file)
+        ack(text)
+
+
+def overwrite_and_remember(root, work, ack):
+    GOOD.clear()
+
+    def acknowledged(text):
+        GOOD["text"] = text
+        ack(text)
+
+    overwrite(root, work, acknowledged)
+
+
+def last_good(root):
+    return intact(root) or GOOD.get("text", "lost")
+
+
+def last_recovered(root):
+    if text := intact(root):
+        GOOD["text"] = text
+    return text or GOOD.get("text", "lost")
+
+
+def check_slot(acked, in_flight, seen):
+    assert seen in {(acked or ("0",))[-1], *in_flight}
+
+
+def in_place(name, run, recover):
+    return subject_from(
+        name,
+        run=run,
+        recover=recover,
+        check=check_slot,
+        work=["1"],
+        files={"/db/x": record("0")},
+        root="/db",
+    )
+
+
+good_of_the_run = in_place("good_of_the_run", overwrite_and_remember, last_good)
+good_of_recovery = in_place("good_of_recovery", overwrite, last_recovered)
 
 
 # -- caches that do no harm ------------------------------------------------------------

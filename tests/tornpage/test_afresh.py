@@ -131,6 +131,20 @@ def test_without_that_the_story_is_about_a_disk(monkeypatch):
     assert "An honest disk everywhere" in certificate.violations[0].story
 
 
+@pytest.mark.parametrize("name", ["good_of_the_run", "good_of_recovery"])
+def test_a_store_that_remembers_what_is_torn_on_the_disk_is_violated(name):
+    """A slot is written in place; what a crash tears is had from the process.
+
+    Where everything is lost, or nothing, the slot is whole.
+    """
+    remembering.forget()
+    (found,) = run(subject_of(name), plan(name)).violations
+    assert found.failure.afresh
+    assert "lost is operation 1 (write" in found.story
+    assert "'lost'" in found.story
+    assert replay(subject_of(name), found.failure) == found.story
+
+
 def test_a_subject_on_a_plain_disk_is_looked_at_too():
     certificate = run(remembering.Plain(), plan("Plain"))
     assert certificate.verdict == "violated"
@@ -593,11 +607,23 @@ def test_nothing_is_made_small_by_what_recovery_remembers_of_other_crashes():
     assert not found.shrunk
     assert "only what recovery remembers" in found.shrinking
     assert found.shrunk_size == found.found_size
-    # The order that is missing is looked for by recoveries in this process.
-    assert "In short" not in found.story
     # Whoever replays it has a process that remembers nothing.
     remembering.forget()
     assert replay(subject, found.failure)
+
+
+def test_no_order_is_looked_for_by_recoveries_that_remember():
+    remembering.forget()
+    subject = remembering.read_once_unsynced
+    with Afresh(subject) as afresh:
+        experiment = Experiment(subject, subject.generate(0), CrashModel(), cap=100)
+        finding = experiment.first("check")
+        # Whatever has arrived, this is what is seen here from now on.
+        remembering.READ["/db"] = "two"
+        origin = Origin("remembering:read_once_unsynced", CrashModel())
+        told, _ = report(origin, experiment, finding, seed=0, afresh=afresh)
+    assert not told.shrunk
+    assert "In short" not in told.story
 
 
 def test_a_worker_leaves_to_the_finder_what_it_remembers_itself():
