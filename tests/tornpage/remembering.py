@@ -9,6 +9,7 @@ import functools
 import os
 import re
 import struct
+import zlib
 
 import psutil
 
@@ -113,6 +114,8 @@ def forget():
     InClass.open_logs.clear()
     cached.cache_clear()
     Handle.kept = None
+    READ.clear()
+    GOOD.clear()
 
 
 WAYS = {
@@ -245,6 +248,112 @@ class Plain:
 
 class PlainSynced(Plain):
     syncs = True
+
+
+# -- a recovery that remembers recoveries ----------------------------------------------
+
+READ = {}
+
+
+def read_once(root):
+    """As `linecache` has it: what was read once is read for good."""
+    if root not in READ:
+        if not os.path.exists(f"{root}/doc"):
+            return ""
+        with open(f"{root}/doc", encoding="ascii") as file:
+            READ[root] = file.read()
+    return READ[root]
+
+
+def save(root, work, ack):
+    for text in work:
+        with open(f"{root}/doc.new", "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(f"{root}/doc.new", f"{root}/doc")
+        ack(text)
+
+
+def check_last(acked, in_flight, seen):
+    assert seen in {(acked or ("",))[-1], *in_flight}
+
+
+read_once_unsynced = subject_from(
+    "read_once_unsynced",
+    run=save,
+    recover=read_once,
+    check=check_last,
+    work=["one", "two"],
+    root="/db",
+)
+
+
+# -- stores that remember what they find damaged ---------------------------------------
+
+GOOD = {}
+
+
+def record(text):
+    """Two sectors; a crash may leave one of them."""
+    data = text.encode() * 700
+    return zlib.crc32(data).to_bytes(4, "little") + data
+
+
+def intact(root):
+    with open(f"{root}/x", "rb") as file:
+        data = file.read()
+    whole = zlib.crc32(data[4:]) == int.from_bytes(data[:4], "little")
+    return data[4:5].decode() if whole else None
+
+
+def overwrite(root, work, ack):
+    for text in work:
+        file = os.open(f"{root}/x", os.O_WRONLY)
+        os.pwrite(file, record(text), 0)
+        os.fsync(file)
+        os.close(file)
+        ack(text)
+
+
+def overwrite_and_remember(root, work, ack):
+    GOOD.clear()
+
+    def acknowledged(text):
+        GOOD["text"] = text
+        ack(text)
+
+    overwrite(root, work, acknowledged)
+
+
+def last_good(root):
+    return intact(root) or GOOD.get("text", "lost")
+
+
+def last_recovered(root):
+    if text := intact(root):
+        GOOD["text"] = text
+    return text or GOOD.get("text", "lost")
+
+
+def check_slot(acked, in_flight, seen):
+    assert seen in {(acked or ("0",))[-1], *in_flight}
+
+
+def in_place(name, run, recover):
+    return subject_from(
+        name,
+        run=run,
+        recover=recover,
+        check=check_slot,
+        work=["1"],
+        files={"/db/x": record("0")},
+        root="/db",
+    )
+
+
+good_of_the_run = in_place("good_of_the_run", overwrite_and_remember, last_good)
+good_of_recovery = in_place("good_of_recovery", overwrite, last_recovered)
 
 
 # -- caches that do no harm ------------------------------------------------------------

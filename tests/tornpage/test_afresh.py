@@ -131,6 +131,20 @@ def test_without_that_the_story_is_about_a_disk(monkeypatch):
     assert "An honest disk everywhere" in certificate.violations[0].story
 
 
+@pytest.mark.parametrize("name", ["good_of_the_run", "good_of_recovery"])
+def test_a_store_that_remembers_what_is_torn_on_the_disk_is_violated(name):
+    """A slot is written in place; what a crash tears is had from the process.
+
+    Where everything is lost, or nothing, the slot is whole.
+    """
+    remembering.forget()
+    (found,) = run(subject_of(name), plan(name)).violations
+    assert found.failure.afresh
+    assert "lost is operation 1 (write" in found.story
+    assert "'lost'" in found.story
+    assert replay(subject_of(name), found.failure) == found.story
+
+
 def test_a_subject_on_a_plain_disk_is_looked_at_too():
     certificate = run(remembering.Plain(), plan("Plain"))
     assert certificate.verdict == "violated"
@@ -381,6 +395,13 @@ def test_the_command_tells_it_and_replays_it(elsewhere):
     assert told.stdout.endswith(again.stdout)
 
 
+def test_the_story_told_is_not_of_what_recovery_remembers(elsewhere):
+    told = command("run", "remembering:read_once_unsynced", cwd=elsewhere)
+    assert "2 operations; not shrunk: anything smaller" in " ".join(told.stdout.split())
+    again = command(*told.stdout.splitlines()[-1].split()[1:], cwd=elsewhere)
+    assert (told.returncode, again.returncode) == (1, 1), again.stdout + again.stderr
+
+
 def test_workers_look_at_it_too(elsewhere):
     done = command(
         "fuzz", "remembering:PlainSynced", "-n", "2", "--seeds", "0..3", "--json", "c",
@@ -571,6 +592,51 @@ def test_it_is_left_as_it_is_by_whoever_can_make_no_recovery_afresh():
     finding = Finding(violation, CrashPoint(1), Reached((), (1,), ()), afresh=True)
     told, _ = report(Origin("x", CrashModel()), experiment, finding, seed=None)
     assert not told.shrunk
+
+
+def test_nothing_is_made_small_by_what_recovery_remembers_of_other_crashes():
+    """The directory is never synced, so it is broken; a story must not be of a cache.
+
+    Whoever recovers sees the text for good that any recovery before has read, on an
+    empty disk, too.
+    """
+    remembering.forget()
+    name = "read_once_unsynced"
+    subject = remembering.read_once_unsynced
+    (found,) = run(subject, plan(name)).violations
+    assert not found.shrunk
+    assert "only what recovery remembers" in found.shrinking
+    assert found.shrunk_size == found.found_size
+    # Whoever replays it has a process that remembers nothing.
+    remembering.forget()
+    assert replay(subject, found.failure)
+
+
+def test_no_order_is_looked_for_by_recoveries_that_remember():
+    remembering.forget()
+    subject = remembering.read_once_unsynced
+    with Afresh(subject) as afresh:
+        experiment = Experiment(subject, subject.generate(0), CrashModel(), cap=100)
+        finding = experiment.first("check")
+        # Whatever has arrived, this is what is seen here from now on.
+        remembering.READ["/db"] = "two"
+        origin = Origin("remembering:read_once_unsynced", CrashModel())
+        told, _ = report(origin, experiment, finding, seed=0, afresh=afresh)
+    assert not told.shrunk
+    assert "In short" not in told.story
+
+
+def test_a_worker_leaves_to_the_finder_what_it_remembers_itself():
+    remembering.forget()
+    subject = remembering.read_once_unsynced
+    with Afresh(subject) as afresh:
+        found = dataclasses.replace(plan("read_once_unsynced"), shrink=False)
+        (violation,) = cover(
+            subject, found, subject.generate(0), 0, afresh=afresh
+        ).violations
+        task = {"task": "shrink", "token": violation.failure.token(), "seed": 0}
+        remembering.READ["/db"] = "two"
+        assert work(subject, found, task, afresh=afresh)["violation"] is None
 
 
 def test_a_worker_makes_it_small_too():

@@ -157,6 +157,8 @@ def test_all_that_is_lost_is_compared_and_all_that_is_there(
     """Nothing is made twice: where nothing is pending both are the same."""
     made = [*afresh._crashes(Pending(counts), points, wholly=wholly)]
     wanted = [_Crash(points[0], first)]
+    if first is None:
+        wanted.append(_Crash(points[0], None, torn=True))
     if wholly and second is not None:
         wanted.append(_Crash(*second))
     assert made == wanted
@@ -180,6 +182,24 @@ def test_what_is_oldest_is_the_oldest_content_and_whole_before_torn():
         # Of all else the second answer is the dishonest one.
         assert chooser.choose(3, ("entry", "db", groups)) == 1
         assert [one.picked for one in chooser.log] == [wanted, 1]
+
+
+def test_what_is_torn_is_each_file_behind_the_first_that_is_read_of_it():
+    old, new = group((1, 1, 9)), group((3, 3, 0))
+    chooser = afresh._Torn()
+    asked = [
+        ("size", "db", ()),
+        ("data", "db", 0, 512, (new, old)),
+        ("data", "db", 512, 512, (new, old)),
+        ("data", "log", 512, 512, (new, old)),
+        ("data", "db", 0, 512, (new, old)),
+        ("data", "log", 0, 512, (new, old)),
+        ("entry", "db"),
+    ]
+    assert [chooser.choose(2, label) for label in asked] == [0, 0, 1, 0, 1, 1, 0]
+    assert (
+        str(_Crash(FIRST, None, torn=True)) == f"at point {FIRST} that tears each file"
+    )
 
 
 # -- what is concluded -----------------------------------------------------------------

@@ -115,10 +115,10 @@ def test_a_machine_that_starts_no_more_processes_is_one_line(monkeypatch, capsys
     begun = []
 
     class Worker(pool._Worker):
-        def __init__(self, place, plan):
+        def __init__(self, place, *given):
             if place == 2:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-            super().__init__(place, plan)
+            super().__init__(place, *given)
             begun.append(self.process)
 
     monkeypatch.setattr(pool, "_Worker", Worker)

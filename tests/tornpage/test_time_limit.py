@@ -158,6 +158,7 @@ def test_a_replay_of_it_does_not_return_either(elsewhere, monkeypatch, capsys):
     assert main(["run", "never_ending:S"]) == 1
     story = capsys.readouterr().out
     assert "recovery ends" in story
+    assert "1 operations; not shrunk." in story
     assert "Recovery has not returned after 0.05 s of processor time" in story
     command = next(line for line in story.splitlines() if "--replay" in line)
     assert main(command.split()[1:]) == 1

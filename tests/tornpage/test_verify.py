@@ -13,7 +13,8 @@ from toy_store import Toy
 
 from tornpage.certificate import Certificate, CertificateError
 from tornpage.command import main
-from tornpage.run import Plan, run, verify_file
+from tornpage.run import Plan, hashes, run, verify_file
+from tornpage.run.pool import PoolError
 from tornpage.run.verify import VerifyError
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -325,3 +326,53 @@ def test_traces_and_outcomes_are_the_same_on_every_python(version):
     if python is None:
         pytest.skip(f"there is no Python {version} under ~/.pyenv/versions")
     assert digests_of(python, "5") == digests_of(sys.executable, "1")
+
+
+HASHED = """
+import os
+from tornpage import subject_from
+
+def save(root, work, ack):
+    for name in {f"{text}-{number}" for text in work for number in range(6)}:
+        with open(f"{root}/{name}", "w") as file:
+            file.write(name)
+            file.flush()
+            os.fsync(file.fileno())
+
+S = subject_from("S", work=["one"], root="/db", run=save,
+                 recover=lambda root: sorted(os.listdir(root)), check=lambda *_: None)
+"""
+
+
+def test_a_store_that_goes_by_hashes_is_not_said_to_have_lied(elsewhere):
+    """Its sets are in another order in each process: it refuted whoever was honest."""
+    (elsewhere / "hashed.py").write_text(HASHED, encoding="utf-8")
+
+    def command(hash_seed, *given):
+        path = os.pathsep.join((str(elsewhere), *sys.path))
+        return subprocess.run(
+            [sys.executable, "-m", "tornpage", *given],
+            env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    made = command("7", "run", "hashed:S", "--json", "c.json", "--quiet")
+    assert made.returncode == 0, made.stderr
+    again = command("8", "verify", "c.json")
+    assert again.returncode == 3, again.stdout + again.stderr
+    assert again.stdout.startswith("UNVERIFIABLE")
+    assert "1 do something else under each PYTHONHASHSEED" in again.stdout
+    # With the same hashes it does the same.
+    assert command("7", "verify", "c.json").returncode == 0
+
+
+def test_nothing_is_known_of_hashes_where_no_worker_runs(monkeypatch):
+    def none(*_, **__):
+        raise PoolError("No worker can be started: there is no memory.")
+
+    monkeypatch.setattr(hashes, "Pool", none)
+    assert hashes.differing(PLAN, [{"task": "seed", "seed": 0}]) == [False]
+    assert hashes.differing(PLAN, []) == []

@@ -126,10 +126,11 @@ def _show(certificate: Certificate, kept: Sequence[str]) -> None:
         say()
         say(f"{'-' * 80}\n")
         origin = "the corpus" if violation.seed is None else f"seed {violation.seed}"
-        found = (
-            f"Found with {origin}, {violation.found_size} operations;"
-            f" shrunk to {violation.shrunk_size} ({violation.shrinking})."
-        )
+        found = f"Found with {origin}, {violation.found_size} operations; "
+        if violation.shrunk:
+            found += f"shrunk to {violation.shrunk_size} ({violation.shrinking})."
+        else:
+            found += f"{violation.shrinking}."
         say(textwrap.fill(found, 80, break_on_hyphens=False))
         say(place)
         say()

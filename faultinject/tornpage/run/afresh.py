@@ -16,7 +16,8 @@ they return:
 
     program --> trace --> the crash at which most is pending, and the last one
                              | everything lost       everything there
-                             '--> here, afresh       here, afresh
+                             | each file torn        '--> here, afresh
+                             '--> here, afresh
 
 What differs first is a doubt: outcomes say something of crashes only if recovery
 follows from the disk. Where the one afresh breaks a promise, too, it is a violation.
@@ -24,9 +25,12 @@ Its token says that it was seen afresh, and it is replayed so. That is claimed o
 with everything there, recovery afresh keeps all promises after the same crash: one that
 cannot do without the process that ran the program is a doubt, no loss of data.
 
+A file is torn where the first that recovery reads of it has come and the rest has not.
+That is for stores that remember what they find damaged on the disk.
+
 Which programs: those with operations or source lines that no earlier one had. So this
-is a sample, a recovery or two of each, and it finds what recovery always leans on, not
-what it leans on after one crash of a thousand.
+is a sample, two or three recoveries of each, and it finds what recovery always leans
+on, not what it leans on after one crash of a thousand.
 
 The same is done with a promise that is broken here: recovery that remembers shows what
 there cannot be after a crash, and a strict judge complains of that. If the promise is
@@ -116,12 +120,34 @@ class _Oldest(Recorder):
 
     def choose(self, n: int, label: Label) -> int:
         """The alternative with the oldest content."""
-        picked = 1
-        if label[0] == "data":
-            groups = label[-1]
-            picked = min(range(n), key=lambda at: _age(groups[at]))
+        picked = self._lost(n, label)
         self._made.append((picked, n, label))
         return picked
+
+    def _lost(self, n: int, label: Label) -> int:
+        if label[0] != "data":
+            return 1
+        groups = label[-1]
+        return min(range(n), key=lambda at: _age(groups[at]))
+
+
+class _Torn(_Oldest):
+    """Loses of each file all contents but the first that is asked for."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun: set[str] = set()
+
+    def _lost(self, n: int, label: Label) -> int:
+        if label[0] != "data":
+            return 0
+        path = label[1]
+        if path not in self._begun:
+            self._begun.add(path)
+            return 0
+        return super()._lost(n, label)
 
 
 def _age(group: Group) -> tuple[int, bool]:
@@ -136,23 +162,29 @@ class _Crash:
     Attributes:
         point: The crash point.
         tape: The answers, honest ones behind its end; None: the oldest content.
+        torn: Whether the first content of each file is the newest, if there is no tape.
         left: What a crash of a recovery left, the last one of several in a row: the
             tape is of what comes then. None: there was no such crash.
     """
 
     point: CrashPoint
     tape: Tape | None
+    torn: bool = False
     left: Image | None = None
 
     def chooser(self) -> Replay | _Oldest:
         """Who answers."""
-        return _Oldest() if self.tape is None else Replay(self.tape)
+        if self.tape is not None:
+            return Replay(self.tape)
+        return _Torn() if self.torn else _Oldest()
 
     def __str__(self) -> str:
         if self.left is not None:
             return f"at point {self.point} and another during recovery"
         if self.tape:
             return format_schedule(self.point, self.tape)
+        if self.torn:
+            return f"at point {self.point} that tears each file"
         lost = "all that it may" if self.tape is None else "nothing"
         return f"at point {self.point} that loses {lost}"
 
@@ -189,6 +221,7 @@ class _Deed:
         lines: The same for people.
         choices: What was decided for it, pickled; None when it was not followed.
         lost: Why it could not be followed; "" when it could.
+        loses: Whether anything that was decided for it was dishonest.
     """
 
     calls: tuple[Call, ...] | None
@@ -197,6 +230,7 @@ class _Deed:
     lines: tuple[str, ...]
     choices: bytes | None
     lost: str = ""
+    loses: bool = False
 
 
 def _pickled(value: object) -> bytes | None:
@@ -228,6 +262,7 @@ def _deed(subject: Subject, explorer: Explorer, crash: _Crash) -> _Deed:
         _pickled(outcome.key) if isinstance(outcome, Seen) else whole,
         tuple(outcome_lines(subject, outcome)),
         pickle.dumps(chooser.log),
+        loses=any(chooser.tape),
     )
 
 
@@ -325,9 +360,13 @@ class Afresh:
         for crash in _crashes(explorer, points, wholly=wholly):
             begun = time.monotonic()
             here = _deed(subject, explorer, crash)
+            if crash.torn and not here.loses:
+                # One content a file, or none that recovery looks at.
+                continue
             wait = _WAIT_SECONDS + _WAIT_TIMES * (time.monotonic() - begun)
             try:
-                there = self._ask(experiment, mutant, crash, wait, alone=False)
+                # What is damaged is where a recovery leans on the one before, too.
+                there = self._ask(experiment, mutant, crash, wait, alone=crash.torn)
             except NoCopyError:
                 # Asked again, `missing` says so.
                 return None
@@ -390,11 +429,13 @@ class Afresh:
             return None
         for point in _points(experiment.explorer):
             found = None
-            for tape in None, ():
+            for crash in _losses(point):
+                # One loss is enough, and only where there is one it is asked whether
+                # the same crash without it is harmless.
+                if (crash.tape is None) != (found is None):
+                    continue
                 try:
-                    deed = self._ask(
-                        experiment, mutant, _Crash(point, tape), _WAIT_SECONDS
-                    )
+                    deed = self._ask(experiment, mutant, crash, _WAIT_SECONDS)
                 except PristineError:
                     return None
                 reached = _reached(deed)
@@ -402,12 +443,10 @@ class Afresh:
                     break
                 broken = experiment.judge(point, reached.outcome)
                 wanted = [one for one in broken if promise in {None, one.property}]
-                if tape is None and wanted:
+                if crash.tape is None and wanted:
                     found = Finding(wanted[0], point, reached, afresh=True)
-                elif tape is None or broken:
-                    break
-            else:
-                return found
+                elif crash.tape is not None and not broken:
+                    return found
         return None
 
     def replay(
@@ -510,7 +549,7 @@ def _last_crash(explorer: Explorer, point: CrashPoint, finding: Finding) -> _Cra
     *_, last = by_recovery(finding.reached.choices if finding.reached else ())
     before = explorer.row(point, finding.tape)[:-1]
     tape = tuple(choice.picked for choice in last)
-    return _Crash(point, tape, before[-1].left if before else None)
+    return _Crash(point, tape, left=before[-1].left if before else None)
 
 
 def _crashes(
@@ -520,10 +559,19 @@ def _crashes(
     most, last = points[0], points[-1]
     pending = bool(explorer.pending(most))
     yield _Crash(most, None if pending else ())
+    if pending:
+        yield _Crash(most, None, torn=True)
     # What a store always remembers shows in the first program, and each recovery here
     # and there is 1 % of the default run of the store in this project.
     if wholly and (pending or most != last):
         yield _Crash(last, ())
+
+
+def _losses(point: CrashPoint) -> Iterator[_Crash]:
+    """The crashes that may break a promise at a point, and the one that may not."""
+    yield _Crash(point, None)
+    yield _Crash(point, None, torn=True)
+    yield _Crash(point, ())
 
 
 def _differ(here: _Deed, there: _Deed) -> str:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tornpage.run.worker import plan_to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tornpage.run.programs import Plan
 
@@ -111,7 +111,7 @@ class Lost:
 class _Worker:
     """One process and what it is doing."""
 
-    def __init__(self, place: int, plan: Plan) -> None:
+    def __init__(self, place: int, plan: Plan, environment: Mapping[str, str]) -> None:
         # What it says before it dies; a pipe would fill up and stop it.
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
         path = os.pathsep.join(one or os.getcwd() for one in sys.path)
@@ -121,7 +121,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, **environment},
             # Ctrl-C in a terminal reaches the whole process group.
             start_new_session=True,
         )
@@ -199,15 +199,23 @@ class Pool:
         size: How many; see `most_workers`.
         limits: When one of them has run away.
         code: The digest of the code they must all have.
+        environment: What their environment has beside that of this process.
 
     Raises:
         PoolError: The system has no more processes, or files.
     """
 
     def __init__(
-        self, plan: Plan, size: int, *, limits: Limits | None = None, code: str = ""
+        self,
+        plan: Plan,
+        size: int,
+        *,
+        limits: Limits | None = None,
+        code: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._plan = plan
+        self._environment = environment or {}
         self._limits = limits or Limits()
         self._code = code
         self._selector = selectors.DefaultSelector()
@@ -305,7 +313,7 @@ class Pool:
 
     def _start(self, place: int) -> None:
         try:
-            worker = _Worker(place, self._plan)
+            worker = _Worker(place, self._plan, self._environment)
         except OSError as error:
             raise PoolError(
                 f"Worker {place + 1} cannot be started: {error.strerror}."

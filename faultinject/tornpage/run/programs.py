@@ -277,8 +277,9 @@ class _Runner:
             self.cut.append(
                 f"the program of {_named(seed)} did other things when it was run"
                 f" again ({departure}): what one run shows of its crashes does not"
-                " hold for the next. It may use datetime.now or uuid.uuid1, have a"
-                " thread in the background, or remember its last run"
+                " hold for the next. It may use datetime.now, time.monotonic,"
+                " uuid.uuid1, id() or a random.Random of its own, have a thread in the"
+                " background, or remember its last run"
             )
             return
         self.repeated.add(places)

@@ -101,7 +101,8 @@ def report(
         reason: Whether to look for the order that is missing; without either no
             recovery runs.
         afresh: Makes recoveries where no program was run; without it what was found
-            so is not shrunk.
+            so is not shrunk. What is smaller counts only if the promise is broken
+            there, too: recoveries that were tried on the way may be remembered.
 
     Returns:
         The report, and whether Ctrl-C cut the shrinking short; the story is then
@@ -116,7 +117,7 @@ def report(
         shrink = shrink and afresh is not None
         judge = _JudgeAfresh(origin, finding, afresh)
     budget, tape_budget = Budget(judge.attempts), Budget(judge.attempts)
-    smaller, small = experiment, finding
+    smaller, small, how = experiment, finding, "not shrunk"
     if shrink:
         smaller, small = _fewest_crashes(judge, smaller, small, budget)
         smaller, small = _smallest_program(judge, smaller, small, budget)
@@ -124,8 +125,11 @@ def report(
             tape_budget.interrupt()
         small = _smallest_tape(judge, smaller, small, tape_budget)
         how = f"program {budget.describe()}; tape {tape_budget.describe()}"
-    else:
-        how = "not shrunk"
+    if shrink and _remembered(smaller, small, origin, afresh):
+        shrink = reason = False
+        judge.model = origin.model
+        smaller, small = experiment, finding
+        how = "not shrunk: anything smaller showed only what recovery remembers"
     failure = Failure(
         subject=origin.spec,
         program=subject.encode(smaller.program),
@@ -223,6 +227,15 @@ class _JudgeAfresh(_Judge):
         assert self._afresh is not None
         mutant = self.origin.mutant
         return self._afresh.replay(candidate, mutant, point, tape, self.promise)
+
+
+def _remembered(
+    experiment: Experiment, finding: Finding, origin: Origin, afresh: Afresh | None
+) -> bool:
+    """Whether recovery breaks the promise only in this process, see `afresh`."""
+    if afresh is None or finding.afresh:
+        return False
+    return afresh.overturned(experiment, origin.mutant, finding) is not None
 
 
 def _fewest_crashes(

@@ -130,6 +130,10 @@ def _shrink(
         finding = None
         if not failure.afresh:
             finding = experiment.first(failure.property)
+            if finding is not None and afresh is not None:
+                # Programs that this process has run may be what is remembered.
+                again = afresh.overturned(experiment, plan.mutant, finding)
+                finding = finding if again is None else None
         elif afresh is not None:
             finding = afresh.broken(experiment, plan.mutant, failure.property)
         if finding is None:

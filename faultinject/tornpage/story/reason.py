@@ -20,8 +20,10 @@ promise ("acknowledged"), B is that. Two other reasons are asked for, in this or
 
     nothing is lost at all        with A, and all before it, on the disk the promise
                                   is broken already
-    no single A can be lost       A arrives in part, and is taken to be atomic; or its
-                                  size comes and its bytes do not
+    no single A can be lost       A arrives in part, and is taken to be atomic, or to be
+                                  whole before B; or its size comes and its bytes do not
+    nor is one torn by itself     A is lost and B arrives in part: what A keeps is for
+                                  just that, the old pages of an undo log say
 
 Each answer is a disk that the crash model has (`rebuilt`): where the model keeps an
 order, what comes after A in it is lost with A. It is recovered, so it is a fact and
@@ -75,6 +77,7 @@ class Cause:
         kept_index: The same for `kept`; -1 for a mark.
         torn: Which bytes of `lost` arrived, [first, behind the last), where it came
             in part; (0, 0): none, but the file is longer. None: nothing of it came.
+        kept_torn: The same of `kept`; None where all of it came.
         early: Whether it is the other way round: `lost` did arrive, too early.
         violation: What it breaks.
         sentence: All of it in words.
@@ -85,6 +88,7 @@ class Cause:
     lost_index: int
     kept_index: int
     torn: tuple[int, int] | None
+    kept_torn: tuple[int, int] | None
     early: bool
     violation: Violation
     sentence: str
@@ -138,8 +142,8 @@ def explain(
         limit: Most disks to rebuild and recover.
 
     Returns:
-        None when no single lost or torn operation explains it, or none was found on
-        so many disks.
+        None when no single lost or torn operation explains it, nor one of each, or
+        none was found on so many disks.
     """
     first = frozenset(suspects)
     search = _Search(files, list(trace), recover, judge, model, first, limit)
@@ -147,36 +151,15 @@ def explain(
     if point.inside and not isinstance(search.operations[upto], Sync | SyncDir):
         upto += 1
     try:
-        early = search.early_one(upto)
-        found = early or search.lost_one(upto) or search.torn_one(upto)
+        found = (
+            search.early_one(upto)
+            or search.lost_one(upto)
+            or search.torn_one(upto)
+            or search.lost_and_torn(upto)
+        )
     except _EnoughError:
         return None
-    if found is None:
-        return None
-    lost, kept, kept_index, torn, violation = found
-    name = _namer(locate)
-    operation = search.operations[lost]
-    if early is not None:
-        sentence = (
-            "nothing has to be lost; it is broken as soon as"
-            f" {name(operation)} has arrived"
-        )
-    elif torn is not None and torn.behind:
-        arrived = f"bytes {torn[0]} to {torn[1]}"
-        sentence = f"{name(operation)} is not atomic: only {arrived} of it may arrive"
-        if kept is not None:
-            when = "after" if isinstance(kept, Mark) else "when it has come to"
-            sentence += f", {when} {_arrived(kept, name)}"
-    elif kept is None:
-        sentence = f"{name(operation)} must be durable"
-    else:
-        sentence = f"{name(operation)} must be durable before {_arrived(kept, name)}"
-    if torn is not None and not torn.behind:
-        sentence += "; the file may have its new size without these bytes"
-    which = None if torn is None else (torn.first, torn.behind)
-    return Cause(
-        operation, kept, lost, kept_index, which, early is not None, violation, sentence
-    )
+    return None if found is None else found.told(search.operations, _namer(locate))
 
 
 def strip(points: Iterable[tuple[bool, bool]], width: int = 72) -> list[str]:
@@ -210,7 +193,58 @@ def changes(promised: bytes, found: bytes, spans: Iterable[Span]) -> Iterator[Ch
             yield Change(one.place, one.start, want, have)
 
 
-_Found = tuple[int, "Operation | Mark | None", int, "Part | None", "Violation"]
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An explanation; the attributes are those of `Cause`."""
+
+    lost: int
+    kept: Operation | Mark | None
+    kept_index: int
+    violation: Violation
+    torn: Part | None = None
+    kept_torn: Part | None = None
+    early: bool = False
+
+    def told(
+        self, operations: Seq[Operation], name: Callable[[Operation], str]
+    ) -> Cause:
+        """The same in words."""
+        lost = operations[self.lost]
+        return Cause(
+            lost,
+            self.kept,
+            self.lost,
+            self.kept_index,
+            _bytes(self.torn),
+            _bytes(self.kept_torn),
+            self.early,
+            self.violation,
+            self._sentence(name(lost), name),
+        )
+
+    def _sentence(self, lost: str, name: Callable[[Operation], str]) -> str:
+        if self.early:
+            return f"nothing has to be lost; it is broken as soon as {lost} has arrived"
+        kept, torn = self.kept, self.torn
+        # What comes before an operation is a matter of order, and a sync mends it.
+        ordered = kept is not None and not isinstance(kept, Mark)
+        if torn is not None and torn.behind and not ordered:
+            sentence = f"{lost} is not atomic: only {_arriving(torn)} of it may arrive"
+            if kept is not None:
+                sentence += f", after {_arrived(kept, name)}"
+            return sentence
+        sentence = f"{lost} must be durable"
+        if kept is not None:
+            sentence += f" before {_arrived(kept, name)}"
+        if torn is not None and torn.behind:
+            sentence += f"; only {_arriving(torn)} of it may have arrived"
+        elif torn is not None:
+            sentence += "; the file may have its new size without these bytes"
+        if self.kept_torn is not None and self.kept_torn.behind:
+            sentence += f", of which only {_arriving(self.kept_torn)} may arrive"
+        elif self.kept_torn is not None:
+            sentence += ", of which only the new size of the file may arrive"
+        return sentence
 
 
 class _EnoughError(Exception):
@@ -254,7 +288,7 @@ class _Search:
         for end in range(1, upto + 1):
             broken = self._broken(end, None, None, self._before[end])
             if broken is not None:
-                return end - 1, None, -1, None, broken
+                return _Found(end - 1, None, -1, broken, early=True)
         return None
 
     def lost_one(self, upto: int) -> _Found | None:
@@ -264,30 +298,68 @@ class _Search:
                 broken = self._broken(end, lost, None, self._before[end])
                 if broken is None:
                     continue
-                kept, index = self._kept(end, lost, None)
-                return lost, kept, index, None, broken
+                return _Found(lost, *self._kept(end, lost, None), broken)
         return None
 
     def torn_one(self, upto: int) -> _Found | None:
         """A write that arrives in part."""
-        sizes = [*sizes_before(self._files, self.operations[:upto])]
-        for lost in self._pending(upto):
-            record = self.operations[lost]
-            if not isinstance(record, Write):
-                continue
-            for torn in parts(record, sizes[lost], self._model):
-                broken = self._broken(upto, lost, torn, self._before[upto])
-                if broken is not None:
-                    kept, index = self._kept(upto, lost, torn)
-                    return lost, kept, index, torn, broken
+        for at, torn in self._parts(upto):
+            broken = self._broken(upto, None, (at, torn), self._before[upto])
+            if broken is not None:
+                return _Found(at, *self._kept(upto, None, (at, torn)), broken, torn)
         return None
 
+    def lost_and_torn(self, upto: int) -> _Found | None:
+        """An operation that is lost before a write that arrives in part.
+
+        Which parts there are rests on the size that the file had before.
+        """
+        sizes = [*sizes_before(self._files, self.operations[:upto])]
+        for at, torn in self._parts(upto):
+            marks = self._before[at + 1]
+            if self._broken(at + 1, None, (at, torn), marks) is not None:
+                # It takes no loss.
+                continue
+            for lost in self._pending(upto):
+                if lost >= at or at in self._with(lost, at + 1):
+                    continue
+                if self._resized(lost, sizes[lost], self.operations[at]):
+                    continue
+                broken = self._broken(at + 1, lost, (at, torn), marks)
+                if broken is not None:
+                    write = self.operations[at]
+                    return _Found(lost, write, at, broken, kept_torn=torn)
+        return None
+
+    def _resized(self, lost: int, before: int, file: Operation) -> bool:
+        """Whether an operation changes the size of the file of another one."""
+        record = self.operations[lost]
+        match record:
+            case Write():
+                after = max(before, record.offset + len(record.data))
+            case Truncate():
+                after = record.size
+            case _:
+                return False
+        return after != before and record.inode == getattr(file, "inode", None)
+
+    def _parts(self, upto: int) -> Iterator[tuple[int, Part]]:
+        """The writes before `upto` that may arrive in part, and the parts."""
+        sizes = [*sizes_before(self._files, self.operations[:upto])]
+        for at in self._pending(upto):
+            record = self.operations[at]
+            if isinstance(record, Write):
+                for torn in parts(record, sizes[at], self._model):
+                    yield at, torn
+
     def _kept(
-        self, end: int, lost: int, torn: Part | None
+        self, end: int, lost: int | None, torn: tuple[int, Part] | None
     ) -> tuple[Operation | Mark | None, int]:
         """What the violation needs besides the loss: the last thing before `end`."""
         marks = self._before[end]
-        if end - 1 > lost:
+        first = lost if torn is None else torn[0]
+        assert first is not None
+        if end - 1 > first:
             without = self._broken(end - 1, lost, torn, marks)
             if without is None:
                 return self.operations[end - 1], end - 1
@@ -296,9 +368,12 @@ class _Search:
         return (self._marks[marks - 1], -1) if marks else (None, -1)
 
     def _broken(
-        self, end: int, lost: int | None, torn: Part | None, marks: int
+        self, end: int, lost: int | None, torn: tuple[int, Part] | None, marks: int
     ) -> Violation | None:
-        """What breaks when the first `end` operations arrived, but not `lost`."""
+        """What breaks when the first `end` operations arrived, but not `lost`.
+
+        Of the operation `torn[0]` only `torn[1]` arrived.
+        """
         if not self._left:
             raise _EnoughError
         self._left -= 1
@@ -306,11 +381,15 @@ class _Search:
         found = self._judge(tuple(self._marks[:marks]), outcome)
         return found[0] if found else None
 
-    def _disk(self, done: Seq[Operation], lost: int | None, torn: Part | None) -> Disk:
-        gone = frozenset() if lost is None else frozenset(self._with(lost, len(done)))
-        part = None if lost is None or torn is None else (lost, torn)
+    def _disk(
+        self, done: Seq[Operation], lost: int | None, torn: tuple[int, Part] | None
+    ) -> Disk:
+        gone: set[int] = set()
+        for one in lost, torn and torn[0]:
+            if one is not None:
+                gone.update(self._with(one, len(done)))
         return Disk.on_image(
-            platter_but(self._files, self._model, done, gone, part), Replay(())
+            platter_but(self._files, self._model, done, gone, torn), Replay(())
         )
 
     def _with(self, lost: int, end: int) -> Iterator[int]:
@@ -376,6 +455,14 @@ def _namer(
         return f"the {kind_of(operation)} at {operation.site} ({place})"
 
     return name
+
+
+def _bytes(part: Part | None) -> tuple[int, int] | None:
+    return None if part is None else (part.first, part.behind)
+
+
+def _arriving(part: Part) -> str:
+    return f"bytes {part.first} to {part.behind}"
 
 
 def _arrived(kept: Operation | Mark, name: Callable[[Operation], str]) -> str:
