@@ -221,9 +221,18 @@ def test_who_an_interrupt_took_away_is_passed_over_and_forgotten():
     assert not waiting
 
 
-def test_a_handler_does_not_wait_for_what_it_has_interrupted():
-    waiting, (_, handlers) = a_line(1, 1)
+def test_a_handler_has_the_turn_of_what_it_has_interrupted():
+    waiting, (interrupted, others, handlers) = a_line(1, 2, 1)
+    assert not waiting.comes_first(handlers)
+    waiting.ring()
+    # The turn is its thread's, and what was interrupted cannot take it.
+    assert handlers.bell.acquire(blocking=False)
+    assert not interrupted.bell.acquire(blocking=False)
+    others.left = True
     assert waiting.comes_first(handlers)
+    handlers.left = True
+    waiting.ring()
+    assert interrupted.bell.acquire(blocking=False)
 
 
 def test_readers_in_many_threads_see_whole_versions_beside_a_writer(db):

@@ -77,11 +77,15 @@ class Line:
 
     def ring(self) -> None:
         """Wake the first one, now or when it waits next; forget those who left."""
+        first: Place | None = None
         for place in list(self._places):
-            if not place.left:
-                # It may be rung already.
-                with suppress(RuntimeError):
-                    place.bell.release()
-                return
-            with suppress(ValueError):
-                self._places.remove(place)
+            if place.left:
+                with suppress(ValueError):
+                    self._places.remove(place)
+            elif first is None or place.thread == first.thread:
+                # What a signal handler has interrupted goes on behind it.
+                first = place
+        if first is not None:
+            # It may be rung already.
+            with suppress(RuntimeError):
+                first.bell.release()
