@@ -324,7 +324,14 @@ class StorageError(BoltError, OSError):
     def of(
         cls, error: OSError, operation: str, path: str, offset: int = -1
     ) -> StorageError:
-        """Wrap what the system raised; a missing file gets its own type."""
+        """Wrap what the system raised; a missing file gets its own type.
+
+        Raises:
+            OSError: It was not the system: that gives a number. A signal handler has
+                raised it in the middle of the call (TimeoutError), for its caller.
+        """
+        if error.errno is None:
+            raise error
         kind = cls
         if cls is StorageError and isinstance(error, FileNotFoundError):
             kind = DatabaseNotFoundError

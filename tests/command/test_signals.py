@@ -11,7 +11,7 @@ import threading
 import pytest
 
 import shearbolt
-from shearbolt.command import main
+from shearbolt.command import main, transfer
 
 # The command, stopped in the middle of its work until a signal comes.
 STOPPED = """
@@ -82,6 +82,28 @@ def test_a_signal_that_somebody_ignores_stays_ignored(nested, tmp_path) -> None:
     words = ("compact", nested, "-o", tmp_path / "out.db")
     assert ended_by(signal.SIGHUP, "ignored", *words) == (0, b"")
     assert (tmp_path / "out.db").exists()
+
+
+def test_an_interrupt_as_an_export_is_made_leaves_nothing(
+    nested, tmp_path, monkeypatch
+) -> None:
+    real, target = transfer.opener, tmp_path / "out.jsonl"
+
+    def made_and_interrupted(path, flags):
+        os.close(real(path, flags))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transfer, "opener", made_and_interrupted)
+    assert main(["export", str(nested), "-o", str(target)]) == 128 + signal.SIGINT
+    assert not target.exists()
+
+    def made_by_others(path, flags):
+        target.write_text("others'")
+        return real(path, flags)
+
+    monkeypatch.setattr(transfer, "opener", made_by_others)
+    assert main(["export", str(nested), "-o", str(target)]) == 1
+    assert target.read_text() == "others'"
 
 
 def test_the_command_as_a_function_leaves_the_signals_as_they_were(nested) -> None:

@@ -1,12 +1,16 @@
 """Forked children: they may let go of what is their parent's, and no more."""
 
+import errno
+import gc
 import io
 import os
+from contextlib import contextmanager
 
 import pytest
 
 import shearbolt
 from shearbolt import ForkedError
+from shearbolt.storage import _posix
 
 
 def put(db, key, value=b"v"):
@@ -190,3 +194,100 @@ def test_a_child_leaves_its_parents_blocks_in_peace(db):
         assert pipe.read() == b"LeavingError"
     os.waitpid(child, 0)
     assert keys(db) == [b"a", b"new"]
+
+
+@contextmanager
+def living_child(work=bytes):
+    """A forked child that works at the end of the block; gives what it returned."""
+    go, goes = os.pipe()
+    answer, answers = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.read(go, 1)
+            os.write(answers, work())
+        finally:
+            os._exit(0)
+    os.close(answers)
+    said = []
+    try:
+        yield said
+    finally:
+        os.write(goes, b".")
+        with os.fdopen(answer, "rb") as pipe:
+            said.append(pipe.read())
+        os.waitpid(child, 0)
+        os.close(go)
+        os.close(goes)
+
+
+@pytest.mark.parametrize("sync", [1, 2])
+def test_a_child_made_during_a_commit_keeps_what_was_acknowledged_since(
+    sync, path, monkeypatch
+):
+    """Its parent's threads do not come along, and what they were doing is not in doubt.
+
+    The child is made in the sync of the pages, or of the meta.
+    """
+
+    def work():
+        with shearbolt.open(path, timeout=5) as opened:
+            return b" ".join(keys(opened))
+
+    db = shearbolt.open(path)
+    put(db, b"a")
+    syncs, children, real = [], [], _posix._fdatasync
+
+    def fork_here(fd):
+        syncs.append(fd)
+        if len(syncs) == sync:
+            children.append(living_child(work))
+            said.append(children[0].__enter__())
+        real(fd)
+
+    said = []
+    monkeypatch.setattr(_posix, "_fdatasync", fork_here)
+    put(db, b"b")
+    monkeypatch.undo()
+    db.close()
+    children[0].__exit__(None, None, None)
+    assert said == [[b"a b"]]
+    with shearbolt.open(path) as db:
+        assert keys(db) == [b"a", b"b"]
+
+
+def test_a_child_still_doubts_what_had_failed_before_it_was_made(path, monkeypatch):
+    def work():
+        with shearbolt.open(path, timeout=5) as opened:
+            return b" ".join(keys(opened))
+
+    db = shearbolt.open(path)
+    put(db, b"a")
+    syncs, real = [], _posix._fdatasync
+
+    def failing(fd):
+        syncs.append(fd)
+        if len(syncs) > 1:
+            raise OSError(errno.EIO, "planted")
+        real(fd)
+
+    monkeypatch.setattr(_posix, "_fdatasync", failing)
+    with pytest.raises(shearbolt.StorageError):
+        put(db, b"b")
+    monkeypatch.undo()
+    with living_child(work) as said:
+        db.close()
+    assert said == [b"a"]
+
+
+@pytest.mark.parametrize("options", [{}, {"sync_twice": True}, {"read_only": True}])
+def test_a_child_does_not_keep_the_lock_when_its_parent_has_gone(options, path):
+    """A parent that was killed is started again beside children that live on."""
+    shearbolt.open(path).close()
+    db = shearbolt.open(path, **options)
+    with living_child():
+        # Without closing, which would give the lock back for everybody.
+        del db
+        gc.collect()
+        with shearbolt.open(path, timeout=5):
+            pass

@@ -153,14 +153,19 @@ def _output(session: Session, path: str | None) -> Iterator[BinaryIO]:
         return
     if os.path.lexists(path):
         raise CommandError(f'output file "{path}" already exists')
-    file = open(path, "xb", opener=opener)  # noqa: SIM115 - closed below.
+    file: BinaryIO | None = None
     try:
+        file = open(path, "xb", opener=opener)  # noqa: SIM115 - closed below.
         with file:
             yield file
-    except BaseException:
-        # Nobody could use a part of it, and the next export would find it there.
+    except BaseException as error:
+        if file is None and isinstance(error, OSError):
+            raise
+        # Nobody could use a part of it, and the next export would find it there. What
+        # an interrupt came in the making of is empty, or somebody else's.
         with suppress(OSError):
-            os.unlink(path)
+            if file is not None or not os.path.getsize(path):
+                os.unlink(path)
         raise
 
 

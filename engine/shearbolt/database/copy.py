@@ -96,23 +96,18 @@ def replace_file(
 
     Raises:
         OptionError: `path` is the file that must not be replaced.
-        StorageError: The system refused; the old file is still there.
+        StorageError: The system refused; the old file is still there, but for a
+            failed sync of the directory.
     """
     _refuse(storage, path, unless)
-    part, file = _part(storage, path, perm)
-    try:
+    number = 0
+    while True:
+        part = f"{path}.part-{storage.pid()}-{number}"
         try:
-            total = _fill(file, part, chunks)
-        finally:
-            file.close()
-        storage.rename(part, path)
-    except BaseException as error:
-        # The error is what matters, not that its remains could not be removed.
-        with suppress(OSError):
-            storage.unlink(part)
-        if isinstance(error, OSError) and not isinstance(error, StorageError):
-            raise StorageError.of(error, "copy", path) from error
-        raise
+            total = _put(storage, part, path, chunks, perm)
+            break
+        except FileExistsError:
+            number += 1
     try:
         storage.fsync_dir(path)
     except OSError as error:
@@ -169,20 +164,43 @@ def _refuse(storage: Storage, path: str, unless: tuple[int, int]) -> None:
         raise OptionError(f"{path} is the database itself: copy it to another name")
 
 
-def _part(storage: Storage, path: str, perm: int) -> tuple[str, File]:
-    number = 0
-    while True:
-        part = f"{path}.part-{storage.pid()}-{number}"
+def _put(
+    storage: Storage, part: str, path: str, chunks: Iterable[bytes], perm: int
+) -> int:
+    """Make the file under one name and give it the other; errors as `replace_file`.
+
+    Raises:
+        FileExistsError: Something has the first name.
+    """
+    ours = True
+    try:
         try:
-            return part, storage.open(part, create=True, exclusive=True, perm=perm)
-        except FileExistsError:
-            number += 1
-        except FileNotFoundError as error:
+            file = storage.open(part, create=True, exclusive=True, perm=perm)
+        except OSError as error:
+            # An interrupt, whatever it is, may have come when the file was made.
+            ours = error.errno is None
+            raise
+        try:
+            total = _fill(file, part, chunks)
+        finally:
+            file.close()
+        storage.rename(part, path)
+    except BaseException as error:
+        # The error is what matters, not that its remains could not be removed.
+        if ours:
+            with suppress(OSError):
+                storage.unlink(part)
+        elif isinstance(error, FileExistsError):
+            raise
+        elif isinstance(error, FileNotFoundError):
             # No database is missing here, but the place for its copy.
             reason = "the directory it should be made in does not exist"
             raise StorageError.made(error.errno, reason, "copy", path) from error
-        except OSError as error:
-            raise StorageError.of(error, "open", part) from error
+        if isinstance(error, OSError) and not isinstance(error, StorageError):
+            operation, name = ("copy", path) if ours else ("open", part)
+            raise StorageError.of(error, operation, name) from error
+        raise
+    return total
 
 
 def _fill(raw: File, path: str, chunks: Iterable[bytes]) -> int:

@@ -21,6 +21,11 @@ would read the slot from the page cache and believe it. So doubts are kept per
 storage and file. Each keeps its file open: the number that identifies a file is
 given away again when the last one who has it open closes it.
 
+A forked child has a copy of these notes. What its parent is just writing then is in
+doubt in the parent only, which learns how it ends; to the child the parent is another
+process, and a slot that was written back by it would take from the parent a commit that
+was acknowledged since. So a child keeps the notes of what had failed, and no others.
+
 It ends when somebody else has written the file meanwhile: another process, or who put
 a backup there. Then the live version that is known here is not the one that counts any
 more, and writing it again would destroy what was acknowledged since. It shows by the
@@ -41,7 +46,16 @@ if TYPE_CHECKING:
     from shearbolt.pages.pager import Pager
     from shearbolt.storage import File, Storage
 
-__all__ = ["Doubt", "Doubts", "begin", "doubt_about", "end", "heal", "known"]
+__all__ = [
+    "Doubt",
+    "Doubts",
+    "begin",
+    "doubt_about",
+    "end",
+    "heal",
+    "in_child",
+    "known",
+]
 
 
 class Doubt(NamedTuple):
@@ -51,11 +65,13 @@ class Doubt(NamedTuple):
         live: The version that was committed last, which counts.
         tried: What was being written when it failed.
         file: Kept open, so that its identity stays its own.
+        failed: Whether it is known to have failed; it is being written otherwise.
     """
 
     live: Meta
     tried: Meta
     file: File
+    failed: bool = False
 
     @property
     def slot(self) -> int:
@@ -102,6 +118,13 @@ def begin(doubts: Doubts, identity: tuple[int, int], doubt: Doubt) -> None:
 def end(doubts: Doubts, identity: tuple[int, int]) -> None:
     """The slot's content is durable and known."""
     doubts.pop(identity, None)
+
+
+def in_child(doubts: Doubts, identity: tuple[int, int]) -> None:
+    """In a forked child: what has not failed is its parent's affair."""
+    doubt = doubt_about(doubts, identity)
+    if doubt is not None and not doubt.failed:
+        end(doubts, identity)
 
 
 def heal(

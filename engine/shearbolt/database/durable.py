@@ -176,7 +176,7 @@ class DurableFile:
             if self._read_only:
                 # Whoever opens it for writing next writes it again.
                 raw = self.pager.file.raw
-                unknown = doubt.Doubt(self.live, self.live, raw)
+                unknown = doubt.Doubt(self.live, self.live, raw, failed=True)
                 doubt.begin(self._doubts, self.identity, unknown)
                 raise
             self.publish(self.live, sync)
@@ -250,7 +250,7 @@ class DurableFile:
             if self.live is meta and meta is not old:
                 doubt.end(doubts, identity)
                 raise
-            doubt.begin(doubts, identity, unknown)
+            doubt.begin(doubts, identity, unknown._replace(failed=True))
             try:
                 self._heal()
             except DatabaseFailedError as error:
@@ -307,6 +307,16 @@ class DurableFile:
     def _heal(self) -> None:
         sync = partial(self._make, self.pager.file.fdatasync)
         doubt.heal(self._doubts, self.pager, self.identity, sync)
+
+    def in_child(self) -> None:
+        """In a forked child: let go of the file, which is the parent's.
+
+        As long as a child has it open the lock is held, when the parent has died, too.
+        """
+        doubt.in_child(self._doubts, self.identity)
+        # Those are kept open, see there.
+        if not (self.failed or self.in_doubt()):
+            self.pager.file.raw.close()
 
     def sync(self) -> None:
         """Make all commits durable, with what was found when the file was opened.

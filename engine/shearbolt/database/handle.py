@@ -65,11 +65,12 @@ So nothing that outlives a transaction depends on its last steps:
 
 Forks
 =====
-A child process has the parent's handle with a copy of its freelist, and the same
-lock. It may close the handle and roll transactions back, which leaves the parent's
-alone. Whatever else reads or changes anything raises `ForkedError`, in transactions
-that were open, too: they are marked when Python forks (see `storage.forks`), which
-costs a `get` nothing.
+A child process has the parent's handle with a copy of its freelist, and would keep its
+lock as long as it lives: when the parent was killed nobody could open the file. So its
+copy of the file is closed as Python forks, which leaves the parent's lock alone. It may
+close the handle and roll transactions back. Whatever else reads or changes anything
+raises `ForkedError`, in transactions that were open, too: they are marked when Python
+forks (see `storage.forks`), which costs a `get` nothing.
 
 Source: bbolt db.go.
 """
@@ -698,11 +699,13 @@ class DB(Settings):
             raise ForkedError(self.path)
 
     def in_child(self) -> None:
-        """In a forked child: the open transactions are the parent's."""
+        """In a forked child: the open transactions and the file are the parent's."""
         if not self._forked():
             return
         for tx in self._open_transactions():
             tx.disown()
+        with suppress(OSError):
+            self.durable.in_child()
 
     def _forked(self) -> bool:
         return self.storage.pid() != self._pid

@@ -184,9 +184,9 @@ def open_database(
         storage, name, opens,
         named=open_file is None, exclusive=not read_only, timeout=timeout,
     )  # fmt: skip
-    if sync_twice:
-        file = SyncedTwice(file)
     try:
+        if sync_twice:
+            file = SyncedTwice(file)
         pager, meta, is_new = _load(
             storage, file, name,
             read_only=read_only, page_size=page_size or DEFAULT_PAGE_SIZE,
@@ -215,12 +215,13 @@ def open_database(
         if not read_only and keeps and meta.freelist == NO_FREELIST:
             # So that programs that know no such files can open it again.
             db.begin(writable=True).commit()
+        # Here: who keeps an interrupt's traceback would have the handle, and its lock.
+        _log.debug("%s: open, transaction %d", name, meta.txid)
     except BaseException:
         # Why it could not be opened is what matters, not how closing went.
         with suppress(OSError):
             file.close()
         raise
-    _log.debug("%s: open, transaction %d", name, meta.txid)
     return db
 
 

@@ -365,6 +365,8 @@ class Tx(Single):
             OptionError: `path` is the database itself, or no file can have this
                 name; or `perm` means nothing.
             StorageError: The system refused; what stood at `path` is still there.
+                But when its `operation` is "fsync of the directory": then the copy
+                is, and whole, and a crash may bring back what it has replaced.
         """
         self.require_open()
         name = file_name(path)

@@ -98,7 +98,10 @@ class Window:
         writes = self._writes
         try:
             data = self._file.pread(length, first)
-        except OSError:
+        except OSError as error:
+            if error.errno is None:
+                # A signal handler's, see `StorageError.of`.
+                raise
             return b"", 0
         if length > page_size:
             self._kept = (data, first, writes)
