@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import sys
 
 import pytest
 from tests.command.databases import KINDS, content, make
@@ -51,6 +52,50 @@ def test_a_bucket_comes_before_what_is_in_it_and_carries_its_sequence(nested) ->
         BucketRecord((b"top", b"middle", b"bottom"), 0),
         PairRecord((b"top", b"middle", b"bottom"), b"k", b"v"),
         BucketRecord((b"top", b"middle", b"other"), 0),
+    ]
+
+
+def test_a_record_below_a_long_chain_of_buckets_takes_no_step_for_each(fresh) -> None:
+    path, steps = (b"n",) * 300, 0
+
+    def step(*_: object) -> object:
+        nonlocal steps
+        steps += 1
+        return step
+
+    with Loader(fresh, new_buckets=True) as loader:
+        for depth in range(1, len(path) + 1):
+            loader.add(BucketRecord(path[:depth]))
+        before = sys.gettrace()
+        sys.settrace(step)
+        try:
+            loader.add(PairRecord(path, b"k", b"v"))
+            loader.add(BucketRecord((*path, b"m")))
+            loader.add(PairRecord(path, b"o", b"w"))
+        finally:
+            sys.settrace(before)
+    assert steps < 1000
+    assert seen(fresh)[-3:] == [
+        PairRecord(path, b"k", b"v"),
+        BucketRecord((*path, b"m"), 0),
+        PairRecord(path, b"o", b"w"),
+    ]
+
+
+def test_a_bucket_that_is_refused_leaves_no_other_in_its_place(fresh) -> None:
+    with Loader(fresh) as loader:
+        loader.add(PairRecord((b"a", b"b"), b"plain", b"v"))
+        for _ in range(2):
+            with pytest.raises(shearbolt.IncompatibleValueError):
+                loader.add(PairRecord((b"a", b"b", b"plain", b"c"), b"k", b"v"))
+        loader.add(PairRecord((b"a", b"b", b"d"), b"k", b"v"))
+        with pytest.raises(shearbolt.IncompatibleValueError):
+            loader.add(PairRecord((b"a", b"b", b"plain"), b"k", b"v"))
+        loader.add(PairRecord((b"a", b"e"), b"k", b"w"))
+    assert [record for record in seen(fresh) if isinstance(record, PairRecord)] == [
+        PairRecord((b"a", b"b", b"d"), b"k", b"v"),
+        PairRecord((b"a", b"b"), b"plain", b"v"),
+        PairRecord((b"a", b"e"), b"k", b"w"),
     ]
 
 

@@ -78,6 +78,16 @@ def test_a_walk_down_a_chain_of_buckets_keeps_one_path(tmp_path):
     assert most < 4_000_000
 
 
+def test_inspect_keeps_no_indentation_of_the_levels_above(tmp_path):
+    """They are as long as what is written: 20,000 levels took 4.6 GB."""
+    with shearbolt.open(tmp_path / "deep.db", no_sync=True) as db, db.update() as tx:
+        bucket = tx.root_bucket
+        for _ in range(1500):
+            bucket = bucket.create_bucket(b"n")
+    words = ["inspect", str(tmp_path / "deep.db")]
+    assert most(words, tmp_path / "deep.db", tmp_path / "none") < 8_000_000
+
+
 def test_it_is_noticed_when_a_subcommand_keeps_all(large, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "CACHE_SIZE", 1 << 28)
     assert most(["keys", "FILE", "b"], large, tmp_path / "new.db") > 3_000_000

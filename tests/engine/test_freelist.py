@@ -5,7 +5,7 @@ import gc
 import random
 import sys
 from contextlib import suppress
-from itertools import count, pairwise
+from itertools import count, islice, pairwise
 
 import pytest
 from places import Interrupts
@@ -237,6 +237,79 @@ def test_a_page_no_reader_can_see_is_free(kind, freed, readers, expected, overfl
             page for start, n in freelist.runs() for page in range(start, start + n)
         ]
         assert free == [page + n for page in expected for n in range(overflow + 1)]
+
+
+@KINDS
+@pytest.mark.seeds(12)
+def test_readers_that_come_and_go_in_any_order_hold_what_they_can_see(kind, seed):
+    rng = random.Random(seed)
+    freelist = make_freelist(kind)
+    in_use, readers, behind = list(range(2, 20)), [], count(20)
+    allocated_by, pending, free = {}, {}, set()
+    for txid in range(2, 120):
+        for _ in range(rng.randrange(3)):
+            if rng.random() < 0.5:
+                readers.append(txid - 1)
+            elif readers:
+                readers.remove(rng.choice(readers))
+        if seed % 3 == 0:
+            readers = [*readers, 2]
+        freelist.release(readers)
+        # bbolt's rule, without a memory.
+        bounds = [*sorted(set(readers)), 1 << 64]
+        for freed, pages in pending.items():
+            for page in sorted(pages):
+                by = allocated_by.get(page, 0)
+                between = any(a < by and a < freed < b for a, b in pairwise(bounds))
+                if freed < bounds[0] or between:
+                    pages.remove(page)
+                    free.add(page)
+                    allocated_by.pop(page, None)
+        assert freelist.counts() == (len(free), sum(map(len, pending.values())))
+        listed = set(freelist.ids())
+        assert listed == free.union(*pending.values())
+        gone = rng.sample(in_use, rng.randrange(6))
+        for page in gone:
+            freelist.free(page, 0)
+            in_use.remove(page)
+        taken = list(filter(None, (freelist.allocate(1) for _ in range(4))))
+        assert free.issuperset(taken)
+        free.difference_update(taken)
+        in_use += [*taken, *islice(behind, 4 - len(taken))]
+        freelist.commit(txid)
+        allocated_by.update(dict.fromkeys(taken, txid))
+        pending[txid] = set(gone)
+
+
+@KINDS
+def test_what_waits_behind_a_long_reader_is_not_looked_through_at_every_begin(kind):
+    freelist = make_freelist(kind)
+    steps = 0
+
+    def step(frame, event, arg):
+        nonlocal steps
+        steps += 1
+        return step
+
+    def take(readers):
+        nonlocal steps
+        steps, before = 0, sys.gettrace()
+        sys.settrace(step)
+        try:
+            freelist.release(readers)
+        finally:
+            sys.settrace(before)
+        return steps
+
+    for txid in range(2, 400):
+        freelist.free(1000 + txid, 0)
+        freelist.commit(txid)
+        # One that stays, and one after the other beside it.
+        assert take([1, txid]) < 100
+    assert freelist.pending_count == 398
+    assert take([1]) < 100
+    assert take([]) > 398
+    assert freelist.pending_count == 0
 
 
 @KINDS

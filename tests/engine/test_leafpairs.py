@@ -184,6 +184,22 @@ def test_a_neighbours_pairs_are_taken_over_in_any_form(puts, others):
     require_same(one, left | right | {b"f": b""})
 
 
+@pytest.mark.parametrize("puts", [0, 40])
+def test_what_a_leaf_has_is_not_copied_when_it_takes_over_another(puts):
+    one, plain = made({}), {b"a%02d" % number: b"new" for number in range(puts)}
+    for key in plain:
+        one.put(key, b"new")
+    kept = None
+    for number in range(5):
+        right = {b"b%d" % number: b"x", b"b%d_" % number: b"y"}
+        one.absorb(made(right))
+        plain |= right
+        # A run of a thousand small leaves ends up in the one before them.
+        assert kept is None or one.keys is kept
+        kept = one.keys
+        require_same(one, plain)
+
+
 def test_a_pages_own_lists_are_never_changed():
     # They are in the cache: an open reader of the old version would see it.
     keys, values = [b"a", b"b", b"c"], [b"1", b"2", b"3"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from shearbolt.command.arguments import (
     add_json,
@@ -217,14 +217,16 @@ def _structure(
         shown: What stands for a name.
         step: How much further a bucket is indented than that around it.
     """
-    stack: list[Any] = [(root, "", "")]
+    # Depths, not indentations: those of a deep chain are as long as what is written.
+    stack: list[tuple[BucketStructure | None, int, str]] = [(root, 0, "")]
     while stack:
-        item = stack.pop()
-        if isinstance(item, str):
-            yield item
-            continue
-        bucket, indent, comma = item
+        bucket, depth, comma = stack.pop()
+        indent = step * depth
         inner = indent + step
+        if bucket is None:
+            yield f"{inner}]"
+            yield f"{indent}}}{comma}"
+            continue
         yield indent + "{"
         yield f'{inner}"name": {shown(bucket.name)},'
         if not bucket.buckets:
@@ -233,10 +235,10 @@ def _structure(
             continue
         yield f'{inner}"keyN": {bucket.key_n},'
         yield f'{inner}"buckets": ['
-        stack += [f"{indent}}}{comma}", f"{inner}]"]
+        stack.append((None, depth, comma))
         last = len(bucket.buckets) - 1
         stack += [
-            (child, inner + step, "" if index == last else ",")
+            (child, depth + 2, "" if index == last else ",")
             for index, child in reversed(list(enumerate(bucket.buckets)))
         ]
 

@@ -52,7 +52,7 @@ Source: bbolt internal/freelist/{shared,array,hashmap}.go.
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from itertools import chain, compress, islice, repeat
 from operator import eq, lt
 from typing import TYPE_CHECKING, Final
@@ -92,16 +92,14 @@ class _Pending:
         pages: Single pages, in order.
         allocated_by: One a page.
         runs: Others, as (first page, pages, who allocated them).
-        last_release_begin: The range of readers it was last looked through for.
     """
 
-    __slots__ = ("allocated_by", "last_release_begin", "pages", "runs")
+    __slots__ = ("allocated_by", "pages", "runs")
 
     def __init__(self) -> None:
         self.pages: list[int] = []
         self.allocated_by: list[int] = []
         self.runs: list[tuple[int, int, int]] = []
-        self.last_release_begin = 0
 
 
 class ArrayFreelist:
@@ -120,7 +118,12 @@ class ArrayFreelist:
         self._singles = [NO_PAGE]
         # Free and pending pages together: what the file says.
         self._listed = PageSet()
+        # By transaction; these in order; of which the last one was looked through, and
+        # the readers there were then.
         self._pending: dict[int, _Pending] = {}
+        self._waiting: list[int] = []
+        self._looked_at = -1
+        self._readers: list[int] = []
         # First page of a run -> the transaction that allocated it from here.
         self._allocated_by: dict[int, int] = {}
         # What the running transaction has taken: singles, single pages from runs,
@@ -144,6 +147,7 @@ class ArrayFreelist:
         """A list of pages that are all pending, as if this transaction freed them."""
         made = cls()
         pending = made._pending[txid] = _Pending()
+        made._waiting = [txid]
         pending.pages = sorted(ids)
         pending.allocated_by = [0] * len(ids)
         made._listed = PageSet(pending.pages)
@@ -360,6 +364,7 @@ class ArrayFreelist:
         allocated_by = self._allocated_by
         if self._freed or self._freed_runs:
             pending = self._pending[txid] = _Pending()
+            self._waiting.append(txid)
             pages = pending.pages = sorted(self._freed)
             pending.allocated_by = list(map(allocated_by.pop, pages, repeat(0)))
             pending.runs = [
@@ -411,51 +416,73 @@ class ArrayFreelist:
         if not self._pending:
             return
         self.in_doubt = True
-        self._release(sorted(readers))
+        self._release(sorted(set(readers)))
         self.in_doubt = False
 
-    def _release(self, open_txids: list[int]) -> None:
-        low = open_txids[0] if open_txids else _FOREVER
-        self._release_up_to(low - 1)
+    def _release(self, readers: list[int]) -> None:
+        """The same, given their txids in order.
+
+        Behind a reader that stays for long there may be thousands of transactions
+        whose pages it can see. They are looked through once, and again when the last
+        reader before them has gone: not at every begin, as bbolt does.
+        """
+        last, self._looked_at = self._looked_at, self._waiting[-1]
+        were, self._readers = self._readers, readers
+        first = readers[0] if readers else _FOREVER
+        self._release_up_to(first - 1)
         if not self._pending:
             return
-        # A page freed and allocated between two neighbouring readers was never
-        # visible to either.
-        for txid in open_txids:
-            self._release_between(low, txid - 1)
-            low = txid + 1
-        self._release_between(low, _FOREVER)
+        gone = set(were).difference(readers)
+        new = readers[bisect_right(readers, last) :]
+        known = 0
+        for start in sorted({*gone, last + 1, *(txid + 1 for txid in new)}):
+            place = bisect_left(readers, start)
+            # Before the first reader all is free by now.
+            if place > known:
+                known = place
+                end = readers[place] if place < len(readers) else _FOREVER
+                self._release_between(readers[place - 1], start, end)
 
     def _release_up_to(self, last: int) -> None:
-        for txid in [txid for txid in self._pending if txid <= last]:
+        waiting = self._waiting
+        behind = bisect_right(waiting, last)
+        for txid in waiting[:behind]:
             pending = self._pending.pop(txid)
             self._set_free(pending.pages, pending.runs)
+        del waiting[:behind]
 
-    def _release_between(self, begin: int, end: int) -> None:
-        if begin > end:
-            return
-        for txid, pending in list(self._pending.items()):
-            if not begin <= txid <= end or pending.last_release_begin == begin:
-                continue
+    def _release_between(self, reader: int, start: int, end: int) -> None:
+        """Release what was allocated and freed between neighbouring readers.
+
+        It was never visible to either.
+
+        Args:
+            reader: The lower one's txid.
+            start: The first transaction to look at.
+            end: The upper reader's txid.
+        """
+        waiting = self._waiting
+        begin, behind = bisect_left(waiting, start), bisect_left(waiting, end)
+        for txid in waiting[begin:behind]:
+            pending = self._pending[txid]
             pages: list[int] = []
             runs: list[tuple[int, int, int]] = []
             kept = _Pending()
             # 0: from before this handle, or from beyond the high-water mark; an
             # older reader may see the page.
             for page, by in zip(pending.pages, pending.allocated_by, strict=True):
-                if by and begin <= by <= end:
+                if by > reader:
                     pages.append(page)
                 else:
                     kept.pages.append(page)
                     kept.allocated_by.append(by)
             for run in pending.runs:
-                released = run[2] and begin <= run[2] <= end
-                (runs if released else kept.runs).append(run)
-            kept.last_release_begin = begin
+                (runs if run[2] > reader else kept.runs).append(run)
             if kept.pages or kept.runs:
                 self._pending[txid] = kept
             else:
                 del self._pending[txid]
+                del waiting[bisect_left(waiting, txid)]
             self._set_free(pages, runs)
 
     def _set_free(self, pages: list[int], runs: list[tuple[int, int, int]]) -> None:

@@ -391,13 +391,17 @@ class LeafPairs:
                 self._content += other._content
             else:
                 self._content = -1
-            self._keys = (*mine, *more)
-            self._values = (*self._values, *others)
+            # In place: one leaf may take over thousands, one after the other.
+            if self._lists is None:
+                self._lists = list(mine), list(self._values)
+                self._keys, self._values = self._lists
+            keys, values = self._lists
+            keys += more
+            values += others
             self._count += other._count
-            self._lists = None
             return
         items = self._to_dict() if self._items is None else self._items
-        self._order = [*mine, *more]
+        self._order += more
         items.update(zip(more, others, strict=True))
         self._plain = not self._buckets
 

@@ -127,11 +127,11 @@ def _twin_reader_unpinned(planter: Planter) -> None:
     needs="readers",
 )
 def _released_unseen_allocation(planter: Planter) -> None:
-    def between(original: Call, self: ArrayFreelist, begin: int, end: int) -> None:
+    def between(original: Call, self: ArrayFreelist, *where: int) -> None:
         for txid, pending in self._pending.items():
             pending.allocated_by = [txid] * len(pending.pages)
             pending.runs = [(start, length, txid) for start, length, _ in pending.runs]
-        original(self, begin, end)
+        original(self, *where)
 
     planter.instead(ArrayFreelist, "_release_between", between)
 
