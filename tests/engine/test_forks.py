@@ -265,10 +265,15 @@ def test_a_child_still_doubts_what_had_failed_before_it_was_made(path, monkeypat
     put(db, b"a")
     syncs, real = [], _posix._fdatasync
 
+    def refused(*_):
+        raise OSError(errno.EIO, "planted")
+
     def failing(fd):
         syncs.append(fd)
         if len(syncs) > 1:
-            raise OSError(errno.EIO, "planted")
+            # Nor can the version before it be written again.
+            monkeypatch.setattr(_posix.OSFile, "pwritev", refused)
+            refused()
         real(fd)
 
     monkeypatch.setattr(_posix, "_fdatasync", failing)

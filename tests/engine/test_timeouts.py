@@ -6,7 +6,7 @@ It comes in the middle of calls to the system, and none of them has failed.
 import pytest
 
 import shearbolt
-from shearbolt.storage import _posix
+from shearbolt.storage import OSStorage, _posix
 from shearbolt.storage._posix import OSFile
 
 
@@ -93,8 +93,19 @@ def test_a_timeout_during_a_read_is_not_swallowed(path, monkeypatch):
 
 
 def test_a_timeout_during_a_copy_leaves_nothing(path, tmp_path, monkeypatch):
+    real = OSStorage.open
+
+    def made(storage, *arguments, exclusive=False, **options):
+        file = real(storage, *arguments, exclusive=exclusive, **options)
+        if exclusive:
+            raise TimeoutError
+        return file
+
     with shearbolt.open(path) as db, db.view() as tx:
         raises_once(monkeypatch, _posix, "_fsync")
+        with pytest.raises(TimeoutError):
+            tx.copy_file(tmp_path / "copy")
+        monkeypatch.setattr(OSStorage, "open", made)
         with pytest.raises(TimeoutError):
             tx.copy_file(tmp_path / "copy")
     assert [entry.name for entry in tmp_path.iterdir()] == ["test.db"]
