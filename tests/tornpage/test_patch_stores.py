@@ -302,7 +302,7 @@ def _holes(root):
 )
 def test_what_the_disk_has_not_is_refused_and_remembered(store):
     disk = Disk()
-    with patched(disk) as root, pytest.raises(UnsupportedCallError):
+    with pytest.raises(UnsupportedCallError), patched(disk) as root:
         store(root)
     assert disk.refused
 
@@ -313,7 +313,7 @@ def test_a_database_of_c_is_refused_below_the_root_only(monkeypatch):
     library.open = lambda path, *_: path
     monkeypatch.setattr(replacements, "_DATABASES", [library])
     disk = Disk()
-    with patched(disk) as root:
+    with pytest.raises(UnsupportedCallError), patched(disk) as root:
         assert library.open("/elsewhere", "c") == "/elsewhere"
         with pytest.raises(UnsupportedCallError, match=r"_gdbm\.open"):
             library.open(f"{root}/x", "c")
