@@ -15,6 +15,7 @@ import weakref
 from types import ModuleType
 
 import pytest
+from refusing import refusing
 
 from tornpage.certificate import render
 from tornpage.disk import Disk
@@ -319,8 +320,7 @@ def test_a_thread_that_is_ended_and_not_waited_for_is_fine(background):
 
 
 def test_a_thread_that_is_left_touches_no_later_disk(background):
-    running = pytest.raises(UnsupportedCallError, match="still running")
-    with running, patched(Disk()) as root:
+    with refusing(Disk(), match="still running") as root:
         # First, or it has whatever number the other thread leaves it.
         fd = os.open(f"{root}/y", os.O_RDWR | os.O_CREAT)
         left = background(lambda: save(root, "2"))
@@ -517,6 +517,11 @@ def swallow(root):
         os.symlink(f"{root}/x", f"{root}/y")
 
 
+def swallow_and_raise(root):
+    swallow(root)
+    raise KeyError(1)
+
+
 def test_what_was_refused_ends_the_block_though_the_code_goes_on():
     """A test with a disk of its own passed: nobody had asked what was refused."""
     with (
@@ -526,8 +531,7 @@ def test_what_was_refused_ends_the_block_though_the_code_goes_on():
         swallow(root)
     # What else is raised is not hidden.
     with pytest.raises(KeyError), patched(Disk()) as root:
-        swallow(root)
-        raise KeyError(1)
+        swallow_and_raise(root)
     # Each block has its own.
     disk = Disk()
     with contextlib.suppress(UnsupportedCallError), patched(disk) as root:

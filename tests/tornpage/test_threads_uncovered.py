@@ -96,15 +96,13 @@ def test_calls_of_the_disk_do_not_hide_that_nobody_runs_the_code():
 
 
 @pytest.mark.parametrize(
-    "given",
-    [{"code": __file__}, {"switches": -1}, {"share": -0.1}, {"share": 1.5}],
-    ids=str,
+    "given", [{"switches": -1}, {"share": -0.1}, {"share": 1.5}], ids=str
 )
 def test_what_would_try_less_than_was_asked_for_is_refused(given):
     once, _ = two("add")
     (name,) = given
     with pytest.raises(ValueError, match=name):
-        Schedules(once, **({"code": CODE} | given))
+        Schedules(once, CODE, **given)
 
 
 def test_a_thread_that_waits_without_a_lock_ends_the_run(monkeypatch):

@@ -89,8 +89,7 @@ class Schedules:
             global lock may: several times as many places. This one may have the lock.
 
     Raises:
-        ValueError: `code` is one text, `switches` is below 0, or `share` not from 0
-            to 1.
+        ValueError: `switches` is below 0, or `share` not from 0 to 1.
 
     Attributes:
         played: How many schedules were run.
@@ -110,8 +109,6 @@ class Schedules:
         seed: int = 0,
         free_threaded: bool = False,
     ) -> None:
-        if isinstance(code, str):
-            raise ValueError(f"code is a tuple, ({code!r},), and not {code!r}")
         if switches < 0:
             raise ValueError(f"switches is a number from 0 on, not {switches}")
         if not 0 <= share <= 1:
