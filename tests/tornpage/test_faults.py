@@ -5,6 +5,7 @@ import fcntl
 
 import pytest
 
+from tornpage.choices import Sampler
 from tornpage.disk import Disk
 from tornpage.faults import FaultyDisk, KilledError, Script, under_script
 from tornpage.faults.script import CALLS
@@ -261,3 +262,13 @@ def test_what_of_a_script_no_call_has_met_is_told():
         with pytest.raises(OSError, match="error"):
             call()
     assert str(faulty.unmet()) == "fdatasync#1=EIO; /db/y=X"
+
+
+@pytest.mark.parametrize("operations", [-1, 2])
+def test_no_crash_is_behind_operations_that_were_not_made(operations):
+    """-1 was all but the last one, and what was too large all of them."""
+    disk = Disk({"/f": b"a"})
+    disk.open("/f").pwritev([b"b"], 0)
+    with pytest.raises(IndexError, match="this life has 1"):
+        disk.crash(Sampler(0), operations)
+    assert disk.crash(Sampler(0), 0).open("/f").pread(1, 0) == b"a"
