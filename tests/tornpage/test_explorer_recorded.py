@@ -78,3 +78,13 @@ def test_a_disk_of_the_model_is_never_refused(program, model):
     program(disk)
     sizes = {1: 100, 2: 1}
     assert not recorded.departure(disk.trace.operations(), sizes, disk.model)
+
+
+@pytest.mark.parametrize(
+    "program", [grows, is_cut, lambda disk: disk.open("f").fsync()]
+)
+def test_a_trace_of_other_files_is_refused(program):
+    disk = Disk(FILES)
+    program(disk)
+    with pytest.raises(ValueError, match="f is not among the files"):
+        Explorer({}, disk.trace, lambda _: 0)

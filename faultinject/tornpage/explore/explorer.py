@@ -134,7 +134,7 @@ class Explorer:
 
     Raises:
         ValueError: Their memory jumps, and under this model none may; or the trace
-            cannot be that of a disk of this model.
+            cannot be that of a disk of this model with these files.
     """
 
     def __init__(
@@ -186,8 +186,9 @@ class Explorer:
             sizes = {inode: one.size for inode, one in self._image.files.items()}
             if departed := departure(self._operations, sizes, self.model):
                 raise ValueError(
-                    f"the trace is not of a disk of {self.model}: {departed}; record"
-                    " it on Disk(files, model=...) with the model of the explorer"
+                    f"the trace is not of a disk of {self.model} with these files:"
+                    f" {departed}; record it on Disk(files, model=...) with the files"
+                    " and the model of the explorer"
                 )
         self.point = CrashPoint(0)
         """The crash point that is being closed, for `stop` to ask."""

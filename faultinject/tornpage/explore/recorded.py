@@ -1,4 +1,4 @@
-"""Whether a trace can be that of a disk of some model.
+"""Whether a trace can be that of a disk of some model and files.
 
 A disk writes its trace as its model says: under `calls=paged` one write is several
 operations, and what a sync that fails does is its result. An explorer of another model
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from tornpage.trace import Create, Forget, Sync, SyncDir, Truncate, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tornpage.model import CrashModel
     from tornpage.trace import Operation
@@ -37,7 +37,7 @@ _RESULTS: Final = {
 
 
 def departure(
-    operations: Iterable[Operation], sizes: Mapping[int, int], model: CrashModel
+    operations: Sequence[Operation], sizes: Mapping[int, int], model: CrashModel
 ) -> str:
     """What of a run no disk of this model can have done; "" when there is nothing.
 
@@ -46,7 +46,23 @@ def departure(
         sizes: Those of the files before it, by inode.
         model: What the disk is said to be.
     """
-    return _failing(operations, model) or _whole(operations, sizes, model)
+    return (
+        _of_no_file(operations, sizes)
+        or _failing(operations, model)
+        or _whole(operations, sizes, model)
+    )
+
+
+def _of_no_file(operations: Iterable[Operation], sizes: Mapping[int, int]) -> str:
+    """A file that was neither there before nor made."""
+    known = set(sizes)
+    for one in operations:
+        if isinstance(one, Create):
+            known.add(one.inode)
+        elif isinstance(one, Write | Truncate | Sync | Forget):
+            if one.inode not in known:
+                return f"{one.path} is not among the files, and nothing made it"
+    return ""
 
 
 def _failing(operations: Iterable[Operation], model: CrashModel) -> str:
