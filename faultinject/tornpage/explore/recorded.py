@@ -59,9 +59,10 @@ def _of_no_file(operations: Iterable[Operation], sizes: Mapping[int, int]) -> st
     for one in operations:
         if isinstance(one, Create):
             known.add(one.inode)
-        elif isinstance(one, Write | Truncate | Sync | Forget):
-            if one.inode not in known:
-                return f"{one.path} is not among the files, and nothing made it"
+        elif (
+            isinstance(one, Write | Truncate | Sync | Forget) and one.inode not in known
+        ):
+            return f"{one.path} is not among the files, and nothing made it"
     return ""
 
 
