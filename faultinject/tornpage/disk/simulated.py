@@ -496,15 +496,12 @@ class Disk:
             A new image; what was decided in this life is decided in it.
 
         Raises:
-            IndexError: There were fewer.
+            IndexError: Fewer than none.
         """
         issued = self.trace.operations()
         if operations is not None:
-            if not 0 <= operations <= len(issued):
-                raise IndexError(
-                    f"there is no crash behind {operations} operations: this life has"
-                    f" {len(issued)}"
-                )
+            if operations < 0:
+                raise IndexError(f"there is no crash behind {operations} operations")
             issued = issued[:operations]
         image = self._life.image()
         for record in issued:
@@ -521,6 +518,6 @@ class Disk:
                 unless it is a sync, which had ended.
 
         Raises:
-            IndexError: There were fewer.
+            IndexError: Fewer than none.
         """
         return Disk.on_image(self.image(operations), chooser)
