@@ -546,8 +546,8 @@ def subject_from(
         files: What is on the disk, durable, before `run`: bytes by name. A name that
             ends with "/" is that of a directory. With a root they are below it. Or a
             function that makes them, called as `recover` is, with an empty disk: what
-            it leaves there was durable long before. It is called once, in a process of
-            its own and without any bug.
+            it leaves there was durable long before, and has one name. It is called
+            once, in a process of its own and without any bug.
         root: When given, `run` and `recover` get this path instead of a disk and use
             it with `open` and `os`; see `tornpage.patch.block`.
         plumbing: Names of source files ("file.py") that only pass operations on:

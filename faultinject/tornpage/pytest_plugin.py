@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from tornpage.certificate.record import Certificate
     from tornpage.subject import Subject
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["SHARD_STRIDE", "TornpageFixture"]
 
 _PROPERTY = "tornpage"
+
+_FIXTURE = pytest.StashKey["TornpageFixture"]()
 
 SHARD_STRIDE = 1 << 32
 """Seeds from one shard's stream to the next one's."""
@@ -103,12 +105,18 @@ class TornpageFixture:
     """What the `tornpage` fixture gives a test.
 
     What a check runs is taken, in this order, from the call's arguments, from the
-    command line, from the test's marker. A call that is explicit about its seed
-    means that seed; the command line widens what is left open.
+    command line, from the test's markers, the closest first. A call that is explicit
+    about its seed means that seed; the command line widens what is left open.
+
+    Attributes:
+        checks: How many checks ran programs.
+        too_few: Why one did not, in this shard; "" while there is none.
     """
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._request = request
+        self.checks = 0
+        self.too_few = ""
 
     def _setting(self, name: str, given: Any) -> Any:
         if given is not None:
@@ -116,8 +124,11 @@ class TornpageFixture:
         option = self._request.config.getoption(f"tornpage_{name}", None)
         if option is not None:
             return option
-        marker = self._request.node.get_closest_marker("tornpage")
-        return self._said_by(marker).get(name) if marker else None
+        # Of several the closest one that says it: a test's own, its class's, its
+        # module's. One that says something else takes nothing away.
+        markers = [*self._request.node.iter_markers("tornpage")]
+        said = [self._said_by(marker) for marker in markers]
+        return next((one[name] for one in said if name in one), None)
 
     def _said_by(self, marker: pytest.Mark) -> Mapping[str, Any]:
         """The settings of a marker.
@@ -136,15 +147,16 @@ class TornpageFixture:
     def _share(self, seed: int, programs: int | None) -> tuple[int, int | None]:
         """The first seed, and how many programs, of this shard."""
         shards = self._request.config.getoption("tornpage_shards", 1)
-        if shards <= 1:
+        # Asked for by name while a test runs, it was not there to be made shards of.
+        shard = getattr(self._request, "param", None)
+        if shards <= 1 or shard is None:
             return seed, programs
-        shard = self._request.param
         if programs is None:
             return seed + shard * SHARD_STRIDE, None
         begin, end = (programs * at // shards for at in (shard, shard + 1))
         if begin == end:
-            # Not a pass: a shard without a program has shown nothing.
-            pytest.skip(f"{programs} programs are too few for {shards} shards")
+            # The test goes on: its next check may have programs for this shard.
+            self.too_few = f"{programs} programs are too few for {shards} shards"
         return seed + begin, end - begin
 
     def check(
@@ -173,7 +185,8 @@ class TornpageFixture:
             mutant: Planted bug to run with.
 
         Returns:
-            The certificate; its verdict is "consistent".
+            The certificate; its verdict is "consistent". In a shard for which none of
+            the programs is left it is about no program, and so "unverifiable".
 
         Raises:
             AssertionError: A promise is broken, or the result is unverifiable.
@@ -186,6 +199,7 @@ class TornpageFixture:
         from tornpage.subject import SubjectError  # noqa: PLC0415
 
         __tracebackhide__ = True
+        before = self.checks
         try:
             certificate = self._certificate(
                 subject, seed, programs, seconds, model, crashes, mutant
@@ -194,6 +208,8 @@ class TornpageFixture:
             # Whoever wrote the subject learns nothing from the lines of this package;
             # what their own code raised is the error's cause.
             raise error.with_traceback(None)  # noqa: B904
+        if self.checks == before:
+            return certificate
         self._request.node.user_properties.append((_PROPERTY, _summary(certificate)))
         if certificate.verdict == "violated":
             raise AssertionError(certificate.violations[0].story)
@@ -236,6 +252,7 @@ class TornpageFixture:
                 f" {mutant!r}"
             )
         first, programs = self._share(seed, programs)
+        self.checks += programs != 0
         plan = Plan(
             spec=spec_of(subject),
             seed=first,
@@ -266,7 +283,18 @@ def _summary(certificate: Certificate) -> dict[str, Any]:
 @pytest.fixture
 def tornpage(request: pytest.FixtureRequest) -> TornpageFixture:
     """Check that storage code survives every crash."""
-    return TornpageFixture(request)
+    made = request.node.stash[_FIXTURE] = TornpageFixture(request)
+    return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Skip a shard in which no check had a program."""
+    yield
+    made = item.stash.get(_FIXTURE, None)
+    if made is not None and made.too_few and not made.checks:
+        # Not a pass: a shard without a program has shown nothing.
+        pytest.skip(made.too_few)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -1,12 +1,15 @@
 """Injected faults: each does what its line says, once or for ever, and is noted."""
 
 import errno
+import fcntl
 
 import pytest
 
+from tornpage.choices import Sampler
 from tornpage.disk import Disk
 from tornpage.faults import FaultyDisk, KilledError, Script, under_script
 from tornpage.faults.script import CALLS
+from tornpage.patch import patched
 
 
 def faulty(text, files=None):
@@ -232,3 +235,39 @@ def test_a_script_goes_on_where_the_killed_process_was():
     assert outcome(file.fdatasync) == "e", "the letters count the second writing back"
     third.lift()
     assert outcome(third.successor().open("/f").fdatasync) == "w", "lifted is lifted"
+
+
+def test_a_lock_of_the_process_that_somebody_else_has_is_busy():
+    """lockf took no notice of the script: the store under test was never refused."""
+    script = Script.parse("lock#2=busy; lock#3=EINTR")
+    faulty = under_script(Disk({"/db/x": b""}), script)
+    with patched(faulty) as root, open(f"{root}/x", "rb+") as file:
+        for kind in fcntl.LOCK_EX, fcntl.LOCK_UN:
+            fcntl.lockf(file, kind | fcntl.LOCK_NB)
+        with pytest.raises(BlockingIOError):
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(InterruptedError):
+            fcntl.lockf(file, fcntl.LOCK_SH)
+        fcntl.lockf(file, fcntl.LOCK_EX)
+    assert not faulty.unmet()
+
+
+def test_what_of_a_script_no_call_has_met_is_told():
+    script = Script.parse("pwrite#2=EIO; fdatasync#1=EIO; /db/x@0=X; /db/y=X")
+    faulty = under_script(Disk({"/db/x": b""}), script)
+    assert str(faulty.unmet()) == str(script)
+    file = faulty.open("/db/x")
+    file.pwritev([b"1"], 0)
+    for call in file.fsync, lambda: file.pwritev([b"1"], 0):
+        with pytest.raises(OSError, match="error"):
+            call()
+    assert str(faulty.unmet()) == "fdatasync#1=EIO; /db/y=X"
+
+
+def test_no_crash_is_behind_less_than_no_operation():
+    """-1 was all but the last one."""
+    disk = Disk({"/f": b"a"})
+    disk.open("/f").pwritev([b"b"], 0)
+    with pytest.raises(IndexError, match="behind -1"):
+        disk.crash(Sampler(0), -1)
+    assert disk.crash(Sampler(0), 0).open("/f").pread(1, 0) == b"a"

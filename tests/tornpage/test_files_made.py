@@ -102,6 +102,13 @@ def _leaves_a_thread(root):
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 
+def _links(root):
+    with open(f"{root}/x", "wb") as file:
+        file.write(b"1")
+    os.mkdir(f"{root}/d")
+    os.link(f"{root}/x", f"{root}/d/y")
+
+
 def _ends(root):
     os.kill(os.getpid(), 9)
 
@@ -113,6 +120,7 @@ def _ends(root):
         (_refused, "the simulated disk has no such call"),
         (_refused_in_silence, "the simulated disk has no such call"),
         (_leaves_a_thread, "was still running at the end"),
+        (_links, "/db/d/y and /db/x are one file"),
         (_ends, "the process that it was called in has ended"),
     ],
 )

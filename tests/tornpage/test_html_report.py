@@ -12,6 +12,7 @@ from toy_store import MUTANTS, Blind, Idle, Seeded, Toy
 
 from tornpage.certificate import Certificate
 from tornpage.certificate.record import Scope
+from tornpage.registry import file_digest
 from tornpage.reports import (
     Exhibit,
     GateResult,
@@ -379,11 +380,17 @@ def test_a_failure_that_started_from_a_file_asks_for_it(tmp_path):
     base = tmp_path / "base.db"
     base.write_bytes(b"toy")
     found = certificate("no-sync", Seeded).violations[0]
-    failure = dataclasses.replace(found.failure, database="00")
+    failure = dataclasses.replace(found.failure, database=file_digest(str(base)))
     with pytest.raises(ValueError, match="give its path"):
         check_token(failure.token())
     with pytest.raises(AssertionError):
         check_token(failure.token(), database=str(base))
+    # A file in which it cannot be seen would let the test pass.
+    base.write_bytes(b"another")
+    with pytest.raises(ValueError, match="is another one"):
+        check_token(failure.token(), database=str(base))
+    with pytest.raises(ValueError, match="from no file"):
+        check_token(found.failure.token(), database=str(base))
 
 
 def test_no_text_of_a_failure_gets_out_of_its_comment():

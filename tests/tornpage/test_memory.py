@@ -22,6 +22,7 @@ from tornpage.run.experiment import beginnings_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from tornpage.disk.file import DiskFile
     from tornpage.explore.beginnings import Beginnings
 
 SUBJECT = ShearboltSubject()
@@ -123,6 +124,32 @@ def test_recovery_that_asks_otherwise_after_the_same_answers_is_refused() -> Non
     recovered(memory, b"a", first_byte)
     with pytest.raises(ReplayError, match="after the same"):
         recovered(memory, b"b", lambda disk: disk.exists("g"))
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda disk, _: disk.exists("/db/in/h"), "look up /db/in/h"),
+        (lambda _, file: file.pread(1, 0), "read /db/in/f bytes 0..1"),
+        (lambda _, file: file.ftruncate(0), "truncate /db/in/f to 0 bytes"),
+    ],
+)
+def test_what_recovery_asks_otherwise_is_told_with_paths(
+    ask: Callable[[Disk, DiskFile], object], told: str
+) -> None:
+    """A directory was its number, and a file its inode."""
+    memory = Memory(jumps=False)
+
+    def recover(content: bytes, ask: Callable[[Disk, DiskFile], object]) -> None:
+        def whole(disk: Disk) -> End:
+            ask(disk, disk.open("/db/in/f"))
+            return End(disk.open("/db/g").pread(1, 0))
+
+        memory.end(Disk({"/db/in/f": b"a", "/db/g": content}), whole, Watch())
+
+    recover(b"1", ask)
+    with pytest.raises(ReplayError, match=f"{told} and now to look up /db/"):
+        recover(b"2", lambda disk, _: disk.exists("/db/in/z"))
 
 
 def test_recovery_that_ends_early_after_the_same_answers_is_refused() -> None:

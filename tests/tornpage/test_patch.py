@@ -17,6 +17,7 @@ import threading
 import weakref
 
 import pytest
+from refusing import refusing
 
 from tornpage.disk import Disk
 from tornpage.disk.life import Life
@@ -127,7 +128,7 @@ def test_temporary_files_without_a_name_are_had():
 
 
 def test_a_range_of_descriptors_is_closed():
-    with patched(Disk()) as root:
+    with refusing(Disk()) as root:
         first, second, third = (
             os.open(f"{root}/{name}", os.O_CREAT | os.O_WRONLY) for name in "abc"
         )
@@ -272,7 +273,7 @@ def test_other_paths_are_the_machines(tmp_path):
 def test_calls_the_disk_does_not_have_are_refused_loudly():
     """Each by its name, with the line that made it where no path tells it apart."""
     disk = Disk()
-    with patched(disk) as root:
+    with refusing(disk) as root:
         pathlib.Path(root, "x").write_bytes(b"1")
         with open(f"{root}/x", "rb+") as file:
             fd = file.fileno()
@@ -315,9 +316,29 @@ def test_calls_the_disk_does_not_have_are_refused_loudly():
     assert len(disk.refused) == len(calls)
 
 
+@pytest.mark.parametrize("leads", ["x", "/elsewhere", "/db/x"])
+def test_a_symbolic_link_is_refused_as_one_wherever_it_leads(leads):
+    """A relative one "went to the machine past the patch", which says nothing of it."""
+    for call in (
+        lambda link: os.symlink(leads, link),
+        lambda link: os.symlink(src=leads, dst=link),
+        lambda link: pathlib.Path(link).symlink_to(leads),
+    ):
+        with pytest.raises(UnsupportedCallError) as refused, patched(Disk()) as root:
+            call(f"{root}/y")
+        assert "no such call" in str(refused.value)
+        assert os.path.basename(__file__) in str(refused.value)
+
+
+def test_a_symbolic_link_elsewhere_is_made(tmp_path):
+    with patched(Disk()):
+        os.symlink("x", tmp_path / "y")
+    assert os.readlink(tmp_path / "y") == "x"
+
+
 def test_what_is_mapped_cannot_be_changed_meanwhile():
     disk = Disk()
-    with patched(disk) as root:
+    with refusing(disk) as root:
         path = pathlib.Path(root, "x")
         path.write_bytes(b"123")
         with open(path, "rb+", buffering=0) as file:
@@ -355,7 +376,7 @@ def test_a_class_of_mappings_that_is_kept_maps_files_of_the_next_disk_and_real_o
 
 
 def test_a_lock_that_would_be_waited_for_for_ever_is_an_error():
-    with patched(Disk()) as root:
+    with refusing(Disk()) as root:
         one, two = (os.open(f"{root}/x", os.O_RDWR | os.O_CREAT) for _ in "12")
         fcntl.flock(one, fcntl.LOCK_EX)
         with pytest.raises(UnsupportedCallError, match="never end"):

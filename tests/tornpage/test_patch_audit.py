@@ -15,9 +15,11 @@ import weakref
 from types import ModuleType
 
 import pytest
+from refusing import refusing
 
 from tornpage.certificate import render
 from tornpage.disk import Disk
+from tornpage.explore import Explorer
 from tornpage.functions import subject_from
 from tornpage.patch import UnsupportedCallError, patched
 from tornpage.registry import spec_of
@@ -318,7 +320,7 @@ def test_a_thread_that_is_ended_and_not_waited_for_is_fine(background):
 
 
 def test_a_thread_that_is_left_touches_no_later_disk(background):
-    with patched(Disk()) as root:
+    with refusing(Disk(), match="still running") as root:
         # First, or it has whatever number the other thread leaves it.
         fd = os.open(f"{root}/y", os.O_RDWR | os.O_CREAT)
         left = background(lambda: save(root, "2"))
@@ -500,14 +502,54 @@ def test_a_block_that_finds_nothing_new_asks_for_no_id_as_that_is_told_to_hooks(
 
 def test_what_is_refused_names_the_line_that_did_it():
     disk = Disk()
-    with patched(disk), pytest.raises(UnsupportedCallError) as went_past:
+    with pytest.raises(UnsupportedCallError) as went_past, patched(disk):
         io.FileIO("/db/x", "w")
     assert re.search(
         r"past the patch, at test_patch_audit.py:\d+:", str(went_past.value)
     )
-    with patched(disk), pytest.raises(UnsupportedCallError) as refused:
+    with pytest.raises(UnsupportedCallError) as refused, patched(disk):
         os.statvfs("/db/x")
     assert re.search(r"at test_patch_audit.py:\d+: the simulated", str(refused.value))
+
+
+def swallow(root):
+    with contextlib.suppress(RuntimeError):
+        os.symlink(f"{root}/x", f"{root}/y")
+
+
+def swallow_and_raise(root):
+    swallow(root)
+    raise KeyError(1)
+
+
+def test_what_was_refused_ends_the_block_though_the_code_goes_on():
+    """A test with a disk of its own passed: nobody had asked what was refused."""
+    with (
+        pytest.raises(UnsupportedCallError, match="symlink"),
+        patched(Disk()) as root,
+    ):
+        swallow(root)
+    # What else is raised is not hidden.
+    with pytest.raises(KeyError), patched(Disk()) as root:
+        swallow_and_raise(root)
+    # Each block has its own.
+    disk = Disk()
+    with contextlib.suppress(UnsupportedCallError), patched(disk) as root:
+        swallow(root)
+    with patched(disk) as root:
+        assert not os.path.exists(f"{root}/y")
+
+
+def test_an_explorer_of_ones_own_takes_no_outcome_of_what_was_refused():
+    disk = Disk({"x": b"1"})
+    disk.open("x").pwritev([b"2"], 0)
+
+    def recover(disk):
+        disk.refuse("something")
+        return disk.open("x", read_only=True).pread(1, 0)
+
+    with pytest.raises(UnsupportedCallError, match="something"):
+        list(Explorer({"x": b"1"}, disk.trace, recover).sweep())
 
 
 LEAVING = """

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from refusing import refusing
 
 from tornpage.disk import Disk
 from tornpage.disk.file import DiskFile
@@ -571,7 +572,7 @@ def test_what_is_left_open_touches_no_disk_any_more():
 def test_where_sqlite_is_out_of_reach_its_use_is_refused(monkeypatch):
     monkeypatch.setattr("tornpage.patch.sqlite._vfs", lambda: None)
     disk = Disk()
-    with patched(disk) as root:
+    with refusing(disk) as root:
         with pytest.raises(UnsupportedCallError, match="SQLite inside"):
             connect(root)
         # In memory it touches nothing.

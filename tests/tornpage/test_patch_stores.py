@@ -22,6 +22,7 @@ import zipfile
 from types import ModuleType
 
 import pytest
+from refusing import refusing
 
 from tornpage.disk import Disk
 from tornpage.patch import UnsupportedCallError, patched, paths, replacements
@@ -302,7 +303,7 @@ def _holes(root):
 )
 def test_what_the_disk_has_not_is_refused_and_remembered(store):
     disk = Disk()
-    with patched(disk) as root, pytest.raises(UnsupportedCallError):
+    with refusing(disk) as root:
         store(root)
     assert disk.refused
 
@@ -313,7 +314,7 @@ def test_a_database_of_c_is_refused_below_the_root_only(monkeypatch):
     library.open = lambda path, *_: path
     monkeypatch.setattr(replacements, "_DATABASES", [library])
     disk = Disk()
-    with patched(disk) as root:
+    with refusing(disk) as root:
         assert library.open("/elsewhere", "c") == "/elsewhere"
         with pytest.raises(UnsupportedCallError, match=r"_gdbm\.open"):
             library.open(f"{root}/x", "c")

@@ -254,6 +254,63 @@ def test_a_shard_without_programs_does_not_pass(inner):
     result.assert_outcomes(passed=2, skipped=1)
 
 
+def test_a_check_behind_one_too_small_for_a_shard_loses_no_program(inner):
+    """The skip ended the test: seed 0 of the second check was run by no shard."""
+    result = inner(
+        """
+        from toy_store import Toy
+
+        def test_it(tornpage):
+            tornpage.check(Toy(), programs=1)
+            for first, count in tornpage.check(Toy(), programs=2).seeds:
+                print("SEEDS", first, count)
+        """,
+        "--tornpage-shards=3",
+        "-rP",
+    )
+    result.assert_outcomes(passed=2, skipped=1)
+    found = [line for line in result.outlines if line.startswith("SEEDS")]
+    assert sorted(found) == ["SEEDS 0 1", "SEEDS 1 1"]
+
+
+def test_a_fixture_that_is_asked_for_late_checks_all_programs_in_one_shard(inner):
+    result = inner(
+        """
+        from toy_store import Toy
+
+        def test_it(request):
+            check = request.getfixturevalue("tornpage").check
+            assert check(Toy(), programs=2).seeds == ((0, 2),)
+        """,
+        "--tornpage-shards=3",
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_every_marker_counts_and_the_closest_first(inner):
+    """Only the closest was read: what the class asked for was not checked."""
+    result = inner("""
+        import pytest
+        from toy_store import Toy
+
+        pytestmark = pytest.mark.tornpage(seed=7, programs=3, model="tear=byte")
+
+        @pytest.mark.tornpage(model="tear=page")
+        class TestIt:
+            @pytest.mark.tornpage(programs=1)
+            def test_inner(self, tornpage):
+                certificate = tornpage.check(Toy())
+                assert certificate.seeds == ((7, 1),)
+                assert certificate.scope.model.startswith("tear=page")
+
+            @pytest.mark.tornpage(programs=1)
+            @pytest.mark.tornpage(seed=5, programs=2)
+            def test_stacked(self, tornpage):
+                assert tornpage.check(Toy()).seeds == ((5, 2),)
+    """)
+    result.assert_outcomes(passed=2)
+
+
 def test_call_command_line_and_marker_say_how_many_crashes_in_this_order(inner):
     result = inner(
         """

@@ -1,15 +1,18 @@
 """Schedules that did not come to pass, or not all, are never said to be covered."""
 
+import os
 import threading
 
 import pytest
 from switching import CODE as SHARED
 from switching import look, straight, two, values
 
+from tornpage.disk import Disk
 from tornpage.threads import (
     Schedule,
     Schedules,
     play,
+    under_turns,
 )
 from tornpage.threads import turns as turns_module
 from tornpage.uncovered import UncoveredError
@@ -74,8 +77,32 @@ def test_code_that_nobody_runs_is_not_said_to_be_covered():
     once, _ = two("add")
     with pytest.raises(UncoveredError, match="nowhere to switch"):
         list(Schedules(once, ("/nowhere/",), switches=1))
+    with pytest.raises(UncoveredError, match=r"nowhere to switch.*__file__"):
+        list(Schedules(once, (os.path.basename(__file__),), switches=1))
     # Whoever cares about it afterwards has its places.
     assert set(values("add", 1)) == {1, 2}
+
+
+def test_calls_of_the_disk_do_not_hide_that_nobody_runs_the_code():
+    """They are places, too, so there was somewhere to switch, and nothing was found."""
+
+    def once(turns):
+        disk = under_turns(Disk({"x": b""}), turns)
+        return [lambda: disk.open("x").pwritev([b"1"], 0) for _ in "12"]
+
+    with pytest.raises(UncoveredError, match="nowhere to switch"):
+        list(Schedules(once, ("/nowhere/",), switches=1))
+    assert len(list(Schedules(once, (__file__,), switches=1))) > 2
+
+
+@pytest.mark.parametrize(
+    "given", [{"switches": -1}, {"share": -0.1}, {"share": 1.5}], ids=str
+)
+def test_what_would_try_less_than_was_asked_for_is_refused(given):
+    once, _ = two("add")
+    (name,) = given
+    with pytest.raises(ValueError, match=name):
+        Schedules(once, CODE, **given)
 
 
 def test_a_thread_that_waits_without_a_lock_ends_the_run(monkeypatch):

@@ -494,9 +494,17 @@ class Disk:
 
         Returns:
             A new image; what was decided in this life is decided in it.
+
+        Raises:
+            IndexError: Fewer than none.
         """
+        issued = self.trace.operations()
+        if operations is not None:
+            if operations < 0:
+                raise IndexError(f"there is no crash behind {operations} operations")
+            issued = issued[:operations]
         image = self._life.image()
-        for record in self.trace.operations()[:operations]:
+        for record in issued:
             transition.apply(image, record)
         return image
 
@@ -508,5 +516,8 @@ class Disk:
             operations: How many of this life's operations had been issued;
                 None means all. The last one may or may not have arrived,
                 unless it is a sync, which had ended.
+
+        Raises:
+            IndexError: Fewer than none.
         """
         return Disk.on_image(self.image(operations), chooser)

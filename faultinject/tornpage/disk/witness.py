@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tornpage.disk.life import Life
     from tornpage.platter.pieces import Place
 
-__all__ = ["Call", "witnessed"]
+__all__ = ["Call", "told", "witnessed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ def witnessed(disk: Disk) -> list[Call]:
 
 def _path(life: Life, place: Place) -> str:
     folder, name = place
+    # One that this life has not looked up has no path in it.
     above = "" if folder == HERE else life.folder_path(folder)
     return f"{above.rstrip('/')}/{name}" if above else name
 
@@ -105,6 +106,11 @@ _TEXTS: Final[dict[str, Callable[..., str]]] = {
     "resize": lambda _, node, size: f"truncate {node.path} to {size} bytes",
     "sync": lambda _life, _node, kind, path: f"{kind} {path}",
 }
+
+
+def told(life: Life, name: str, *given: Any) -> str:
+    """What a call of a life does, for people."""
+    return _TEXTS[name](life, *given)
 
 
 class _Witness:

@@ -44,6 +44,7 @@ from tornpage.choices import Choice, Chooser, Enumerator, Replay, Sampler, Tape
 from tornpage.disk.simulated import Disk
 from tornpage.explore.beginnings import Known
 from tornpage.explore.memory import Memory
+from tornpage.explore.recorded import departure
 from tornpage.explore.recoveries import Recovery, ended, recover_in_a_row
 from tornpage.explore.schedule import CrashPoint, format_schedule, parse_schedule
 from tornpage.interruption import is_sync, issued
@@ -120,7 +121,7 @@ class Explorer:
     Args:
         files: What was durable before the run: files by name, or the platter
             of a disk that had crashed before (`Disk.image`).
-        trace: The run.
+        trace: The run, of a disk of the same model.
         recover: Reopens what a crash left and reports, as a hashable value,
             everything that can be seen. Deterministic.
         model: What a crash may do. Ignored when `files` is a platter.
@@ -132,7 +133,8 @@ class Explorer:
             explored with the same recovery, model and cap.
 
     Raises:
-        ValueError: Their memory jumps, and under this model none may.
+        ValueError: Their memory jumps, and under this model none may; or the trace
+            cannot be that of a disk of this model with these files.
     """
 
     def __init__(
@@ -180,6 +182,14 @@ class Explorer:
         self._of_images: dict[Hashable, Hashable] = {}
         self._at = 0
         self._image = self._first_image()
+        if self._start is None:
+            sizes = {inode: one.size for inode, one in self._image.files.items()}
+            if departed := departure(self._operations, sizes, self.model):
+                raise ValueError(
+                    f"the trace is not of a disk of {self.model} with these files:"
+                    f" {departed}; record it on Disk(files, model=...) with the files"
+                    " and the model of the explorer"
+                )
         self.point = CrashPoint(0)
         """The crash point that is being closed, for `stop` to ask."""
 

@@ -52,6 +52,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tornpage.choices import ReplayError
+from tornpage.disk.witness import told
 from tornpage.explore.turns import End, Straight, Stretch, Turn
 from tornpage.platter.cell import NEVER
 from tornpage.platter.parts import Parts
@@ -297,7 +298,8 @@ class _Listener:
             if asked != question and not _alike(asked, question):
                 raise ReplayError(
                     f"after the same {at} answers recovery asked the disk to "
-                    f"{_text(asked)} and now to {_text(question)}: recovery must "
+                    f"{_text(asked, self._life)} and now to "
+                    f"{_text(question, self._life)}: recovery must "
                     "depend on nothing but what it reads from the disk"
                 )
             self._at = at + 1
@@ -599,7 +601,15 @@ def _cost(step: Step) -> int:
     return _STEP_BYTES
 
 
-def _text(question: Question) -> str:
-    step, *facts = question
-    shown = [f"{len(one)} bytes" if isinstance(one, bytes) else one for one in facts]
-    return f"{step} {' '.join(map(str, shown))}"
+def _text(question: Question, life: Life) -> str:
+    """A question for people: files by their paths, as far as this life knows them."""
+    step, first, *facts = question
+    node = None
+    if isinstance(first, int) and step != "names_in":
+        first = node = life.nodes.get(first)
+    if step == "node":
+        return f"open {node.path if node else 'a file'}"
+    if first is None:
+        # This life has not opened it.
+        return f"{step} a file"
+    return told(life, step, first, *facts)

@@ -37,6 +37,7 @@ from tornpage.disk.simulated import Disk
 from tornpage.explore.turns import End
 from tornpage.interruption import CRASH_AGAIN, Interruption
 from tornpage.platter import transition
+from tornpage.uncovered import UnsupportedCallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -61,8 +62,14 @@ class Recovery:
 
 
 def ended(recover: Callable[[Disk], Hashable], crashes: int, disk: Disk) -> End:
-    """Run a recovery and say how it ended and, where that counts, what it did."""
+    """Run a recovery and say how it ended and, where that counts, what it did.
+
+    Raises:
+        UnsupportedCallError: It was refused something and went on without it.
+    """
     outcome = recover(disk)
+    if disk.refused:
+        raise UnsupportedCallError(disk.refused[0])
     if crashes == 1:
         return End(outcome)
     return End(outcome, tuple(disk.trace.operations()[: disk.recovered_after]))

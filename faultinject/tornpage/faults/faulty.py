@@ -164,6 +164,14 @@ class FaultyDisk:
         """From now on nothing goes wrong; calls are counted no more."""
         self._lifted = True
 
+    def unmet(self) -> Script:
+        """What of the script has not happened: no call has met it so far.
+
+        Letters of a script that only say "works" never happen.
+        """
+        met = {one.fault for one in self.injected}
+        return Script(tuple(one for one in self.script.faults if str(one) not in met))
+
     def successor(self) -> FaultyDisk:
         """The disk as the next process has it, when this one is gone.
 
@@ -394,6 +402,10 @@ class FaultyFile:
         if fault is not None:
             number = fault.error
         self._disk._hand_on(kind, call, number)
+
+    def claim(self) -> bool:
+        """As `DiskFile.claim`."""
+        return self._disk._meet("lock", self._path) is None and self._file.claim()
 
     def size(self) -> int:
         """As `DiskFile.size`."""

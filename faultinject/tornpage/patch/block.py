@@ -164,6 +164,8 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
 
     Raises:
         PatchError: A disk is patched in already, or the root will not do.
+        UnsupportedCallError: At the end, when nothing else is raised: something that
+            the disk does not have was asked for, even if the code went on without.
     """
     root = posixpath.normpath(os.fsdecode(root))
     if not root.startswith("/") or root in {"/", "//"}:
@@ -177,8 +179,12 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
         raise PatchError("a disk is patched in already: leave that block first")
     try:
         disk.trace.plumbing |= _PLUMBING
+        known = len(disk.refused)
         with _put_in_place(Calls(disk, root)):
             yield root
+        if refused := disk.refused[known:]:
+            # Whoever is under test may have swallowed it, and gone on.
+            raise UnsupportedCallError(refused[0])
     finally:
         _active.release()
 

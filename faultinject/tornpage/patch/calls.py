@@ -549,6 +549,14 @@ class Calls:
         )
         if any(command & kind and not may for kind, may in wanted):
             raise error(errno.EBADF)
+        if command & fcntl.LOCK_UN or opened.directory or opened.file.claim():
+            return
+        if command & fcntl.LOCK_NB:
+            raise error(errno.EAGAIN)
+        raise self.disk.refuse(
+            f"{opened.path}: waiting for a lock that another process holds would never"
+            " end"
+        )
 
     # -- io.open -----------------------------------------------------------------
 

@@ -11,7 +11,8 @@ made in a copy of the process, of which nothing stays but their bytes.
 What is left is taken for durable, whatever was synced: this is what was there long
 before the run.
 
-What it is not: for files with several names; each name gets a file of its own.
+What it is not: for files with several names. A run begins with files by name, and there
+each name would have a file of its own, so it is refused.
 """
 
 from __future__ import annotations
@@ -111,20 +112,32 @@ def _answer(make: Callable[[Any], object], root: str | None) -> dict[str, bytes]
             with patched(disk, root) as place:
                 make(place)
     except BaseException as error:  # noqa: BLE001 - the copy ends with it.
+        if disk.refused:
+            return disk.refused[0]
         return f"it raised {type(error).__name__} at {raised_at(error)}: {error}"
     if disk.refused:
         return disk.refused[0]
     tops = ("/", ".") if root is None else (posixpath.normpath(root),)
-    return {name: data for top in tops for name, data in _below(disk, top)}
+    files: dict[str, bytes] = {}
+    names: dict[int, str] = {}
+    for name, inode, data in (one for top in tops for one in _below(disk, top)):
+        if inode and names.setdefault(inode, name) != name:
+            return (
+                f"{names[inode]} and {name} are one file, and a run begins with a file"
+                " for each name: have run link them"
+            )
+        files[name] = data
+    return files
 
 
-def _below(disk: Disk, folder: str) -> Iterator[tuple[str, bytes]]:
+def _below(disk: Disk, folder: str) -> Iterator[tuple[str, int, bytes]]:
+    """What is in a folder: name, inode (0 of a folder), bytes."""
     for name in disk.listdir(folder):
         path = posixpath.normpath(posixpath.join(folder, name))
         if disk.is_dir(path):
-            yield f"{path}/", b""
+            yield f"{path}/", 0, b""
             yield from _below(disk, path)
         else:
             file = disk.open(path, read_only=True)
-            yield path, file.pread(file.size(), 0)
+            yield path, file.identity()[1], file.pread(file.size(), 0)
             file.close()

@@ -65,7 +65,6 @@ _REFUSED = (
     "set_blocking",
     "setxattr",
     "statvfs",
-    "symlink",
     "tcgetpgrp",
     "tcsetpgrp",
     "ttyname",
@@ -200,6 +199,28 @@ def _by_descriptors(
     return call
 
 
+def _symlink(patch: Calls, real: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuses one that is on the disk, or that leads there."""
+    refuse = _refuse(patch, "symlink")
+
+    def call(*given: Any, **named: Any) -> Any:
+        if patch.alive:
+            links = [
+                *given[:2],
+                *(named[key] for key in ("src", "dst") if key in named),
+            ]
+            # What it leads to is not relative to the folder.
+            folders = None, named.get("dir_fd")
+            if any(
+                patch.named(one, folder) is not None
+                for one, folder in zip(links, folders, strict=False)
+            ):
+                return refuse(*given, **named)
+        return real(*given, **named)
+
+    return call
+
+
 def _by_thread(
     patch: Calls, real: Callable[..., Any], ours: Callable[..., Any]
 ) -> Callable[..., Any]:
@@ -296,6 +317,7 @@ def replacements(patch: Calls) -> Iterator[tuple[Any, str, Any]]:
             yield os, name, _by_path(patch, inner, with_path)
     for name in ("rename", "replace"):
         yield os, name, _by_path(patch, beneath(os, name), patch.rename, 2)
+    yield os, "symlink", _symlink(patch, beneath(os, "symlink"))
     yield os, "link", _by_path(patch, beneath(os, "link"), patch.link, 2)
     pairs: dict[str, Callable[..., Any]] = {
         "closerange": patch.closerange,

@@ -23,7 +23,7 @@ from tornpage.certificate.as_text import render
 from tornpage.certificate.token import Failure
 from tornpage.model import CrashModel
 from tornpage.quotation import shown
-from tornpage.registry import load, with_database
+from tornpage.registry import file_digest, load, with_database
 from tornpage.run.programs import Plan, cover
 from tornpage.run.report import Gone, replay
 
@@ -43,10 +43,12 @@ def check_token(token: str, *, database: str | None = None) -> None:
         database: The file it started from, if it started from one.
 
     Raises:
+        OSError: That file cannot be read.
         AssertionError: A promise is broken; the message is the story.
         TokenError: The token is damaged.
         SubjectError: The code under test cannot be found.
-        ValueError: The failure means nothing to it any more.
+        ValueError: The failure means nothing to it any more, or it did not start from
+            this file.
     """
     failure = Failure.from_token(token)
     subject = load(failure.subject)
@@ -55,7 +57,14 @@ def check_token(token: str, *, database: str | None = None) -> None:
             raise ValueError(
                 "This failure started from a file: give its path as database."
             )
+        if file_digest(database) != failure.database:
+            raise ValueError(
+                "This failure started from a file whose SHA-256 begins with"
+                f" {failure.database[:16]}, and {database} is another one."
+            )
         subject = with_database(subject, database)
+    elif database is not None:
+        raise ValueError("This failure started from no file: leave out database.")
     try:
         story = replay(subject, failure, database=database)
     except Gone:

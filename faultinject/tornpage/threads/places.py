@@ -183,17 +183,20 @@ class _Traced:
         free_threaded: As given.
         locks: What `earlier` has found for the runs that switch here; nothing when
             it is left.
+        met: Whether any thread was in any of the code.
     """
 
     def __init__(self, code: tuple[str, ...], *, free_threaded: bool = False) -> None:
         self.call: Callable[[], None] = _nothing
         self.free_threaded: Final = free_threaded
         self.locks: Locks | None = None
+        self.met = False
         self._trace = tracer(code, self._called, free_threaded=free_threaded)
         # What traced a thread before: a debugger, the tests' coverage.
         self._before: dict[int, TraceFunction | None] = {}
 
     def _called(self) -> None:
+        self.met = True
         self.call()
 
     def __enter__(self) -> Self:
@@ -237,6 +240,7 @@ if sys.version_info >= (3, 12):
             call: As `place` there. May be changed.
             free_threaded: As given.
             locks: As there.
+            met: As there.
         """
 
         def __init__(
@@ -245,6 +249,7 @@ if sys.version_info >= (3, 12):
             self.call: Callable[[], None] = _nothing
             self.free_threaded: Final = free_threaded
             self.locks: Locks | None = None
+            self.met = False
             self._code = code
             # Where there is a place before each instruction there is one behind each
             # call and jump.
@@ -320,6 +325,8 @@ if sys.version_info >= (3, 12):
                     return sys.monitoring.DISABLE
                 if not ours:
                     return sys.monitoring.DISABLE
+            # While it prepares a run, or looks behind one, nobody cares.
+            self.met = self.met or self.call is not _nothing
             self.call()
             return None
 

@@ -88,6 +88,9 @@ class Schedules:
         free_threaded: Switch before any instruction, as a build of CPython without the
             global lock may: several times as many places. This one may have the lock.
 
+    Raises:
+        ValueError: `switches` is below 0, or `share` not from 0 to 1.
+
     Attributes:
         played: How many schedules were run.
         left_out: How many were known and not run; what would follow from them is not
@@ -106,6 +109,10 @@ class Schedules:
         seed: int = 0,
         free_threaded: bool = False,
     ) -> None:
+        if switches < 0:
+            raise ValueError(f"switches is a number from 0 on, not {switches}")
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is a number from 0 to 1, not {share}")
         self.played = 0
         self.left_out = 0
         self.known = 1
@@ -139,7 +146,7 @@ class Schedules:
                         self.known += len(first)
                         level.append(Schedule(one) for one in first)
                         if not last and turns.beginners > 1:
-                            self._require_places(turns)
+                            self._require_places(turns, places)
                     self.played += 1
                     self.known += len(turns.free)
                     if not last:
@@ -171,11 +178,15 @@ class Schedules:
                 "of the process, say: then run them once before)"
             )
 
-    def _require_places(self, turns: Turns) -> None:
-        if all(switch.waits for switch in turns.forced):
+    def _require_places(self, turns: Turns, places: Places) -> None:
+        # Calls of the disk are places, too, whatever the code is called: they are no
+        # sign that the names are right.
+        missed = self._code and not places.met
+        if missed or all(switch.waits for switch in turns.forced):
             raise UncoveredError(
                 f"no thread passes a place in {', '.join(self._code)}, so there is "
-                "nowhere to switch: name the files of the code under test"
+                "nowhere to switch: name the files of the code under test, as their "
+                "__file__ begins"
             )
 
     def _is_wanted(self, schedule: Schedule) -> bool:
