@@ -119,6 +119,16 @@ def pytest_unconfigure() -> None:
     WATCH.end()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` is: a worker more than there are processors.
+
+    An eighth of the time a test waits for the disk, a clock or another process:
+    measured on two processors, 365 s with three workers and 401 s with two.
+    """
+    return len(os.sched_getaffinity(0)) + 1
+
+
 # Whether this one of xdist's workers reads backwards; None for a run without workers.
 BACKWARDS: bool | None = None
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
