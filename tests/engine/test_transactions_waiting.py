@@ -1,7 +1,9 @@
 """Who waits for whom: threads and transactions take turns, and none waits for ever."""
 
+import sys
 import threading
 import time
+import traceback
 from contextlib import suppress
 
 import pytest
@@ -150,6 +152,16 @@ def test_who_fails_to_begin_while_others_wait_leaves_the_turn_to_them(db, monkey
     assert (order, failed) == ([2], [1])
 
 
+def misplaced(interrupt):
+    """Whether Python 3.12 and 3.13 have run no `finally` for it.
+
+    They do not when the monitoring of a jump raises. For a signal handler's exception
+    there they do: with a timer, 367 at the jump of this loop left no place behind.
+    """
+    names = [frame.name for frame in traceback.extract_tb(interrupt.__traceback__)]
+    return (3, 12) <= sys.version_info < (3, 14) and "_at_jump" in names
+
+
 def test_an_interrupt_of_one_that_waits_keeps_nobody_waiting(db, monkeypatch):
     """Anywhere on its way into the line, in it, and out of it again."""
     monkeypatch.setattr(handle, "_PATIENCE", 0.05)
@@ -179,6 +191,8 @@ def test_an_interrupt_of_one_that_waits_keeps_nobody_waiting(db, monkeypatch):
                 tx.rollback()
         except KeyboardInterrupt as interrupt:
             kept.append(interrupt)
+            if misplaced(interrupt):
+                db._writers._places.clear()
         gone.set()
         running.join(20)
         run_threads([lambda: put(db, b"k")])
