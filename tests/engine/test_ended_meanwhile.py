@@ -243,17 +243,22 @@ def test_a_commit_that_is_interrupted_as_it_begins_can_be_rolled_back(
     db.close()
 
 
+def with_a_writer(turns):
+    """A database that has zeros, and a transaction that has put ones in their place."""
+    db = shearbolt.open("/db", storage=under_turns(Disk(), turns), page_size=1024)
+    with db.update() as tx:
+        tx.create_bucket(b"a").update(dict.fromkeys(KEYS, b"0" * 40))
+    shared = db.begin(writable=True)
+    shared.bucket(b"a").update(dict.fromkeys(KEYS, b"1" * 40))
+    return db, shared
+
+
 def test_a_transaction_is_committed_or_rolled_back_by_two_threads_that_try_both():
     """Also where each stops in the middle of it once: a fifth of these schedules."""
     seen = set()
 
     def once(turns):
-        machine = under_turns(Disk(), turns)
-        db = shearbolt.open("/db", storage=machine, page_size=1024)
-        with db.update() as tx:
-            tx.create_bucket(b"a").update(dict.fromkeys(KEYS, b"0" * 40))
-        shared = db.begin(writable=True)
-        shared.bucket(b"a").update(dict.fromkeys(KEYS, b"1" * 40))
+        db, shared = with_a_writer(turns)
 
         def commit():
             with contextlib.suppress(TxClosedError):
@@ -288,12 +293,7 @@ def test_of_two_threads_that_roll_a_transaction_back_one_does(in_a_block):
     seen = set()
 
     def once(turns):
-        machine = under_turns(Disk(), turns)
-        db = shearbolt.open("/db", storage=machine, page_size=1024)
-        with db.update() as tx:
-            tx.create_bucket(b"a").update(dict.fromkeys(KEYS, b"0" * 40))
-        shared = db.begin(writable=True)
-        shared.bucket(b"a").update(dict.fromkeys(KEYS, b"1" * 40))
+        db, shared = with_a_writer(turns)
         done = []
 
         def end(name):

@@ -237,6 +237,11 @@ def test_no_such_pair_is_named_where_the_model_has_none(model):
     assert undo_cause(sync=True, name_sync=True) is None
 
 
+def flag_and_page(crashed):
+    """A flag, and which bytes there are in a page: two when it is torn."""
+    return crashed.open("flag").pread(1, 0), {*crashed.open("page").pread(1024, 0)}
+
+
 def test_a_loss_that_a_torn_write_does_not_need_is_not_named_with_it():
     """What is torn breaks it by itself, as long as the last write has not come."""
     files = {"other": b"0", "page": b"1" * 1024, "flag": b"0"}
@@ -245,16 +250,11 @@ def test_a_loss_that_a_torn_write_does_not_need_is_not_named_with_it():
     disk.open("page").pwritev([b"2" * 1024], 0)
     disk.open("flag").pwritev([b"1"], 0)
 
-    def look(crashed):
-        return crashed.open("flag").pread(1, 0), set(
-            crashed.open("page").pread(1024, 0)
-        )
-
     def whole(_, outcome):
         flag, page = outcome
         return [Violation("A", "mixed")] if flag == b"0" and len(page) == 2 else []
 
-    assert explain(files, disk.trace, look, whole, CrashPoint(3)) is None
+    assert explain(files, disk.trace, flag_and_page, whole, CrashPoint(3)) is None
 
 
 def test_a_write_that_has_to_be_whole_before_another_is_said_to_be_late():
@@ -263,17 +263,12 @@ def test_a_write_that_has_to_be_whole_before_another_is_said_to_be_late():
     disk.open("page").pwritev([b"2" * 1024], 0)
     disk.open("flag").pwritev([b"1"], 0)
 
-    def look(crashed):
-        return crashed.open("flag").pread(1, 0), set(
-            crashed.open("page").pread(1024, 0)
-        )
-
     def whole(_, outcome):
         flag, page = outcome
         return [Violation("A", "mixed")] if flag == b"1" and len(page) == 2 else []
 
     files = {"page": b"1" * 1024, "flag": b"0"}
-    found = explain(files, disk.trace, look, whole, CrashPoint(2))
+    found = explain(files, disk.trace, flag_and_page, whole, CrashPoint(2))
     assert found.sentence == (
         f"the write at {found.lost.site} (page) must be durable before the write at"
         f" {found.kept.site} (flag); only bytes 0 to 512 of it may have arrived"
