@@ -48,6 +48,7 @@ Modules that all of them share:
     litmus       the crash model in one line a parameter
     waits        calls during which other threads run
     progress     for somebody who watches
+    system       what the system has to have
     quotation    what code under test says, as it can be shown
 
 See docs/design.md and docs/crash-model.md.

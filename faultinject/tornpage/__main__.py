@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 
+from tornpage.system import UnsupportedSystemError
+
 __all__ = ["main"]
 
 _UNVERIFIABLE = 3
@@ -25,6 +27,9 @@ def main() -> int:
         from tornpage.command import main as run  # noqa: PLC0415
 
         return run()
+    except UnsupportedSystemError as error:
+        sys.stderr.write(f"tornpage: error: {error}\n")
+        return _UNVERIFIABLE
     except KeyboardInterrupt:
         # Nobody has seen yet whether standard error is open.
         with suppress(AttributeError, OSError):

@@ -29,6 +29,9 @@ from shearbolt.storage.single import Single
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+# Types are checked for every platform; this module is not one of Windows.
+assert sys.platform != "win32"
+
 # Linux and macOS allow 1,024; POSIX promises 16. A longer list is cut and the
 # caller, who handles short writes anyway, comes back with the rest.
 _IOV_MAX = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 16
@@ -115,7 +118,7 @@ class OSFile(Single):
 
         But for what it has to write. It promises nothing, and fails at nothing.
         """
-        if hasattr(os, "posix_fadvise"):
+        if sys.platform != "darwin" and hasattr(os, "posix_fadvise"):
             with contextlib.suppress(OSError):
                 os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 

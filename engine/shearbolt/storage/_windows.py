@@ -6,6 +6,9 @@ What differs from POSIX, and how it is settled:
   lock of the file object.
 * There is no fdatasync; `os.fsync` is FlushFileBuffers, which flushes the drive's
   cache too.
+* `os.ftruncate` is _chsize_s, which writes a zero for each byte that a file grows by:
+  16 MiB when the file is grown that far ahead. SetFileInformationByHandle writes none,
+  as bbolt's SetEndOfFile does not.
 * Directories cannot be synced. NTFS journals its entries, and `fsync_dir` does
   nothing: a new file's name may be lost with the last seconds before a power failure.
 * flock does not exist. bbolt takes a one-byte lock far behind the end of the file with
@@ -38,6 +41,7 @@ _LOCKFILE_FAIL_IMMEDIATELY = 1
 _LOCKFILE_EXCLUSIVE_LOCK = 2
 _ERROR_LOCK_VIOLATION = 33
 _FAR = 0xFFFFFFFF
+_FILE_END_OF_FILE_INFO = 6
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 
@@ -79,8 +83,15 @@ class OSFile(Single):
             return os.write(self._fd, b"".join(buffers))
 
     def ftruncate(self, size: int, /) -> None:
-        with self._position:
-            os.ftruncate(self._fd, size)
+        end = ctypes.c_int64(size)
+        done = _kernel32.SetFileInformationByHandle(
+            self._handle(),
+            _FILE_END_OF_FILE_INFO,
+            ctypes.byref(end),
+            ctypes.sizeof(end),
+        )
+        if not done:
+            raise ctypes.WinError(ctypes.get_last_error())
 
     def fdatasync(self) -> None:
         os.fsync(self._fd)
@@ -96,8 +107,8 @@ class OSFile(Single):
         if exclusive:
             flags |= _LOCKFILE_EXCLUSIVE_LOCK
         place = _Overlapped(Offset=_FAR, OffsetHigh=_FAR)
-        handle = wintypes.HANDLE(msvcrt.get_osfhandle(self._fd))
-        if _kernel32.LockFileEx(handle, flags, 0, 1, 0, ctypes.byref(place)):
+        held = self._handle()
+        if _kernel32.LockFileEx(held, flags, 0, 1, 0, ctypes.byref(place)):
             return True
         code = ctypes.get_last_error()
         if code == _ERROR_LOCK_VIOLATION:
@@ -109,13 +120,16 @@ class OSFile(Single):
         if self._fd < 0:
             return
         place = _Overlapped(Offset=_FAR, OffsetHigh=_FAR)
-        handle = wintypes.HANDLE(msvcrt.get_osfhandle(self._fd))
-        if not _kernel32.UnlockFileEx(handle, 0, 1, 0, ctypes.byref(place)):
+        if not _kernel32.UnlockFileEx(self._handle(), 0, 1, 0, ctypes.byref(place)):
             raise ctypes.WinError(ctypes.get_last_error())
 
     def identity(self) -> tuple[int, int]:
         status = os.fstat(self._fd)
         return status.st_dev, status.st_ino
+
+    def _handle(self) -> wintypes.HANDLE:
+        """The system's own number of the file."""
+        return wintypes.HANDLE(msvcrt.get_osfhandle(self._fd))
 
     def close(self) -> None:
         # Forget the number first: it may belong to somebody else as soon as
@@ -147,9 +161,12 @@ class OSStorage(Machine):
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         fd = above_standard(os.open(path, flags, perm))
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "Not a regular file", path)
+        except BaseException:
             os.close(fd)
-            raise OSError(errno.EINVAL, "Not a regular file", path)
+            raise
         return OSFile(fd)
 
     def rename_new(self, source: str, target: str, /) -> None:

@@ -18,6 +18,14 @@
 What it covers, and what it refuses, is said in `block`.
 """
 
-from tornpage.patch.block import PatchError, UnsupportedCallError, patched
+from tornpage.system import require_posix
+
+require_posix()
+
+from tornpage.patch.block import (  # noqa: E402 - what it imports may be missing
+    PatchError,
+    UnsupportedCallError,
+    patched,
+)
 
 __all__ = ["PatchError", "UnsupportedCallError", "patched"]
