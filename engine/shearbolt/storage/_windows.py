@@ -2,8 +2,10 @@
 
 What differs from POSIX, and how it is settled:
 
-* There are no positional reads and writes in `os`: seek and transfer happen under a
-  lock of the file object.
+* `os` has no positional reads and writes. ReadFile and WriteFile have: they take the
+  place from an OVERLAPPED, as Go's ReadAt does. (Seek and transfer under a lock was
+  tried: a signal handler that reads, while the thread it runs in holds that lock, waits
+  for ever.)
 * There is no fdatasync; `os.fsync` is FlushFileBuffers, which flushes the drive's
   cache too.
 * `os.ftruncate` is _chsize_s, which writes a zero for each byte that a file grows by:
@@ -31,7 +33,6 @@ from ctypes import wintypes
 from typing import TYPE_CHECKING
 
 from shearbolt.storage._common import READ_AHEAD, Machine, above_standard
-from shearbolt.storage._mutex import mutex
 from shearbolt.storage.single import Single
 
 if TYPE_CHECKING:
@@ -40,14 +41,18 @@ if TYPE_CHECKING:
 _LOCKFILE_FAIL_IMMEDIATELY = 1
 _LOCKFILE_EXCLUSIVE_LOCK = 2
 _ERROR_LOCK_VIOLATION = 33
+_ERROR_HANDLE_EOF = 38
 _FAR = 0xFFFFFFFF
 _FILE_END_OF_FILE_INFO = 6
+
+# Bytes joined for one write: there is no call that gathers them.
+_MOST_JOINED = 1 << 24
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 
 
 class _Overlapped(ctypes.Structure):
-    """OVERLAPPED: says where the locked byte is."""
+    """OVERLAPPED: says where in the file something is."""
 
     _fields_ = (
         ("Internal", ctypes.c_void_p),
@@ -58,29 +63,55 @@ class _Overlapped(ctypes.Structure):
     )
 
 
+def _at(offset: int) -> _Overlapped:
+    return _Overlapped(Offset=offset & 0xFFFFFFFF, OffsetHigh=offset >> 32)
+
+
+_TRANSFER = (
+    *(wintypes.HANDLE, ctypes.c_void_p, wintypes.DWORD),
+    *(ctypes.POINTER(wintypes.DWORD), ctypes.POINTER(_Overlapped)),
+)
+_read_file = _kernel32.ReadFile
+_read_file.argtypes = _TRANSFER
+_write_file = _kernel32.WriteFile
+_write_file.argtypes = _TRANSFER
+
+
 class OSFile(Single):
     """An open file descriptor in the shape of `shearbolt.storage.File`."""
 
-    __slots__ = ("_fd", "_position")
+    __slots__ = ("_fd",)
 
     read_ahead = READ_AHEAD
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._position = mutex()
 
     def __del__(self) -> None:
         self.close()
 
     def pread(self, length: int, offset: int, /) -> bytes:
-        with self._position:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.read(self._fd, length)
+        into = ctypes.create_string_buffer(length)
+        done = wintypes.DWORD()
+        if _read_file(self._handle(), into, length, done, _at(offset)):
+            return ctypes.string_at(into, done.value)
+        code = ctypes.get_last_error()
+        if code == _ERROR_HANDLE_EOF:
+            return b""
+        raise ctypes.WinError(code)
 
     def pwritev(self, buffers: Sequence[bytes], offset: int, /) -> int:
-        with self._position:
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            return os.write(self._fd, b"".join(buffers))
+        joined = 0
+        for count, buffer in enumerate(buffers):
+            if joined + len(buffer) > _MOST_JOINED:
+                buffers = buffers[: max(count, 1)]
+                break
+            joined += len(buffer)
+        data = b"".join(buffers)
+        done = wintypes.DWORD()
+        if _write_file(self._handle(), data, len(data), done, _at(offset)):
+            return done.value
+        raise ctypes.WinError(ctypes.get_last_error())
 
     def ftruncate(self, size: int, /) -> None:
         end = ctypes.c_int64(size)
@@ -106,9 +137,8 @@ class OSFile(Single):
         flags = _LOCKFILE_FAIL_IMMEDIATELY
         if exclusive:
             flags |= _LOCKFILE_EXCLUSIVE_LOCK
-        place = _Overlapped(Offset=_FAR, OffsetHigh=_FAR)
-        held = self._handle()
-        if _kernel32.LockFileEx(held, flags, 0, 1, 0, ctypes.byref(place)):
+        place = ctypes.byref(_Overlapped(Offset=_FAR, OffsetHigh=_FAR))
+        if _kernel32.LockFileEx(self._handle(), flags, 0, 1, 0, place):
             return True
         code = ctypes.get_last_error()
         if code == _ERROR_LOCK_VIOLATION:
@@ -119,8 +149,8 @@ class OSFile(Single):
         # Closing that was interrupted behind it is made again.
         if self._fd < 0:
             return
-        place = _Overlapped(Offset=_FAR, OffsetHigh=_FAR)
-        if not _kernel32.UnlockFileEx(self._handle(), 0, 1, 0, ctypes.byref(place)):
+        place = ctypes.byref(_Overlapped(Offset=_FAR, OffsetHigh=_FAR))
+        if not _kernel32.UnlockFileEx(self._handle(), 0, 1, 0, place):
             raise ctypes.WinError(ctypes.get_last_error())
 
     def identity(self) -> tuple[int, int]:
