@@ -11,6 +11,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
+# About fork, flock, signals that interrupt a call, limits of a process.
+_OF_POSIX = [
+    *("test_corrupt_files.py", "test_forks.py", "test_fuzz_parser.py"),
+    *("test_interrupted_opening.py", "test_storage_posix.py"),
+]
+collect_ignore = _OF_POSIX if sys.platform == "win32" else []
+
 
 @pytest.fixture
 def path(tmp_path):

@@ -4,6 +4,7 @@ import copy
 import importlib
 import pickle
 import pkgutil
+import sys
 
 import pytest
 
@@ -11,8 +12,11 @@ import shearbolt
 from shearbolt import BoltError, StorageError
 from shearbolt.errors import DatabaseNotFoundError
 
+ELSEWHERE = "_posix" if sys.platform == "win32" else "_windows"
+"""What another system runs."""
+
 for _module in pkgutil.walk_packages(shearbolt.__path__, "shearbolt."):
-    if not _module.name.endswith(("__main__", "_windows")):
+    if not _module.name.endswith(("__main__", ELSEWHERE)):
         importlib.import_module(_module.name)
 
 

@@ -168,7 +168,7 @@ def test_size_is_that_of_the_pages_in_use(db):
         assert tx.size == 4 * 4096
         assert tx.high_water_mark == 4
     assert repr(tx) == "<shearbolt.Tx 1 read (closed)>"
-    assert "/test.db" in repr(db)
+    assert "test.db" in repr(db)
 
 
 def test_what_an_ended_transaction_held_is_freed_at_once(db):

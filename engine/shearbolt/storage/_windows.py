@@ -42,6 +42,7 @@ _LOCKFILE_FAIL_IMMEDIATELY = 1
 _LOCKFILE_EXCLUSIVE_LOCK = 2
 _ERROR_LOCK_VIOLATION = 33
 _ERROR_HANDLE_EOF = 38
+_ERROR_NOT_LOCKED = 158
 _FAR = 0xFFFFFFFF
 _FILE_END_OF_FILE_INFO = 6
 
@@ -146,12 +147,16 @@ class OSFile(Single):
         raise ctypes.WinError(code)
 
     def unlock(self) -> None:
-        # Closing that was interrupted behind it is made again.
         if self._fd < 0:
             return
         place = ctypes.byref(_Overlapped(Offset=_FAR, OffsetHigh=_FAR))
-        if not _kernel32.UnlockFileEx(self._handle(), 0, 1, 0, place):
-            raise ctypes.WinError(ctypes.get_last_error())
+        if _kernel32.UnlockFileEx(self._handle(), 0, 1, 0, place):
+            return
+        # Closing that was interrupted behind it is made again, and the lock is gone
+        # already: Windows and Wine have different words for that.
+        code = ctypes.get_last_error()
+        if code not in {_ERROR_NOT_LOCKED, _ERROR_LOCK_VIOLATION}:
+            raise ctypes.WinError(code)
 
     def identity(self) -> tuple[int, int]:
         status = os.fstat(self._fd)
