@@ -110,3 +110,13 @@ def test_who_does_not_get_it_is_told(kind):
     mutex.release()
     with pytest.raises(RuntimeError):
         mutex.release()
+
+
+def test_no_memory_for_one_is_a_memory_error(monkeypatch):
+    def without_memory():
+        # What CPython raises when the allocation fails.
+        raise RuntimeError("can't allocate lock")
+
+    monkeypatch.setattr(threading, "Lock", without_memory)
+    with pytest.raises(MemoryError, match="can't allocate lock"):
+        OSStorage().mutex()

@@ -58,5 +58,14 @@ class Uncut:
 
 
 def mutex() -> Mutex:
-    """A new lock between threads."""
-    return Uncut() if sys.version_info >= (3, 14) else threading.Lock()
+    """A new lock between threads.
+
+    Raises:
+        MemoryError: There is none left for it.
+    """
+    try:
+        return Uncut() if sys.version_info >= (3, 14) else threading.Lock()
+    except RuntimeError as error:
+        # So CPython says it up to 3.12, and who goes on when memory is short
+        # (`except MemoryError`) would not know what this is.
+        raise MemoryError(str(error)) from error
