@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import random
+import sys
 import threading
 import time
 
@@ -259,7 +260,9 @@ def test_a_device_is_refused():
         shearbolt.open("/dev/null")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may open everything")
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() == 0, reason="root may open everything"
+)
 def test_a_file_without_permission_is_refused(filled):
     os.chmod(filled, 0)
     with pytest.raises(StorageError, match="denied"):

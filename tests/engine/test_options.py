@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,10 @@ def test_the_least_that_means_something_is_taken(options, path):
         assert tx.check() == []
 
 
-NO_NAMES = ["a\0b", b"a\0b", "\ud800", "a/\udfff.db"]
+NO_NAMES = ["a\0b", b"a\0b"]
+if sys.platform != "win32":
+    # There names are UTF-16, and may have half a character.
+    NO_NAMES += ["\ud800", "a/\udfff.db"]
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
@@ -118,6 +122,7 @@ def test_a_name_that_no_file_can_have_is_an_option_error(name, db, tmp_path):
     assert os.listdir(tmp_path) == ["test.db"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="names are UTF-16 there")
 def test_names_that_are_no_text_are_taken(tmp_path):
     assert file_name(os.fsencode(tmp_path) + b"/\xff") == f"{tmp_path}/\udcff"
     assert file_name(tmp_path) == str(tmp_path)

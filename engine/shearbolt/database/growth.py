@@ -1,7 +1,8 @@
 """How large the file is made, by the rules of a memory map that is not here.
 
 bbolt maps its file and truncates it to fit the map, so its file sizes follow from how
-it would have been mapped. Ours are the same:
+it would have been mapped. Ours are those of 1.4 (for 1.3.6 a map of alloc_size sharp is
+beyond):
 
     needed        up to alloc_size (16 MiB)           beyond
     the file is   the map: 32 KiB, doubled to fit     needed + alloc_size
