@@ -138,12 +138,15 @@ __all__ = [
 
 
 # pytest imports this package at every start, for its plugin, whatever is tested:
-# the parts are imported when they are asked for.
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+# the parts are imported when they are asked for. A type checker, to which a misspelt
+# name would be Any, has them from the imports above.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

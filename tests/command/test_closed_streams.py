@@ -12,16 +12,21 @@ from tests.command.databases import content
 import shearbolt
 from shearbolt.export import from_lines, load
 
+_FULL = b'Error: "standard output": No space left on device\n'
+
 
 def shell(
-    redirections: str, *words: object, python: tuple[str, ...] = ()
+    redirections: str,
+    *words: object,
+    python: tuple[str, ...] = (),
+    before: str = "",
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command in a process of its own, with the shell's redirections."""
     # Whoever runs the tests may have it set, and most users have not.
     buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     return subprocess.run(
         [
-            *("sh", "-c", f'"$@" {redirections}', "sh"),
+            *("sh", "-c", f'{before} "$@" {redirections}', "sh"),
             *(sys.executable, *python, "-m", "shearbolt"),
             *map(str, words),
         ],
@@ -107,7 +112,7 @@ def test_output_without_a_buffer_is_whole_or_an_error(nested) -> None:
     whole = shell("", "export", nested).stdout
     assert shell("", "export", nested, python=("-u",)).stdout == whole
     status, _, error = said(shell(">/dev/full", "export", nested, python=("-u",)))
-    assert (status, error) == (1, b"Error: No space left on device\n")
+    assert (status, error) == (1, _FULL)
 
 
 @pytest.mark.parametrize("python", [(), ("-u",)])
@@ -115,4 +120,22 @@ def test_output_without_a_buffer_is_whole_or_an_error(nested) -> None:
 def test_what_could_not_be_written_is_one_line_and_no_success(words, python) -> None:
     """Help, too; and nothing is tried once more when Python ends."""
     status, _, error = said(shell(">/dev/full", *words.split(), python=python))
-    assert (status, error) == (1, b"Error: No space left on device\n")
+    assert (status, error) == (1, _FULL)
+
+
+def test_a_full_standard_output_is_not_taken_for_the_disk_of_a_result(
+    nested, tmp_path
+) -> None:
+    output = tmp_path / "new.db"
+    status, _, error = said(shell(">/dev/full", "compact", nested, "-o", output))
+    assert (status, error) == (1, _FULL)
+    assert content(output) == content(nested)
+
+
+def test_a_full_disk_is_told_with_the_file_that_is_on_it(nested, tmp_path) -> None:
+    output = tmp_path / "a.jsonl"
+    # The limit counts blocks of 512 bytes; a signal would end what does not ignore it.
+    answer = shell("", "export", nested, "-o", output, before="ulimit -f 0;")
+    wanted = f'Error: "{output}": write: File too large\n'.encode()
+    assert said(answer) == (1, b"", wanted)
+    assert not output.exists()

@@ -529,3 +529,20 @@ def test_a_name_that_is_no_text_in_this_locale_works(tmp_path) -> None:
         env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"},
     )
     assert done.stdout == b"\x00\xff\n\n"
+
+
+def test_a_folder_that_may_not_be_searched_is_not_taken_for_an_empty_one(
+    run, tmp_path, monkeypatch
+) -> None:
+    opened = os.open
+    path = tmp_path / "locked" / "a.db"
+
+    def refuse(name, *rest, **options):
+        if name == str(path):
+            raise PermissionError(13, "Permission denied", name)
+        return opened(name, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    answer = run("check", path)
+    wanted = f'Error: "{path}": open: Permission denied\n'
+    assert (answer.status, answer.stderr) == (1, wanted)

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import gc
 import os
+import stat
 import subprocess
 import sys
 
@@ -316,3 +317,70 @@ def test_a_file_that_outlives_the_modules_ends_in_silence(monkeypatch, tmp_path)
         gc.collect()
     os.close(fd)
     assert said == []
+
+
+@pytest.mark.parametrize("code", ["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"])
+def test_a_database_can_be_made_where_directories_cannot_be_synced(
+    code, path, monkeypatch
+):
+    fsync = os.fsync
+    asked = []
+
+    def refuse(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            asked.append(fd)
+            raise OSError(getattr(errno, code), "no such thing here")
+        fsync(fd)
+
+    monkeypatch.setattr(_posix, "_fsync", refuse)
+    with shearbolt.open(path) as db, db.view() as tx:
+        tx.copy_file(path + ".copy")
+    assert len(asked) == 2
+
+
+def test_a_failed_sync_of_a_directory_is_an_error(path, monkeypatch):
+    def fail(fd):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(_posix, "_fsync", fail)
+    with pytest.raises(shearbolt.StorageError, match="fsync of the directory"):
+        shearbolt.open(path)
+
+
+def test_a_name_in_a_directory_that_may_not_be_read_is_synced_with_all_else(
+    path, monkeypatch
+):
+    opened = os.open
+
+    def refuse(name, flags, *rest):
+        if flags & os.O_DIRECTORY:
+            raise PermissionError(errno.EACCES, "Permission denied", name)
+        return opened(name, flags, *rest)
+
+    synced = []
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "sync", lambda: synced.append(True))
+    shearbolt.open(path).close()
+    assert synced == [True]
+
+
+@pytest.mark.parametrize("code", ["ENOENT", "EACCES", "EPERM", "ENOTSUP"])
+def test_a_whole_file_gets_its_name_where_there_are_no_links(
+    code, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise OSError(getattr(errno, code), "no such thing here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"whole")
+    OSStorage().rename_new(str(source), str(target))
+    assert target.read_bytes() == b"whole"
+    source.write_bytes(b"other")
+    with pytest.raises(FileExistsError):
+        OSStorage().rename_new(str(source), str(target))
+    source.unlink()
+    target.unlink()
+    with pytest.raises(FileNotFoundError):
+        OSStorage().rename_new(str(source), str(target))
+    assert not target.exists()

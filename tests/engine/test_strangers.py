@@ -145,3 +145,52 @@ def test_it_is_noticed_when_a_commit_does_not_look(path, monkeypatch, looked_at)
     put(db)
     db.close()
     assert content(path) != before
+
+
+def _over(path):
+    filled(path + ".new", 7).close()
+    os.replace(path + ".new", path)
+
+
+@pytest.mark.parametrize("gone", [os.unlink, _over])
+@pytest.mark.parametrize("sync_twice", [False, True])
+def test_a_commit_into_a_file_that_lost_its_name_is_refused(path, gone, sync_twice):
+    db = filled(path, sync_twice=sync_twice)
+    gone(path)
+    for _ in range(2):
+        with pytest.raises(FileChangedError, match="removed") as caught:
+            put(db)
+        assert caught.value.path == path
+    # What it has can be had yet.
+    with db.view() as tx:
+        tx.copy_file(path + ".saved")
+    db.close()
+    with shearbolt.open(path + ".saved") as db:
+        assert pairs(db) == 300
+
+
+def test_a_commit_into_a_file_with_another_name_is_made(path):
+    db = filled(path)
+    os.link(path, path + ".second")
+    os.unlink(path)
+    put(db)
+    os.rename(path + ".second", path + ".third")
+    put(db)
+    db.close()
+    with shearbolt.open(path + ".third") as db:
+        assert pairs(db) == 301
+
+
+def test_a_file_that_never_had_a_name_is_written(path, monkeypatch):
+    # As of a FUSE file system that counts no links, and of an inherited O_TMPFILE.
+    fstat = os.fstat
+
+    def uncounted(fd):
+        status = fstat(fd)
+        return os.stat_result((*status[:3], 0, *status[4:]))
+
+    monkeypatch.setattr(os, "fstat", uncounted)
+    assert os.fstat(0).st_nlink == 0
+    db = filled(path)
+    put(db)
+    db.close()

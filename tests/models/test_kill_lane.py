@@ -83,3 +83,34 @@ def test_a_process_with_threads_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("threading.active_count", lambda: 2)
     with pytest.raises(RuntimeError, match="one thread"):
         run(Lane(cycles=1), str(tmp_path))
+
+
+_INTERRUPTED_AS_IT_FORKS = """
+import os, signal, sys
+from boltmodel.lanes.kill import Lane, run
+
+def once():
+    if not sent:
+        sent.append(True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+sent = []
+os.register_at_fork(after_in_parent=once)
+result = run(Lane(cycles=30, seed=0), sys.argv[1])
+print(result.interrupted, result.cycles, len(result.losses))
+try:
+    os.waitpid(-1, 0)
+except ChildProcessError:
+    print("no child is left")
+"""
+
+
+def test_an_interrupt_as_it_forks_ends_it(tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_AS_IT_FORKS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stdout == "True 0 0\nno child is left\n", done.stderr

@@ -91,6 +91,15 @@ def test_seeds_are_never_given_out_twice_even_when_a_run_is_killed(tmp_path):
     assert max(seen) < 3 * BLOCK
 
 
+def test_no_file_of_a_corpus_can_be_executed(tmp_path):
+    with Corpus(str(tmp_path), PLAN) as corpus:
+        corpus.offer([1], 1, frozenset("a"))
+        corpus.finish()
+    files = [each for each in tmp_path.rglob("*") if each.is_file()]
+    assert tmp_path / "lock" in files
+    assert [each for each in files if each.stat().st_mode & 0o111] == []
+
+
 def test_a_run_that_ends_gives_back_what_it_did_not_use(tmp_path):
     with Corpus(str(tmp_path), PLAN) as corpus:
         corpus.next_seed()

@@ -1,6 +1,8 @@
 """What `import tornpage` offers: it is there, and costs nothing before its use."""
 
+import ast
 import importlib
+import pathlib
 import pkgutil
 import subprocess
 import sys
@@ -54,3 +56,11 @@ def test_every_name_of_a_package_is_there(package):
     module = importlib.import_module(package)
     for name in getattr(module, "__all__", ()):
         assert hasattr(module, name)
+
+
+def test_a_misspelt_name_is_an_error_to_a_type_checker() -> None:
+    """It would be Any, if a type checker saw the module's `__getattr__`."""
+    tree = ast.parse(pathlib.Path(tornpage.__file__).read_text(encoding="utf-8"))
+    seen = {each.name for each in tree.body if isinstance(each, ast.FunctionDef)}
+    assert "__dir__" in seen
+    assert "__getattr__" not in seen

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from shearbolt.command.session import DEFAULT_TIMEOUT, give_up
+from shearbolt.command.session import DEFAULT_TIMEOUT, give_up, named_output
 from shearbolt.command.text import FORMATS, PARSE_FORMATS, one_line
 
 if TYPE_CHECKING:
@@ -44,9 +44,15 @@ class Parser(argparse.ArgumentParser):
         """
         # Without standard output argparse takes standard error; there may be neither.
         file = file or sys.stderr
-        if file is not None:
+        if file is None:
+            return
+        try:
             file.write(message)
             file.flush()
+        except OSError as error:
+            if file is sys.stdout:
+                raise named_output(error) from error
+            raise
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is; exit with status 2."""

@@ -48,6 +48,7 @@ __all__ = [
     "Session",
     "UsageError",
     "give_up",
+    "named_output",
     "opener",
 ]
 
@@ -151,22 +152,42 @@ class _Closed:
         """Nothing was written."""
 
 
-class _Unbuffered:
-    """Standard output with PYTHONUNBUFFERED: it may take a part of what it is given.
+def named_output(error: OSError) -> OSError:
+    """An error of standard output that says so: it could be of any file's disk."""
+    if error.errno is None or error.filename is not None:
+        return error
+    return OSError(error.errno, error.strerror, "standard output")
 
-    No buffer is put before it: one that can't be written when it is thrown away makes
-    Python say so, behind our own message.
+
+class _Output:
+    """Standard output, whose errors name it.
+
+    With PYTHONUNBUFFERED it may take a part of what it is given. No buffer is put
+    before it then: one that can't be written when it is thrown away makes Python say
+    so, behind our own message.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        raw = isinstance(stream, io.RawIOBase)
+        self._write = self._all_of_it if raw else stream.write
 
-    def write(self, data: bytes) -> int:
-        """All of it."""
+    def _all_of_it(self, data: bytes) -> int:
         return write_to(self._stream, [data])
 
+    def write(self, data: bytes) -> int:
+        """Write it."""
+        try:
+            return self._write(data)
+        except OSError as error:
+            raise named_output(error) from error
+
     def flush(self) -> None:
-        """Nothing waits."""
+        """Write what waits."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise named_output(error) from error
 
 
 class _Nobody(io.TextIOBase):
@@ -187,10 +208,7 @@ def _stdout() -> BinaryIO:
     if sys.stdout is None:
         reason = "standard output is closed, and the result goes there: redirect it"
         return cast("BinaryIO", _Closed(reason))
-    stream: BinaryIO = sys.stdout.buffer
-    if isinstance(stream, io.RawIOBase):
-        return cast("BinaryIO", _Unbuffered(stream))
-    return stream
+    return cast("BinaryIO", _Output(sys.stdout.buffer))
 
 
 def _stderr() -> TextIO:
@@ -283,9 +301,18 @@ class Session:
 
         Raises:
             CommandError: There is none.
+            StorageError: Nobody can tell: a directory may not be searched, say.
         """
-        if not self.storage.exists(path):
-            raise CommandError(f'source database file "{path}" doesn\'t exist')
+        if self.storage.exists(path):
+            return
+        # `exists` says no whatever the reason.
+        try:
+            self.storage.open(path, read_only=True).close()
+        except FileNotFoundError:
+            missing = f'source database file "{path}" doesn\'t exist'
+            raise CommandError(missing) from None
+        except OSError as error:
+            raise StorageError.of(error, "open", path) from error
 
     @contextmanager
     def reading(self, path: str, timeout: float = DEFAULT_TIMEOUT) -> Iterator[DB]:

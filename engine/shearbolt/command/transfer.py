@@ -20,6 +20,7 @@ from shearbolt.errors import (
     IncompatibleValueError,
     KeyRequiredError,
     KeyTooLargeError,
+    StorageError,
     ValueTooLargeError,
 )
 from shearbolt.export import (
@@ -166,6 +167,8 @@ def _output(session: Session, path: str | None) -> Iterator[BinaryIO]:
         with suppress(OSError):
             if file is not None or not os.path.getsize(path):
                 os.unlink(path)
+        if isinstance(error, OSError) and error.filename is None:
+            raise StorageError.of(error, "write", path) from error
         raise
 
 

@@ -3,14 +3,16 @@
 The lock keeps out whoever asks for it. `truncate` does not, nor does a backup that is
 copied over the file. What is in the cache is read on as if nothing had happened (bbolt
 dies of SIGBUS), and a commit would be lost, or destroy what was restored. So each looks
-at two things before it writes anything:
+at three things before it writes anything:
 
     the size       holds all pages of the live version
     the live meta  stands where it was written
+    the file       has a name: `rm`, and a `rename` over it, leave one that is gone,
+                   with all that was committed to it, when the last handle is closed
 
-That costs 5 us; a commit takes 160 without its syncs, and 700 for them. What it cannot
-see: pages that were changed alone, and a file that was put in the place of this one (by
-`rename`): then this handle goes on with the old file, which has no name any more.
+On a busy machine that took 19 us of the 800 of a commit without its syncs. What it
+cannot see: pages that were changed alone, and a file that has got another name, also
+when another one was put in its place: then this handle goes on with the one it has.
 """
 
 from __future__ import annotations
@@ -52,6 +54,13 @@ def require_unchanged(durable: DurableFile) -> None:
             f"its meta pages are not those of transaction {live.txid}",
             path=pager.path,
             offset=live.slot * pager.page_size,
+        )
+    if file.removed():
+        raise FileChangedError(
+            "it was removed, or another one was put in its place, and what is "
+            "committed to it would be gone with this handle (Tx.copy_file saves what "
+            "it has)",
+            path=pager.path,
         )
 
 

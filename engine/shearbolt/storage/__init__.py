@@ -37,12 +37,14 @@ decide on any others. What a file may have beside the protocol:
                     memory, after a failed sync (see `shearbolt.database.durable`)
     stands_at       a real one: whether a name still means it (see
                     `shearbolt.storage.locking`)
+    removed         a real one: whether it has lost its last name
     stored          a real one: where it has holes; a file of a terabyte may have a few
                     pages only
     ask             a simulated one: answers a question about its bytes without showing
                     them (see `RobustFile.ask`)
 
-A file without one of these is read exactly, synced, kept, believed, whole, and read.
+A file without one of these is read exactly, synced, kept, believed twice, whole, and
+read.
 And a storage that others use, too, has `rename_new`, which replaces nothing.
 
 What it is not: it is not a file system abstraction for general use. It has the

@@ -37,8 +37,16 @@ assert sys.platform != "win32"
 _IOV_MAX = os.sysconf("SC_IOV_MAX") if "SC_IOV_MAX" in os.sysconf_names else 16
 
 
-# What file systems without hard links say to link(2).
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+# What file systems without hard links say to link(2). Those that count no links, and
+# say 0 of every file (some FUSE file systems), say ENOENT.
+_NO_LINKS = {
+    *(errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK),
+    *(errno.ENOENT, errno.EACCES),
+}
+
+# What file systems say to the sync of a directory that have nothing to write by it
+# (network shares, FUSE). PostgreSQL goes on there, too.
+_NO_DIRECTORY_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def _full_sync(fd: int) -> None:
@@ -83,12 +91,13 @@ def _sync_file_range() -> Callable[[int, int, int, int], object] | None:
 class OSFile(Single):
     """An open file descriptor in the shape of `shearbolt.storage.File`."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_fd", "_named")
 
     read_ahead = READ_AHEAD
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, named: bool = True) -> None:
         self._fd = fd
+        self._named = named
 
     def __del__(self) -> None:
         # What is kept to the end of the process may outlive the modules: None then.
@@ -175,6 +184,13 @@ class OSFile(Single):
             return False
         return (status.st_dev, status.st_ino) == self.identity()
 
+    def removed(self) -> bool:
+        """Whether it has lost its last name since it was opened.
+
+        One that had none then, or whose file system counts none, cannot lose it.
+        """
+        return self._named and not os.fstat(self._fd).st_nlink
+
     def close(self) -> None:
         # Forget the number first: it may belong to somebody else as soon as
         # close returns, even when it returns an error.
@@ -204,15 +220,15 @@ class OSStorage(Machine):
         # O_NONBLOCK: opening a FIFO for reading would wait for a writer.
         fd = above_standard(os.open(path, flags | os.O_NONBLOCK, perm))
         try:
-            mode = os.fstat(fd).st_mode
-            if stat.S_ISDIR(mode):
+            status = os.fstat(fd)
+            if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-            if not stat.S_ISREG(mode):
+            if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "Not a regular file", path)
         except BaseException:
             os.close(fd)
             raise
-        return OSFile(fd)
+        return OSFile(fd, named=status.st_nlink > 0)
 
     def rename_new(self, source: str, target: str, /) -> None:
         """Give a file another name, if nothing has that.
@@ -234,7 +250,7 @@ class OSStorage(Machine):
         os.unlink(source)
 
     def _rename_to_free(self, source: str, target: str) -> None:
-        """The same where files have one name: FAT, some FUSE file systems.
+        """The same where files have one name: FAT, some FUSE file systems, Android.
 
         An empty file of ours takes the name, so that `rename` replaces nothing else:
         but what somebody writes into that one in between.
@@ -248,8 +264,16 @@ class OSStorage(Machine):
 
     def fsync_dir(self, path: str, /) -> None:
         parent = os.path.dirname(os.path.realpath(path))
-        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except PermissionError:
+            # Files may be made in it, and it may not be read: all of the system, then.
+            os.sync()
+            return
         try:
             _fsync(fd)
+        except OSError as error:
+            if error.errno not in _NO_DIRECTORY_SYNC:
+                raise
         finally:
             os.close(fd)

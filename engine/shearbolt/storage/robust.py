@@ -243,6 +243,15 @@ class RobustFile:
         """
         return self._retry("fstat", self.raw.size)
 
+    def removed(self) -> bool:
+        """Whether the file has lost its last name; no, where nobody can tell.
+
+        Raises:
+            StorageError: The system reports an error.
+        """
+        ask = getattr(self.raw, "removed", None)
+        return ask is not None and self._retry("fstat", ask)
+
     def identity(self) -> tuple[int, int]:
         """(device, inode) of the file.
 

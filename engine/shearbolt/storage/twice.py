@@ -23,7 +23,7 @@ __all__ = ["SyncedTwice"]
 
 _BESIDE: Final = (
     *("ask", "begin_writing", "forget"),
-    *("read_ahead", "stands_at", "stored"),
+    *("read_ahead", "removed", "stands_at", "stored"),
 )
 """What a file may have beside the protocol (`shearbolt.storage`)."""
 

@@ -16,21 +16,22 @@ minute of work must not end in "cannot write that file".
     run, fuzz, verify, mutants, subjects   the subcommands, each with its arguments
     arguments                              arguments that several share
     results                                what is said in the end
+    program                                the process: streams, signals, exit status
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final
 
 from tornpage import __version__
 from tornpage.certificate.record import EXIT_STATUS
 from tornpage.certificate.token import TokenError
 from tornpage.command import fuzz, mutants, run, subjects, verify
 from tornpage.command.arguments import UsageError
+from tornpage.command.program import as_program
 from tornpage.command.results import NotWrittenError, complain, results_only, write
 from tornpage.fuzz.corpus import CorpusError
 from tornpage.registry import SubjectError
@@ -64,9 +65,6 @@ exit status:
   3 unverifiable  no promise seen broken, but something was left out
 """
 
-_USAGE: Final = 2
-"""As argparse ends."""
-
 _REFUSALS: Final = (
     UsageError,
     SubjectError,
@@ -89,35 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: As argparse does, for --help, --version and usage errors.
     """
-    if sys.stderr is None:
-        # Else the first file that is opened gets its number, and what is said there.
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    if sys.stdout is None:
-        complain(
-            "tornpage: standard output is closed, and the result goes there: "
-            "redirect it"
-        )
-        return _USAGE
-    try:
-        status = _status(argv)
-        # A verdict that nobody can read is none.
-        return status if _is_written(sys.stdout) else EXIT_STATUS["unverifiable"]
-    finally:
-        # Else the interpreter tries once more at its end, and ends with 120.
-        _is_written(sys.stdout)
-        _is_written(sys.stderr)
-
-
-def _status(argv: Sequence[str] | None) -> int:
-    try:
-        return _judged(_parser().parse_args(argv))
-    except BrokenPipeError:
-        # Whoever read our output has seen enough.
-        return EXIT_STATUS["unverifiable"]
-    except NotWrittenError as error:
-        complain(f"tornpage: {error}")
-        _give_up(sys.stdout)
-        return EXIT_STATUS["unverifiable"]
+    return as_program("tornpage", lambda: _judged(_parser().parse_args(argv)))
 
 
 def _judged(options: argparse.Namespace) -> int:
@@ -143,25 +113,6 @@ def _judged(options: argparse.Namespace) -> int:
         )
         return EXIT_STATUS["unverifiable"]
     return status
-
-
-def _is_written(stream: TextIO) -> bool:
-    """Write out what waits for it; if that fails, say so, and let the rest go."""
-    if stream.closed:
-        return True
-    try:
-        stream.flush()
-    except OSError as error:
-        _give_up(stream)
-        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
-            complain(f"tornpage: {NotWrittenError(error)}")
-        return False
-    return True
-
-
-def _give_up(stream: TextIO) -> None:
-    """Let what waits for it go nowhere: it takes nothing."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _Parser(argparse.ArgumentParser):

@@ -4,9 +4,9 @@
     tornpage fuzz SUBJECT --seeds 0..99         exactly these, no corpus
     tornpage fuzz SUBJECT --resume              go on with the last certificate, too
 
-What is long lived is in the corpus folder; see `corpus`. The first Ctrl-C, or
-SIGTERM, ends the run with what was covered so far; the second does not wait for the
-programs in progress.
+What is long lived is in the corpus folder; see `corpus`. The first Ctrl-C,
+SIGTERM or SIGHUP ends the run with what was covered so far; the second does not wait
+for the programs in progress.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from tornpage.command.arguments import (
     positive,
     subject_of,
 )
+from tornpage.command.program import ENDING
 from tornpage.command.results import conclude
 from tornpage.fuzz.corpus import Corpus, default_folder
 from tornpage.fuzz.fuzzer import Fuzzer
@@ -194,7 +195,13 @@ def _stopped_by_signals(fuzzer: Fuzzer) -> Iterator[None]:
     def stop(number: int, _: object) -> None:
         fuzzer.stop(signal.Signals(number).name)
 
-    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers = {signal.SIGINT, signal.SIGTERM} | {
+        # nohup has it ignored.
+        number
+        for number in ENDING
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

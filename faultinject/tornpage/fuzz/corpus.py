@@ -159,7 +159,8 @@ class Corpus:
         return os.path.join(self.folder, *names)
 
     def _take_lock(self, folder: str) -> None:
-        self._lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT)
+        path = os.path.join(folder, "lock")
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             # Not at the top: there is none on Windows, where two runs at once
             # are not noticed.

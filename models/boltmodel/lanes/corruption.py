@@ -19,6 +19,7 @@ rot unnoticed; `python -m boltmodel.lanes.corruption` prints the whole list, and
 
 from __future__ import annotations
 
+import argparse
 import sys
 from functools import cache
 from typing import TYPE_CHECKING, Final, cast
@@ -28,12 +29,13 @@ from boltmodel.fields import field_at, spans
 from boltmodel.interpret import DATABASE, Session
 from boltmodel.programs import Commit, CreateBucket, Delete, Fill, Program, Put, Value
 from boltmodel.recovery import look
+from tornpage.command.program import as_program
 from tornpage.disk import Disk
 from tornpage.faults import Fault, FaultyDisk, Script, Survey, flip, rot, under_script
 from tornpage.trace import Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from boltmodel.programs import Operation
     from boltmodel.recovery import Look
@@ -233,12 +235,16 @@ def _read_faults(content: bytes) -> Iterator[Fault]:
             yield Fault("pread", nth, "at", pgid * size)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the survey; 1 when the engine raised what it does not document."""
+    argparse.ArgumentParser(
+        prog="python -m boltmodel.lanes.corruption",
+        description="What the format notices of silent corruption.",
+    ).parse_args(arguments)
     found = survey()
     sys.stdout.writelines(f"{line}\n" for line in found.table())
     return 1 if found.total("broken") else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_program("corruption", main))

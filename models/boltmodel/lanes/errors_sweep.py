@@ -38,6 +38,7 @@ from boltmodel.quiet import quiet
 from boltmodel.recovery import recover
 from boltmodel.under_errors import ENDINGS, run_under_errors
 from tornpage.command.arguments import positive
+from tornpage.command.program import as_program
 from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer
 from tornpage.explore.beginnings import Beginnings
@@ -317,4 +318,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_program("errors_sweep", main))

@@ -62,6 +62,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import shearbolt
 from boltmodel.mutants import MUTANTS, mutant
 from tornpage.command.arguments import positive
+from tornpage.command.program import ENDING, as_program
 from tornpage.progress import Look, showing
 
 if TYPE_CHECKING:
@@ -251,25 +252,32 @@ def _kill_one(
     """Fork, hear, wait, kill; what the child said, and how it ended if not by us."""
     psutil: Any = import_module("psutil")
     read_end, write_end = os.pipe()
+    # Python drops an interrupt that meets what it calls as it forks (logging's lock is
+    # let go of there), and most of a cycle is that. In the child it stays blocked:
+    # the parent ends it.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDING})
     pid = os.fork()
     if not pid:
         os.close(read_end)
         _child(path, lane, first, write_end)
-    os.close(write_end)
     process = psutil.Process(pid)
     said = b""
-    while len(said) < commits * _SAID.size:
-        chunk = os.read(read_end, _SAID.size)
-        if not chunk:
-            break
-        said += chunk
-    time.sleep(wait)
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.kill()
-    while chunk := os.read(read_end, 1 << 16):
-        said += chunk
-    os.close(read_end)
-    _, status = os.waitpid(pid, 0)
+    try:
+        os.close(write_end)
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        while len(said) < commits * _SAID.size:
+            chunk = os.read(read_end, _SAID.size)
+            if not chunk:
+                break
+            said += chunk
+        time.sleep(wait)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+        while chunk := os.read(read_end, 1 << 16):
+            said += chunk
+        os.close(read_end)
+        _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return said, ""
     return said, f"the process ended by itself, status {status}"
@@ -445,4 +453,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_program("kill", main))

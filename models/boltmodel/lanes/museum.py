@@ -49,6 +49,7 @@ from boltmodel.mutants.shown import SHOWN
 from boltmodel.programs import ReaderOpen, describe, encode
 from boltmodel.quiet import quiet
 from boltmodel.subject import ShearboltSubject
+from tornpage.command.program import as_program
 from tornpage.model import CrashModel
 from tornpage.progress import Look, make_room, showing
 from tornpage.run import Experiment, Finding
@@ -406,4 +407,4 @@ def _sizes(found: list[Exhibit]) -> Iterator[tuple[str, list[int]]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_program("museum", main))

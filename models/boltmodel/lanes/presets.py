@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 import shearbolt
 from boltmodel.subject import ShearboltSubject
 from tornpage.command.arguments import positive
+from tornpage.command.program import as_program
 from tornpage.model import PRESETS, CrashModel
 from tornpage.progress import Look, make_room, showing
 from tornpage.run import Plan, run
@@ -173,4 +174,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_program("presets", main))

@@ -53,6 +53,7 @@ from boltmodel.lanes.errors_sweep import Broken, Sweep, crash_after
 from boltmodel.programs import Commit, Fill, Program, Put, Value
 from boltmodel.quiet import quiet
 from boltmodel.under_errors import ENDINGS, run_under_errors
+from tornpage.command.program import as_program
 from tornpage.disk import Disk
 from tornpage.faults import Fault, Script
 from tornpage.model import CrashModel
@@ -287,4 +288,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_program("takeover", main))

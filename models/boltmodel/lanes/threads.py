@@ -70,6 +70,7 @@ from boltmodel.quiet import quiet
 from boltmodel.recovery import recover
 from boltmodel.threaded import SCENARIOS, BrokenError, Scenario, World
 from shearbolt import BoltError
+from tornpage.command.program import as_program
 from tornpage.explore import Explorer
 from tornpage.explore.beginnings import Beginnings
 from tornpage.explore.memory import Memory
@@ -471,4 +472,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(as_program("threads", main))
