@@ -82,6 +82,8 @@ _PROCESSES: Final = frozenset(
     }
 )
 
+_BEGINNING_PROCESSES: Final = frozenset({"subprocess.py"})
+
 # Functions of the C library; outside of blocks, too.
 _LOOK_UPS: Final = frozenset({"ctypes.dlsym", "ctypes.dlsym/handle"})
 
@@ -135,8 +137,10 @@ class _Hook:
             if event in _FILES and patch.threads.own():
                 _elsewhere(patch, event, given)
         elif event in _PROCESSES and patch.threads.own():
+            plumbing = patch.disk.trace.plumbing | _BEGINNING_PROCESSES
             raise patch.disk.refuse(
-                f"{_said(event, given)}: what another process does is not simulated"
+                f"{_said(event, given)}, at {site(plumbing)}: what another process does"
+                " is not simulated"
             )
 
 
