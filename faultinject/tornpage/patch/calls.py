@@ -38,6 +38,7 @@ from tornpage.patch.files import (
 from tornpage.patch.folders import Entries, Entry
 from tornpage.patch.paths import checked
 from tornpage.patch.sqlite import Sqlite
+from tornpage.patch.status import Status, status_of
 from tornpage.patch.surroundings import Surroundings
 from tornpage.patch.threads import Threads, Turnstile
 
@@ -154,21 +155,17 @@ class Calls:
             for one in disk.listdir(folder)
         }
 
-    def _folder_status(self, folder: DiskFolder) -> os.stat_result:
+    def _folder_status(self, folder: DiskFolder) -> Status:
         # Files have other numbers.
         inode = _FIRST_FOLDER - folder.number
         return self._status(stat.S_IFDIR | 0o700, inode, BLOCK)
 
-    def _status(self, kind: int, inode: int, size: int) -> os.stat_result:
-        fields = (kind, inode, 1, 1, 0, 0, size, 0, 0, 0)
-        more = {"st_blksize": BLOCK, "st_blocks": -(-size // 512)}
-        for unit in ("st_atime", "st_mtime", "st_ctime"):
-            more[unit], more[f"{unit}_ns"] = 0, 0
-        return os.stat_result(fields, more)
+    def _status(self, kind: int, inode: int, size: int) -> Status:
+        return status_of(self.disk, kind, inode, size, BLOCK)
 
     # -- calls with a path -------------------------------------------------------
 
-    def stat(self, path: str) -> os.stat_result:
+    def stat(self, path: str) -> Status:
         """os.stat, but for times, owners and permissions."""
         if self.disk.is_dir(path):
             return self._folder_status(self.disk.open_dir(path))
@@ -353,7 +350,7 @@ class Calls:
             raise self.disk.refuse("os.lseek for holes, which no file here has")
         return self.file(descriptor).seek(offset, whence)
 
-    def fstat(self, descriptor: int) -> os.stat_result:
+    def fstat(self, descriptor: int) -> Status:
         """os.fstat."""
         opened = self.file(descriptor)
         if opened.directory:

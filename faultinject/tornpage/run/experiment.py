@@ -221,6 +221,7 @@ def _recovered(subject: Subject, chosen: _Chosen, disk: Disk) -> Hashable:
         chosen.overdue = raised.overdue
     _require_followed(disk)
     chosen.several_threads |= disk.several_threads
+    chosen.made_up = {**disk.made_up, **chosen.made_up}
     return outcome
 
 
@@ -245,6 +246,7 @@ class _Chosen:
         executions: How many executions there were.
         branched: What the later ones of many branched on.
         several_threads: Whether one of them had more than one thread.
+        made_up: What one of them was told though the disk does not have it.
         overdue: Whether one of them did not return in time. There is no other then:
             each may take as long.
     """
@@ -254,6 +256,7 @@ class _Chosen:
         self.executions = 0
         self.branched: Counter[str] = Counter()
         self.several_threads = False
+        self.made_up: dict[str, str] = {}
         self.overdue = False
 
     def note(self, choices: Sequence[Choice]) -> None:
@@ -357,6 +360,21 @@ class Experiment:
     def several_threads(self) -> bool:
         """Whether several threads used a disk, in the run or in a recovery."""
         return self.disk.several_threads or self._chosen.several_threads
+
+    @property
+    def made_up(self) -> Mapping[str, str]:
+        """What the run was told though the disk does not have it."""
+        return self.disk.made_up
+
+    @property
+    def made_up_in_recovery(self) -> Mapping[str, str]:
+        """The same of recoveries, whose answers should have been a crash's."""
+        return self._chosen.made_up
+
+    @property
+    def faults_unmet(self) -> bool:
+        """Whether the run had a fault script of which something did not happen."""
+        return not all(self.disk.scripted.values())
 
     @property
     def overdue(self) -> bool:
