@@ -107,7 +107,8 @@ class Calls:
             return None
         if not text.startswith("/"):
             text = posixpath.join(os.getcwd(), text)
-        text = posixpath.normpath(text)
+        # On Linux two slashes at the beginning are one; POSIX leaves it open.
+        text = "/" + posixpath.normpath(text).lstrip("/")
         return text if text == self.root or text.startswith(self.root + "/") else None
 
     def named(self, path: Any, folder: Any = None) -> str | None:
@@ -148,11 +149,16 @@ class Calls:
         return number
 
     def names(self, folder: str) -> dict[str, bool]:
-        """The entries of a directory: name, and whether it is a directory."""
+        """The entries of a directory: name, and whether it is a directory.
+
+        No file system lists by name (ext4 does by a hash of it, tmpfs the newest
+        first), so a store that takes the last one for the newest is wrong, and would
+        be right where they came in order.
+        """
         disk = self.disk
         return {
             one: disk.is_dir(posixpath.join(folder, one))
-            for one in disk.listdir(folder)
+            for one in reversed(disk.listdir(folder))
         }
 
     def _folder_status(self, folder: DiskFolder) -> Status:
@@ -295,7 +301,7 @@ class Calls:
             give(os.rmdir, path, problem)
 
     def listdir(self, path: str) -> list[str]:
-        """os.listdir, sorted."""
+        """os.listdir."""
         return list(self.names(path))
 
     def scandir(self, path: str) -> Entries:
