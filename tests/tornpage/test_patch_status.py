@@ -131,7 +131,7 @@ def load(root, times):
     return data if old else index
 
 
-def _certificate(running=lambda root: None, times=False, right=True):
+def _certificate(running=lambda root: None, times=False, right=True, keep_going=False):
     def running_(root, work, ack):
         save(root, work, ack)
         running(root)
@@ -146,7 +146,8 @@ def _certificate(running=lambda root: None, times=False, right=True):
         work=["a"],
         root="/db",
     )
-    return run(subject, Plan(spec=spec_of(subject), programs=1))
+    plan = Plan(spec=spec_of(subject), programs=1, keep_going=keep_going)
+    return run(subject, plan)
 
 
 def test_a_recovery_that_goes_by_times_shows_nothing_of_what_a_crash_leaves():
@@ -159,7 +160,10 @@ def test_a_recovery_that_goes_by_times_shows_nothing_of_what_a_crash_leaves():
 
 
 def test_a_broken_promise_is_one_whatever_the_recovery_goes_by():
-    assert _certificate(times=True, right=False).verdict == "violated"
+    certificate = _certificate(times=True, right=False, keep_going=True)
+    assert certificate.verdict == "violated"
+    # Else a run that keeps going would end there.
+    assert certificate.cut == ()
 
 
 def test_a_run_that_goes_by_times_is_not_said_to_be_covered_in_that():

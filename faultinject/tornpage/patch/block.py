@@ -206,9 +206,9 @@ def _require_answered(disk: Disk, root: str, error: Exception) -> None:
         return
     raise disk.refuse(
         f"{type(past).__name__} at {raised_at(past, disk.trace.plumbing)}:"
-        f" {str(past).strip() or '(no message)'}; code in C has raised that, which"
-        " looks for its files on the machine: only open, os and what is made of them"
-        " are simulated"
+        f" {str(past).strip() or '(no message)'}; code in C has raised that, and what"
+        " it does with files by itself is not simulated: only open, os and what is made"
+        " of them are"
     ) from error
 
 

@@ -76,6 +76,10 @@ _AFRESH = (
     " the one that had, the store remembers what the disk has lost"
 )
 
+_WITHOUT = (
+    "it takes no crash: recovery does that with what was there before the program began"
+)
+
 Places = frozenset[tuple[str, str]]
 """Kinds of operation with the source lines that they come from."""
 
@@ -569,6 +573,8 @@ class Experiment:
             return ""
         if finding.afresh:
             return _AFRESH
+        if self._began_so(finding.point, finding.reached):
+            return _WITHOUT
         dishonest = [one for one in finding.reached.choices if one.picked]
         promise = finding.violation.property
 
@@ -606,6 +612,12 @@ class Experiment:
                 raise
             return ""
         return found.sentence if found is not None else ""
+
+    def _began_so(self, point: CrashPoint, reached: Reached) -> bool:
+        """Whether recovery has met nothing but what the program began with."""
+        assert self.explorer is not None
+        nothing_done = point == CrashPoint(0) and not self.explorer.marks_before(point)
+        return nothing_done and not interruptions(reached.choices)
 
     def replay(self, point: CrashPoint, tape: Tape, wanted: str) -> Finding | None:
         """What this crash and this tape break of this property, or None.
