@@ -24,7 +24,13 @@ from __future__ import annotations
 
 from tornpage.subject import SubjectError
 
-__all__ = ["ControlError", "UncoveredError", "UnsupportedCallError", "passes_through"]
+__all__ = [
+    "ControlError",
+    "UncoveredError",
+    "UnsupportedCallError",
+    "is_of_a_runner",
+    "passes_through",
+]
 
 # Where the test runners that tornpage works under define their own.
 _RUNNERS = ("_pytest.", "hypothesis.")
@@ -50,7 +56,10 @@ _NO_OUTCOMES = (UncoveredError, ControlError, KeyboardInterrupt, SubjectError)
 
 def passes_through(error: BaseException) -> bool:
     """Whether it is no outcome of the code under test; see the module's head."""
+    return isinstance(error, _NO_OUTCOMES) or is_of_a_runner(error)
+
+
+def is_of_a_runner(error: BaseException) -> bool:
+    """Whether it tells pytest or Hypothesis something (`pytest.skip`)."""
     # pytest's outcomes say that they are builtins; their base class does not.
-    return isinstance(error, _NO_OUTCOMES) or any(
-        kind.__module__.startswith(_RUNNERS) for kind in type(error).__mro__
-    )
+    return any(kind.__module__.startswith(_RUNNERS) for kind in type(error).__mro__)

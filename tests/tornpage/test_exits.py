@@ -125,3 +125,18 @@ def test_the_command_never_ends_well_without_a_verdict(
     assert main(["run", "exiting:S"]) == status
     said = capsys.readouterr()
     assert "VIOLATED" in said.out or "without a verdict" in said.err
+
+
+@pytest.mark.parametrize("where", [("pytest.skip('old')", "0"), ("", "pytest.skip()")])
+def test_what_only_a_test_runner_understands_is_no_verdict_of_the_command(
+    where, elsewhere, capsys, monkeypatch
+):
+    """It was a traceback, and the interpreter's status 1, which means "violated"."""
+    source = SOURCE.replace("import sys", "import pytest") % (*where, "")
+    (elsewhere / "skipping.py").write_text(source)
+    monkeypatch.syspath_prepend(str(elsewhere))
+    monkeypatch.delitem(sys.modules, "skipping", raising=False)
+    assert main(["run", "skipping:S"]) == 3
+    said = capsys.readouterr().err
+    assert "Skipped was raised at skipping.py:" in said
+    assert "Traceback" not in said

@@ -11,9 +11,11 @@ from toy_store import Toy
 from tornpage.disk import Disk
 from tornpage.explore import CrashPoint, Explorer
 from tornpage.faults import Span
+from tornpage.functions import subject_from
 from tornpage.model import CrashModel
 from tornpage.platter.brute import Device, Platter, TooManyImages
-from tornpage.run import Experiment
+from tornpage.registry import spec_of
+from tornpage.run import Experiment, Plan, run
 from tornpage.story import explain, reason
 from tornpage.story.reason import changes, strip
 from tornpage.subject import Violation
@@ -543,3 +545,27 @@ def test_a_head_of_which_only_a_field_arrives_is_told_so():
 
     found = explain({"f": b""}, disk.trace, look, torn, CrashPoint(1), model=model)
     assert found.torn == (0, 4)
+
+
+@pytest.mark.parametrize("promising", [False, True])
+def test_what_recovery_breaks_before_the_program_began_takes_no_crash(promising):
+    """Nothing was said in short; of a promise made too early nothing is said still."""
+
+    def running(disk, work, ack):
+        if promising:
+            ack("a")
+        disk.open("/x", create=True)
+
+    def recovering(disk):
+        if not promising:
+            raise ValueError("never")
+
+    subject = subject_from(
+        "S",
+        run=running,
+        recover=recovering,
+        check=lambda acked, in_flight, seen: "lost" if acked else None,
+        work=["a"],
+    )
+    [found] = run(subject, Plan(spec=spec_of(subject), programs=1)).violations
+    assert ("In short: it takes no crash" in found.story) == (not promising)

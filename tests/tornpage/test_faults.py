@@ -2,14 +2,19 @@
 
 import errno
 import fcntl
+from contextlib import suppress
 
 import pytest
 
+from tornpage.certificate import render
 from tornpage.choices import Sampler
 from tornpage.disk import Disk
 from tornpage.faults import FaultyDisk, KilledError, Script, under_script
 from tornpage.faults.script import CALLS
+from tornpage.functions import subject_from
 from tornpage.patch import patched
+from tornpage.registry import spec_of
+from tornpage.run import Plan, run
 
 
 def faulty(text, files=None):
@@ -262,6 +267,44 @@ def test_what_of_a_script_no_call_has_met_is_told():
         with pytest.raises(OSError, match="error"):
             call()
     assert str(faulty.unmet()) == "fdatasync#1=EIO; /db/y=X"
+
+
+@pytest.mark.parametrize(
+    ("text", "unmet"),
+    [
+        ("", False),
+        ("pwrite#1=EINTR", False),
+        ("pwrite#1=EINTR; pwrite#7=EIO", True),
+        ("fdatasync#1=EIO", True),
+        ("/f@0=X", False),
+        ("/f@0=wwX", True),
+        ("/f@0=wwW", False),
+    ],
+)
+def test_a_certificate_says_that_a_script_was_not_met(text, unmet):
+    """A run under a fault that never came was said to be consistent, and no more."""
+
+    def running(disk, work, ack):
+        for script in (text, ""):
+            # The second is another process, in which nothing goes wrong.
+            file = under_script(disk, Script.parse(script)).open("/f")
+            with suppress(OSError):
+                file.pwritev([b"1"], 0)
+                file.fsync()
+
+    subject = subject_from(
+        "S",
+        run=running,
+        recover=lambda disk: disk.open("/f").pread(1, 0),
+        check=lambda acked, in_flight, seen: None,
+        work=["a"],
+        files={"/f": b"0"},
+    )
+    certificate = run(subject, Plan(spec=spec_of(subject), programs=1))
+    assert certificate.verdict == "consistent"
+    said = " ".join(render(certificate).split())
+    clause = "about what faults do that no call has met (the scripts of 1 program have"
+    assert (clause in said) == unmet
 
 
 def test_no_crash_is_behind_less_than_no_operation():

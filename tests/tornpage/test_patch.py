@@ -22,8 +22,11 @@ from refusing import refusing
 from tornpage.disk import Disk
 from tornpage.disk.life import Life
 from tornpage.explore import Explorer
+from tornpage.functions import subject_from
 from tornpage.patch import PatchError, UnsupportedCallError, patched
 from tornpage.patch.kept import Kept
+from tornpage.registry import spec_of
+from tornpage.run import Plan, run
 from tornpage.trace import Sync, SyncDir, Write
 
 
@@ -34,7 +37,7 @@ def test_a_directory_stays_when_its_last_file_goes():
         os.rename(f"{root}/f/y", f"{root}/y")
         assert os.listdir(f"{root}/d/e") == os.listdir(f"{root}/f") == []
         os.rmdir(f"{root}/d/e")
-        assert os.listdir(root) == ["d", "f", "y"]
+        assert sorted(os.listdir(root)) == ["d", "f", "y"]
         shutil.rmtree(root)
         assert not os.path.exists(root)
 
@@ -175,6 +178,56 @@ def test_the_line_that_is_blamed_is_the_users():
     assert sites == {"test_patch.py"}
 
 
+def test_slashes_at_the_beginning_are_one():
+    """POSIX lets two mean something else; on Linux "//db/x" is "/db/x"."""
+    disk = Disk()
+    with patched(disk) as root:
+        for slashes in "/", "//":
+            pathlib.Path(f"{slashes}{root[1:]}/x").write_bytes(b"1")
+            with open(f"{slashes}{root}/x", "ab") as file:
+                file.write(b"2")
+            assert os.path.exists(f"/{root}/x")
+    assert disk.open("/db/x").pread(9, 0) == b"12"
+
+
+def test_a_store_that_takes_the_last_name_of_a_listing_for_the_newest_is_found():
+    """No file system lists by name: where names came in order it was consistent."""
+
+    def add(root, work, ack):
+        folder = os.open(root, os.O_RDONLY)
+        for number, text in enumerate(work):
+            with open(f"{root}/{number}", "w", encoding="ascii") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.fsync(folder)
+            ack(text)
+
+    def newest(root, names):
+        return [open_text(f"{root}/{name}") for name in names(os.listdir(root))][-1:]
+
+    def open_text(path):
+        with open(path, encoding="ascii") as file:
+            return file.read()
+
+    def judged(names):
+        subject = subject_from(
+            "S",
+            run=add,
+            recover=lambda root: newest(root, names),
+            # The one in flight may be there, and not whole.
+            check=lambda acked, in_flight, seen: (
+                "old" if seen and seen[0] in acked[:-1] else None
+            ),
+            work=["a", "b"],
+            root="/db",
+        )
+        return run(subject, Plan(spec=spec_of(subject), programs=1)).verdict
+
+    assert judged(sorted) == "consistent"
+    assert judged(list) == "violated"
+
+
 def test_reuse_does_not_change_what_listings_see():
     """A name that did not exist when a folder was listed changes the listing."""
     disk = Disk()
@@ -186,7 +239,7 @@ def test_reuse_does_not_change_what_listings_see():
 
     def listing(crashed):
         with patched(crashed) as root:
-            return tuple(os.listdir(root))
+            return tuple(sorted(os.listdir(root)))
 
     swept = [
         [

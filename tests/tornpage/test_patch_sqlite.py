@@ -580,6 +580,36 @@ def test_where_sqlite_is_out_of_reach_its_use_is_refused(monkeypatch):
     assert disk.refused
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file:/db/x",
+        "file:///db/x?mode=rwc",
+        "file://localhost/db/x#here",
+        "file:%2Fdb/x",
+        "file:////db/./x",
+        "file:/db/x?mode=rwc&cache=private",
+    ],
+)
+def test_every_way_to_write_an_address_is_one_of_the_disk(address):
+    """Some were taken for a file of the machine, which a second run may not read."""
+    for _ in range(2):
+        disk = Disk()
+        with (
+            patched(disk, "/db"),
+            contextlib.closing(sqlite3.connect(address, uri=True)) as connection,
+        ):
+            connection.execute("CREATE TABLE t (k)")
+        assert disk.exists("/db/x")
+
+
+@pytest.mark.parametrize("query", ["vfs=unix", "mode=rwc&vfs=unix-none", "%76fs=unix"])
+def test_a_vfs_of_the_machine_is_refused_for_a_file_of_the_disk(query):
+    """The machine has no such file: it was a promise broken without a crash."""
+    with refusing(Disk(), match="names the VFS"):
+        sqlite3.connect(f"file:/db/x?{query}", uri=True)
+
+
 def test_a_database_that_is_only_read_is_not_written():
     disk = Disk()
     with patched(disk) as root:

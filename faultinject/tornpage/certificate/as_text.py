@@ -22,6 +22,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from tornpage.certificate.record import (
+    FAULTS_UNMET,
     NOTHING_PROMISED,
     SEVERAL_THREADS,
     crashes_in_a_row,
@@ -136,10 +137,16 @@ def _not_proven(certificate: Certificate) -> str:
             ", about what a crash leaves at the points at which the subject promises"
             f" nothing of it ({count:,} program{'s' * (count != 1)} came by some)"
         )
+    unmet = ""
+    if count := certificate.coverage.features.get(FAULTS_UNMET):
+        unmet = (
+            ", about what faults do that no call has met (the scripts of"
+            f" {count:,} program{'s' * (count != 1)} have some)"
+        )
     unchecked = "".join(f", about {one}" for one in certificate.unchecked)
     return (
-        f"anything about other programs{schedules}{loose}{unchecked}, or about crashes"
-        f" outside what is assumed: {assumed}."
+        f"anything about other programs{schedules}{loose}{unmet}{unchecked}, or about"
+        f" crashes outside what is assumed: {assumed}."
     )
 
 

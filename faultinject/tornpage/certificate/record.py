@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXIT_STATUS",
+    "FAULTS_UNMET",
     "MOST_UNCLOSED",
     "NOTHING_PROMISED",
     "SEVERAL_THREADS",
@@ -86,6 +87,9 @@ _FAULTS = ("dropped", "torn", "size lost", "entry lost")
 
 SEVERAL_THREADS: Final = "threads several"
 """The feature of programs whose threads could have come in another order."""
+
+FAULTS_UNMET: Final = "script unmet"
+"""The feature of programs under a fault script of which something never happened."""
 
 NOTHING_PROMISED: Final = "nothing promised"
 """A feature that a subject's `features` may name: the program has crash points at which

@@ -27,6 +27,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 from tornpage import __version__
+from tornpage.call_site import raised_at
 from tornpage.certificate.record import EXIT_STATUS
 from tornpage.certificate.token import TokenError
 from tornpage.command import fuzz, mutants, run, subjects, verify
@@ -37,6 +38,7 @@ from tornpage.fuzz.corpus import CorpusError
 from tornpage.registry import SubjectError
 from tornpage.run.pool import PoolError
 from tornpage.run.verify import VerifyError
+from tornpage.uncovered import is_of_a_runner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +66,9 @@ exit status:
   2 usage         the command was not understood; nothing was run
   3 unverifiable  no promise seen broken, but something was left out
 """
+
+_RUNNERS_FILES: Final = frozenset({"outcomes.py"})
+"""Where pytest raises what tests call it for."""
 
 _REFUSALS: Final = (
     UsageError,
@@ -105,8 +110,15 @@ def _judged(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         complain("interrupted: no verdict was reached")
         return EXIT_STATUS["unverifiable"]
-    except Exception:  # noqa: BLE001 - whatever it is, it is no verdict.
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is no verdict.
         # Left to the interpreter it would end with 1, and be taken for "violated".
+        if is_of_a_runner(error):
+            complain(
+                f"tornpage: no verdict was reached: {type(error).__name__} was raised"
+                f" at {raised_at(error, _RUNNERS_FILES)}, which pytest or Hypothesis"
+                f" would understand: {error}"
+            )
+            return EXIT_STATUS["unverifiable"]
         complain(
             f"{traceback.format_exc()}tornpage: no verdict was reached: the subject, or"
             " tornpage, raised the error above"

@@ -107,6 +107,10 @@ class Disk:
             After a crash it is 0: recovery that reads more than it needs tells more
             images apart.
         refused: What this disk was asked for and does not have, see `uncovered`.
+        made_up: What it was asked for and has answered though it does not have it, as
+            a clause by kind. Nothing is refused, but nothing is shown of it either.
+        scripted: How often each fault of the scripts in front of it has happened so
+            far, see `tornpage.faults.FaultyDisk`.
         crashed: Whether it is what a crash has left.
         used: Whether it had files when it was made.
         several_threads: Whether more than one thread used it, see
@@ -151,6 +155,8 @@ class Disk:
         self.trace = Trace()
         self.read_ahead = 0
         self.refused: list[str] = []
+        self.made_up: dict[str, str] = {}
+        self.scripted: dict[str, int] = {}
         self.crashed = False
         self.used = False
         self.several_threads = False

@@ -143,6 +143,9 @@ class FaultyDisk:
     def __init__(self, disk: Disk, script: Script) -> None:
         self.disk = disk
         self.script = script
+        for one in script.faults:
+            if not (isinstance(one, Letters) and "x" not in one.letters.lower()):
+                disk.scripted.setdefault(str(one), 0)
         self.calls: list[str] = []
         self.injected: list[Injected] = []
         self._counted: Counter[Fault | Letters] = Counter()
@@ -286,6 +289,7 @@ class FaultyDisk:
 
     def _note(self, fault: Fault | Letters | str, call: str, offset: int = -1) -> None:
         trace = self.disk.trace
+        self.disk.scripted[str(fault)] = self.disk.scripted.get(str(fault), 0) + 1
         self.disk.mark("fault", met=call, script=str(fault))
         operations, line = len(trace.operations()), site(trace.plumbing)
         self.injected.append(

@@ -27,9 +27,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
 from tornpage.call_site import site
 from tornpage.patch.foreign import looked_up
@@ -82,6 +84,8 @@ _PROCESSES: Final = frozenset(
     }
 )
 
+_BEGINNING_PROCESSES: Final = frozenset({"subprocess.py"})
+
 # Functions of the C library; outside of blocks, too.
 _LOOK_UPS: Final = frozenset({"ctypes.dlsym", "ctypes.dlsym/handle"})
 
@@ -89,6 +93,8 @@ _LOOK_UPS: Final = frozenset({"ctypes.dlsym", "ctypes.dlsym/handle"})
 _FILES: Final = frozenset({"open", "os.rename"})
 
 _LONGEST = 120
+
+_ADDRESS = "file:"
 
 
 class _Hook:
@@ -135,14 +141,21 @@ class _Hook:
             if event in _FILES and patch.threads.own():
                 _elsewhere(patch, event, given)
         elif event in _PROCESSES and patch.threads.own():
+            plumbing = patch.disk.trace.plumbing | _BEGINNING_PROCESSES
             raise patch.disk.refuse(
-                f"{_said(event, given)}: what another process does is not simulated"
+                f"{_said(event, given)}, at {site(plumbing)}: what another process does"
+                " is not simulated"
             )
 
 
 def _connecting(patch: Calls, given: tuple[Any, ...]) -> None:
     """Have sqlite3 use the disk, or say that it cannot."""
     own, ours = patch.threads.own(), _of_the_disk(patch, given[0])
+    if ours and _names_a_vfs(given[0]):
+        raise patch.disk.refuse(
+            f"{_said('sqlite3.connect', given)} names the VFS to use, and the disk has"
+            " its own"
+        )
     if (own or ours) and not patch.sqlite.connecting() and ours:
         raise patch.disk.refuse(
             f"{_said('sqlite3.connect', given)} went to the machine past the patch:"
@@ -159,17 +172,34 @@ def _elsewhere(patch: Calls, event: str, given: tuple[Any, ...]) -> None:
     elif event == "os.rename":
         patch.elsewhere.renamed(given[1])
     elif given[0] != ":memory:":
-        patch.elsewhere.opened(given[0], os.O_RDWR | os.O_CREAT)
+        patch.elsewhere.opened(_file_of(given[0]), os.O_RDWR | os.O_CREAT)
 
 
 def _of_the_disk(patch: Calls, place: Any) -> bool:
-    if isinstance(place, str) and place.startswith("file:"):
-        place = place.removeprefix("file:")
+    place = _file_of(place)
     try:
         return patch.ours(place) or patch.mine(place) is not None
     except OSError:
         # A path that is relative to a directory that was removed.
         return False
+
+
+def _file_of(place: Any) -> Any:
+    """The file of an address that SQLite takes; anything else as it is."""
+    if not isinstance(place, str) or not place.startswith(_ADDRESS):
+        return place
+    path = re.split("[?#]", place.removeprefix(_ADDRESS), maxsplit=1)[0]
+    if path.startswith("//"):
+        # What is between these and the next one is nothing, or this machine.
+        path = "/" + path[2:].partition("/")[2]
+    return unquote(path)
+
+
+def _names_a_vfs(place: Any) -> bool:
+    if not isinstance(place, str) or not place.startswith(_ADDRESS):
+        return False
+    query = place.partition("#")[0].partition("?")[2]
+    return any(unquote(one).startswith("vfs=") for one in query.split("&"))
 
 
 def _said(event: str, given: tuple[Any, ...]) -> str:

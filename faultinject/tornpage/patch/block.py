@@ -54,7 +54,9 @@ Limits
 * What C code does with files by itself, SQLite excepted, is not seen: an extension
   module, cffi, a function that one has in a static variable, or one that is had by a
   weak reference. The calls fail with EBADF or ENOENT, for the machine has no such file.
-  That no operation of it is in the story is the sign.
+  What leaves the block because of that is refused (`past`), and so is a root that has
+  come to be on the machine. Of what the code swallows the sign is that no operation of
+  it is in the story.
 * A directory is synced by os.fsync of its descriptor, which makes its entries durable;
   itself it is an entry of the one above, and lost with all that is in it as long as
   that one is not synced. The root was there before.
@@ -89,6 +91,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from tornpage.call_site import raised_at
 from tornpage.disk.simulated import Disk
 from tornpage.holders import identity
 from tornpage.patch.audit import watched
@@ -96,6 +99,7 @@ from tornpage.patch.calls import Calls
 from tornpage.patch.foreign import followed, replace_all
 from tornpage.patch.held import Held
 from tornpage.patch.kept import Kept, Pair, Place
+from tornpage.patch.past import asked_of_the_machine
 from tornpage.patch.replacements import replacements
 from tornpage.patch.stand_ins import IN_FORCE, StandIn, made_for
 from tornpage.subject import SubjectError
@@ -180,13 +184,42 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
     try:
         disk.trace.plumbing |= _PLUMBING
         known = len(disk.refused)
-        with _put_in_place(Calls(disk, root)):
-            yield root
+        try:
+            with _put_in_place(Calls(disk, root)):
+                yield root
+        except Exception as error:
+            _require_answered(disk, root, error)
+            raise
+        finally:
+            _require_absent(disk, root)
         if refused := disk.refused[known:]:
             # Whoever is under test may have swallowed it, and gone on.
             raise UnsupportedCallError(refused[0])
     finally:
         _active.release()
+
+
+def _require_answered(disk: Disk, root: str, error: Exception) -> None:
+    """The disk has answered whatever the code under test has asked of it."""
+    past = asked_of_the_machine(error, root, crashed=disk.crashed)
+    if past is None:
+        return
+    raise disk.refuse(
+        f"{type(past).__name__} at {raised_at(past, disk.trace.plumbing)}:"
+        f" {str(past).strip() or '(no message)'}; code in C has raised that, and what"
+        " it does with files by itself is not simulated: only open, os and what is made"
+        " of them are"
+    ) from error
+
+
+def _require_absent(disk: Disk, root: str) -> None:
+    """Nothing has come to the machine that the disk should have had."""
+    if os.path.lexists(root):
+        # Not raised: what leaves the block is looked at first, and there this counts.
+        disk.refuse(
+            f"{root} has been made on this machine, by code that the patch does not"
+            " reach: what is in it is no file of the simulated disk, and is left to you"
+        )
 
 
 def look_around() -> None:

@@ -38,6 +38,7 @@ from tornpage.patch.files import (
 from tornpage.patch.folders import Entries, Entry
 from tornpage.patch.paths import checked
 from tornpage.patch.sqlite import Sqlite
+from tornpage.patch.status import Status, status_of
 from tornpage.patch.surroundings import Surroundings
 from tornpage.patch.threads import Threads, Turnstile
 
@@ -106,7 +107,8 @@ class Calls:
             return None
         if not text.startswith("/"):
             text = posixpath.join(os.getcwd(), text)
-        text = posixpath.normpath(text)
+        # On Linux two slashes at the beginning are one; POSIX leaves it open.
+        text = "/" + posixpath.normpath(text).lstrip("/")
         return text if text == self.root or text.startswith(self.root + "/") else None
 
     def named(self, path: Any, folder: Any = None) -> str | None:
@@ -147,28 +149,29 @@ class Calls:
         return number
 
     def names(self, folder: str) -> dict[str, bool]:
-        """The entries of a directory: name, and whether it is a directory."""
+        """The entries of a directory: name, and whether it is a directory.
+
+        No file system lists by name (ext4 does by a hash of it, tmpfs the newest
+        first), so a store that takes the last one for the newest is wrong, and would
+        be right where they came in order.
+        """
         disk = self.disk
         return {
             one: disk.is_dir(posixpath.join(folder, one))
-            for one in disk.listdir(folder)
+            for one in reversed(disk.listdir(folder))
         }
 
-    def _folder_status(self, folder: DiskFolder) -> os.stat_result:
+    def _folder_status(self, folder: DiskFolder) -> Status:
         # Files have other numbers.
         inode = _FIRST_FOLDER - folder.number
         return self._status(stat.S_IFDIR | 0o700, inode, BLOCK)
 
-    def _status(self, kind: int, inode: int, size: int) -> os.stat_result:
-        fields = (kind, inode, 1, 1, 0, 0, size, 0, 0, 0)
-        more = {"st_blksize": BLOCK, "st_blocks": -(-size // 512)}
-        for unit in ("st_atime", "st_mtime", "st_ctime"):
-            more[unit], more[f"{unit}_ns"] = 0, 0
-        return os.stat_result(fields, more)
+    def _status(self, kind: int, inode: int, size: int) -> Status:
+        return status_of(self.disk, kind, inode, size, BLOCK)
 
     # -- calls with a path -------------------------------------------------------
 
-    def stat(self, path: str) -> os.stat_result:
+    def stat(self, path: str) -> Status:
         """os.stat, but for times, owners and permissions."""
         if self.disk.is_dir(path):
             return self._folder_status(self.disk.open_dir(path))
@@ -298,7 +301,7 @@ class Calls:
             give(os.rmdir, path, problem)
 
     def listdir(self, path: str) -> list[str]:
-        """os.listdir, sorted."""
+        """os.listdir."""
         return list(self.names(path))
 
     def scandir(self, path: str) -> Entries:
@@ -353,7 +356,7 @@ class Calls:
             raise self.disk.refuse("os.lseek for holes, which no file here has")
         return self.file(descriptor).seek(offset, whence)
 
-    def fstat(self, descriptor: int) -> os.stat_result:
+    def fstat(self, descriptor: int) -> Status:
         """os.fstat."""
         opened = self.file(descriptor)
         if opened.directory:

@@ -14,8 +14,9 @@ import posixpath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator
+
+    from tornpage.patch.status import Status
 
 __all__ = ["Entries", "Entry"]
 
@@ -34,7 +35,7 @@ class Entry:
 
     def __init__(
         self,
-        status: Callable[[str], os.stat_result],
+        status: Callable[[str], Status],
         folder: str,
         name: str,
         *,
@@ -67,9 +68,10 @@ class Entry:
 
     def inode(self) -> int:
         """Its inode's number."""
-        return self._status(self._place).st_ino
+        number: int = self._status(self._place).st_ino
+        return number
 
-    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+    def stat(self, *, follow_symlinks: bool = True) -> Status:
         """Its status."""
         del follow_symlinks
         return self._status(self._place)

@@ -9,6 +9,7 @@ it. So coverage here is a set of *features*, short strings, of these families:
     crash    inside fdatasync      a crash point that was closed
     fault    torn inside fdatasync a dishonest choice some execution made there
     size     2^6 crash points      how large it was, in powers of two
+    script   unmet                 no call met a fault of a script
     threads  several               more than one used the disk, in the run or a recovery
     subject  (its own words)       what `features(history)` of the subject
                                    says, when it has that method: page shapes
@@ -27,7 +28,7 @@ from __future__ import annotations
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
-from tornpage.certificate.record import SEVERAL_THREADS
+from tornpage.certificate.record import FAULTS_UNMET, SEVERAL_THREADS
 from tornpage.extras import extras_of
 
 if TYPE_CHECKING:
@@ -74,8 +75,9 @@ class Behaviour:
         """What was seen so far."""
         size = f"size 2^{self._points.bit_length()} crash points"
         several = (SEVERAL_THREADS,) if self._experiment.several_threads else ()
+        unmet = (FAULTS_UNMET,) if self._experiment.faults_unmet else ()
         crashes = (f"crash {where}" for where in self._closed)
-        return frozenset((*self._features, *crashes, size, *several))
+        return frozenset((*self._features, *crashes, size, *several, *unmet))
 
 
 def _program(experiment: Experiment) -> Iterable[str]:

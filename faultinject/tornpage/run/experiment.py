@@ -76,6 +76,10 @@ _AFRESH = (
     " the one that had, the store remembers what the disk has lost"
 )
 
+_WITHOUT = (
+    "it takes no crash: recovery does that with what was there before the program began"
+)
+
 Places = frozenset[tuple[str, str]]
 """Kinds of operation with the source lines that they come from."""
 
@@ -221,6 +225,7 @@ def _recovered(subject: Subject, chosen: _Chosen, disk: Disk) -> Hashable:
         chosen.overdue = raised.overdue
     _require_followed(disk)
     chosen.several_threads |= disk.several_threads
+    chosen.made_up = {**disk.made_up, **chosen.made_up}
     return outcome
 
 
@@ -245,6 +250,7 @@ class _Chosen:
         executions: How many executions there were.
         branched: What the later ones of many branched on.
         several_threads: Whether one of them had more than one thread.
+        made_up: What one of them was told though the disk does not have it.
         overdue: Whether one of them did not return in time. There is no other then:
             each may take as long.
     """
@@ -254,6 +260,7 @@ class _Chosen:
         self.executions = 0
         self.branched: Counter[str] = Counter()
         self.several_threads = False
+        self.made_up: dict[str, str] = {}
         self.overdue = False
 
     def note(self, choices: Sequence[Choice]) -> None:
@@ -357,6 +364,21 @@ class Experiment:
     def several_threads(self) -> bool:
         """Whether several threads used a disk, in the run or in a recovery."""
         return self.disk.several_threads or self._chosen.several_threads
+
+    @property
+    def made_up(self) -> Mapping[str, str]:
+        """What the run was told though the disk does not have it."""
+        return self.disk.made_up
+
+    @property
+    def made_up_in_recovery(self) -> Mapping[str, str]:
+        """The same of recoveries, whose answers should have been a crash's."""
+        return self._chosen.made_up
+
+    @property
+    def faults_unmet(self) -> bool:
+        """Whether the run had a fault script of which something did not happen."""
+        return not all(self.disk.scripted.values())
 
     @property
     def overdue(self) -> bool:
@@ -551,6 +573,8 @@ class Experiment:
             return ""
         if finding.afresh:
             return _AFRESH
+        if self._began_so(finding.point, finding.reached):
+            return _WITHOUT
         dishonest = [one for one in finding.reached.choices if one.picked]
         promise = finding.violation.property
 
@@ -588,6 +612,12 @@ class Experiment:
                 raise
             return ""
         return found.sentence if found is not None else ""
+
+    def _began_so(self, point: CrashPoint, reached: Reached) -> bool:
+        """Whether recovery has met nothing but what the program began with."""
+        assert self.explorer is not None
+        nothing_done = point == CrashPoint(0) and not self.explorer.marks_before(point)
+        return nothing_done and not interruptions(reached.choices)
 
     def replay(self, point: CrashPoint, tape: Tape, wanted: str) -> Finding | None:
         """What this crash and this tape break of this property, or None.

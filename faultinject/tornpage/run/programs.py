@@ -67,6 +67,9 @@ DEFAULT_CAP = 10_000
 _OVERTIME_SHARE = 1.0
 _OVERTIME_SECONDS = 5.0
 
+# A machine may answer otherwise, and the store may do something else then.
+_TOLD = "what the store does by "
+
 # New containers between two collections; Python's own value is 700.
 _COLLECT_AFTER = 50_000
 
@@ -223,6 +226,7 @@ class _Runner:
         self.records: list[ProgramRecord] = []
         self.unclosed: list[Unclosed] = []
         self.unchecked: set[str] = set()
+        self.made_up: dict[str, str] = {}
 
     def elapsed(self) -> float:
         """Seconds since the run began."""
@@ -296,6 +300,7 @@ class _Runner:
 
         broken: set[str] = set()
         for finding in experiment.sweep(visit, stop=not plan.keep_going):
+            self._told(experiment)
             promise = finding.violation.property
             if promise in broken:
                 continue
@@ -308,6 +313,7 @@ class _Runner:
                 self._report(seed, experiment, finding)
             if not plan.keep_going:
                 return
+        self._told(experiment)
         if again and not broken and not experiment.overdue:
             self._compare(seed, experiment)
             if self.cut:
@@ -318,9 +324,21 @@ class _Runner:
                 " return, its later crash points are not covered"
             )
             return
+        if not broken and (asked := experiment.made_up_in_recovery):
+            self.cut.append(
+                f"the recoveries of the program of {_named(seed)} ask for"
+                f" {', '.join(asked.values())}: what one does by that where a crash"
+                " decides it is not covered"
+            )
+            return
         self.tally.programs += 1
         self.tally.features.update(behaviour.features())
         self.records.append(fingerprint.record(seed))
+
+    def _told(self, experiment: Experiment) -> None:
+        """Remember what the disk has made up, and who was the first to ask for it."""
+        now = {**experiment.made_up_in_recovery, **experiment.made_up}
+        self.made_up = {**now, **self.made_up}
 
     def _compare(self, seed: int | None, experiment: Experiment) -> None:
         """See whether recovery is the same where the program was not run."""
@@ -411,7 +429,9 @@ class _Runner:
             cut=tuple(self.cut),
             records=tuple(self.records),
             unclosed=tuple(self.unclosed),
-            unchecked=tuple(sorted(self.unchecked)),
+            unchecked=tuple(
+                sorted(self.unchecked | {_TOLD + one for one in self.made_up.values()})
+            ),
         )
 
 
