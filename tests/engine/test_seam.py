@@ -34,7 +34,7 @@ BUILTINS = {"open", "input", "print", "exec", "eval"}
 
 ENGINE = [
     name
-    for name in sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
+    for name in sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
     if not name.startswith(OUTSIDE)
 ]
 

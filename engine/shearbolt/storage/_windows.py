@@ -89,7 +89,9 @@ class OSFile(Single):
         self._fd = fd
 
     def __del__(self) -> None:
-        self.close()
+        # What is kept to the end of the process may outlive the modules: None then.
+        if os is not None:
+            self.close()
 
     def pread(self, length: int, offset: int, /) -> bytes:
         into = ctypes.create_string_buffer(length)
