@@ -14,7 +14,7 @@ if HERE not in sys.path:
 # About fork, flock, signals that interrupt a call, limits of a process.
 _OF_POSIX = [
     *("test_corrupt_files.py", "test_forks.py"),
-    *("test_fuzz_parser.py", "test_storage_posix.py"),
+    *("test_fuzz_parser.py", "test_storage_posix.py", "test_timeouts.py"),
 ]
 collect_ignore = _OF_POSIX if sys.platform == "win32" else []
 

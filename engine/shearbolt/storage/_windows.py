@@ -94,10 +94,15 @@ class OSFile(Single):
             self.close()
 
     def pread(self, length: int, offset: int, /) -> bytes:
-        into = ctypes.create_string_buffer(length)
+        if not length:
+            return b""
+        # An array of ctypes would be a new class for each length, which only the
+        # collector of cycles removes.
+        into = bytearray(length)
+        first = ctypes.c_char.from_buffer(into)
         done = wintypes.DWORD()
-        if _read_file(self._handle(), into, length, done, _at(offset)):
-            return ctypes.string_at(into, done.value)
+        if _read_file(self._handle(), ctypes.byref(first), length, done, _at(offset)):
+            return bytes(memoryview(into)[: done.value])
         code = ctypes.get_last_error()
         if code == _ERROR_HANDLE_EOF:
             return b""
