@@ -9,6 +9,7 @@ import errno
 import gc
 import os
 import shutil
+import sys
 from contextlib import suppress
 
 import pytest
@@ -243,6 +244,9 @@ def lost(path):
     return storage
 
 
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="an open file cannot be replaced there"
+)
 def test_a_file_that_was_put_in_the_place_of_a_lost_one_is_written(tmp_path):
     path = tmp_path / "a.db"
     storage = lost(path)
@@ -275,6 +279,7 @@ def test_a_file_that_waits_is_not_kept_open(tmp_path):
     assert descriptors() == before
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 def test_a_child_knows_what_waits_when_it_is_made(tmp_path):
     path, storage = tmp_path / "a.db", FailingStorage()
     with shearbolt.open(path, storage=storage, no_sync=True) as db:
