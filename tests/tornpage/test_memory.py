@@ -63,8 +63,8 @@ def closures(seed: int, model: CrashModel, *, reuse: bool) -> list[object]:
     ]
 
 
-# Recovery of a broken store asks otherwise, and of the wrong disk more: every second bug
-# of each kind, all of them with SHEARBOLT_SEEDS=2.
+# Recovery of a broken store asks otherwise: every second bug of each kind, all of them
+# with SHEARBOLT_SEEDS=2.
 BROKEN = [
     bug.name
     for bugs in (durability.MUTANTS, recovery.MUTANTS)
