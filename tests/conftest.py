@@ -129,10 +129,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
-# Whether this one of xdist's workers reads backwards; None for a run without workers.
-BACKWARDS: bool | None = None
+# Which one of how many workers of xdist this is; None for a run without workers.
+WORKER: tuple[int, int] | None = None
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    BACKWARDS = int(worker.removeprefix("gw")) % 2 == 1
+    WORKER = (
+        int(worker.removeprefix("gw")),
+        int(os.environ["PYTEST_XDIST_WORKER_COUNT"]),
+    )
 
 TIMES = int(os.environ.get("SHEARBOLT_SEEDS", "1"))
 
@@ -148,22 +151,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Every second of xdist's workers reads the test files backwards.
+    """Each of xdist's workers begins to read a folder elsewhere, and reads it all.
 
     A first run rewrites the asserts of 200 files, which takes as long as all else
-    about collecting them does twice. Workers that meet in the middle find the other
-    half written: measured, 36 s of processor time become 25.
+    about collecting them does twice. Of three workers each finds two thirds of it
+    written by the others.
     """
     report = yield
-    if BACKWARDS and isinstance(collector, pytest.Directory):
-        report.result.reverse()
+    if WORKER is not None and isinstance(collector, pytest.Directory):
+        this, workers = WORKER
+        begin = len(report.result) * this // workers
+        report.result = report.result[begin:] + report.result[:begin]
     return report
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All workers have to have the same tests in the same order."""
-    if BACKWARDS is not None:
+    if WORKER is not None:
         items.sort(key=lambda item: str(item.path))
 
 

@@ -78,8 +78,11 @@ def test_without_standard_input_its_subcommands_fail_with_one_line(
     assert said(shell("<&-", "get", nested, "top", "plain"))[0] == 0
 
 
-@pytest.mark.parametrize("python", [(), ("-u",)])
-@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+# A closed stream has no buffer: there is none to be without.
+@pytest.mark.parametrize(
+    ("redirection", "python"),
+    [("2>&-", ()), ("2>/dev/full", ()), ("2>/dev/full", ("-u",))],
+)
 def test_without_standard_error_only_messages_are_lost(
     redirection, python, nested, tmp_path
 ) -> None:
@@ -115,8 +118,18 @@ def test_output_without_a_buffer_is_whole_or_an_error(nested) -> None:
     assert (status, error) == (1, _FULL)
 
 
-@pytest.mark.parametrize("python", [(), ("-u",)])
-@pytest.mark.parametrize("words", ["--help", "--version", "version", "get --help"])
+# argparse writes the first two and the last, the command itself the third.
+@pytest.mark.parametrize(
+    ("words", "python"),
+    [
+        ("--help", ()),
+        ("--help", ("-u",)),
+        ("--version", ("-u",)),
+        ("version", ()),
+        ("version", ("-u",)),
+        ("get --help", ()),
+    ],
+)
 def test_what_could_not_be_written_is_one_line_and_no_success(words, python) -> None:
     """Help, too; and nothing is tried once more when Python ends."""
     status, _, error = said(shell(">/dev/full", *words.split(), python=python))

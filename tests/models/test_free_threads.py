@@ -24,9 +24,9 @@ BUGS = {bug.name: bug for bug in IN_FREE_THREADS}
 # Where each is seen, whether in the core, and the share and the seed that show it soon
 # on 3.11; other versions have other places.
 SEEN_IN = {
-    "cache-uncounted": ("gets", False, 0.001, 1),
+    "cache-uncounted": ("gets", False, 0.001, 4),
     "readers-uncounted": ("two-readers", True, 0.004, 1),
-    "ended-twice": ("lost-to-two", True, 0.004, 10),
+    "ended-twice": ("lost-to-two", True, 0.004, 15),
 }
 
 

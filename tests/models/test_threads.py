@@ -30,10 +30,10 @@ SEEN_IN = {
     "begin-unlooked": ("readers", 1.0, 0, True),
     "turn-unlooked": ("writers", 0.1, 0, True),
     "ended-too-early": ("rolled-back", 0.05, 1, True),
-    "close-waits-for-nobody": ("closed", 0.1, 0, True),
-    "live-too-early": ("readers", 0.2, 0, True),
+    "close-waits-for-nobody": ("closed", 0.05, 11, True),
+    "live-too-early": ("readers", 0.03, 2, True),
     "batch-joined-late": ("batches", 0.05, 0, True),
-    "put-back-late": ("ended", 1.0, 0, False),
+    "put-back-late": ("ended", 0.03, 1, False),
     "freed-in-another": ("ended-writer", 1.0, 0, False),
 }
 

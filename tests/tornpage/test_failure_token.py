@@ -1,8 +1,8 @@
 """Replay tokens: self-contained, exact, and hard to misread."""
 
+import contextlib
 import dataclasses
 import json
-import random
 
 import pytest
 
@@ -36,14 +36,16 @@ def test_a_token_is_one_word_that_no_shell_touches():
     )
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_a_token_with_one_changed_character_is_refused(seed):
-    draw = random.Random(seed)
-    token = FAILURE.token()
-    place = draw.randrange(len(token))
-    changed = draw.choice([c for c in "abcXYZ019_" if c != token[place]])
-    with pytest.raises(TokenError):
-        Failure.from_token(token[:place] + changed + token[place + 1 :])
+def test_a_token_with_one_changed_character_is_refused():
+    token, taken = FAILURE.token(), []
+    for place, right in enumerate(token):
+        for other in "abcXYZ019_":
+            if other == right:
+                continue
+            changed = token[:place] + other + token[place + 1 :]
+            with contextlib.suppress(TokenError):
+                taken.append((changed, Failure.from_token(changed)))
+    assert not taken
 
 
 @pytest.mark.parametrize("keep", [0, 3, 4, 10, -9, -1])

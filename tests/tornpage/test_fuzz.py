@@ -164,20 +164,16 @@ def test_two_runs_in_a_row_repeat_no_program_and_replay_the_corpus():
     assert set(first["features"]) <= set(second["features"])
 
 
-@pytest.mark.parametrize(
-    ("turn", "status"), [("no-sync", 1), ("unlike itself", 3), ("killed", 3)]
-)
-def test_what_the_corpus_holds_stays_when_the_code_fails_on_it(
-    turn, status, monkeypatch
-):
+def test_what_the_corpus_holds_stays_when_the_code_fails_on_it(monkeypatch):
     """All of it was gone after one run of code with a bug, and so not run again."""
     fuzz("toy_fuzz:Turned", "--programs", "3")
     folder = ".tornpage/corpus/toy_fuzz-Turned/programs"
     kept = sorted(os.listdir(folder))
     assert len(kept) > 1
-    monkeypatch.setenv("TOY_TURN", turn)
-    assert fuzz("toy_fuzz:Turned", "--programs", "1")[0] == status
-    assert sorted(os.listdir(folder)) == kept
+    for turn, status in (("no-sync", 1), ("unlike itself", 3), ("killed", 3)):
+        monkeypatch.setenv("TOY_TURN", turn)
+        assert fuzz("toy_fuzz:Turned", "--programs", "1")[0] == status, turn
+        assert sorted(os.listdir(folder)) == kept, turn
     monkeypatch.delenv("TOY_TURN")
     mended, data = fuzz("toy_fuzz:Turned", "--programs", "1")
     assert mended == 0

@@ -1,7 +1,7 @@
 """Crashes drawn by Hypothesis: legal, remembered, shrunk to the honest disk."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tornpage.choices import Replay
@@ -37,7 +37,14 @@ def test_a_drawn_crash_is_replayed_by_its_tape():
 def test_a_failing_crash_shrinks_to_one_dishonest_choice(quiet):
     smallest = []
 
-    @settings(max_examples=200, derandomize=True, database=None, deadline=None)
+    # To explain a failure takes as many runs as to find and to shrink it.
+    @settings(
+        max_examples=200,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+    )
     @given(st.data())
     def check(data):
         drawn = Drawn(data, quiet=quiet)

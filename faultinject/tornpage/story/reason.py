@@ -315,12 +315,13 @@ class _Search:
         Which parts there are rests on the size that the file had before.
         """
         sizes = [*sizes_before(self._files, self.operations[:upto])]
+        pending = self._pending(upto)
         for at, torn in self._parts(upto):
             marks = self._before[at + 1]
             if self._broken(at + 1, None, (at, torn), marks) is not None:
                 # It takes no loss.
                 continue
-            for lost in self._pending(upto):
+            for lost in pending:
                 if lost >= at or at in self._with(lost, at + 1):
                     continue
                 if self._resized(lost, sizes[lost], self.operations[at]):
