@@ -1,4 +1,4 @@
-"""The machine, where it is Windows. Written from documentation; never run.
+"""The machine, where it is Windows. Run under Wine, on no real Windows yet.
 
 What differs from POSIX, and how it is settled:
 
