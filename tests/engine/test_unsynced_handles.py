@@ -187,6 +187,13 @@ def test_a_database_that_is_made_anew_in_the_same_file_has_lost_nothing():
     db.close()
     machine.cache[PATH] = bytearray()
     with shearbolt.open(PATH, storage=machine) as db:
+        # Nor does anything wait that a failure could lose.
+        machine.plan = lambda operation, _: (
+            errno.EIO if operation in {"fsync", "fdatasync"} else None
+        )
+        with pytest.raises(StorageError):
+            commit(db)
+        mend(machine)
         commit(db)
         known = content(db)
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
