@@ -150,6 +150,10 @@ def test_the_work_of_ended_transactions_is_counted_once(db):
     with db.view() as tx:
         tx.bucket(b"b").cursor()
     assert db.stats().tx_stats.cursor_count == 4
+    for _ in range(3):
+        commit(db)
+        # Nor does it wait for who asks: a program may do nothing but commit.
+        assert len(db._uncounted) == 1
 
 
 @pytest.mark.parametrize("twice", [False, True])

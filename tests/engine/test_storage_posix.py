@@ -16,6 +16,7 @@ import pytest
 import shearbolt
 from shearbolt.storage import File, OSStorage, _posix
 from shearbolt.storage._common import above_standard
+from shearbolt.storage.robust import RobustFile
 from shearbolt.storage.twice import SyncedTwice
 from tornpage.disk import Disk
 
@@ -59,6 +60,28 @@ def test_an_error_of_the_disk_is_not_taken_for_a_missing_call(mac):
     with pytest.raises(OSError, match="Input/output"):
         _posix._full_sync(0)
     assert calls == ["F_FULLFSYNC"]
+
+
+def test_each_sync_is_one_of_the_file_or_directory_it_is_asked_for(
+    tmp_path, monkeypatch
+):
+    path, synced = str(tmp_path / "f"), []
+    for name in ("fsync", "fdatasync"):
+
+        def sync(fd, name=name):
+            synced.append((name, os.fstat(fd).st_ino))
+
+        monkeypatch.setattr(_posix, f"_{name}", sync)
+    machine = OSStorage()
+    file = machine.open(path, create=True)
+    # Nobody else reads what a file is made for, unless that is asked for.
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    file.fdatasync()
+    file.fsync()
+    machine.fsync_dir(path)
+    itself, directory = os.stat(path).st_ino, os.stat(tmp_path).st_ino
+    assert synced == [("fdatasync", itself), ("fsync", itself), ("fsync", directory)]
+    file.close()
 
 
 def test_more_buffers_than_one_call_takes_are_cut(tmp_path):
@@ -291,6 +314,20 @@ def test_where_holes_are_not_known_all_is_data(code, monkeypatch, tmp_path):
     monkeypatch.undo()
     with shearbolt.open(tmp_path / "copy.db") as db, db.view() as tx:
         assert tx.check() == []
+
+
+def test_holes_are_what_lies_between_the_pieces():
+    """Many small ones do not make the rest of the file one."""
+
+    class Pieces:
+        def stored(self, offset):
+            at = next(at for at in (0, 40, 80) if at + 30 > offset)
+            return max(at, offset), at + 30
+
+    file = RobustFile(Pieces(), "x")
+    assert list(file.stored(0, 100)) == [(0, 30), (40, 70), (80, 100)]
+    assert file.hole(0, 100) == 20
+    assert file.hole(20, 90) == 20
 
 
 def test_an_error_of_the_disk_is_not_taken_for_a_hole(monkeypatch, tmp_path):

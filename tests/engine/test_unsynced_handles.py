@@ -160,6 +160,29 @@ def test_commits_that_are_synced_before_the_end_leave_no_note():
     assert not notes.waits(db.identity)
 
 
+def test_an_interrupt_of_what_notes_a_commit_that_waits_says_rather_too_much(
+    monkeypatch,
+):
+    machine = READY.power_off()
+    db = shearbolt.open(PATH, storage=machine, no_sync=True)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unsynced.Unsynced, "begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            commit(db)
+    commit(db)
+    db.close()
+    with shearbolt.open(PATH, storage=machine) as db:
+        fail_sync(machine, 1)
+        with pytest.raises(StorageError):
+            db.sync()
+        mend(machine)
+        refuses(db)
+
+
 def test_a_sync_of_a_reader_that_fails_is_one_for_all():
     machine = left_unsynced()
     reader, other = (
