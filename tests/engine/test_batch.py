@@ -57,6 +57,10 @@ def keys(db):
         return set(tx.bucket(b"b"))
 
 
+def test_a_batch_is_as_large_and_as_late_as_bbolts(db):
+    assert (db.max_batch_size, db.max_batch_delay) == (1000, 0.01)
+
+
 def test_one_call_is_a_transaction(counting):
     db, commits = counting
     assert putting(db, b"k")() == b"k"
