@@ -33,6 +33,8 @@ from machine import PATH, Machine
 import shearbolt
 from shearbolt import BoltError, DatabaseFailedError, StorageError
 from shearbolt.storage.robust import RobustFile
+from tornpage.choices import Enumerator
+from tornpage.disk import Disk
 
 
 def workload(machine):
@@ -486,6 +488,23 @@ def test_a_copy_is_whole_or_not_there():
         left = {name for name in machine.cache if ".part-" in name}
         assert bytes(machine.cache["/data/copy"]) in (b"old", whole)
         assert not left or machine.log[-1] == "unlink"
+
+
+def test_a_copy_that_is_said_to_be_made_outlives_a_crash():
+    """Its content and its name, whatever stood there before."""
+    disk = Disk()
+    with shearbolt.open("/a.db", storage=disk, page_size=1024) as db:
+        for version in (b"old", b"new"):
+            with db.update() as tx:
+                tx.create_bucket_if_not_exists(b"b")[b"k"] = version * 500
+            with db.view() as tx:
+                tx.copy_file("/copy.db")
+            tree = Enumerator()
+            while True:
+                with shearbolt.open("/copy.db", storage=disk.crash(tree)) as copy:
+                    assert content(copy) == {(b"b", b"k"): version * 500}
+                if not tree.advance():
+                    break
 
 
 @pytest.mark.parametrize("operation", ["unlock", "close"])
