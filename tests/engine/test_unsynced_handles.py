@@ -10,6 +10,7 @@ import gc
 import os
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from failing import (
@@ -26,6 +27,7 @@ from machine import PATH, Machine
 import shearbolt
 from shearbolt import DatabaseFailedError, StorageError
 from shearbolt.database import doubt, unsynced
+from shearbolt.pages.format import Meta
 from shearbolt.storage import OSStorage
 
 
@@ -338,6 +340,21 @@ def in_doubt(first):
     db.close()
     assert doubt.doubt_about(doubt.known(machine), db.identity)
     return machine, known
+
+
+def test_a_doubt_stands_as_long_as_what_is_found_is_what_this_process_has_left():
+    before, live, tried = (
+        Meta(4096, 2, 3, 9, txid, sequence=0, flags=0) for txid in (6, 7, 8)
+    )
+    for found in (live, tried):
+        assert doubt.Doubt(live, tried, None).stands(found)
+    for found in (before, replace(live, root=4), replace(tried, root=4)):
+        assert not doubt.Doubt(live, tried, None).stands(found)
+    # The live one was being written again: there is one slot to believe, if any.
+    for found in (before, live):
+        assert doubt.Doubt(live, live, None).stands(found)
+    for found in (replace(live, root=4), tried):
+        assert not doubt.Doubt(live, live, None).stands(found)
 
 
 def test_a_doubt_ends_when_another_process_has_committed_since():
