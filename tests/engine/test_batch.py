@@ -8,6 +8,8 @@ import pytest
 import shearbolt
 from shearbolt import MaxSizeReachedError, TxManagedError
 from shearbolt.database import batch as batch_module
+from shearbolt.database import handle
+from shearbolt.database.managed import Managed
 
 
 @pytest.fixture
@@ -347,4 +349,41 @@ def test_an_interrupt_while_waiting_for_company_lets_the_others_go(
     db.max_batch_delay = 3
     results = together([putting(db, b"a"), putting(db, b"b")])
     assert sum(isinstance(r, KeyboardInterrupt) for r in results) == 1
+    assert len(keys(db)) == 1
+
+
+def test_a_call_keeps_no_transaction_of_a_leader_that_was_taken_away(
+    counting, monkeypatch
+):
+    """It runs again in one of its own, and that one would wait for the lost one."""
+    db, _ = counting
+    for module in (batch_module, handle):
+        monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    end, outcomes, taken = Managed.__exit__, [], []
+
+    def interrupted(block, *error):
+        if not taken:
+            taken.append(block._writable)
+            raise KeyboardInterrupt
+        return end(block, *error)
+
+    monkeypatch.setattr(Managed, "__exit__", interrupted)
+    db.max_batch_delay, db.max_batch_size = 20, 2
+
+    def run(key):
+        # Whoever keeps the interrupt keeps what was at hand.
+        try:
+            putting(db, key)()
+        except KeyboardInterrupt:
+            outcomes.append("taken away")
+        else:
+            outcomes.append("done")
+
+    threads = [threading.Thread(target=run, args=[key]) for key in (b"a", b"b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert taken == [True]
+    assert sorted(outcomes) == ["done", "taken away"]
     assert len(keys(db)) == 1

@@ -425,6 +425,28 @@ def test_an_interrupt_of_what_handles_a_failure_leaves_the_slot_in_doubt(monkeyp
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
 
 
+def test_what_a_commit_has_put_into_the_cache_is_forgotten_though_its_end_was_not(
+    monkeypatch,
+):
+    machine, db = opened()
+    known = content(db)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(db.pager), "forget_all", interrupted)
+        fail_sync(machine, 1)
+        with pytest.raises(KeyboardInterrupt), db.update() as tx:
+            change(tx, 1)
+    machine.plan = lambda *_: None
+    assert db.pager.young
+    with db.update():
+        assert not db.pager.young
+        assert not db.pager._old
+    assert content(db) == known
+
+
 def test_what_makes_a_slot_certain_can_be_fallen_back_to():
     """It is no newer than the live version, and what comes next spares it."""
     machine, db = opened()

@@ -84,6 +84,26 @@ def test_each_sync_is_one_of_the_file_or_directory_it_is_asked_for(
     file.close()
 
 
+def test_a_descriptor_is_closed_once_whatever_that_says(tmp_path, monkeypatch):
+    """Its number may be somebody else's file by then."""
+    file, close, closed = (
+        OSStorage().open(str(tmp_path / "f"), create=True),
+        os.close,
+        [],
+    )
+
+    def fails(fd):
+        closed.append(fd)
+        close(fd)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "close", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        file.close()
+    file.close()
+    assert len(closed) == 1
+
+
 def test_more_buffers_than_one_call_takes_are_cut(tmp_path):
     file = OSStorage().open(str(tmp_path / "f"), create=True)
     many = [b"x"] * (_posix._IOV_MAX + 5)

@@ -326,6 +326,34 @@ def test_a_child_knows_what_waits_when_it_is_made(tmp_path):
     assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.parametrize("fails", ["a sync of commits that wait", "a meta page"])
+def test_a_child_keeps_open_what_is_noted_by_number(tmp_path, fails):
+    """Else the next file gets the number, and is taken for the one that is noted."""
+    path, storage = tmp_path / "a.db", FailingStorage()
+    waits = fails.startswith("a sync")
+    db = shearbolt.open(path, storage=storage, no_sync=waits)
+    commit(db)
+    storage.failing = True
+    if waits:
+        with pytest.raises(StorageError):
+            db.sync()
+    else:
+        tried = replace(db.durable.live, txid=db.durable.live.txid + 1)
+        with pytest.raises(StorageError):
+            db.durable.publish(tried, sync=True)
+        assert db.durable.in_doubt()
+    storage.failing = False
+    child = os.fork()
+    if not child:
+        status = 1
+        with suppress(BaseException):
+            os.fstat(db.pager.file.raw.file._fd)
+            status = 0
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    db.close()
+
+
 # -- a slot in doubt, and who else has been there --
 
 
