@@ -323,6 +323,26 @@ def test_a_freelist_that_is_read_again_keeps_what_readers_see(path):
         reader.rollback()
 
 
+def test_an_interrupt_as_a_commit_ends_is_told_and_leaves_the_freelist_in_doubt(
+    db, monkeypatch
+):
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrayFreelist, "commit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            commit(db)
+    assert db.freelist.in_doubt
+    with db.view() as tx:
+        assert tx.bucket(b"b")[b"k"] == b"new"
+    commit(db)
+    assert not db.freelist.in_doubt
+
+
 def test_what_ends_a_write_transaction_in_the_middle_of_its_end_does_nothing(
     db, monkeypatch
 ):

@@ -212,10 +212,21 @@ def test_while_the_meta_cannot_be_healed_reads_go_on_and_writes_are_refused():
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
 
 
-def test_a_later_handle_does_not_believe_the_slot_either():
+@pytest.mark.parametrize("shows", ["the version before", "what has failed"])
+def test_a_later_handle_does_not_believe_the_slot_either(shows):
     machine, db = opened()
     known = content(db)
     fail_syncs_from(machine, 2)
+    fails = machine.plan
+
+    def plan(operation, number):
+        # What is in the slot is written over, or that fails, too.
+        again = machine.log.count("fdatasync") - first == 2
+        if operation == "pwritev" and again and shows == "what has failed":
+            return errno.EIO
+        return fails(operation, number)
+
+    first, machine.plan = machine.log.count("fdatasync"), plan
     with pytest.raises(StorageError), db.update() as tx:
         change(tx, 1)
     db.close()
@@ -510,6 +521,13 @@ def test_a_copy_is_whole_or_not_there():
         left = {name for name in machine.cache if ".part-" in name}
         assert bytes(machine.cache["/data/copy"]) in (b"old", whole)
         assert not left or machine.log[-1] == "unlink"
+
+
+def test_a_copy_whose_name_is_not_durable_is_not_said_to_be_made():
+    machine, db = opened()
+    machine.plan = lambda operation, _: errno.EIO if operation == "fsync_dir" else None
+    with db.view() as tx, pytest.raises(StorageError, match="fsync of the directory"):
+        tx.copy_file("/data/copy")
 
 
 def test_a_copy_that_is_said_to_be_made_outlives_a_crash():

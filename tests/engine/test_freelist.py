@@ -348,6 +348,15 @@ def test_who_allocated_a_run_is_known_when_it_is_freed(kind):
 
 
 @KINDS
+def test_a_rollback_makes_nothing_certain_that_is_in_doubt(kind):
+    freelist = make_freelist(kind, range(5, 20))
+    freelist.allocate(2)
+    freelist.in_doubt = True
+    freelist.rollback()
+    assert freelist.in_doubt
+
+
+@KINDS
 def test_a_rollback_of_nothing_is_nothing(kind):
     freelist = make_freelist(kind, [3])
     freelist.rollback()
