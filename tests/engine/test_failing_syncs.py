@@ -120,9 +120,10 @@ def interrupted_as_it_fails(machine, monkeypatch, call):
         raise KeyboardInterrupt
 
     fail_sync(machine, 1)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(StorageError, "of", interrupted)
-        call()
+        with pytest.raises(KeyboardInterrupt):
+            call()
     machine.plan = lambda *_: None
 
 

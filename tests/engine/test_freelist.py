@@ -350,6 +350,7 @@ def test_who_allocated_a_run_is_known_when_it_is_freed(kind):
 @KINDS
 def test_a_rollback_makes_nothing_certain_that_is_in_doubt(kind):
     freelist = make_freelist(kind, range(5, 20))
+    assert not freelist.in_doubt
     freelist.allocate(2)
     freelist.in_doubt = True
     freelist.rollback()
