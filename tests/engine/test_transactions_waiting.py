@@ -152,6 +152,24 @@ def test_who_fails_to_begin_while_others_wait_leaves_the_turn_to_them(db, monkey
     assert (order, failed) == ([2], [1])
 
 
+def test_who_fails_to_begin_rings_for_those_who_came_meanwhile(db, monkeypatch):
+    monkeypatch.setattr(handle, "_PATIENCE", 60)
+    order, threads = [], []
+
+    def remove_doubts(_):
+        threads.append(begin_in_thread(db, order, "came meanwhile"))
+        raise ZeroDivisionError
+
+    db.freelist.in_doubt = True
+    with monkeypatch.context() as patch:
+        patch.setattr(type(db), "_remove_doubts", remove_doubts)
+        with pytest.raises(ZeroDivisionError):
+            db.begin(True)
+        db.freelist.in_doubt = False
+    threads[0].join(20)
+    assert order == ["came meanwhile"]
+
+
 def test_whose_turn_has_come_before_it_is_in_the_line_waits_for_no_bell(
     db, monkeypatch
 ):
