@@ -170,6 +170,8 @@ def test_without_the_sync_before_the_rename_a_crash_leaves_a_broken_output(
     [
         ("surgery", "freelist", "abandon", "/a.db", "--output", "/out.db"),
         ("put", "--create", "/out.db", "b", "k", "v"),
+        ("compact", "/a.db", "-o", "/out.db"),
+        ("repair", "/a.db", "--output", "/out.db"),
     ],
     ids=lambda words: words[0],
 )

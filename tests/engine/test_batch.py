@@ -8,6 +8,8 @@ import pytest
 import shearbolt
 from shearbolt import MaxSizeReachedError, TxManagedError
 from shearbolt.database import batch as batch_module
+from shearbolt.database import handle
+from shearbolt.database.managed import Managed
 
 
 @pytest.fixture
@@ -57,6 +59,10 @@ def keys(db):
         return set(tx.bucket(b"b"))
 
 
+def test_a_batch_is_as_large_and_as_late_as_bbolts(db):
+    assert (db.max_batch_size, db.max_batch_delay) == (1000, 0.01)
+
+
 def test_one_call_is_a_transaction(counting):
     db, commits = counting
     assert putting(db, b"k")() == b"k"
@@ -64,9 +70,11 @@ def test_one_call_is_a_transaction(counting):
     assert commits() == 1
 
 
-def test_calls_of_many_threads_share_a_commit(counting):
+def test_calls_of_many_threads_share_a_commit(counting, monkeypatch):
     db, commits = counting
     db.max_batch_delay = 60
+    # Nobody looks by himself before the test is over: each has to be rung for.
+    monkeypatch.setattr(batch_module, "_PATIENCE", 60)
     db.max_batch_size = 8
     names = [b"%d" % i for i in range(8)]
     began = time.monotonic()
@@ -341,4 +349,41 @@ def test_an_interrupt_while_waiting_for_company_lets_the_others_go(
     db.max_batch_delay = 3
     results = together([putting(db, b"a"), putting(db, b"b")])
     assert sum(isinstance(r, KeyboardInterrupt) for r in results) == 1
+    assert len(keys(db)) == 1
+
+
+def test_a_call_keeps_no_transaction_of_a_leader_that_was_taken_away(
+    counting, monkeypatch
+):
+    """It runs again in one of its own, and that one would wait for the lost one."""
+    db, _ = counting
+    for module in (batch_module, handle):
+        monkeypatch.setattr(module, "_PATIENCE", 0.05)
+    end, outcomes, taken = Managed.__exit__, [], []
+
+    def interrupted(block, *error):
+        if not taken:
+            taken.append(block._writable)
+            raise KeyboardInterrupt
+        return end(block, *error)
+
+    monkeypatch.setattr(Managed, "__exit__", interrupted)
+    db.max_batch_delay, db.max_batch_size = 20, 2
+
+    def run(key):
+        # Whoever keeps the interrupt keeps what was at hand.
+        try:
+            putting(db, key)()
+        except KeyboardInterrupt:
+            outcomes.append("taken away")
+        else:
+            outcomes.append("done")
+
+    threads = [threading.Thread(target=run, args=[key]) for key in (b"a", b"b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert taken == [True]
+    assert sorted(outcomes) == ["done", "taken away"]
     assert len(keys(db)) == 1

@@ -321,3 +321,23 @@ def test_of_two_threads_that_roll_a_transaction_back_one_does(in_a_block):
     for one in Schedules(once, code, switches=1):
         one.require_success()
     assert in_a_block or seen == {b"b", b"c"}
+
+
+def test_a_copy_ends_with_its_transaction(db):
+    """What is read behind that may have been written over."""
+    with db.update() as tx:
+        tx.create_bucket(b"b")[b"k"] = b"v" * 5000
+    tx = db.begin()
+
+    class Ends:
+        written = 0
+
+        def write(self, data):
+            self.written += len(data)
+            if self.written == tx.high_water_mark * db.page_size:
+                tx.rollback()
+            return len(data)
+
+    with pytest.raises(shearbolt.TxClosedError):
+        tx.write_to(Ends())
+    assert tx.closed

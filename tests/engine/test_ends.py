@@ -7,6 +7,7 @@ transaction. And a version that another thread may have begun to read stays as i
 
 import contextlib
 import gc
+import os
 import sys
 import threading
 
@@ -14,6 +15,7 @@ import pytest
 
 import shearbolt
 from shearbolt.database import doubt, handle
+from shearbolt.pages.freelist import ArrayFreelist
 
 
 class _Meanwhile:
@@ -150,6 +152,10 @@ def test_the_work_of_ended_transactions_is_counted_once(db):
     with db.view() as tx:
         tx.bucket(b"b").cursor()
     assert db.stats().tx_stats.cursor_count == 4
+    for _ in range(3):
+        commit(db)
+        # Nor does it wait for who asks: a program may do nothing but commit.
+        assert len(db._uncounted) == 1
 
 
 @pytest.mark.parametrize("twice", [False, True])
@@ -233,18 +239,20 @@ def test_a_program_that_ends_its_transactions_is_not_said_to_have_lost_one(db, c
 
 
 class _Overtaken:
-    """Makes transactions; something else happens before a reader is on the list.
+    """Makes transactions; something else happens before one is known.
 
     Args:
         meanwhile: Called once.
+        writable: The first one of which kind.
     """
 
-    def __init__(self, meanwhile):
+    def __init__(self, meanwhile, *, writable=False):
         self.made = 0
         self._meanwhile = meanwhile
+        self._writable = writable
 
     def __call__(self, *arguments, writable):
-        if not writable:
+        if writable == self._writable:
             self.made += 1
             call, self._meanwhile = self._meanwhile, lambda: None
             call()
@@ -274,6 +282,94 @@ def test_a_reader_that_commits_overtake_while_it_begins_reads_the_last_version(
         assert set(reader.bucket(b"b").values()) == {b"2"}
         reader.rollback()
         assert db.stats().open_tx_n == 0
+
+
+def test_a_writer_that_commits_overtake_while_it_begins_builds_on_the_last_version(
+    db, monkeypatch
+):
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+
+    def commits():
+        for number in range(3):
+            with db.update() as tx:
+                tx.bucket(b"b")[b"%d" % number] = b"other"
+
+    monkeypatch.setattr(handle, "Tx", _Overtaken(commits, writable=True))
+    with db.update() as tx:
+        tx.bucket(b"b")[b"3"] = b"own"
+    with db.view() as tx:
+        assert list(tx.bucket(b"b")) == [b"0", b"1", b"2", b"3"]
+
+
+def test_a_freelist_that_is_read_again_keeps_what_readers_see(path):
+    with shearbolt.open(path, page_size=1024, no_sync=True) as db:
+
+        def write(value):
+            with db.update() as tx:
+                bucket = tx.create_bucket_if_not_exists(b"b")
+                bucket.update((b"%03d" % i, value) for i in range(200))
+
+        write(b"old")
+        reader = db.begin()
+        write(b"new")
+        # As an interrupt leaves it in the middle of a change.
+        db.freelist.in_doubt = True
+        for _ in range(3):
+            write(b"newer")
+        db.pager.clear()
+        assert not reader.check()
+        assert set(reader.bucket(b"b").values()) == {b"old"}
+        reader.rollback()
+
+
+def test_an_interrupt_as_a_commit_ends_is_told_and_leaves_the_freelist_in_doubt(
+    db, monkeypatch
+):
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrayFreelist, "commit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            commit(db)
+    assert db.freelist.in_doubt
+    with db.view() as tx:
+        assert tx.bucket(b"b")[b"k"] == b"new"
+    commit(db)
+    # Else each transaction would read again what is known.
+    assert not db.freelist.in_doubt
+    assert not db.pager.in_doubt
+
+
+def test_what_ends_a_write_transaction_in_the_middle_of_its_end_does_nothing(
+    db, monkeypatch
+):
+    with db.update() as tx:
+        tx.create_bucket(b"b")
+    commits, ended = ArrayFreelist.commit, []
+
+    def commit_and_look(freelist, txid):
+        ended.append(db._end_write(db._write_tx[0]))
+        commits(freelist, txid)
+
+    monkeypatch.setattr(ArrayFreelist, "commit", commit_and_look)
+    commit(db)
+    assert ended == [False]
+
+
+def test_a_file_that_was_in_use_is_closed_by_who_used_it_last(path):
+    """Not by the handle or a transaction, which a program may keep for ever."""
+    db = shearbolt.open(path)
+    reader, descriptor = db.begin(), db.pager.file.raw._fd
+    os.fstat(descriptor)
+    db.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    assert reader.closed
 
 
 def test_a_reader_that_begins_while_the_database_is_closed_is_refused(

@@ -33,6 +33,8 @@ from machine import PATH, Machine
 import shearbolt
 from shearbolt import BoltError, DatabaseFailedError, StorageError
 from shearbolt.storage.robust import RobustFile
+from tornpage.choices import Enumerator
+from tornpage.disk import Disk
 
 
 def workload(machine):
@@ -210,10 +212,21 @@ def test_while_the_meta_cannot_be_healed_reads_go_on_and_writes_are_refused():
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
 
 
-def test_a_later_handle_does_not_believe_the_slot_either():
+@pytest.mark.parametrize("shows", ["the version before", "what has failed"])
+def test_a_later_handle_does_not_believe_the_slot_either(shows):
     machine, db = opened()
     known = content(db)
     fail_syncs_from(machine, 2)
+    fails = machine.plan
+
+    def plan(operation, number):
+        # What is in the slot is written over, or that fails, too.
+        again = machine.log.count("fdatasync") - first == 2
+        if operation == "pwritev" and again and shows == "what has failed":
+            return "nothing"
+        return fails(operation, number)
+
+    first, machine.plan = machine.log.count("fdatasync"), plan
     with pytest.raises(StorageError), db.update() as tx:
         change(tx, 1)
     db.close()
@@ -423,6 +436,28 @@ def test_an_interrupt_of_what_handles_a_failure_leaves_the_slot_in_doubt(monkeyp
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
 
 
+def test_what_a_commit_has_put_into_the_cache_is_forgotten_though_its_end_was_not(
+    monkeypatch,
+):
+    machine, db = opened()
+    known = content(db)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(db.pager), "forget_all", interrupted)
+        fail_sync(machine, 1)
+        with pytest.raises(KeyboardInterrupt), db.update() as tx:
+            change(tx, 1)
+    machine.plan = lambda *_: None
+    assert db.pager.young
+    with db.update():
+        assert not db.pager.young
+        assert not db.pager._old
+    assert content(db) == known
+
+
 def test_what_makes_a_slot_certain_can_be_fallen_back_to():
     """It is no newer than the live version, and what comes next spares it."""
     machine, db = opened()
@@ -486,6 +521,30 @@ def test_a_copy_is_whole_or_not_there():
         left = {name for name in machine.cache if ".part-" in name}
         assert bytes(machine.cache["/data/copy"]) in (b"old", whole)
         assert not left or machine.log[-1] == "unlink"
+
+
+def test_a_copy_whose_name_is_not_durable_is_not_said_to_be_made():
+    machine, db = opened()
+    machine.plan = lambda operation, _: errno.EIO if operation == "fsync_dir" else None
+    with db.view() as tx, pytest.raises(StorageError, match="fsync of the directory"):
+        tx.copy_file("/data/copy")
+
+
+def test_a_copy_that_is_said_to_be_made_outlives_a_crash():
+    """Its content and its name, whatever stood there before."""
+    disk = Disk()
+    with shearbolt.open("/a.db", storage=disk, page_size=1024) as db:
+        for version in (b"old", b"new"):
+            with db.update() as tx:
+                tx.create_bucket_if_not_exists(b"b")[b"k"] = version * 500
+            with db.view() as tx:
+                tx.copy_file("/copy.db")
+            tree = Enumerator()
+            while True:
+                with shearbolt.open("/copy.db", storage=disk.crash(tree)) as copy:
+                    assert content(copy) == {(b"b", b"k"): version * 500}
+                if not tree.advance():
+                    break
 
 
 @pytest.mark.parametrize("operation", ["unlock", "close"])

@@ -113,6 +113,47 @@ def test_a_call_of_sync_that_fails_at_a_takeover_settles_nothing(failures):
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == third
 
 
+def interrupted_as_it_fails(machine, monkeypatch, call):
+    """Ctrl-C while the system is at a sync: Python raises it when that has failed."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    fail_sync(machine, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(StorageError, "of", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    machine.plan = lambda *_: None
+
+
+@pytest.mark.parametrize("by", ["sync", "commit"])
+def test_a_takeover_whose_sync_fails_beside_an_interrupt_is_not_made_good_by_the_next(
+    by, monkeypatch
+):
+    machine = taken_over()
+    second = FIRST | {(b"a", b"killed"): b"k" * 400}
+
+    def commit():
+        with db.update() as tx:
+            change(tx, 1)
+
+    with shearbolt.open(PATH, storage=machine) as db:
+        interrupted_as_it_fails(machine, monkeypatch, commit)
+        if by == "sync":
+            db.sync()
+            found = content(shearbolt.open(PATH, storage=machine.power_off()))
+            assert found == second
+        crashed = []
+        machine.plan = lambda *_: crashed.append(machine.power_off())
+        with db.update() as tx:
+            third = second | change(tx, 1)
+        machine.plan = lambda *_: None
+    for after in crashed:
+        assert content(shearbolt.open(PATH, storage=after)) in (FIRST, second, third)
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == third
+
+
 # -- commits without syncs --
 
 
@@ -150,6 +191,15 @@ def refuses_for_good(db):
         with pytest.raises(DatabaseFailedError, match="no_sync"):
             call()
     content(db)
+
+
+def test_a_failed_sync_of_unsynced_commits_is_final_beside_an_interrupt(monkeypatch):
+    machine, db = opened(no_sync=True)
+    interrupted_as_it_fails(machine, monkeypatch, db.sync)
+    refuses_for_good(db)
+    db.close()
+    with shearbolt.open(PATH, storage=machine) as later:
+        refuses_for_good(later)
 
 
 def test_a_takeover_that_fails_with_unsynced_commits_waiting_is_final():

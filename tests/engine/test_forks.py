@@ -1,5 +1,6 @@
 """Forked children: they may let go of what is their parent's, and no more."""
 
+import ctypes
 import errno
 import gc
 import io
@@ -69,6 +70,32 @@ def test_a_child_may_not_use_its_parents_handle(db, path):
     reader.rollback()
     writer.commit()
     assert keys(db) == [b"a", b"from"]
+
+
+def test_a_child_made_behind_pythons_back_lets_go_of_the_file_only(path):
+    """It is not told, as by `os.fork`: what begins anything finds it out."""
+    db = shearbolt.open(path)
+    put(db, b"a")
+    fd = db.pager.file.raw._fd
+    child = ctypes.PyDLL(None).fork()
+    if not child:
+        status = 1
+        try:
+            with pytest.raises(ForkedError):
+                db.begin()
+            db.close()
+            with pytest.raises(shearbolt.DatabaseNotOpenError):
+                db.begin()
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(fd)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    with pytest.raises(shearbolt.LockTimeoutError):
+        shearbolt.open(path, timeout=0)
+    put(db, b"b")
+    db.close()
 
 
 def of_a_transaction(tx, bucket, cursor, running):

@@ -168,6 +168,20 @@ def test_a_build_that_runs_without_its_lock_has_the_cache_for_that(
             assert isinstance(db.pager, SharedPager) is not has_lock
 
 
+def test_the_cache_for_that_takes_in_and_drops_as_the_other_does():
+    disk = Disk()
+    file = disk.open("/f", create=True)
+    for made in (SharedPager(disk, file, 1024), Pager(file, 1024)):
+        leaves = [
+            Leaf(pgid, 0, (b"k",), (b"v",), 500, has_buckets=False) for pgid in (2, 3)
+        ]
+        made._take(leaves, made.settled)
+        assert list(made.young.values()) == leaves
+        made.clear()
+        assert not made.young
+        assert made.spent == 0
+
+
 # -- every schedule of small pieces, on any build --
 
 

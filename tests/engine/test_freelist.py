@@ -11,6 +11,7 @@ import pytest
 from places import Interrupts
 
 from shearbolt.errors import CorruptPageError
+from shearbolt.pages import decoding
 from shearbolt.pages.decoding import decode_freelist
 from shearbolt.pages.encoding import encode_freelist
 from shearbolt.pages.format import COUNT_OVERFLOW
@@ -348,6 +349,16 @@ def test_who_allocated_a_run_is_known_when_it_is_freed(kind):
 
 
 @KINDS
+def test_a_rollback_makes_nothing_certain_that_is_in_doubt(kind):
+    freelist = make_freelist(kind, range(5, 20))
+    assert not freelist.in_doubt
+    freelist.allocate(2)
+    freelist.in_doubt = True
+    freelist.rollback()
+    assert freelist.in_doubt
+
+
+@KINDS
 def test_a_rollback_of_nothing_is_nothing(kind):
     freelist = make_freelist(kind, [3])
     freelist.rollback()
@@ -573,7 +584,9 @@ def _has_numbers_only(one):
 
 
 @pytest.mark.parametrize("count", [0, 1, 65_534, 65_535, 65_536, 100_000])
-def test_a_written_list_is_read_again(count):
+def test_a_written_list_is_read_again(count, monkeypatch):
+    # Many at once, and in several pieces.
+    monkeypatch.setattr(decoding, "_IDS", 1000)
     ids = list(range(2, count + 2))
     data = encode_freelist(7, 0, ids)
     head = int.from_bytes(data[10:12], "little")

@@ -1,5 +1,7 @@
 """How large a file is made: bbolt's sizes, and no more than may be."""
 
+import os
+
 import pytest
 
 import shearbolt
@@ -76,3 +78,17 @@ def test_a_file_beside_an_open_reader_stops_growing(kind, tmp_path):
         assert dict(reader.bucket(b"a").items()) == seen
         assert reader.check() == []
         reader.rollback()
+
+
+def test_a_file_has_room_for_a_page_more_than_its_database(path):
+    """As bbolt makes it: beyond the map by the next step, and not by its last page."""
+    sizes = set()
+    with shearbolt.open(path, page_size=1024, no_sync=True, alloc_size=1) as db:
+        for number in range(60):
+            with db.update() as tx:
+                bucket = tx.create_bucket_if_not_exists(b"b")
+                bucket[b"%02d" % number] = b"v" * 700
+            used = db.durable.live.high_water_mark * db.page_size
+            assert os.stat(path).st_size >= used + db.page_size
+            sizes.add(os.stat(path).st_size)
+    assert len(sizes) > 2

@@ -16,6 +16,8 @@ import pytest
 from places import Interrupts
 
 import shearbolt
+from shearbolt.database import handle
+from shearbolt.database.durable import DurableFile
 from shearbolt.errors import WouldDeadlockError
 from shearbolt.pages.pager import Pager
 from shearbolt.storage import OSStorage
@@ -231,3 +233,36 @@ def test_a_handler_does_not_roll_back_what_is_being_committed(tmp_path, monkeypa
         assert tx.bucket(b"b").get(b"way") == b"v"
         assert not tx.check()
     db.close()
+
+
+def test_a_handler_in_the_middle_of_a_sync_begins_nothing_that_it_could_not_commit(
+    tmp_path, monkeypatch
+):
+    db = opened(tmp_path, "db")
+    sync, refused = DurableFile.sync, []
+
+    def interrupted(durable):
+        with pytest.raises(WouldDeadlockError) as error:
+            db.begin(writable=True)
+        refused.append(error)
+        sync(durable)
+
+    monkeypatch.setattr(DurableFile, "sync", interrupted)
+    db.sync()
+    assert len(refused) == 1
+    db.close()
+
+
+def test_a_handler_may_close_what_is_being_closed(tmp_path, monkeypatch):
+    db = opened(tmp_path, "db")
+    let_go, closed = handle.let_go, []
+
+    def interrupted(*arguments, **options):
+        db.close()
+        closed.append(db)
+        let_go(*arguments, **options)
+
+    monkeypatch.setattr(handle, "let_go", interrupted)
+    db.close()
+    assert closed == [db]
+    shearbolt.open(tmp_path / "db.db", timeout=0).close()

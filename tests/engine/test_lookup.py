@@ -11,8 +11,10 @@ from shearbolt import TxClosedError
 
 
 @pytest.fixture
-def small(path):
+def small(path, request, monkeypatch):
     """A database with small pages, so that little makes a tree of many leaves."""
+    if getattr(request, "param", "in turns") == "at once":
+        monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
     with shearbolt.open(path, page_size=1024, no_sync=True) as handle:
         yield handle
 
@@ -144,7 +146,9 @@ def test_after_indexes_that_came_to_nothing_the_next_ones_wait_longer(small):
     assert indexed_after(2 * leaves)
 
 
+@pytest.mark.parametrize("small", ["in turns", "at once"], indirect=True)
 def test_an_index_outlives_its_transaction_and_not_its_version(small):
+    """Whether threads run in turns or at the same time."""
     filled(small)
     with small.update() as tx:
         tx.create_bucket(b"other")

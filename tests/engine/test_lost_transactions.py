@@ -79,3 +79,21 @@ def test_ended_readers_are_not_taken_for_lost_ones(db, caplog):
     put(db, b"a")
     assert "lost" not in caplog.text
     assert db._lost == []
+
+
+def test_an_end_that_interrupts_never_let_begin_is_ended_by_its_own_thread(
+    db, monkeypatch
+):
+    tx = db.begin(writable=True)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(db), "_end_write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tx.rollback()
+    assert tx.closed
+    # Somebody has it still, so it is not lost.
+    with db.update() as other:
+        other.create_bucket(b"b")

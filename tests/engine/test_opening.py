@@ -1,5 +1,6 @@
 """Opening: what is a database, what is nearly one, and what is left alone."""
 
+import errno
 import hashlib
 import math
 import os
@@ -21,7 +22,7 @@ from shearbolt import (
     VersionMismatchError,
 )
 from shearbolt.pages.format import META_SIZE, PAGE_HEADER_SIZE, Meta, empty_database
-from shearbolt.storage import OSStorage
+from shearbolt.storage import OSStorage, _posix
 
 
 @pytest.fixture
@@ -377,6 +378,20 @@ def test_a_file_that_is_removed_while_one_waits_is_made_anew_or_is_not_there(fil
         tx.bucket(b"new")
 
 
+def test_a_file_that_cannot_say_whether_it_has_its_name_is_let_go(filled, monkeypatch):
+    """At once, and not with the error, which somebody may keep."""
+
+    def fails(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_posix.OSFile, "stands_at", fails)
+        with pytest.raises(StorageError, match="stat") as kept:
+            shearbolt.open(filled)
+    shearbolt.open(filled, timeout=0).close()
+    assert kept.value.errno == errno.EIO
+
+
 def test_readers_share_a_file_and_keep_writers_out(filled):
     first = shearbolt.open(filled, read_only=True)
     with shearbolt.open(filled, read_only=True, timeout=1):
@@ -469,8 +484,11 @@ def test_without_a_freelist_free_pages_are_found_again(path):
         with db.view() as tx:
             assert tx.meta.freelist == shearbolt.pages.format.NO_FREELIST
         pages = db.stats().free_page_n + db.stats().pending_page_n
+        txid = db.info().txid
     with shearbolt.open(path, no_freelist_sync=True) as db:
         assert db.stats().free_page_n == pages
+        # Nobody has asked for one, so there is nothing to be written.
+        assert db.info().txid == txid
     with shearbolt.open(path) as db, db.view() as tx:
         assert tx.meta.freelist != shearbolt.pages.format.NO_FREELIST
         assert tx.check() == []

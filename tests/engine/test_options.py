@@ -138,6 +138,13 @@ def test_what_is_no_path_is_a_type_error(name, db):
         tx.copy_file(name)
 
 
+def test_a_new_database_is_its_owners_alone_unless_it_is_said(tmp_path):
+    for options, mode in ({}, 0o600), ({"perm": 0o500}, 0o500):
+        path = tmp_path / f"{mode}.db"
+        shearbolt.open(path, **options).close()
+        assert path.stat().st_mode & 0o777 == mode
+
+
 @pytest.mark.parametrize("perm", ["600", -1, None])
 def test_permissions_of_a_copy_are_permission_bits(perm, db, tmp_path):
     with db.view() as tx, pytest.raises(OptionError, match="perm is permission bits"):

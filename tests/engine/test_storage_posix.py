@@ -17,6 +17,7 @@ import pytest
 import shearbolt
 from shearbolt.storage import File, OSStorage, _posix
 from shearbolt.storage._common import above_standard
+from shearbolt.storage.robust import RobustFile
 from shearbolt.storage.twice import SyncedTwice
 from tornpage.disk import Disk
 
@@ -62,6 +63,48 @@ def test_an_error_of_the_disk_is_not_taken_for_a_missing_call(mac):
     assert calls == ["F_FULLFSYNC"]
 
 
+def test_each_sync_is_one_of_the_file_or_directory_it_is_asked_for(
+    tmp_path, monkeypatch
+):
+    path, synced = str(tmp_path / "f"), []
+    for name in ("fsync", "fdatasync"):
+
+        def sync(fd, name=name):
+            synced.append((name, os.fstat(fd).st_ino))
+
+        monkeypatch.setattr(_posix, f"_{name}", sync)
+    machine = OSStorage()
+    file = machine.open(path, create=True)
+    # Nobody else reads what a file is made for, unless that is asked for.
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    file.fdatasync()
+    file.fsync()
+    machine.fsync_dir(path)
+    itself, directory = os.stat(path).st_ino, os.stat(tmp_path).st_ino
+    assert synced == [("fdatasync", itself), ("fsync", itself), ("fsync", directory)]
+    file.close()
+
+
+def test_a_descriptor_is_closed_once_whatever_that_says(tmp_path, monkeypatch):
+    """Its number may be somebody else's file by then."""
+    file, close, closed = (
+        OSStorage().open(str(tmp_path / "f"), create=True),
+        os.close,
+        [],
+    )
+
+    def fails(fd):
+        closed.append(fd)
+        close(fd)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "close", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        file.close()
+    file.close()
+    assert len(closed) == 1
+
+
 def test_more_buffers_than_one_call_takes_are_cut(tmp_path):
     file = OSStorage().open(str(tmp_path / "f"), create=True)
     many = [b"x"] * (_posix._IOV_MAX + 5)
@@ -80,8 +123,8 @@ def test_what_is_no_regular_file_is_not_opened(read_only, tmp_path):
 def test_the_clock_and_the_lock_are_the_machines(tmp_path):
     storage = OSStorage()
     began = storage.monotonic()
-    storage.sleep(0.001)
-    assert storage.monotonic() > began
+    storage.sleep(0.002)
+    assert storage.monotonic() >= began + 0.002
     file = storage.open(str(tmp_path / "f"), create=True)
     other = storage.open(str(tmp_path / "f"))
     assert file.lock(True)
@@ -292,6 +335,20 @@ def test_where_holes_are_not_known_all_is_data(code, monkeypatch, tmp_path):
     monkeypatch.undo()
     with shearbolt.open(tmp_path / "copy.db") as db, db.view() as tx:
         assert tx.check() == []
+
+
+def test_holes_are_what_lies_between_the_pieces():
+    """Many small ones do not make the rest of the file one."""
+
+    class Pieces:
+        def stored(self, offset):
+            at = next(at for at in (0, 40, 80) if at + 30 > offset)
+            return max(at, offset), at + 30
+
+    file = RobustFile(Pieces(), "x")
+    assert list(file.stored(0, 100)) == [(0, 30), (40, 70), (80, 100)]
+    assert file.hole(0, 100) == 20
+    assert file.hole(20, 90) == 20
 
 
 def test_an_error_of_the_disk_is_not_taken_for_a_hole(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """A commit writes nothing into a file that somebody else has cut or replaced."""
 
+import errno
 import os
 import pathlib
 import shutil
@@ -66,6 +67,22 @@ def test_a_commit_into_a_file_replaced_in_place_is_refused(path, commits, size):
         assert pairs(db) == size
 
 
+def test_at_a_takeover_a_file_that_was_replaced_is_not_even_synced():
+    """When that fails the live meta is written again, over what was restored."""
+    machine, other = Machine(), Machine()
+    for one, commits in ((machine, 3), (other, 6)):
+        filled(PATH, 30, commits, storage=one).close()
+    db = shearbolt.open(PATH, storage=machine)
+    restored = bytes(other.cache[PATH])
+    machine.cache[PATH][:] = restored
+    machine.plan = lambda operation, _: errno.EIO if operation == "fdatasync" else None
+    with pytest.raises(FileChangedError):
+        put(db)
+    assert machine.cache[PATH] == restored
+    machine.plan = lambda *_: None
+    db.close()
+
+
 def test_the_next_commit_is_accepted_when_the_file_is_back(path):
     db = filled(path)
     before = content(path)
@@ -88,12 +105,15 @@ def test_room_that_was_cut_off_is_made_again_and_synced():
     with db.update() as tx:
         tx.create_bucket(b"b")
     used = db.durable.live.high_water_mark * db.page_size
-    assert len(machine.cache[PATH]) > used
+    size = len(machine.cache[PATH])
+    assert size > used
     for held in (machine.cache[PATH], machine.disk[PATH]):
         del held[used:]
     machine.log.clear()
     with db.update() as tx:
-        tx.bucket(b"b").put(b"k", b"v" * 9000)
+        tx.bucket(b"b").put(b"k", b"v" * 3000)
+    # So much it had once.
+    assert used < db.durable.live.high_water_mark * db.page_size < size
     assert machine.log.index("ftruncate") < machine.log.index("pwritev")
     assert "fsync" in machine.log
     db.close()

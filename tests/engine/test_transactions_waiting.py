@@ -93,7 +93,7 @@ def begin_in_thread(db, order, name):
             order.append(name)
 
     before = len(db._writers._places)
-    thread = threading.Thread(target=write)
+    thread = threading.Thread(target=write, daemon=True)
     thread.start()
     assert eventually(lambda: len(db._writers._places) > before)
     return thread
@@ -150,6 +150,62 @@ def test_who_fails_to_begin_while_others_wait_leaves_the_turn_to_them(db, monkey
     second.join(20)
     first.join(20)
     assert (order, failed) == ([2], [1])
+
+
+def test_who_fails_to_begin_rings_for_those_who_came_meanwhile(db, monkeypatch):
+    monkeypatch.setattr(handle, "_PATIENCE", 60)
+    order, threads = [], []
+
+    def remove_doubts(_):
+        threads.append(begin_in_thread(db, order, "came meanwhile"))
+        raise ZeroDivisionError
+
+    db.freelist.in_doubt = True
+    with monkeypatch.context() as patch:
+        patch.setattr(type(db), "_remove_doubts", remove_doubts)
+        with pytest.raises(ZeroDivisionError):
+            db.begin(True)
+        db.freelist.in_doubt = False
+    threads[0].join(20)
+    assert order == ["came meanwhile"]
+
+
+def test_whose_turn_has_come_before_it_is_in_the_line_waits_for_no_bell(
+    db, monkeypatch
+):
+    tx, join = db.begin(True), Line.join
+
+    def join_late(waiting, place):
+        # Nobody was there to be rung for.
+        tx.rollback()
+        join(waiting, place)
+
+    monkeypatch.setattr(Line, "join", join_late)
+    monkeypatch.setattr(handle, "_PATIENCE", 60)
+    thread = threading.Thread(target=put, args=(db, b"k"))
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_bell_that_an_interrupt_kept_from_being_rung_keeps_nobody_waiting(
+    db, monkeypatch
+):
+    monkeypatch.setattr(handle, "_PATIENCE", 0.05)
+    order, tx, ring = [], db.begin(True), Line.ring
+    thread = begin_in_thread(db, order, "waits")
+
+    def interrupted(waiting):
+        if threading.current_thread() is not thread:
+            raise KeyboardInterrupt
+        ring(waiting)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Line, "ring", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tx.rollback()
+    thread.join(20)
+    assert order == ["waits"]
 
 
 def misplaced(interrupt):

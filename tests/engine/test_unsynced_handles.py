@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from failing import (
@@ -27,6 +28,7 @@ from machine import PATH, Machine
 import shearbolt
 from shearbolt import DatabaseFailedError, StorageError
 from shearbolt.database import doubt, unsynced
+from shearbolt.pages.format import Meta
 from shearbolt.storage import OSStorage
 
 
@@ -161,6 +163,29 @@ def test_commits_that_are_synced_before_the_end_leave_no_note():
     assert not notes.waits(db.identity)
 
 
+def test_an_interrupt_of_what_notes_a_commit_that_waits_says_rather_too_much(
+    monkeypatch,
+):
+    machine = READY.power_off()
+    db = shearbolt.open(PATH, storage=machine, no_sync=True)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unsynced.Unsynced, "begin", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            commit(db)
+    commit(db)
+    db.close()
+    with shearbolt.open(PATH, storage=machine) as db:
+        fail_sync(machine, 1)
+        with pytest.raises(StorageError):
+            db.sync()
+        mend(machine)
+        refuses(db)
+
+
 def test_a_sync_of_a_reader_that_fails_is_one_for_all():
     machine = left_unsynced()
     reader, other = (
@@ -188,6 +213,13 @@ def test_a_database_that_is_made_anew_in_the_same_file_has_lost_nothing():
     db.close()
     machine.cache[PATH] = bytearray()
     with shearbolt.open(PATH, storage=machine) as db:
+        # Nor does anything wait that a failure could lose.
+        machine.plan = lambda operation, _: (
+            errno.EIO if operation in {"fsync", "fdatasync"} else None
+        )
+        with pytest.raises(StorageError):
+            commit(db)
+        mend(machine)
         commit(db)
         known = content(db)
     assert content(shearbolt.open(PATH, storage=machine.power_off())) == known
@@ -299,6 +331,34 @@ def test_a_child_knows_what_waits_when_it_is_made(tmp_path):
     assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.parametrize("fails", ["a sync of commits that wait", "a meta page"])
+def test_a_child_keeps_open_what_is_noted_by_number(tmp_path, fails):
+    """Else the next file gets the number, and is taken for the one that is noted."""
+    path, storage = tmp_path / "a.db", FailingStorage()
+    waits = fails.startswith("a sync")
+    db = shearbolt.open(path, storage=storage, no_sync=waits)
+    commit(db)
+    storage.failing = True
+    if waits:
+        with pytest.raises(StorageError):
+            db.sync()
+    else:
+        tried = replace(db.durable.live, txid=db.durable.live.txid + 1)
+        with pytest.raises(StorageError):
+            db.durable.publish(tried, sync=True)
+        assert db.durable.in_doubt()
+    storage.failing = False
+    child = os.fork()
+    if not child:
+        status = 1
+        with suppress(BaseException):
+            os.fstat(db.pager.file.raw.file._fd)
+            status = 0
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    db.close()
+
+
 # -- a slot in doubt, and who else has been there --
 
 
@@ -313,6 +373,21 @@ def in_doubt(first):
     db.close()
     assert doubt.doubt_about(doubt.known(machine), db.identity)
     return machine, known
+
+
+def test_a_doubt_stands_as_long_as_what_is_found_is_what_this_process_has_left():
+    before, live, tried = (
+        Meta(4096, 2, 3, 9, txid, sequence=0, flags=0) for txid in (6, 7, 8)
+    )
+    for found in (live, tried):
+        assert doubt.Doubt(live, tried, None).stands(found)
+    for found in (before, replace(live, root=4), replace(tried, root=4)):
+        assert not doubt.Doubt(live, tried, None).stands(found)
+    # The live one was being written again: there is one slot to believe, if any.
+    for found in (before, live):
+        assert doubt.Doubt(live, live, None).stands(found)
+    for found in (replace(live, root=4), tried):
+        assert not doubt.Doubt(live, live, None).stands(found)
 
 
 def test_a_doubt_ends_when_another_process_has_committed_since():

@@ -45,6 +45,10 @@ is zeros. So behind every sync that failed the system is asked to forget the fil
 pages: the next write begins anew. Except when commits may be lost: nothing is written
 any more then, and what can be read still is worth keeping.
 
+Whoever waits for a disk that takes a minute to fail presses Ctrl-C, and the interrupt
+comes in the place of the error. The sync has failed all the same, and the file knows
+(`RobustFile.sync_failed`): else the next one would make it good.
+
 Source: bbolt db.go, tx.go (writeMeta).
 """
 
@@ -175,12 +179,21 @@ class DurableFile:
             # to was synced before it was written; the meta itself may not be.
             if self._read_only:
                 # Whoever opens it for writing next writes it again.
-                raw = self.pager.file.raw
-                unknown = doubt.Doubt(self.live, self.live, raw, failed=True)
-                doubt.begin(self._doubts, self.identity, unknown)
+                self._doubt_live()
                 raise
             self.publish(self.live, sync)
+        except BaseException:
+            if self.pager.file.sync_failed and not self.failed:
+                # The same, and an interrupt beside it: written again before the next
+                # commit.
+                self._doubt_live()
+            raise
         self._settled = True
+
+    def _doubt_live(self) -> None:
+        raw = self.pager.file.raw
+        unknown = doubt.Doubt(self.live, self.live, raw, failed=True)
+        doubt.begin(self._doubts, self.identity, unknown)
 
     def grow(self, size: int, max_size: int, alloc_size: int, sync: bool) -> None:
         """Make the file large enough for so many bytes, durably.
@@ -213,14 +226,19 @@ class DurableFile:
             self._waits = True
 
     def _make(self, sync: Callable[[], None]) -> None:
+        file = self.pager.file
+        file.sync_failed = False
         try:
             sync()
-        except StorageError:
-            if self._waits:
-                self._unsynced.lose(self.identity, self.pager.file.raw)
-                self.failed = True
-            else:
-                self.pager.file.forget()
+        except BaseException:
+            # The error, or an interrupt in its place.
+            if file.sync_failed:
+                if self._waits:
+                    # By no call, so that no further one comes before both are noted.
+                    self._unsynced.lost[self.identity] = file.raw
+                    self.failed = True
+                else:
+                    file.forget()
             raise
         if self._waits:
             self._unsynced.end(self.identity)

@@ -69,7 +69,7 @@ class Line:
         """Whether nobody is before it, but what its own thread does next."""
         for other in list(self._places):
             if other is place:
-                return True
+                break
             # What was interrupted goes on behind the handler that asks.
             if not other.left and other.thread != place.thread:
                 return False

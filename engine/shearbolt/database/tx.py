@@ -161,7 +161,6 @@ class Tx(Single):
         trace: TracebackType | None,
     ) -> None:
         if not self.closed:
-            self.managed = False
             self.give_up()
 
     # -- about the transaction --
@@ -606,7 +605,6 @@ class Tx(Single):
     def abandon(self) -> None:
         """Roll back because the database is being closed; called by it."""
         if not self.closed:
-            self.managed = False
             self.closed = True
             # Another thread may be inside one of the buckets: they stay as they are.
             self._root = None

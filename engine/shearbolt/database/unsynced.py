@@ -32,13 +32,17 @@ _MOST: Final = 10_000
 
 
 class Unsynced:
-    """What is known on one storage. Files are named by (device, inode)."""
+    """What is known on one storage. Files are named by (device, inode).
 
-    __slots__ = ("_all_wait", "_lost", "_waiting")
+    Attributes:
+        lost: Files of which a sync has failed while commits waited for it, kept open.
+    """
+
+    __slots__ = ("_all_wait", "_waiting", "lost")
 
     def __init__(self) -> None:
         self._waiting: Final[set[tuple[int, int]]] = set()
-        self._lost: Final[dict[tuple[int, int], File]] = {}
+        self.lost: Final[dict[tuple[int, int], File]] = {}
         self._all_wait = False
 
     def waits(self, identity: tuple[int, int]) -> bool:
@@ -58,11 +62,7 @@ class Unsynced:
 
     def is_lost(self, identity: tuple[int, int]) -> bool:
         """Whether a sync of this file failed while commits waited for it."""
-        return identity in self._lost
-
-    def lose(self, identity: tuple[int, int], file: File) -> None:
-        """A sync has failed, and commits of this file waited for it."""
-        self._lost[identity] = file
+        return identity in self.lost
 
     def forget(self, identity: tuple[int, int]) -> File | None:
         """What was in the file counts no more: it was made anew, or is removed.
@@ -71,7 +71,7 @@ class Unsynced:
             What was kept open of it, to be closed by who knows that nobody reads it.
         """
         self._waiting.discard(identity)
-        return self._lost.pop(identity, None)
+        return self.lost.pop(identity, None)
 
 
 _known: WeakKeyDictionary[Storage, Unsynced] = WeakKeyDictionary()

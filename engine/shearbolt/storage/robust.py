@@ -52,13 +52,17 @@ class RobustFile:
     Attributes:
         raw: The open file.
         path: Its path.
+        sync_failed: Whether a sync has failed, until somebody takes that back. An
+            interrupt that came while the system was at it takes the place of the
+            error, see `_sync`.
     """
 
-    __slots__ = ("path", "raw")
+    __slots__ = ("path", "raw", "sync_failed")
 
     def __init__(self, raw: File, path: str) -> None:
         self.raw = raw
         self.path = path
+        self.sync_failed = False
 
     def ask(self, question: Callable[[View], T]) -> T:
         """What a question about the file's bytes has as its answer.
@@ -221,11 +225,25 @@ class RobustFile:
             StorageError: It failed; what was written may be lost, and another
                 sync may report success without writing it.
         """
-        self._retry("fdatasync", self.raw.fdatasync)
+        self._sync("fdatasync", self.raw.fdatasync)
 
     def fsync(self) -> None:
         """Make written data and the file's metadata durable; errors as above."""
-        self._retry("fsync", self.raw.fsync)
+        self._sync("fsync", self.raw.fsync)
+
+    def _sync(self, operation: str, call: Callable[[], None]) -> None:
+        while True:
+            try:
+                call()
+            except InterruptedError:
+                continue
+            except OSError as error:
+                # By no call, so that no interrupt comes before it: Ctrl-C at a disk
+                # that takes a minute to fail is raised by the next one. (Without a
+                # number it is a signal handler's, see `StorageError.of`.)
+                self.sync_failed = error.errno is not None
+                raise StorageError.of(error, operation, self.path) from error
+            return
 
     def grow(self, size: int) -> None:
         """Enlarge the file; its new size is durable after a sync.

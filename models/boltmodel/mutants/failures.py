@@ -394,19 +394,21 @@ def _read_error_is_end(planter: Planter) -> None:
     needs="errors, crash",
 )
 def _interrupted_is_done(planter: Planter) -> None:
-    def retry(
-        original: Call, self: RobustFile, operation: str, call: Callable[[], Any]
-    ) -> Any:
+    def sync(
+        original: Call, self: RobustFile, operation: str, call: Callable[[], None]
+    ) -> None:
         if operation != "fdatasync":
-            return original(self, operation, call)
+            original(self, operation, call)
+            return
         try:
-            return call()
+            call()
         except InterruptedError:
-            return None
+            return
         except OSError as error:
+            self.sync_failed = True
             raise StorageError.of(error, operation, self.path) from error
 
-    planter.instead(RobustFile, "_retry", retry)
+    planter.instead(RobustFile, "_sync", sync)
 
 
 @_bugs.add(
