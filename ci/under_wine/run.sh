@@ -16,10 +16,6 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 source=${1:?usage: bash ci/under_wine/run.sh PYTHON [TEST...]}
 shift
-if [ "$#" -eq 0 ]; then
-    set -- tests/engine/test_*.py
-fi
-
 work=$(mktemp -d)
 export WINEPREFIX=$work/prefix WINEDEBUG=-all WINEDLLOVERRIDES="mscoree,mshtml,winedbg.exe=" DISPLAY=
 trap 'wineserver -k 2>/dev/null; rm -rf "$work"' EXIT
@@ -48,6 +44,13 @@ version=${archive#python3}
 python() { timeout 600 wine "$work/python/python.exe" "$@" </dev/null 2>&1 | tr -d '\r' | cat; }
 wine wineboot -i >/dev/null 2>&1
 python -c 'import sys; print(sys.version)'
+
+if [ "$#" -eq 0 ]; then
+    # As a folder, or what is not collected there would be.
+    mapfile -t tests < <(python -m pytest --collect-only -q -p no:cacheprovider tests/engine |
+        sed -n 's/::.*//p' | sort -u)
+    set -- "${tests[@]}"
+fi
 
 failed=0
 for test in "$@"; do
