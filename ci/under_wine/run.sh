@@ -45,14 +45,17 @@ python() { timeout 600 wine "$work/python/python.exe" "$@" </dev/null 2>&1 | tr 
 wine wineboot -i >/dev/null 2>&1
 python -c 'import sys; print(sys.version)'
 
+failed=0
 if [ "$#" -eq 0 ]; then
     # As a folder, or what is not collected there would be.
-    mapfile -t tests < <(python -m pytest --collect-only -q -p no:cacheprovider tests/engine |
-        sed -n 's/::.*//p' | sort -u)
+    python -m pytest --collect-only -q -p no:cacheprovider tests/engine >"$work/log"
+    if grep '^ERROR' "$work/log"; then
+        failed=1
+    fi
+    mapfile -t tests < <(sed -n 's/::.*//p' "$work/log" | sort -u)
     set -- "${tests[@]}"
 fi
 
-failed=0
 for test in "$@"; do
     python -m pytest -q -p no:cacheprovider "$test" >"$work/log"
     last=$(tail -n 1 "$work/log")

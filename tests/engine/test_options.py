@@ -138,6 +138,7 @@ def test_what_is_no_path_is_a_type_error(name, db):
         tx.copy_file(name)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
 def test_a_new_database_is_its_owners_alone_unless_it_is_said(tmp_path):
     for options, mode in ({}, 0o600), ({"perm": 0o500}, 0o500):
         path = tmp_path / f"{mode}.db"

@@ -311,7 +311,10 @@ def test_a_file_that_waits_is_not_kept_open(tmp_path):
     assert descriptors() == before
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+
+
+@FORKS
 def test_a_child_knows_what_waits_when_it_is_made(tmp_path):
     path, storage = tmp_path / "a.db", FailingStorage()
     with shearbolt.open(path, storage=storage, no_sync=True) as db:
@@ -331,6 +334,7 @@ def test_a_child_knows_what_waits_when_it_is_made(tmp_path):
     assert os.waitpid(child, 0)[1] == 0
 
 
+@FORKS
 @pytest.mark.parametrize("fails", ["a sync of commits that wait", "a meta page"])
 def test_a_child_keeps_open_what_is_noted_by_number(tmp_path, fails):
     """Else the next file gets the number, and is taken for the one that is noted."""
