@@ -81,13 +81,24 @@ finally:
 """
 
 
-def waiting(made, **options) -> subprocess.Popen[bytes]:
+# nohup, and `&` in a script, have some ignored.
+HEARD = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.{hangup})
+"""
+
+
+def waiting(made, hangup="SIG_DFL") -> subprocess.Popen[bytes]:
     lines = "".join(f"    {line}\n" for line in WAITING.splitlines())
     process = subprocess.Popen(
-        [sys.executable, "-c", BEGIN + lines + END, str(made)],
+        [
+            *(sys.executable, "-c"),
+            *(HEARD.format(hangup=hangup) + BEGIN + lines + END, str(made)),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        **options,
     )
     assert process.stdout.readline() == b"there\n"
     return process
@@ -104,10 +115,7 @@ def test_what_ends_it_leaves_nothing_behind_and_no_verdict(signum, tmp_path):
 
 
 def test_what_somebody_ignores_stays_ignored(tmp_path):
-    def ignore() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    process = waiting(tmp_path / "made", preexec_fn=ignore)
+    process = waiting(tmp_path / "made", "SIG_IGN")
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=0.5)
