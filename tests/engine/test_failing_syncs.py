@@ -86,6 +86,22 @@ def test_an_interrupt_of_a_takeover_makes_nothing_durable():
     assert done[0] == "fdatasync"
 
 
+SECOND = FIRST | {(b"a", b"killed"): b"k" * 400}
+"""What a file that was taken over holds, durable or not."""
+
+
+def the_next_commit_is_safe(machine, db):
+    """Whenever the power goes in it, one of the versions is there."""
+    crashed = []
+    machine.plan = lambda *_: crashed.append(machine.power_off())
+    with db.update() as tx:
+        third = SECOND | change(tx, 1)
+    machine.plan = lambda *_: None
+    for after in crashed:
+        assert content(shearbolt.open(PATH, storage=after)) in (FIRST, SECOND, third)
+    assert content(shearbolt.open(PATH, storage=machine.power_off())) == third
+
+
 @pytest.mark.parametrize("failures", range(5))
 def test_a_call_of_sync_that_fails_at_a_takeover_settles_nothing(failures):
     machine = taken_over()
@@ -97,20 +113,12 @@ def test_a_call_of_sync_that_fails_at_a_takeover_settles_nothing(failures):
             return errno.EIO
         return None
 
-    second = FIRST | {(b"a", b"killed"): b"k" * 400}
     with shearbolt.open(PATH, storage=machine) as db:
         machine.plan = plan
         with suppress(StorageError):
             db.sync()
-            assert content(shearbolt.open(PATH, storage=machine.power_off())) == second
-        crashed = []
-        machine.plan = lambda *_: crashed.append(machine.power_off())
-        with db.update() as tx:
-            third = second | change(tx, 1)
-        machine.plan = lambda *_: None
-    for after in crashed:
-        assert content(shearbolt.open(PATH, storage=after)) in (FIRST, second, third)
-    assert content(shearbolt.open(PATH, storage=machine.power_off())) == third
+            assert content(shearbolt.open(PATH, storage=machine.power_off())) == SECOND
+        the_next_commit_is_safe(machine, db)
 
 
 def interrupted_as_it_fails(machine, monkeypatch, call):
@@ -132,7 +140,6 @@ def test_a_takeover_whose_sync_fails_beside_an_interrupt_is_not_made_good_by_the
     by, monkeypatch
 ):
     machine = taken_over()
-    second = FIRST | {(b"a", b"killed"): b"k" * 400}
 
     def commit():
         with db.update() as tx:
@@ -143,15 +150,8 @@ def test_a_takeover_whose_sync_fails_beside_an_interrupt_is_not_made_good_by_the
         if by == "sync":
             db.sync()
             found = content(shearbolt.open(PATH, storage=machine.power_off()))
-            assert found == second
-        crashed = []
-        machine.plan = lambda *_: crashed.append(machine.power_off())
-        with db.update() as tx:
-            third = second | change(tx, 1)
-        machine.plan = lambda *_: None
-    for after in crashed:
-        assert content(shearbolt.open(PATH, storage=after)) in (FIRST, second, third)
-    assert content(shearbolt.open(PATH, storage=machine.power_off())) == third
+            assert found == SECOND
+        the_next_commit_is_safe(machine, db)
 
 
 # -- commits without syncs --

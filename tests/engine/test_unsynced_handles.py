@@ -56,6 +56,16 @@ def commit(db):
         change(tx, 1)
 
 
+def a_later_handle_fails_for_it(machine, call):
+    """What waits in the file for a sync is lost with the next one, which fails."""
+    with shearbolt.open(PATH, storage=machine) as db:
+        fail_sync(machine, 1)
+        with pytest.raises(StorageError):
+            call(db)
+        mend(machine)
+        refuses(db)
+
+
 @pytest.mark.parametrize("call", [shearbolt.DB.sync, commit])
 @pytest.mark.parametrize("again", range(3))
 def test_the_first_sync_of_a_later_handle_fails_for_the_commits_of_an_earlier(
@@ -65,24 +75,14 @@ def test_the_first_sync_of_a_later_handle_fails_for_the_commits_of_an_earlier(
     for _ in range(again):
         # Another that writes and syncs nothing changes nothing.
         shearbolt.open(PATH, storage=machine).close()
-    with shearbolt.open(PATH, storage=machine) as db:
-        fail_sync(machine, 1)
-        with pytest.raises(StorageError):
-            call(db)
-        mend(machine)
-        refuses(db)
+    a_later_handle_fails_for_it(machine, call)
 
 
 def test_a_handle_that_was_lost_and_not_closed_leaves_the_same():
     machine, db = opened(no_sync=True)
     del db
     gc.collect()
-    with shearbolt.open(PATH, storage=machine) as db:
-        fail_sync(machine, 1)
-        with pytest.raises(StorageError):
-            db.sync()
-        mend(machine)
-        refuses(db)
+    a_later_handle_fails_for_it(machine, shearbolt.DB.sync)
 
 
 def test_a_slot_that_opening_cannot_heal_loses_what_waits():
@@ -178,12 +178,7 @@ def test_an_interrupt_of_what_notes_a_commit_that_waits_says_rather_too_much(
             commit(db)
     commit(db)
     db.close()
-    with shearbolt.open(PATH, storage=machine) as db:
-        fail_sync(machine, 1)
-        with pytest.raises(StorageError):
-            db.sync()
-        mend(machine)
-        refuses(db)
+    a_later_handle_fails_for_it(machine, shearbolt.DB.sync)
 
 
 def test_a_sync_of_a_reader_that_fails_is_one_for_all():
