@@ -27,7 +27,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     from xdist.scheduler import WorkStealingScheduling
 
@@ -166,10 +167,35 @@ def pytest_make_collect_report(
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All workers have to have the same tests in the same order."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out what SHEARBOLT_SEEDS=2 asks for, unless it is called by its name.
+
+    And all workers have to have the same tests in the same order.
+    """
+    if TIMES == 1 and not any("::" in argument for argument in config.args):
+        left_out = {item for rows in _thorough(items) for item in rows}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
     if WORKER is not None:
         items.sort(key=lambda item: str(item.path))
+
+
+def _thorough(items: list[pytest.Item]) -> Iterator[list[pytest.Item]]:
+    """Of each test marked thorough: the rows that are not for every run."""
+    tests: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("thorough") is not None:
+            name = item.nodeid.partition("[")[0]
+            tests.setdefault((item.path, name), []).append(item)
+    for rows in tests.values():
+        marker = rows[0].get_closest_marker("thorough")
+        assert marker is not None
+        kept = marker.kwargs.get("rows", 0)
+        # From the first on, as far from each other as can be.
+        chosen = {at * len(rows) // kept for at in range(kept)}
+        yield [row for at, row in enumerate(rows) if at not in chosen]
 
 
 def pytest_collection_finish() -> None:

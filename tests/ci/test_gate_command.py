@@ -27,6 +27,7 @@ def gate(*arguments, cwd, timeout=200):
     )
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
 @pytest.mark.parametrize(
     ("redirected", "environment", "said"),

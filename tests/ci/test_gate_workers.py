@@ -30,6 +30,7 @@ def test_two_workers_give_the_same_result_as_one(tmp_path):
     assert made[1] == made[2]
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_is_seen_afresh_is_so_in_every_lane_and_made_small(count, monkeypatch):
     """Also where another lane has run programs in the same process before."""

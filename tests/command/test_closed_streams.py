@@ -79,6 +79,7 @@ def test_without_standard_input_its_subcommands_fail_with_one_line(
 
 
 # A closed stream has no buffer: there is none to be without.
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize(
     ("redirection", "python"),
     [("2>&-", ()), ("2>/dev/full", ()), ("2>/dev/full", ("-u",))],
@@ -119,6 +120,7 @@ def test_output_without_a_buffer_is_whole_or_an_error(nested) -> None:
 
 
 # argparse writes the first two and the last, the command itself the third.
+@pytest.mark.thorough(rows=3)
 @pytest.mark.parametrize(
     ("words", "python"),
     [

@@ -123,6 +123,7 @@ def _child(page):
     return None if page is None else page.children[0]
 
 
+@pytest.mark.thorough(rows=4)
 @pytest.mark.parametrize("free_threaded", [False, True])
 @pytest.mark.parametrize("way", ["file", "generation", "full", "large commit"])
 def test_a_reader_that_was_ended_puts_no_page_back_that_a_commit_has_replaced(

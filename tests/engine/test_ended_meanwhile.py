@@ -146,6 +146,7 @@ def interrupted(path, way, place, storage=None):
     return interrupts.count, handler.ended, raised
 
 
+@pytest.mark.thorough(rows=7)
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize("storage", [None, AtOnce()], ids=["in turns", "at once"])
 @pytest.mark.parametrize("way", READING + WRITING)
@@ -287,6 +288,7 @@ def test_a_transaction_is_committed_or_rolled_back_by_two_threads_that_try_both(
     assert seen == {True, False}
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("in_a_block", [False, True])
 def test_of_two_threads_that_roll_a_transaction_back_one_does(in_a_block):
     """The other one would forget pages of the next writer. Blocks just end."""

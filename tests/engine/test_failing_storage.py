@@ -138,6 +138,7 @@ def test_nor_does_a_failed_sync_that_has_written_everything(failure):
             survives(lambda _, n, at=at: failure if n == at else None, keep=True)
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("lasting", [2, 12, 10_000])
 def test_failures_that_last_lose_nothing(lasting):
     for at, _ in NUMBERED:

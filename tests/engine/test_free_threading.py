@@ -50,6 +50,7 @@ def together(*bodies):
     return raised
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize("cache_size", [1, 20_000, 1 << 20])
 def test_readers_and_writers_at_once_see_whole_versions(tmp_path, cache_size):
     path = tmp_path / "db"

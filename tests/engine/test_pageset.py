@@ -29,6 +29,7 @@ def sound(pages):
     return pages
 
 
+@pytest.mark.thorough(rows=3)
 @pytest.mark.seeds(2)
 @pytest.mark.parametrize("size", [4, 32, 1024])
 def test_random_histories_agree_with_a_plain_set(seed, size, monkeypatch):

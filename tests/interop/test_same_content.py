@@ -46,6 +46,7 @@ def comparable(applied: list[Applied]) -> list[Any]:
     ]
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("batch", range(-(-PROGRAMS // BATCH)))
 def test_nested_programs_agree(batch: int, oracle: Oracle, tmp_path: Path) -> None:
     for seed in range(batch * BATCH, min((batch + 1) * BATCH, PROGRAMS)):

@@ -73,6 +73,7 @@ def test_every_error_at_every_call_of_a_small_program():
     assert met >= {"fdatasync", "fsync", "fsync_dir"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(DRAWN))
 def test_every_error_at_every_call_of_drawn_programs(seed, monkeypatch):
     if DRAWN == 1:
@@ -149,6 +150,7 @@ def letters_of(found):
     return {one.violation.property[0] for one in found}
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize("fail", ["clean", "unwritten", "revert", "read-only"])
 def test_a_failed_write_or_sync_then_a_crash_loses_nothing_acknowledged(fail):
     # Two faults in a row are closed for the first behaviour; see the sweep.

@@ -36,6 +36,7 @@ def _quiet():
         yield
 
 
+@pytest.mark.thorough(rows=7)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_no_switch_between_two_instructions_breaks_a_promise(name):
     swept = sweep(SCENARIOS[name], share=SHARE, seed=5, free_threaded=True)

@@ -13,6 +13,7 @@ def test_there_are_at_least_eight():
     assert len(SABOTAGES) >= 8
 
 
+@pytest.mark.thorough(rows=10)
 @pytest.mark.parametrize("name", SABOTAGES)
 def test_a_planted_bug_survives_and_so_gives_it_away(name):
     hidden = SABOTAGES[name].hides

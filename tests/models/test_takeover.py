@@ -130,6 +130,7 @@ def test_a_killed_process_loses_nothing_wherever_it_dies(same_engine):
     assert made.programs == made.runs == made.takeovers == len(deaths())
 
 
+@pytest.mark.thorough(rows=3)
 @pytest.mark.parametrize("fail", FAILS)
 def test_a_takeover_whose_syncs_fail_then_a_crash_loses_nothing(fail, request):
     # With every sync made twice it is another engine.

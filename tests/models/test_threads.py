@@ -131,6 +131,7 @@ def test_the_command_says_what_it_found_and_how_to_see_it_again(capsys):
         assert why in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_a_process_that_has_run_nothing_yet_tries_the_same_schedules():
     # Caches of a process fill in its first run. Which places there are must not depend
     # on that, or a schedule that was printed cannot be played again elsewhere.

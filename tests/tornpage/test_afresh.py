@@ -53,6 +53,7 @@ def unsynced(way):
 # -- what is found ---------------------------------------------------------------------
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize("way", REMEMBERING)
 def test_a_store_that_never_syncs_and_remembers_is_violated(way):
     certificate = unsynced(way)
@@ -75,6 +76,7 @@ def test_its_token_reproduces_it(way):
         replay(subject, without)
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize("way", REMEMBERING)
 def test_one_that_syncs_and_remembers_is_unverifiable(way):
     name = f"{way}_synced"
@@ -318,6 +320,7 @@ class Boxing(Toy):
         return super().describe_outcome(outcome.found)
 
 
+@pytest.mark.thorough(rows=8)
 @pytest.mark.parametrize("lossy", [False, True])
 @pytest.mark.parametrize("mutant", [None, *MUTANTS])
 def test_what_cannot_be_had_again_is_no_hindrance(lossy, mutant):

@@ -460,6 +460,7 @@ def test_a_reader_who_leaves_early_causes_no_traceback():
     assert "BrokenPipe" not in err
 
 
+@pytest.mark.thorough(rows=4)
 @pytest.mark.parametrize(
     ("redirected", "subject", "unbuffered", "status", "said"),
     [
@@ -496,6 +497,7 @@ def test_streams_that_take_nothing_are_no_traceback_and_change_no_verdict_to_a_p
         assert done.stdout.startswith("CONSISTENT")
 
 
+@pytest.mark.thorough(rows=3)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
 # argparse writes the first three, the command itself the last.
 @pytest.mark.parametrize(
@@ -565,6 +567,7 @@ def odd(elsewhere):
         file.write(ODD)
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "utf-8:strict"])
 def test_a_story_is_told_in_whatever_encoding_the_stream_has(odd, encoding):
     """The verdict was lost, and Python's traceback was all that was said."""

@@ -156,6 +156,7 @@ def never_crashes_the_second_recovery(patch):
     patch.setattr(explorer_module, "recover_in_a_row", recover)
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize(
     ("plant", "crashes"),
     [

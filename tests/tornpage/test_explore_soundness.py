@@ -163,6 +163,7 @@ def test_any_model_has_the_outcomes_of_brute_force_with_syncs_that_fail(failing,
     assert len(results & failed) >= least if failing else results == {"ok"}
 
 
+@pytest.mark.thorough(rows=5)
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_four_ways_to_explore_agree_under_every_preset(preset, seed):

@@ -271,6 +271,7 @@ def keeps(module):
     )
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("first", [None, "no-fsync"])
 def test_a_bug_in_place_of_a_function_from_an_import_is_planted(keeping, first):
     subject = keeps(keeping)

@@ -445,6 +445,7 @@ LIMITS = {
 }
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("spec", LIMITS)
 def test_a_worker_that_runs_away_is_replaced_and_its_program_declared(spec):
     words, limits = LIMITS[spec]

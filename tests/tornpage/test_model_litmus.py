@@ -98,6 +98,7 @@ WEAKER = [
 ]
 
 
+@pytest.mark.thorough(rows=6)
 @pytest.mark.parametrize("chain", WEAKER, ids=lambda chain: chain[0].split("=")[0])
 def test_a_weaker_value_allows_all_that_a_stronger_one_allows_on_every_line(chain):
     for litmus in LITMUS:

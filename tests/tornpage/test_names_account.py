@@ -295,6 +295,7 @@ def cases(first, last):
     return ((seed, MODELS[seed % len(MODELS)]) for seed in range(first, last))
 
 
+@pytest.mark.thorough(rows=3)
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize(
     ("crashes", "writes"),

@@ -120,20 +120,11 @@ def certificate(sync, *, beside=lambda root: None):
     return run(subject, Plan(spec=spec_of(subject), programs=1))
 
 
-# Half a second each: what one of these shows of a function that no block came before is
-# what the others do, see SHEARBOLT_SEEDS.
-FEW = ("an attribute", "a default argument", "an address")
-MORE = int(os.environ.get("SHEARBOLT_SEEDS", "1")) > 1
-
-
-@pytest.mark.parametrize(
-    ("when", "way"),
-    [
-        *(("before", way) for way in LOOKED_UP),
-        *(("before, and known", way) for way in (LOOKED_UP if MORE else FEW)),
-        *(("inside", way) for way in LOOKED_UP),
-    ],
-)
+# Half a second each: what some of these show of a function that a block came behind is
+# what the others do.
+@pytest.mark.thorough(rows=14)
+@pytest.mark.parametrize("when", ["before", "before, and known", "inside"])
+@pytest.mark.parametrize("way", LOOKED_UP)
 def test_a_sync_by_ctypes_is_a_sync_however_and_whenever_it_was_looked_up(
     store, way, when
 ):
@@ -186,13 +177,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(
-    ("when", "name"),
-    [
-        *(("before", name) for name in (REFUSED if MORE else ("write(", "mmap("))),
-        *(("inside", name) for name in REFUSED),
-    ],
-)
+@pytest.mark.thorough(rows=13)
+@pytest.mark.parametrize("when", ["before", "inside"])
+@pytest.mark.parametrize("name", REFUSED)
 def test_what_ctypes_does_with_the_disk_besides_is_unverifiable_if_swallowed(
     store, name, when
 ):

@@ -221,6 +221,7 @@ def _synced(call, number=0):
     return sum(one.op == "sync" for one in disk.trace)
 
 
+@pytest.mark.thorough(rows=14)
 @pytest.mark.parametrize("way", KEEPING)
 def test_a_function_that_is_kept_is_the_disks_in_every_block(way):
     make, call = KEEPING[way]

@@ -273,6 +273,7 @@ def both(seed, tmp_path):
     return real, simulated
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.seeds(4)
 def test_any_row_of_calls_gives_what_it_gives_on_the_machine(seed, tmp_path):
     for one in range(seed * 40, (seed + 1) * 40):

@@ -39,6 +39,7 @@ def shell(body: str, redirections: str = "") -> subprocess.CompletedProcess[byte
 PRINTING = ("print('found')", "print('found', flush=True)", "print('f' * 100_000)")
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("line", PRINTING)
 def test_a_verdict_that_could_not_be_written_is_one_line_and_none(line):
     done = shell(f"{line}\nreturn 0", ">/dev/full")

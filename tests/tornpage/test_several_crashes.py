@@ -172,6 +172,7 @@ def compare(seeds, models, case):
     return compared
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.seeds(2)
 def test_what_a_crash_left_undecided_is_still_undecided_at_the_next_crash(seed):
     seeds = range(seed * 2 * len(MODELS), (seed + 1) * 2 * len(MODELS))
@@ -184,6 +185,7 @@ def test_that_holds_for_drawn_models_too(seed):
     assert compare(seeds, DRAWN, lambda one: two_crashes(one, DRAWN)) > 6
 
 
+@pytest.mark.thorough(rows=4)
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize("crashes", [2, 3])
 @pytest.mark.parametrize("failing", [0.0, 0.3])

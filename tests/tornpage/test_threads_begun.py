@@ -21,6 +21,9 @@ from tornpage.uncovered import UncoveredError, UnsupportedCallError
 
 CODE = (__file__,)
 
+# Of the schedules of a search with two switches: three in ten, unless more is asked for.
+SHARE = min(0.3 * int(os.environ.get("SHEARBOLT_SEEDS", "1")), 1.0)
+
 
 def look(value):
     """A call, and with it a place."""
@@ -133,7 +136,7 @@ def test_a_gap_in_a_flusher_is_found(careful, where):
 
     # Two: to the flusher when it has its second, and back when it has looked.
     before = threading.active_count()
-    for played in Schedules(once, CODE, switches=2):
+    for played in Schedules(once, CODE, switches=2, share=SHARE):
         played.require_success()
     assert any(lost) is not careful
     assert len(lost) > 20

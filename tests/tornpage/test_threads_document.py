@@ -37,12 +37,15 @@ def said_of(folder, repaired, name="grouped", diff=0, only=None, share=None):
     return wal.run_pytest(folder, f"test_{name}.py")
 
 
-def test_the_note_that_is_not_true_yet_is_found_as_shown(tmp_path):
-    status, lines = said_of(tmp_path, repaired=False)
+@pytest.mark.thorough(rows=1)
+@pytest.mark.parametrize("only", ["0:4>1:6>0", None])
+def test_the_note_that_is_not_true_yet_is_found_as_shown(only, tmp_path):
+    status, lines = said_of(tmp_path, repaired=False, only=only)
     assert status == 1
     assert wal._contains(lines, wal._shown(1))
 
 
+@pytest.mark.thorough
 def test_a_note_of_what_is_true_passes(tmp_path):
     # Without the repair this share of the schedules fails, a fifth does not.
     status, lines = said_of(tmp_path, repaired=True, share=0.4)

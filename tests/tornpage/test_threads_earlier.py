@@ -271,6 +271,7 @@ def left():
     return [one for one in gc.get_objects() if type(one) in kinds]
 
 
+@pytest.mark.thorough(rows=10)
 @pytest.mark.parametrize("where", HELD)
 def test_a_lock_keeps_others_out_wherever_it_was_made_and_is_held(store, where):
     module = store(HELD[where])
@@ -287,6 +288,7 @@ def test_a_lock_keeps_others_out_wherever_it_was_made_and_is_held(store, where):
 AT_ONCE = ("a queue", "a queue in C", "a semaphore", "an event")
 
 
+@pytest.mark.thorough(rows=8)
 @pytest.mark.parametrize("where", [one for one in HELD if one not in AT_ONCE])
 def test_a_lock_that_lets_two_in_is_seen_wherever_it_is_held(store, where, monkeypatch):
     """So it is by this one that they wait."""

@@ -64,6 +64,7 @@ def test_an_honest_certificate_verifies(written, capsys):
     assert "4 of 6 programs run again, 0 did something else" in out
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("column", [2, 3])
 def test_a_forged_digest_is_refuted(written, column, capsys):
     rows = [list(row) for row in written.data["program_digests"]]
@@ -316,6 +317,7 @@ def digests_of(python, hash_seed):
     return lines
 
 
+@pytest.mark.thorough
 def test_traces_and_outcomes_are_the_same_under_every_hash_seed():
     assert digests_of(sys.executable, "1") == digests_of(sys.executable, "5")
 
