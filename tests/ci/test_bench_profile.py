@@ -113,6 +113,7 @@ def test_a_floor_is_the_sum_that_its_words_say() -> None:
     assert floor("crash point", {"recovery": 8.0}, 0.25) == (2.0, "0.25 recovery")
 
 
+@pytest.mark.thorough(rows=9)
 @pytest.mark.parametrize("task", tasks.TASKS)
 def test_a_task_measures_its_operations_only(
     task: str, folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -665,6 +665,7 @@ def _lines(call) -> int:
     return counted
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("what", ["scan", "repair"])
 def test_damage_at_every_depth_takes_work_as_there_are_levels(what, tmp_path) -> None:
     """And not for each of them its depth: 8,000 levels took the square of that."""

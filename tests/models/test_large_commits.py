@@ -84,6 +84,7 @@ def few_kept(monkeypatch):
     monkeypatch.setattr(newpages, "_MOST_KEPT", FEW_KEPT)
 
 
+@pytest.mark.thorough
 def test_every_crash_of_a_large_commit_is_closed():
     closed(program(PAIRS, **OPTIONS[0]), 100)
 

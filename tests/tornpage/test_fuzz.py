@@ -130,6 +130,7 @@ def test_a_machine_that_starts_no_more_processes_is_one_line(monkeypatch, capsys
     assert [process.poll() for process in begun] == [-signal.SIGKILL] * 2
 
 
+@pytest.mark.thorough
 def test_failures_too_are_the_same_for_any_number_of_workers():
     options = ("--seeds", "0..9", "--mutant", "no-checksum")
     (status, alone), (_, together) = (fuzz(TOY, *options, "-n", n) for n in "12")

@@ -307,21 +307,24 @@ def test_a_crash_loses_what_the_manual_says_it_may(given, verdict):
         assert "the unlink at test_patch_sqlite.py" in said
 
 
-def test_sectors_that_are_torn_whole_hurt_only_who_was_told_that_they_are_not():
+@pytest.mark.thorough(rows=1)
+@pytest.mark.parametrize(
+    ("name", "verdict"), [("x.sqlite", "violated"), ("x.sqlite?psow=0", "consistent")]
+)
+def test_sectors_that_are_torn_whole_hurt_only_who_was_told_that_they_are_not(
+    name, verdict
+):
     # https://sqlite.org/psow.html. A key of its own has an index: the database grows.
-    def verdict(name, *, uri=False):
-        return certificate(
-            "journal_mode=PERSIST",
-            model="adversarial",
-            name=name,
-            uri=uri,
-            page_size=1024,
-            column="k TEXT PRIMARY KEY",
-            keys=("a",),
-        ).verdict
-
-    assert verdict("x.sqlite") == "violated"
-    assert verdict("x.sqlite?psow=0", uri=True) == "consistent"
+    found = certificate(
+        "journal_mode=PERSIST",
+        model="adversarial",
+        name=name,
+        uri="?" in name,
+        page_size=1024,
+        column="k TEXT PRIMARY KEY",
+        keys=("a",),
+    )
+    assert found.verdict == verdict
 
 
 @pytest.mark.parametrize(

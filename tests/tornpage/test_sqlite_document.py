@@ -43,6 +43,7 @@ def test_the_last_visit_that_comes_back_out_is_found_as_shown(tmp_path):
         assert wal._contains(lines, shown)
 
 
+@pytest.mark.thorough
 def test_with_the_folder_synced_no_visit_is_lost(tmp_path):
     status, lines = said_of(tmp_path, 1)
     assert status == 0, lines

@@ -21,7 +21,7 @@ from tornpage.uncovered import UncoveredError, UnsupportedCallError
 
 CODE = (__file__,)
 
-# Of the schedules of a search with two switches: three in ten, unless more is asked for.
+# Of the schedules of a search: three in ten, unless more is asked for.
 SHARE = min(0.3 * int(os.environ.get("SHEARBOLT_SEEDS", "1")), 1.0)
 
 
@@ -181,7 +181,7 @@ def test_what_ends_with_the_run_leaves_no_trace_on_the_disk():
             yield [lambda: begun(work), lambda: line.put(1)]
         assert not disk.trace.operations()
 
-    for played in Schedules(once, CODE, switches=1):
+    for played in Schedules(once, CODE, switches=1, share=SHARE):
         played.require_success()
 
 

@@ -62,6 +62,7 @@ def test_what_a_thread_of_the_store_syncs_too_little_is_found_as_shown(tmp_path)
     assert wal._contains(lines, wal._shown(2))
 
 
+@pytest.mark.thorough
 def test_a_thread_of_the_store_that_syncs_enough_passes(tmp_path):
     status, lines = said_of(tmp_path, True, "flushed", 1, SHOWN)
     assert status == 0, lines

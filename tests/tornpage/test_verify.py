@@ -322,20 +322,12 @@ def test_traces_and_outcomes_are_the_same_under_every_hash_seed():
     assert digests_of(sys.executable, "1") == digests_of(sys.executable, "5")
 
 
-# Each compiles all of us first. The newest of those that are here by default.
-FEW = os.environ.get("SHEARBOLT_SEEDS", "1") == "1"
-
-
+@pytest.mark.thorough
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 def test_traces_and_outcomes_are_the_same_on_every_python(version):
     python = interpreters().get(version)
     if python is None:
         pytest.skip(f"there is no Python {version} under ~/.pyenv/versions")
-    others = sorted({*interpreters()} - {"{}.{}".format(*sys.version_info)})
-    if FEW and version in others[:-1]:
-        pytest.skip(
-            "asked with SHEARBOLT_SEEDS=2: another one, which is newer, is here"
-        )
     assert digests_of(python, "5") == digests_of(sys.executable, "1")
 
 

@@ -104,6 +104,7 @@ def test_the_log_with_both_is_consistent_and_every_point_is_closed(tmp_path):
     assert points == closed
 
 
+@pytest.mark.thorough
 def test_recovery_of_the_log_can_be_crashed(tmp_path):
     checks = [line.strip() for body in _blocks("python") for line in body.splitlines()]
     assert "tornpage.check(WAL, crashes=2)" in checks
@@ -148,6 +149,7 @@ def test_the_document_names_the_command_that_tells_of_one(tmp_path):
     assert "BROKEN: check" in done.stdout
 
 
+@pytest.mark.thorough
 def test_where_fsync_takes_the_name_along_the_first_sync_is_enough(tmp_path):
     model = 'tornpage.check(WAL, model="names=fsync")'
     assert f"`{model}`" in DOCUMENT.read_text("utf-8")
