@@ -434,6 +434,39 @@ def test_what_a_store_remembers_on_the_machine_is_out_of_reach_of_crashes(
     assert f"{path} is a file of the machine" in certificate.doubts()[0]
 
 
+def _directory_moved(path):
+    os.mkdir(f"{path}.new")
+    _write(f"{path}.new/a")
+    os.rename(f"{path}.new", path)
+
+
+@pytest.mark.parametrize(
+    ("name_it", "below"),
+    [
+        (lambda path: os.link(_written(f"{path}.new"), path), ""),
+        (lambda path: os.symlink(_written(f"{path}.new"), path), ""),
+        (_directory_moved, "/a"),
+    ],
+)
+def test_a_name_that_one_execution_has_given_is_read_by_no_later_one(
+    name_it, below, tmp_path
+):
+    path = f"{tmp_path}/x"
+    with patched(Disk()):
+        name_it(path)
+        _read(f"{path}{below}")
+    refusal = pytest.raises(UnsupportedCallError, match=f"{path}{below} is a file of")
+    with refusal, patched(Disk()):
+        _read(f"/{path}{below}")
+    with patched(Disk()):
+        _sort(f"{path}{below}")
+
+
+def _written(path):
+    _write(path)
+    return path
+
+
 FORGOTTEN = {
     "a scratch file": (_sort, _sort),
     "a log": (_log, _log),
