@@ -4,7 +4,7 @@ import pytest
 
 import shearbolt
 from boltmodel.generate import generate
-from boltmodel.interpret import DATABASE, LiveFailure, Session, run
+from boltmodel.interpret import DATABASE, READ_AHEAD, LiveFailure, Session, run
 from boltmodel.model import EMPTY
 from boltmodel.mutants import mutant
 from boltmodel.observation import observe
@@ -28,6 +28,7 @@ from boltmodel.programs import (
     Thin,
     Value,
 )
+from boltmodel.subject import ShearboltSubject
 from tornpage.disk import Disk
 from tornpage.trace import Mark
 
@@ -181,11 +182,32 @@ def test_errors_that_are_not_typed_are_noticed(monkeypatch):
     assert live(put(b"k"), Get(A, b"k")) == ["E"]
 
 
+@pytest.mark.parametrize("when", ["at each commit", "at the end"])
+def test_the_engines_checker_is_asked_at_each_commit_where_that_is_wanted(
+    monkeypatch, when
+):
+    monkeypatch.setattr(shearbolt.Tx, "check", lambda _: iter(["page 7: odd"]))
+    program = Program((put(b"k"), Commit(), put(b"l"), Commit()))
+    history = run(program, Disk(), check_commits=when == "at each commit")
+    assert [one.property for one in history.live] == ["S space"]
+    assert len(history.states) == (2 if when == "at each commit" else 3)
+
+
 def test_wrong_answers_are_noticed_with_both_answers(monkeypatch):
     monkeypatch.setattr(shearbolt.Bucket, "get", lambda *_: b"odd")
     (found,) = run(Program((put(b"k"), Get(A, b"k"))), Disk()).live
     assert found.property == "M model"
     assert found.facts == (("Get", "b'00000'", "b'odd'"),)
+
+
+@pytest.mark.parametrize("faults", ["", "pwrite#99=EIO"])
+def test_a_program_that_reads_ahead_has_its_disk_read_ahead(faults):
+    """Or what a look at many pages at once does to an engine is tried by no program."""
+    subject = ShearboltSubject()
+    for ahead in (False, True):
+        disk = Disk()
+        subject.run(Program((), reads_ahead=ahead, faults=faults), disk)
+        assert disk.read_ahead == (READ_AHEAD if ahead else 0)
 
 
 def test_a_failed_run_leaves_nothing_open():

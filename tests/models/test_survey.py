@@ -233,6 +233,21 @@ def test_a_full_look_notices_a_survey_that(plant, monkeypatch):
     assert next(found, None) is not None
 
 
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_leaf_that_reaches_beyond_what_its_branch_says_is_not_called_right(end):
+    """Its own keys ascend, and so do those of the branch."""
+    with shearbolt.open(DATABASE, storage=Disk({DATABASE: DEEP})) as db, db.view() as t:
+        branch = t.load(t.bucket(b"b").root)
+        while not t.load(branch.children[1]).is_leaf:
+            branch = t.load(branch.children[1])
+        leaf = branch.children[1]
+        key = t.load(leaf).keys[0 if end == "first" else -1]
+    at = DEEP.index(key, leaf * PAGE, (leaf + 1) * PAGE)
+    beyond = (b"\x00" if end == "first" else b"\xff") * len(key)
+    assert surveyed(DEEP)[0] is not None
+    assert surveyed(DEEP[:at] + beyond + DEEP[at + len(key) :])[0] is None
+
+
 def test_a_tree_that_leads_back_to_itself_ends():
     content = bytearray(DEEP)
     root = live(DEEP).root
