@@ -1,10 +1,13 @@
 """What gets past the patch is never a pass: other names, processes and threads."""
 
 import contextlib
+import fcntl
 import io
+import mmap
 import multiprocessing
 import os
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -94,6 +97,8 @@ def _beneath(call):
     return lambda root: call(f"{root}/x")
 
 
+HERE = object()
+
 PAST = {
     "os.remove('/db/x'": _beneath(_unseen("unlink")),
     "os.rename('/db/x'": _beneath(_unseen("rename", "/db/y")),
@@ -129,6 +134,62 @@ def test_what_gets_past_the_patch_and_is_swallowed_is_unverifiable(where, name):
     certificate = _certificate(**{where: swallowing})
     assert certificate.verdict == "unverifiable"
     assert name in certificate.doubts()[0]
+
+
+# Whatever the argument that is the disk's: the others are "-", which is nowhere.
+BY_PATH = [
+    *(("chmod", (HERE, 0)), ("chown", (HERE, 0, 0)), ("getxattr", (HERE, "a"))),
+    *(("link", (HERE, "-")), ("link", ("-", HERE)), ("listxattr", (HERE,))),
+    *(("removexattr", (HERE, "a")), ("rename", (HERE, "-")), ("rename", ("-", HERE))),
+    *(("rmdir", (HERE,)), ("scandir", (HERE,)), ("setxattr", (HERE, "a", b""))),
+    *(("symlink", (HERE, "-")), ("symlink", ("-", HERE)), ("utime", (HERE,))),
+]
+BY_FOLDER = [
+    *(("chmod", ("-", 0), ("dir_fd",)), ("chown", ("-", 0, 0), ("dir_fd",))),
+    ("link", ("-", "-"), ("src_dir_fd", "dst_dir_fd")),
+    *(("mkdir", ("-",), ("dir_fd",)), ("unlink", ("-",), ("dir_fd",))),
+    ("rename", ("-", "-"), ("src_dir_fd", "dst_dir_fd")),
+    *(("rmdir", ("-",), ("dir_fd",)), ("symlink", ("-", "-"), ("dir_fd",))),
+    ("utime", ("-",), ("dir_fd",)),
+]
+BY_DESCRIPTOR = [
+    *((fcntl, "fcntl", (1,)), (fcntl, "flock", (fcntl.LOCK_EX,))),
+    *((fcntl, "ioctl", (0,)), (fcntl, "lockf", (fcntl.LOCK_EX,))),
+    *((mmap, "mmap", (1,)), (os, "lockf", (os.F_LOCK, 0))),
+    *((os, "chmod", (0,)), (os, "chown", (0, 0)), (os, "listdir", ())),
+    *((os, "scandir", ()), (os, "truncate", (0,)), (os, "utime", ())),
+]
+
+
+def test_every_place_of_a_path_or_a_descriptor_is_watched():
+    """Of functions of which the interpreter tells, and that nobody is seen to hold."""
+    real = weakref.WeakValueDictionary(
+        {(one, name): getattr(one, name) for one, name, _ in BY_DESCRIPTOR}
+        | {(os, name): getattr(os, name) for name, *_ in BY_PATH + BY_FOLDER}
+    )
+    disk = Disk()
+    with refusing(disk) as root:
+        file = os.open(f"{root}/x", os.O_RDWR | os.O_CREAT)
+        folder = os.open(root, os.O_RDONLY)
+        calls = [
+            *(
+                (os, n, [f"{root}/x" if a is HERE else a for a in g], {})
+                for n, g in BY_PATH
+            ),
+            *((os, n, g, {key: folder}) for n, g, keys in BY_FOLDER for key in keys),
+            *((one, n, [file, *g], {}) for one, n, g in BY_DESCRIPTOR),
+        ]
+        for module, name, given, named in calls:
+            with pytest.raises(UnsupportedCallError, match="past the patch"):
+                real[module, name](*given, **named)
+    assert len(disk.refused) == len(calls)
+
+
+@pytest.mark.parametrize("call", ["bind", "connect"])
+def test_a_socket_is_no_file_of_the_disk(call):
+    refused = refusing(Disk(), f"socket.{call}")
+    with refused as root, socket.socket(socket.AF_UNIX) as one:
+        getattr(one, call)(f"{root}/x")
 
 
 def test_the_store_of_these_tests_is_right():
