@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import posix
 import sys
 from types import ModuleType
 
@@ -13,6 +14,8 @@ from tornpage.disk import Disk
 from tornpage.faults import FaultyDisk, Script
 from tornpage.functions import subject_from
 from tornpage.patch import UnsupportedCallError, patched
+from tornpage.patch.foreign import Foreign
+from tornpage.patch.stand_ins import StandIn
 from tornpage.registry import spec_of
 from tornpage.run import Plan, run
 
@@ -184,6 +187,24 @@ REFUSED = {
     "openat(": lambda libc, fd, path: libc.openat(-100, path, 0),
     "_exit(": lambda libc, fd, path: libc._exit(0),
 }
+
+
+def test_every_function_of_c_that_os_has_as_well_is_looked_at():
+    """And its kin. Not those of terminals, nor of files that `fopen` has opened."""
+    left = {"fclose", "fread", "fwrite", "isatty", "tcgetpgrp", "tcsetpgrp", "ttyname"}
+    with patched(Disk()):
+        names = [n for n, one in [*vars(posix).items()] if isinstance(one, StandIn)]
+        kin = {f"{a}{n}" for n in names for a in ("", "f", "l")}
+        kin |= {f"{n}{z}" for n in kin for z in ("64", "at")}
+        libc = ctypes.CDLL(None)
+        there = {name: getattr(libc, name, None) for name in kin - left}
+        missed = {
+            name
+            for name, one in there.items()
+            if not isinstance(one, Foreign | type(None))
+        }
+    assert sum(one is not None for one in there.values()) > 80
+    assert missed == set()
 
 
 @pytest.mark.parametrize(
