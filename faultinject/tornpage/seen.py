@@ -16,7 +16,7 @@ import enum
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from types import BuiltinFunctionType, FunctionType
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from tornpage.subject import SubjectError
@@ -86,7 +86,7 @@ def _besides(value: Any) -> Hashable:
 
 
 # What there is one of, so that it is equal to itself only and compares all the same.
-_SINGLE = (type(None), type(...), type, enum.Enum, FunctionType, BuiltinFunctionType)
+_SINGLE = (type(None), type(...), type, enum.Enum, FunctionType)
 
 
 def _named(value: Any) -> str:

@@ -104,6 +104,8 @@ def descriptors(root):
     with open(path, "ab+", 0) as file:
         # Nothing is appended, so the place stays where it is.
         yield file.seek(2), file.write(b""), file.tell(), file.read()
+    asked = (file.readable, file.writable, file.seekable, file.tell, file.fileno)
+    yield file.closed, [_tried(root, one) for one in asked]
     fd = os.open(path, os.O_RDONLY | os.O_TRUNC)
     yield os.stat(path).st_size, os.close(fd)
     fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
@@ -135,6 +137,8 @@ def folders(root):
             (e.name, e.is_dir(), e.is_file(), e.path == f"{root}/{e.name}")
             for e in entries
         )
+    entries = os.scandir(root)
+    yield entries.close(), list(entries)
     yield [
         (os.path.relpath(at, root), sorted(d), sorted(f))
         for at, d, f in sorted(os.walk(root))
@@ -208,6 +212,9 @@ def mappings(root):
             yield _tried(root, lambda length=length, more=more: _mapped(
                 number, length, **more
             ))  # fmt: skip
+        by_place = mmap.MAP_PRIVATE, mmap.PROT_READ, mmap.ACCESS_DEFAULT
+        with mmap.mmap(number, 9, *by_place, mmap.ALLOCATIONGRANULARITY) as further:
+            yield further[:]
         mapping = mmap.mmap(number, 0, mmap.MAP_SHARED, mmap.PROT_READ)
     with open(path, "r+b") as file:
         for offset in (1, 700):
