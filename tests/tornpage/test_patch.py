@@ -2,6 +2,7 @@
 
 # ruff: noqa: SIM115 - files that are not closed at once are what is tested.
 
+import _posixshmem
 import builtins
 import contextlib
 import errno
@@ -350,6 +351,7 @@ def test_calls_the_disk_does_not_have_are_refused_loudly():
                 f"os.dup2(900, {fd})": lambda: os.dup2(900, fd),
                 f"os.fchdir({folder})": lambda: os.fchdir(folder),
                 "os.chdir('/db')": lambda: os.chdir(root),
+                "_posixshmem.shm_open('/x', 0)": lambda: _posixshmem.shm_open("/x", 0),
                 f"os.lockf({fd}, 1, 0)": lambda: os.lockf(fd, os.F_LOCK, 0),
                 "fcntl.ioctl of /db/x with request 21505": lambda: fcntl.ioctl(
                     file, 0x5401

@@ -80,7 +80,7 @@ for _name in ("_dbm", "_gdbm"):
         _DATABASES.append(importlib.import_module(_name))
 
 # What ends this process, or begins another one without an audit event.
-_PROCESSES = (
+_PROCESSES: list[tuple[ModuleType, str]] = [
     (os, "_exit"),
     (os, "abort"),
     (_posixsubprocess, "fork_exec"),
@@ -88,7 +88,10 @@ _PROCESSES = (
     (_thread, "start_new"),
     (_thread, "start_new_thread"),
     (_thread, "start_joinable_thread"),
-)
+]
+# Memory that has a name, and is there until the machine loses its power.
+with contextlib.suppress(ImportError):
+    _PROCESSES.append((importlib.import_module("_posixshmem"), "shm_open"))
 
 # By the number of paths, the arguments that say what relative ones are relative to.
 _FOLDER_KEYS = {1: ("dir_fd",), 2: ("src_dir_fd", "dst_dir_fd")}
