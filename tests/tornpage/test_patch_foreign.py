@@ -9,6 +9,7 @@ import sys
 from types import ModuleType
 
 import pytest
+from refusing import refusing
 
 from tornpage.disk import Disk
 from tornpage.faults import FaultyDisk, Script
@@ -205,6 +206,29 @@ def test_every_function_of_c_that_os_has_as_well_is_looked_at():
         }
     assert sum(one is not None for one in there.values()) > 80
     assert missed == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *((name, 2) for name in ("dup2", "dup3", "link", "rename", "sendfile")),
+        *((name, 4) for name in ("linkat", "renameat", "renameat2")),
+        *((name, 2) for name in ("openat", "unlinkat", "mkdirat", "fchmodat", "statx")),
+        *((name, (0, 2)) for name in ("copy_file_range", "splice")),
+        *((("mmap", (4,)), ("mmap64", (4,)), ("symlinkat", 3), ("symlink", 2))),
+    ],
+)
+def test_of_several_paths_and_descriptors_each_is_looked_at(name, arguments):
+    places = range(arguments) if isinstance(arguments, int) else arguments
+    disk = Disk()
+    with refusing(disk) as root:
+        function = getattr(ctypes.CDLL(None), name)
+        fd = os.open(root, os.O_RDONLY)
+        for place in places:
+            for one in (fd, f"{root}/x".encode()):
+                with pytest.raises(UnsupportedCallError):
+                    function(*(one if at == place else -1 for at in range(5)))
+    assert len(disk.refused) == 2 * len(places)
 
 
 @pytest.mark.parametrize(

@@ -408,6 +408,8 @@ class Record:
 def test_dataclasses_and_deques_can_be_seen():
     one, other = Record(["a"], object()), Record(["a"], object())
     assert key_of(one) == key_of(other) != key_of(Record(["b"]))
+    another = dataclasses.make_dataclass("Another", ["names"])
+    assert key_of(Record(["a"])) != key_of(another(["a"]))
     assert key_of(deque([1])) == key_of(deque([1])) != key_of([1])
     assert hash(key_of([one, deque([Record([])])]))
     for single in (None, ..., Record, len, whole):
