@@ -193,6 +193,24 @@ def test_the_engines_checker_is_asked_at_each_commit_where_that_is_wanted(
     assert len(history.states) == (2 if when == "at each commit" else 3)
 
 
+def test_what_only_reads_begins_no_write_transaction(monkeypatch):
+    begin, begun = shearbolt.DB.begin, []
+
+    def noted(db, *, writable):
+        begun.append(writable)
+        return begin(db, writable=writable)
+
+    session = Session(Program(()), Disk())
+    session.open()
+    monkeypatch.setattr(shearbolt.DB, "begin", noted)
+    scan = Scan(A, None, None, reverse=False)
+    for op in (scan, Get(A, b"k"), ReaderOpen(0), put(b"k"), scan, Commit()):
+        session.step(op)
+    # The second scan is one of the transaction that has been begun.
+    assert begun == [False, False, False, True]
+    session.close()
+
+
 def test_wrong_answers_are_noticed_with_both_answers(monkeypatch):
     monkeypatch.setattr(shearbolt.Bucket, "get", lambda *_: b"odd")
     (found,) = run(Program((put(b"k"), Get(A, b"k"))), Disk()).live

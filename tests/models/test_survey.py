@@ -248,6 +248,14 @@ def test_a_leaf_that_reaches_beyond_what_its_branch_says_is_not_called_right(end
     assert surveyed(DEEP[:at] + beyond + DEEP[at + len(key) :])[0] is None
 
 
+def test_a_freelist_with_a_page_that_no_file_has_is_not_called_right():
+    content = bytearray(DEEP)
+    at = live(DEEP).freelist * PAGE + 16
+    content[at : at + 8] = struct.pack("<Q", 1 << 40)
+    file = Disk({DATABASE: bytes(content)}).open(DATABASE)
+    assert file.ask(Whole.of(live(DEEP))) is None
+
+
 def test_a_tree_that_leads_back_to_itself_ends():
     content = bytearray(DEEP)
     root = live(DEEP).root
