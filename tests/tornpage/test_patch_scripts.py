@@ -125,6 +125,18 @@ def names(root):
     yield _tried(root, lambda: open(root, "rb")), _tried(root, lambda: os.chmod(b, 0))
 
 
+def arguments_by_name(root):
+    a, b = f"{root}/a", f"{root}/b"
+    fd = os.open(flags=os.O_RDWR | os.O_CREAT, path=a)
+    yield os.write(fd, b"12"), os.fstat(fd=fd).st_size, os.fsync(fd=fd)
+    yield os.truncate(path=a, length=1), os.stat(path=a).st_size, os.close(fd=fd)
+    yield os.rename(dst=b, src=a), os.replace(b, dst=a), os.link(src=a, dst=b)
+    yield sorted(os.listdir(path=root)), sorted(os.listdir(path=os.fsencode(root)))
+    yield os.unlink(path=a), os.path.exists(path=a), os.path.exists(path=b)
+    yield _tried(root, lambda: os.stat(path=a)), shutil.rmtree(path=root)
+    yield os.path.lexists(path=root)
+
+
 def folders(root):
     yield os.path.isdir(root), os.listdir(root), os.mkdir(f"{root}/d")
     yield _tried(root, lambda: os.mkdir(f"{root}/d")), os.path.isdir(f"{root}/d")
@@ -320,6 +332,7 @@ SCRIPTS = (
     binary_layers,
     descriptors,
     names,
+    arguments_by_name,
     folders,
     library,
     locks,

@@ -161,7 +161,7 @@ def _by_path(
             named.pop(key, None)
         with patch.lock, _named_as_given(names, first):
             found = ours(*names, *given[paths:], **named)
-        if isinstance(found, list) and isinstance(given[0] if given else "", bytes):
+        if isinstance(found, list) and isinstance(first[0], bytes):
             return [os.fsencode(one) for one in found]
         return found
 
