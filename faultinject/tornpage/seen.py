@@ -32,7 +32,8 @@ def key_of(value: Any) -> Hashable:
 
     Of outcomes with the same key one is judged. So one list is not one tuple.
     """
-    key, more = _key_of_content(value), _besides(value)
+    key = _key_of_content(value)
+    more = None if type(value) in _BUILT_IN else _besides(value)
     return key if more is None else (key, more)
 
 
@@ -74,12 +75,7 @@ def _besides(value: Any) -> Hashable:
 
     What a class's own == leaves out is its own affair.
     """
-    kind = type(value)
-    if (
-        kind in _BUILT_IN
-        or kind.__eq__ not in _EQUALITIES
-        or isinstance(value, enum.Enum)
-    ):
+    if type(value).__eq__ not in _EQUALITIES or isinstance(value, enum.Enum):
         return None
     state = object.__getstate__(value)
     return None if state is None else key_of(state)
