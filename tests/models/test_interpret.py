@@ -5,7 +5,7 @@ import pytest
 import shearbolt
 from boltmodel.generate import generate
 from boltmodel.interpret import DATABASE, READ_AHEAD, LiveFailure, Session, run
-from boltmodel.model import EMPTY
+from boltmodel.model import EMPTY, Bucket, ModelTx
 from boltmodel.mutants import mutant
 from boltmodel.observation import observe
 from boltmodel.programs import (
@@ -209,6 +209,23 @@ def test_what_only_reads_begins_no_write_transaction(monkeypatch):
     # The second scan is one of the transaction that has been begun.
     assert begun == [False, False, False, True]
     session.close()
+
+
+@pytest.mark.parametrize("op", [ReaderCheck(0), ReaderClose(0), ReaderOpen(0)])
+def test_a_reader_is_looked_at_when_an_operation_says_so(monkeypatch, op):
+    """Not only when it is closed at the end: by then its pages may be right again."""
+    session = Session(Program(()), Disk())
+    session.open()
+    session.step(ReaderOpen(0))
+    monkeypatch.setattr("boltmodel.interpret.observe", lambda _: ModelTx(EMPTY).root)
+    session.step(op)
+    odd = Bucket({b"odd": b"1"}).freeze()
+    session.step(ReaderOpen(0))
+    monkeypatch.setattr("boltmodel.interpret.observe", lambda _: odd)
+    with pytest.raises(LiveFailure, match="reader 0, opened at") as failure:
+        session.step(op)
+    assert failure.value.violation.property == "R readers"
+    session.abandon()
 
 
 def test_wrong_answers_are_noticed_with_both_answers(monkeypatch):
