@@ -208,6 +208,8 @@ def test_what_only_reads_begins_no_write_transaction(monkeypatch):
         session.step(op)
     # The second scan is one of the transaction that has been begun.
     assert begun == [False, False, False, True]
+    # What is read is let go: pages that nobody reads are used again.
+    assert len(session._db._readers) == 1
     session.close()
 
 
