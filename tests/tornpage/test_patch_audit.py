@@ -1,6 +1,7 @@
 """What gets past the patch is never a pass: other names, processes and threads."""
 
 import contextlib
+import errno
 import fcntl
 import io
 import mmap
@@ -290,6 +291,10 @@ def test_descriptors_are_told_from_offsets():
             )
             fd = os.open(f"{root}/x", os.O_RDWR | os.O_CREAT)
             assert os.copy_file_range(src=fd, dst=fd, count=1, offset_dst=9) == 0
+            for two in ((fd, one.fileno()), (one.fileno(), fd)):
+                # With which shutil and pathlib go on to other calls.
+                with pytest.raises(OSError, match=os.strerror(errno.EXDEV)):
+                    os.copy_file_range(*two, 1)
         assert copied == 0
 
 
