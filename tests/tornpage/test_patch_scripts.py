@@ -7,6 +7,7 @@ One script is run twice, on a real folder and on the disk, and all it saw is com
 
 import contextlib
 import fcntl
+import glob
 import mmap
 import os
 import pathlib
@@ -150,7 +151,16 @@ def folders(root):
             for e in entries
         )
     entries = os.scandir(root)
+    yield len(list(entries)), list(entries), entries.close(), list(entries)
+    entries = os.scandir(root)
     yield entries.close(), list(entries)
+    raw = os.fsencode(root)
+    yield sorted(
+        (e.name, e.path == os.path.join(raw, e.name) == os.fspath(e), e.is_dir())
+        for e in os.scandir(raw)
+    )
+    yield [(sorted(d), sorted(f)) for _, d, f in sorted(os.walk(raw))]
+    yield sorted(os.path.relpath(one, raw) for one in glob.glob(raw + b"/**"))
     yield [
         (os.path.relpath(at, root), sorted(d), sorted(f))
         for at, d, f in sorted(os.walk(root))

@@ -37,6 +37,7 @@ from weakref import ref
 
 from tornpage.call_site import site
 from tornpage.patch.files import plain
+from tornpage.patch.folders import Entries
 from tornpage.patch.foreign import looking_up
 from tornpage.patch.stand_ins import beneath
 
@@ -161,8 +162,11 @@ def _by_path(
             named.pop(key, None)
         with patch.lock, _named_as_given(names, first):
             found = ours(*names, *given[paths:], **named)
-        if isinstance(found, list) and isinstance(first[0], bytes):
-            return [os.fsencode(one) for one in found]
+        if isinstance(first[0], bytes):
+            if isinstance(found, list):
+                return [os.fsencode(one) for one in found]
+            if isinstance(found, Entries):
+                return found.encoded()
         return found
 
     return call
