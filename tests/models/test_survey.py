@@ -8,12 +8,13 @@ import os
 import random
 import struct
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
 import shearbolt
-from boltmodel import survey
+from boltmodel import recovery, survey
 from boltmodel.interpret import DATABASE
 from boltmodel.model import Bucket
 from boltmodel.mutants import mutant
@@ -313,6 +314,40 @@ def test_recovery_reports_the_same_whichever_way_it_looks(bug, monkeypatch):
             }, point
             several += len(walked) > 1
     assert several
+
+
+def test_what_a_surveyed_database_shows_later_is_compared_with_what_it_showed(
+    monkeypatch,
+):
+    """A second opening, one more commit, and one more behind that."""
+    monkeypatch.setattr(survey, "SURVEYED", 0)
+    disk = Disk()
+    with shearbolt.open(DATABASE, storage=disk) as db, db.update() as tx:
+        tx.create_bucket(b"b")[b"k"] = b"v"
+    for _ in range(2):
+        right = recover(disk)
+        assert (right.again, right.progress, right.problems) == ("", "", ())
+        assert right.content is None
+    sights, sight = [], recovery._sight
+
+    def seen(db, disk):
+        made = sight(db, disk)
+        sights.append(made)
+        return replace(made, shown=made.shown + (len(sights) == odd))
+
+    opened = recovery._opened
+
+    def written(disk):
+        if not sights:
+            disk.open("/written", create=True)
+        return opened(disk)
+
+    monkeypatch.setattr(recovery, "_sight", seen)
+    odd = 2
+    assert "is then not the promised one" in recover(disk).progress
+    sights.clear()
+    monkeypatch.setattr(recovery, "_opened", written)
+    assert "digest" in recover(disk).again
 
 
 def settled(outcome):
