@@ -26,6 +26,7 @@ from shearbolt.pages.format import BRANCH, Header, Meta
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel
+from tornpage.trace import Write
 
 DATA = os.path.join(os.path.dirname(__file__), "..", "data")
 PAGE = 1024
@@ -314,6 +315,32 @@ def test_recovery_reports_the_same_whichever_way_it_looks(bug, monkeypatch):
             }, point
             several += len(walked) > 1
     assert several
+
+
+@pytest.mark.parametrize("pages", [0, 1 << 60], ids=["surveyed", "walked"])
+def test_recovery_tells_what_the_checker_finds_and_commits_nothing_on_top(
+    monkeypatch, pages
+):
+    monkeypatch.setattr(survey, "SURVEYED", pages)
+    leaked = bytearray(DEEP)
+    at = live(DEEP).freelist * PAGE + 10
+    leaked[at] -= 1
+    found = recover(disk := Disk({DATABASE: bytes(leaked)}))
+    assert ["unreachable unfreed" in one for one in found.problems] == [True]
+    assert not any(map(writes, disk.trace))
+    # Where nothing is wrong the commit is a user's, and comes behind recovery.
+    ends, right = [], Disk.recovered
+    monkeypatch.setattr(
+        Disk, "recovered", lambda disk: ends.append(len(disk.trace)) or right(disk)
+    )
+    assert recover(disk := Disk({DATABASE: DEEP})).problems == ()
+    [end] = ends
+    assert not any(map(writes, [*disk.trace][:end]))
+    assert any(map(writes, [*disk.trace][end:]))
+
+
+def writes(record):
+    return isinstance(record, Write)
 
 
 def test_what_a_surveyed_database_shows_later_is_compared_with_what_it_showed(
