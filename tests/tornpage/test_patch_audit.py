@@ -528,6 +528,13 @@ def test_a_name_that_one_execution_has_given_is_read_by_no_later_one(
         _sort(f"{path}{below}")
 
 
+def test_what_is_beside_a_file_without_a_name_is_read_by_everybody(tmp_path):
+    for _ in range(2):
+        with patched(Disk()), contextlib.suppress(OSError):
+            _read(f"{tmp_path}/x")
+            os.close(os.open(tmp_path, os.O_TMPFILE | os.O_RDWR | os.O_EXCL))
+
+
 def _written(path):
     _write(path)
     return path

@@ -39,9 +39,10 @@ _MEMORY: Final = "/dev/shm/"  # noqa: S108 - it is looked for, not used.
 _BYTECODE: Final = ".pyc"
 
 _numbers = count()
-# Which execution has made what is in a file, or in a directory that it has named, by
-# path.
+# Which execution has made what is in a file, by path, and which has given a name. One
+# that writes in a directory (`O_TMPFILE` opens it) has not made all that is in it.
 _made: dict[str, int] = {}
+_named: dict[str, int] = {}
 
 
 class Elsewhere:
@@ -82,7 +83,7 @@ class Elsewhere:
         """A file or a directory gets this name."""
         name = _name(path)
         if name is not None:
-            _made[name] = self._number
+            _made[name] = _named[name] = self._number
 
     def _read(self, name: str) -> None:
         if _maker(name) not in {None, self._number}:
@@ -94,10 +95,12 @@ class Elsewhere:
 
 
 def _maker(name: str) -> int | None:
-    """Who has made it, or the nearest directory above it."""
-    while name not in _made and name != "/":
+    """Who has made it, or has named the nearest directory above it."""
+    found = _made.get(name)
+    while found is None and name != "/":
         name = os.path.dirname(name)
-    return _made.get(name)
+        found = _named.get(name)
+    return found
 
 
 def _name(path: Any) -> str | None:
