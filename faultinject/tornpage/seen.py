@@ -16,7 +16,7 @@ import enum
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from types import BuiltinFunctionType, FunctionType
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from tornpage.subject import SubjectError
@@ -32,6 +32,12 @@ def key_of(value: Any) -> Hashable:
 
     Of outcomes with the same key one is judged. So one list is not one tuple.
     """
+    key = _key_of_content(value)
+    more = None if type(value) in _BUILT_IN else _besides(value)
+    return key if more is None else (key, more)
+
+
+def _key_of_content(value: Any) -> Hashable:
     if isinstance(value, dict):
         # In their order, although dicts are equal in any: a check may look at it.
         pairs = tuple((key_of(k), key_of(v)) for k, v in value.items())
@@ -49,11 +55,34 @@ def key_of(value: Any) -> Hashable:
         return _named(value), tuple(key_of(getattr(value, name)) for name in compared)
     _require_comparable(value)
     # 1, 1.0 and True are equal; as something seen they are three things.
+    if isinstance(value, float | complex):
+        # And so are 0.0 and -0.0.
+        return type(value).__name__, value, repr(value)
     return type(value).__name__, value
 
 
+_BUILT_IN = frozenset(
+    {
+        *(bool, bytearray, bytes, complex, deque, dict, float, frozenset, int, list),
+        *(set, str, tuple),
+    }
+)
+_EQUALITIES = frozenset(one.__eq__ for one in _BUILT_IN)
+
+
+def _besides(value: Any) -> Hashable:
+    """What the == of a list or the like leaves out: attributes of a class made of one.
+
+    What a class's own == leaves out is its own affair.
+    """
+    if type(value).__eq__ not in _EQUALITIES or isinstance(value, enum.Enum):
+        return None
+    state = object.__getstate__(value)
+    return None if state is None else key_of(state)
+
+
 # What there is one of, so that it is equal to itself only and compares all the same.
-_SINGLE = (type(None), type(...), type, enum.Enum, FunctionType, BuiltinFunctionType)
+_SINGLE = (type(None), type(...), type, enum.Enum, FunctionType)
 
 
 def _named(value: Any) -> str:

@@ -100,7 +100,6 @@ class BoltGuard:
         meta = self._newest(file)
         if meta is None:
             return
-        self._page_size = meta.page_size
         if meta.txid == self._durable:
             return
         self._versions[meta.txid] = self._pages_of(meta, file)
@@ -111,7 +110,9 @@ class BoltGuard:
 
     def _newest(self, file: DiskFile) -> layout.Meta | None:
         found: layout.Meta | None = None
-        for place in (0, self._page_size or 4096):
+        for slot in range(2):
+            # Which the first meta tells, when none was read before.
+            place = slot * (self._page_size or 4096)
             try:
                 meta = layout.Meta.decode(
                     file.pread(layout.META_SIZE, place + layout.PAGE_HEADER_SIZE)

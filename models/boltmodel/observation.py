@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from boltmodel.model import EMPTY, Bucket, path_text, shown
+from boltmodel.model import Bucket, path_text, shown
 
 if TYPE_CHECKING:
     from boltmodel.model import Entry, Path
@@ -102,7 +102,6 @@ def _observed(source: Readable | Walkable, path: Path, sequence: int) -> Bucket:
         last = key
         if value is None:
             below.append(key)
-            entries[key] = EMPTY
         else:
             entries[key] = value
         pair = step()

@@ -112,6 +112,7 @@ def test_atomicity_a_transaction_before_its_commit_was_called_is_a_violation():
 
 def test_atomicity_old_txid_with_wrong_content_breaks_both():
     assert broken(ACKED, shows(2, state(b"odd"))) == ["P", "A"]
+    assert broken(ACKED, shows(0, state(b"odd"))) == ["P", "A"]
 
 
 def test_space_a_complaint_of_the_checker_is_a_violation():

@@ -6,14 +6,16 @@ from collections import Counter
 
 import pytest
 
+import shearbolt
 from boltmodel.detector import BoltGuard, run_watched
 from boltmodel.generate import generate
-from boltmodel.interpret import run
+from boltmodel.interpret import DATABASE, run
 from boltmodel.mutants import mutant
 from shearbolt.pages import newpages
 from tornpage.disk import Disk
 
 SEEDS = range(40)
+PAGE = 1024
 
 
 def reports(seeds=SEEDS):
@@ -62,6 +64,65 @@ def test_a_guard_that_forgets_readers_misses_them(monkeypatch):
         assert list(reports())
         monkeypatch.setattr(BoltGuard, "synced", forgets_versions(BoltGuard.synced))
         assert not list(reports())
+
+
+def database_of_all_kinds():
+    """Branches, leaves, a large value, buckets of their own and inline, free pages."""
+    disk = Disk()
+    with shearbolt.open(DATABASE, storage=disk, page_size=PAGE) as db:
+        with db.update() as tx:
+            bucket = tx.create_bucket(b"b")
+            for i in range(1500):
+                bucket[b"%05d" % i] = b"v" * 8
+            bucket.create_bucket(b"00100-inline")[b"k"] = b"v"
+            bucket.create_bucket(b"00200-large")[b"k"] = bytes(3 * PAGE)
+        with db.update() as tx:
+            tx.bucket(b"b").delete_many([b"%05d" % i for i in range(300)])
+    return disk
+
+
+def listed(disk):
+    """The pages that a guard takes for those of the durable version."""
+    guard = BoltGuard()
+    read, reads = guard._page, []
+
+    def page(pgid, file):
+        reads.append(pgid)
+        assert len(reads) < 1000, "it does not end"
+        return read(pgid, file)
+
+    guard._page = page
+    guard.synced(DATABASE, disk)
+    return guard._versions[guard._durable]
+
+
+def test_the_pages_of_a_version_are_all_that_are_not_free():
+    disk = database_of_all_kinds()
+    with shearbolt.open(DATABASE, storage=disk, read_only=True) as db, db.view() as tx:
+        meta = tx.meta
+        ids, _ = db.pager.freelist(meta.freelist, meta.high_water_mark)
+        top = db.pager.page(tx.bucket(b"b").root, meta.high_water_mark)
+        assert not db.pager.page(top.children[0], meta.high_water_mark).is_leaf
+    assert len(ids) > 10
+    free = {1 - meta.slot, *ids}
+    assert listed(disk) == {*range(meta.high_water_mark)} - free
+
+
+@pytest.mark.parametrize("damage", ["leads to itself", "leads to a meta", "no end"])
+def test_of_a_version_that_is_not_sound_the_pages_inside_the_file_are_listed(damage):
+    disk = database_of_all_kinds()
+    with shearbolt.open(DATABASE, storage=disk, read_only=True) as db, db.view() as tx:
+        meta, root = tx.meta, tx.bucket(b"b").root
+    whole = listed(disk)
+    file = disk.open(DATABASE)
+    if damage == "no end":
+        file.pwritev([(1 << 20).to_bytes(4, "little")], root * PAGE + 12)
+    else:
+        child = root if damage == "leads to itself" else 1 - meta.slot
+        file.pwritev([child.to_bytes(8, "little")], root * PAGE + 24)
+    found = listed(disk)
+    assert found <= {*range(meta.high_water_mark)} - {1 - meta.slot}
+    assert whole <= found if damage == "no end" else found < whole
 
 
 def forgets_versions(original):

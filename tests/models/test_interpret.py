@@ -4,8 +4,8 @@ import pytest
 
 import shearbolt
 from boltmodel.generate import generate
-from boltmodel.interpret import DATABASE, LiveFailure, Session, run
-from boltmodel.model import EMPTY
+from boltmodel.interpret import DATABASE, READ_AHEAD, LiveFailure, Session, run
+from boltmodel.model import EMPTY, Bucket, ModelTx
 from boltmodel.mutants import mutant
 from boltmodel.observation import observe
 from boltmodel.programs import (
@@ -28,6 +28,7 @@ from boltmodel.programs import (
     Thin,
     Value,
 )
+from boltmodel.subject import ShearboltSubject
 from tornpage.disk import Disk
 from tornpage.trace import Mark
 
@@ -181,11 +182,69 @@ def test_errors_that_are_not_typed_are_noticed(monkeypatch):
     assert live(put(b"k"), Get(A, b"k")) == ["E"]
 
 
+@pytest.mark.parametrize("when", ["at each commit", "at the end"])
+def test_the_engines_checker_is_asked_at_each_commit_where_that_is_wanted(
+    monkeypatch, when
+):
+    monkeypatch.setattr(shearbolt.Tx, "check", lambda _: iter(["page 7: odd"]))
+    program = Program((put(b"k"), Commit(), put(b"l"), Commit()))
+    history = run(program, Disk(), check_commits=when == "at each commit")
+    assert [one.property for one in history.live] == ["S space"]
+    assert len(history.states) == (2 if when == "at each commit" else 3)
+
+
+def test_what_only_reads_begins_no_write_transaction(monkeypatch):
+    begin, begun = shearbolt.DB.begin, []
+
+    def noted(db, *, writable):
+        begun.append(writable)
+        return begin(db, writable=writable)
+
+    session = Session(Program(()), Disk())
+    session.open()
+    monkeypatch.setattr(shearbolt.DB, "begin", noted)
+    scan = Scan(A, None, None, reverse=False)
+    for op in (scan, Get(A, b"k"), ReaderOpen(0), put(b"k"), scan, Commit()):
+        session.step(op)
+    # The second scan is one of the transaction that has been begun.
+    assert begun == [False, False, False, True]
+    # What is read is let go: pages that nobody reads are used again.
+    assert len(session._db._readers) == 1
+    session.close()
+
+
+@pytest.mark.parametrize("op", [ReaderCheck(0), ReaderClose(0), ReaderOpen(0)])
+def test_a_reader_is_looked_at_when_an_operation_says_so(monkeypatch, op):
+    """Not only when it is closed at the end: by then its pages may be right again."""
+    session = Session(Program(()), Disk())
+    session.open()
+    session.step(ReaderOpen(0))
+    monkeypatch.setattr("boltmodel.interpret.observe", lambda _: ModelTx(EMPTY).root)
+    session.step(op)
+    odd = Bucket({b"odd": b"1"}).freeze()
+    session.step(ReaderOpen(0))
+    monkeypatch.setattr("boltmodel.interpret.observe", lambda _: odd)
+    with pytest.raises(LiveFailure, match="reader 0, opened at") as failure:
+        session.step(op)
+    assert failure.value.violation.property == "R readers"
+    session.abandon()
+
+
 def test_wrong_answers_are_noticed_with_both_answers(monkeypatch):
     monkeypatch.setattr(shearbolt.Bucket, "get", lambda *_: b"odd")
     (found,) = run(Program((put(b"k"), Get(A, b"k"))), Disk()).live
     assert found.property == "M model"
     assert found.facts == (("Get", "b'00000'", "b'odd'"),)
+
+
+@pytest.mark.parametrize("faults", ["", "pwrite#99=EIO"])
+def test_a_program_that_reads_ahead_has_its_disk_read_ahead(faults):
+    """Or what a look at many pages at once does to an engine is tried by no program."""
+    subject = ShearboltSubject()
+    for ahead in (False, True):
+        disk = Disk()
+        subject.run(Program((), reads_ahead=ahead, faults=faults), disk)
+        assert disk.read_ahead == (READ_AHEAD if ahead else 0)
 
 
 def test_a_failed_run_leaves_nothing_open():

@@ -8,12 +8,13 @@ import os
 import random
 import struct
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
 import shearbolt
-from boltmodel import survey
+from boltmodel import recovery, survey
 from boltmodel.interpret import DATABASE
 from boltmodel.model import Bucket
 from boltmodel.mutants import mutant
@@ -25,6 +26,7 @@ from shearbolt.pages.format import BRANCH, Header, Meta
 from tornpage.disk import Disk
 from tornpage.explore import Explorer
 from tornpage.model import CrashModel
+from tornpage.trace import Write
 
 DATA = os.path.join(os.path.dirname(__file__), "..", "data")
 PAGE = 1024
@@ -233,6 +235,29 @@ def test_a_full_look_notices_a_survey_that(plant, monkeypatch):
     assert next(found, None) is not None
 
 
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_leaf_that_reaches_beyond_what_its_branch_says_is_not_called_right(end):
+    """Its own keys ascend, and so do those of the branch."""
+    with shearbolt.open(DATABASE, storage=Disk({DATABASE: DEEP})) as db, db.view() as t:
+        branch = t.load(t.bucket(b"b").root)
+        while not t.load(branch.children[1]).is_leaf:
+            branch = t.load(branch.children[1])
+        leaf = branch.children[1]
+        key = t.load(leaf).keys[0 if end == "first" else -1]
+    at = DEEP.index(key, leaf * PAGE, (leaf + 1) * PAGE)
+    beyond = (b"\x00" if end == "first" else b"\xff") * len(key)
+    assert surveyed(DEEP)[0] is not None
+    assert surveyed(DEEP[:at] + beyond + DEEP[at + len(key) :])[0] is None
+
+
+def test_a_freelist_with_a_page_that_no_file_has_is_not_called_right():
+    content = bytearray(DEEP)
+    at = live(DEEP).freelist * PAGE + 16
+    content[at : at + 8] = struct.pack("<Q", 1 << 40)
+    file = Disk({DATABASE: bytes(content)}).open(DATABASE)
+    assert file.ask(Whole.of(live(DEEP))) is None
+
+
 def test_a_tree_that_leads_back_to_itself_ends():
     content = bytearray(DEEP)
     root = live(DEEP).root
@@ -290,6 +315,66 @@ def test_recovery_reports_the_same_whichever_way_it_looks(bug, monkeypatch):
             }, point
             several += len(walked) > 1
     assert several
+
+
+@pytest.mark.parametrize("pages", [0, 1 << 60], ids=["surveyed", "walked"])
+def test_recovery_tells_what_the_checker_finds_and_commits_nothing_on_top(
+    monkeypatch, pages
+):
+    monkeypatch.setattr(survey, "SURVEYED", pages)
+    leaked = bytearray(DEEP)
+    at = live(DEEP).freelist * PAGE + 10
+    leaked[at] -= 1
+    found = recover(disk := Disk({DATABASE: bytes(leaked)}))
+    assert ["unreachable unfreed" in one for one in found.problems] == [True]
+    assert not any(map(writes, disk.trace))
+    # Where nothing is wrong the commit is a user's, and comes behind recovery.
+    ends, right = [], Disk.recovered
+    monkeypatch.setattr(
+        Disk, "recovered", lambda disk: ends.append(len(disk.trace)) or right(disk)
+    )
+    assert recover(disk := Disk({DATABASE: DEEP})).problems == ()
+    [end] = ends
+    assert not any(map(writes, [*disk.trace][:end]))
+    assert any(map(writes, [*disk.trace][end:]))
+
+
+def writes(record):
+    return isinstance(record, Write)
+
+
+def test_what_a_surveyed_database_shows_later_is_compared_with_what_it_showed(
+    monkeypatch,
+):
+    """A second opening, one more commit, and one more behind that."""
+    monkeypatch.setattr(survey, "SURVEYED", 0)
+    disk = Disk()
+    with shearbolt.open(DATABASE, storage=disk) as db, db.update() as tx:
+        tx.create_bucket(b"b")[b"k"] = b"v"
+    for _ in range(2):
+        right = recover(disk)
+        assert (right.again, right.progress, right.problems) == ("", "", ())
+        assert right.content is None
+    sights, sight = [], recovery._sight
+
+    def seen(db, disk):
+        made = sight(db, disk)
+        sights.append(made)
+        return replace(made, shown=made.shown + (len(sights) == odd))
+
+    opened = recovery._opened
+
+    def written(disk):
+        if not sights:
+            disk.open("/written", create=True)
+        return opened(disk)
+
+    monkeypatch.setattr(recovery, "_sight", seen)
+    odd = 2
+    assert "is then not the promised one" in recover(disk).progress
+    sights.clear()
+    monkeypatch.setattr(recovery, "_opened", written)
+    assert "digest" in recover(disk).again
 
 
 def settled(outcome):

@@ -1,10 +1,14 @@
 """What gets past the patch is never a pass: other names, processes and threads."""
 
 import contextlib
+import errno
+import fcntl
 import io
+import mmap
 import multiprocessing
 import os
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -94,6 +98,8 @@ def _beneath(call):
     return lambda root: call(f"{root}/x")
 
 
+HERE = object()
+
 PAST = {
     "os.remove('/db/x'": _beneath(_unseen("unlink")),
     "os.rename('/db/x'": _beneath(_unseen("rename", "/db/y")),
@@ -129,6 +135,62 @@ def test_what_gets_past_the_patch_and_is_swallowed_is_unverifiable(where, name):
     certificate = _certificate(**{where: swallowing})
     assert certificate.verdict == "unverifiable"
     assert name in certificate.doubts()[0]
+
+
+# Whatever the argument that is the disk's: the others are "-", which is nowhere.
+BY_PATH = [
+    *(("chmod", (HERE, 0)), ("chown", (HERE, 0, 0)), ("getxattr", (HERE, "a"))),
+    *(("link", (HERE, "-")), ("link", ("-", HERE)), ("listxattr", (HERE,))),
+    *(("removexattr", (HERE, "a")), ("rename", (HERE, "-")), ("rename", ("-", HERE))),
+    *(("rmdir", (HERE,)), ("scandir", (HERE,)), ("setxattr", (HERE, "a", b""))),
+    *(("symlink", (HERE, "-")), ("symlink", ("-", HERE)), ("utime", (HERE,))),
+]
+BY_FOLDER = [
+    *(("chmod", ("-", 0), ("dir_fd",)), ("chown", ("-", 0, 0), ("dir_fd",))),
+    ("link", ("-", "-"), ("src_dir_fd", "dst_dir_fd")),
+    *(("mkdir", ("-",), ("dir_fd",)), ("unlink", ("-",), ("dir_fd",))),
+    ("rename", ("-", "-"), ("src_dir_fd", "dst_dir_fd")),
+    *(("rmdir", ("-",), ("dir_fd",)), ("symlink", ("-", "-"), ("dir_fd",))),
+    ("utime", ("-",), ("dir_fd",)),
+]
+BY_DESCRIPTOR = [
+    *((fcntl, "fcntl", (1,)), (fcntl, "flock", (fcntl.LOCK_EX,))),
+    *((fcntl, "ioctl", (0,)), (fcntl, "lockf", (fcntl.LOCK_EX,))),
+    *((mmap, "mmap", (1,)), (os, "lockf", (os.F_LOCK, 0))),
+    *((os, "chmod", (0,)), (os, "chown", (0, 0)), (os, "listdir", ())),
+    *((os, "scandir", ()), (os, "truncate", (0,)), (os, "utime", ())),
+]
+
+
+def test_every_place_of_a_path_or_a_descriptor_is_watched():
+    """Of functions of which the interpreter tells, and that nobody is seen to hold."""
+    real = weakref.WeakValueDictionary(
+        {(one, name): getattr(one, name) for one, name, _ in BY_DESCRIPTOR}
+        | {(os, name): getattr(os, name) for name, *_ in BY_PATH + BY_FOLDER}
+    )
+    disk = Disk()
+    with refusing(disk) as root:
+        file = os.open(f"{root}/x", os.O_RDWR | os.O_CREAT)
+        folder = os.open(root, os.O_RDONLY)
+        calls = [
+            *(
+                (os, n, [f"{root}/x" if a is HERE else a for a in g], {})
+                for n, g in BY_PATH
+            ),
+            *((os, n, g, {key: folder}) for n, g, keys in BY_FOLDER for key in keys),
+            *((one, n, [file, *g], {}) for one, n, g in BY_DESCRIPTOR),
+        ]
+        for module, name, given, named in calls:
+            with pytest.raises(UnsupportedCallError, match="past the patch"):
+                real[module, name](*given, **named)
+    assert len(disk.refused) == len(calls)
+
+
+@pytest.mark.parametrize("call", ["bind", "connect"])
+def test_a_socket_is_no_file_of_the_disk(call):
+    refused = refusing(Disk(), f"socket.{call}")
+    with refused as root, socket.socket(socket.AF_UNIX) as one:
+        getattr(one, call)(f"{root}/x")
 
 
 def test_the_store_of_these_tests_is_right():
@@ -229,6 +291,10 @@ def test_descriptors_are_told_from_offsets():
             )
             fd = os.open(f"{root}/x", os.O_RDWR | os.O_CREAT)
             assert os.copy_file_range(src=fd, dst=fd, count=1, offset_dst=9) == 0
+            for two in ((fd, one.fileno()), (one.fileno(), fd)):
+                # With which shutil and pathlib go on to other calls.
+                with pytest.raises(OSError, match=os.strerror(errno.EXDEV)):
+                    os.copy_file_range(*two, 1)
         assert copied == 0
 
 
@@ -432,6 +498,46 @@ def test_what_a_store_remembers_on_the_machine_is_out_of_reach_of_crashes(
     )
     assert certificate.verdict == "unverifiable"
     assert f"{path} is a file of the machine" in certificate.doubts()[0]
+
+
+def _directory_moved(path):
+    os.mkdir(f"{path}.new")
+    _write(f"{path}.new/a")
+    os.rename(f"{path}.new", path)
+
+
+@pytest.mark.parametrize(
+    ("name_it", "below"),
+    [
+        (lambda path: os.link(_written(f"{path}.new"), path), ""),
+        (lambda path: os.symlink(_written(f"{path}.new"), path), ""),
+        (_directory_moved, "/a"),
+    ],
+)
+def test_a_name_that_one_execution_has_given_is_read_by_no_later_one(
+    name_it, below, tmp_path
+):
+    path = f"{tmp_path}/x"
+    with patched(Disk()):
+        name_it(path)
+        _read(f"{path}{below}")
+    refusal = pytest.raises(UnsupportedCallError, match=f"{path}{below} is a file of")
+    with refusal, patched(Disk()):
+        _read(f"/{path}{below}")
+    with patched(Disk()):
+        _sort(f"{path}{below}")
+
+
+def test_what_is_beside_a_file_without_a_name_is_read_by_everybody(tmp_path):
+    for _ in range(2):
+        with patched(Disk()), contextlib.suppress(OSError):
+            _read(f"{tmp_path}/x")
+            os.close(os.open(tmp_path, os.O_TMPFILE | os.O_RDWR | os.O_EXCL))
+
+
+def _written(path):
+    _write(path)
+    return path
 
 
 FORGOTTEN = {

@@ -4,15 +4,19 @@ import contextlib
 import ctypes
 import errno
 import os
+import posix
 import sys
 from types import ModuleType
 
 import pytest
+from refusing import refusing
 
 from tornpage.disk import Disk
 from tornpage.faults import FaultyDisk, Script
 from tornpage.functions import subject_from
 from tornpage.patch import UnsupportedCallError, patched
+from tornpage.patch.foreign import Foreign
+from tornpage.patch.stand_ins import StandIn
 from tornpage.registry import spec_of
 from tornpage.run import Plan, run
 
@@ -175,6 +179,47 @@ REFUSED = {
     "openat(": lambda libc, fd, path: libc.openat(-100, path, 0),
     "_exit(": lambda libc, fd, path: libc._exit(0),
 }
+
+
+def test_every_function_of_c_that_os_has_as_well_is_looked_at():
+    """And its kin. Not those of terminals, nor of files that `fopen` has opened."""
+    left = {"fclose", "fread", "fwrite", "isatty", "tcgetpgrp", "tcsetpgrp", "ttyname"}
+    with patched(Disk()):
+        names = [n for n, one in [*vars(posix).items()] if isinstance(one, StandIn)]
+        kin = {f"{a}{n}" for n in names for a in ("", "f", "l")}
+        kin |= {f"{n}{z}" for n in kin for z in ("64", "at")}
+        libc = ctypes.CDLL(None)
+        there = {name: getattr(libc, name, None) for name in kin - left}
+        missed = {
+            name
+            for name, one in there.items()
+            if not isinstance(one, Foreign | type(None))
+        }
+    assert sum(one is not None for one in there.values()) > 80
+    assert missed == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *((name, 2) for name in ("dup2", "dup3", "link", "rename", "sendfile")),
+        *((name, 4) for name in ("linkat", "renameat", "renameat2")),
+        *((name, 2) for name in ("openat", "unlinkat", "mkdirat", "fchmodat", "statx")),
+        *((name, (0, 2)) for name in ("copy_file_range", "splice")),
+        *((("mmap", (4,)), ("mmap64", (4,)), ("symlinkat", 3), ("symlink", 2))),
+    ],
+)
+def test_of_several_paths_and_descriptors_each_is_looked_at(name, arguments):
+    places = range(arguments) if isinstance(arguments, int) else arguments
+    disk = Disk()
+    with refusing(disk) as root:
+        function = getattr(ctypes.CDLL(None), name)
+        fd = os.open(root, os.O_RDONLY)
+        for place in places:
+            for one in (fd, f"{root}/x".encode()):
+                with pytest.raises(UnsupportedCallError):
+                    function(*(one if at == place else -1 for at in range(5)))
+    assert len(disk.refused) == 2 * len(places)
 
 
 @pytest.mark.thorough(rows=13)

@@ -203,6 +203,7 @@ def test_work_that_is_drawn_is_that_of_its_seed_and_travels_as_json():
 
 def test_things_seen_are_told_apart_and_equal_things_are_not():
     values = [1, 1.0, True, "1", b"1", [1], (1,), {1}, {1: 2}, {1: 3}, None, [[1]]]
+    values += [0.0, -0.0, [0.0, -0.0], [-0.0, 0.0], 0j, -0j]
     assert len({key_of(one) for one in values}) == len(values)
     assert Seen(key_of({1: 2, 3: 4}), 0) == Seen(key_of({1: 2, 3: 4}), 1)
     assert hash(key_of({1: [2, {3}], "x": bytearray(b"4")}))
@@ -407,10 +408,31 @@ class Record:
 def test_dataclasses_and_deques_can_be_seen():
     one, other = Record(["a"], object()), Record(["a"], object())
     assert key_of(one) == key_of(other) != key_of(Record(["b"]))
+    another = dataclasses.make_dataclass("Another", ["names"])
+    assert key_of(Record(["a"])) != key_of(another(["a"]))
     assert key_of(deque([1])) == key_of(deque([1])) != key_of([1])
     assert hash(key_of([one, deque([Record([])])]))
     for single in (None, ..., Record, len, whole):
         assert key_of(single) == key_of(single)
+
+
+class Slotted(list):
+    """A list that a store may hand out, with one thing more."""
+
+    __slots__ = ("torn",)
+
+
+@pytest.mark.parametrize("base", [Slotted, list, tuple, dict, set, deque, str, int])
+def test_attributes_of_what_is_made_of_a_list_or_the_like_are_told_apart(base):
+    """Its == leaves them out, and a check may look at them."""
+    kind = type("Found", (base,), {})
+    some = [kind() for _ in range(3)]
+    for one, torn in zip(some, (False, True, True), strict=True):
+        one.torn = torn
+    keys = [*map(key_of, some)]
+    assert keys[0] != keys[1] == keys[2]
+    assert key_of(kind()) == key_of(kind())
+    assert hash(keys[0]) is not None
 
 
 def test_an_exception_is_told_with_the_line_of_the_store():

@@ -350,6 +350,7 @@ def test_outside_of_all_blocks_a_stand_in_is_the_real_function(tmp_path):
     assert all(type(one) is not StandIn for one in real)
     assert tuple(kept) == real
     assert {*kept} == {*real}
+    assert not any(a == b for a in kept for b in real if a.real is not b)
     assert [copy.deepcopy(one) for one in kept] == kept
     assert tuple(pickle.loads(pickle.dumps(kept))) == real
     assert kept[0].__name__ == "fsync"

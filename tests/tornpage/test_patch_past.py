@@ -133,6 +133,15 @@ def test_after_a_crash_a_library_may_have_found_damage():
             assert (found is None) == crashed
 
 
+@pytest.mark.parametrize("by", ["__cause__", "__context__"])
+def test_an_exception_is_followed_to_what_led_to_it(by):
+    with pytest.raises(ForeignError) as caught:
+        raised_in_c(ForeignError(f"{ROOT}/x: not there"))
+    one = ValueError("cannot open")
+    setattr(one, by, caught.value)
+    assert asked_of_the_machine(one, ROOT, crashed=True) is caught.value
+
+
 def test_an_exception_that_leads_to_itself_has_an_end():
     one, other = ValueError(), ValueError()
     one.__context__, other.__context__ = other, one

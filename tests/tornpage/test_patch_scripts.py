@@ -7,6 +7,7 @@ One script is run twice, on a real folder and on the disk, and all it saw is com
 
 import contextlib
 import fcntl
+import glob
 import mmap
 import os
 import pathlib
@@ -104,6 +105,8 @@ def descriptors(root):
     with open(path, "ab+", 0) as file:
         # Nothing is appended, so the place stays where it is.
         yield file.seek(2), file.write(b""), file.tell(), file.read()
+    asked = (file.readable, file.writable, file.seekable, file.tell, file.fileno)
+    yield file.closed, [_tried(root, one) for one in asked]
     fd = os.open(path, os.O_RDONLY | os.O_TRUNC)
     yield os.stat(path).st_size, os.close(fd)
     fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
@@ -123,6 +126,18 @@ def names(root):
     yield _tried(root, lambda: open(root, "rb")), _tried(root, lambda: os.chmod(b, 0))
 
 
+def arguments_by_name(root):
+    a, b = f"{root}/a", f"{root}/b"
+    fd = os.open(flags=os.O_RDWR | os.O_CREAT, path=a)
+    yield os.write(fd, b"12"), os.fstat(fd=fd).st_size, os.fsync(fd=fd)
+    yield os.truncate(path=a, length=1), os.stat(path=a).st_size, os.close(fd=fd)
+    yield os.rename(dst=b, src=a), os.replace(b, dst=a), os.link(src=a, dst=b)
+    yield sorted(os.listdir(path=root)), sorted(os.listdir(path=os.fsencode(root)))
+    yield os.unlink(path=a), os.path.exists(path=a), os.path.exists(path=b)
+    yield _tried(root, lambda: os.stat(path=a)), shutil.rmtree(path=root)
+    yield os.path.lexists(path=root)
+
+
 def folders(root):
     yield os.path.isdir(root), os.listdir(root), os.mkdir(f"{root}/d")
     yield _tried(root, lambda: os.mkdir(f"{root}/d")), os.path.isdir(f"{root}/d")
@@ -135,6 +150,17 @@ def folders(root):
             (e.name, e.is_dir(), e.is_file(), e.path == f"{root}/{e.name}")
             for e in entries
         )
+    entries = os.scandir(root)
+    yield len(list(entries)), list(entries), entries.close(), list(entries)
+    entries = os.scandir(root)
+    yield entries.close(), list(entries)
+    raw = os.fsencode(root)
+    yield sorted(
+        (e.name, e.path == os.path.join(raw, e.name) == os.fspath(e), e.is_dir())
+        for e in os.scandir(raw)
+    )
+    yield [(sorted(d), sorted(f)) for _, d, f in sorted(os.walk(raw))]
+    yield sorted(os.path.relpath(one, raw) for one in glob.glob(raw + b"/**"))
     yield [
         (os.path.relpath(at, root), sorted(d), sorted(f))
         for at, d, f in sorted(os.walk(root))
@@ -208,6 +234,9 @@ def mappings(root):
             yield _tried(root, lambda length=length, more=more: _mapped(
                 number, length, **more
             ))  # fmt: skip
+        by_place = mmap.MAP_PRIVATE, mmap.PROT_READ, mmap.ACCESS_DEFAULT
+        with mmap.mmap(number, 9, *by_place, mmap.ALLOCATIONGRANULARITY) as further:
+            yield further[:]
         mapping = mmap.mmap(number, 0, mmap.MAP_SHARED, mmap.PROT_READ)
     with open(path, "r+b") as file:
         for offset in (1, 700):
@@ -313,6 +342,7 @@ SCRIPTS = (
     binary_layers,
     descriptors,
     names,
+    arguments_by_name,
     folders,
     library,
     locks,

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -605,6 +606,32 @@ def test_every_way_to_write_an_address_is_one_of_the_disk(address):
         ):
             connection.execute("CREATE TABLE t (k)")
         assert disk.exists("/db/x")
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_thread_that_was_there_before_reaches_the_disk_or_is_refused(
+    monkeypatch, reached
+):
+    """Though nobody follows it: a path below the root is nobody else's."""
+    begun, gone_on = threading.Event(), []
+
+    def connecting():
+        begun.wait()
+        try:
+            with contextlib.closing(connect("/db")) as connection:
+                connection.execute("CREATE TABLE t (k)")
+        except UnsupportedCallError as error:
+            gone_on.append(error)
+
+    other = threading.Thread(target=connecting)
+    other.start()
+    if not reached:
+        monkeypatch.setattr("tornpage.patch.sqlite._vfs", lambda: None)
+    disk = Disk()
+    with patched(disk) if reached else refusing(disk):
+        begun.set()
+        other.join()
+    assert disk.exists("/db/x.sqlite") == reached != bool(gone_on)
 
 
 @pytest.mark.parametrize("query", ["vfs=unix", "mode=rwc&vfs=unix-none", "%76fs=unix"])

@@ -14,6 +14,7 @@ from tornpage.certificate import render
 from tornpage.disk import Disk
 from tornpage.functions import subject_from
 from tornpage.patch import patched
+from tornpage.patch.status import Status
 from tornpage.registry import spec_of
 from tornpage.run import Plan, run
 
@@ -44,6 +45,9 @@ def _asked(look):
         lambda root: filecmp.cmp(f"{root}/x", f"{root}/y"),
         lambda root: [*os.stat(root)],
         lambda root: os.stat(f"{root}/x") == os.stat(f"{root}/y"),
+        lambda root: os.stat(f"{root}/x") != os.stat(f"{root}/y"),
+        lambda root: sorted(map(os.stat, (f"{root}/x", f"{root}/y"))),
+        lambda root: 0 in os.stat(f"{root}/x"),
         lambda root: {os.stat(f"{root}/x")},
         lambda root: copy.copy(os.stat(f"{root}/x")),
     ],
@@ -81,6 +85,13 @@ def test_whoever_counts_the_names_of_a_file_is_known(look):
 )
 def test_what_is_only_handed_on_or_not_looked_at_is_no_question(look):
     assert _asked(look) == []
+
+
+def test_whatever_a_tuple_can_do_asks_for_what_is_made_up():
+    shows_none = {"__doc__", "__len__", "__new__", "__getattribute__"}
+    # Of the type, or of the copies that `__reduce__` makes.
+    shows_none |= {"__class_getitem__", "__getnewargs__"}
+    assert vars(tuple).keys() - shows_none <= vars(Status).keys()
 
 
 def test_a_status_passes_for_that_of_the_interpreter():

@@ -159,7 +159,8 @@ def by_names(root):
     os.link(f"{root}/a", f"{root}/b")
     os.rename(f"{root}/a", f"{root}/b")
     os.truncate(f"{root}/b", length=0)
-    for path in ("a/", "none/../a", "a/../b", "a\0", "b" * 256, "é" * 128, "./a", "."):
+    longest = ("b" * 255, "b" * 256, "é" * 127, "é" * 128, "./" * 200 + "a")
+    for path in ("a/", "none/../a", "a/../b", "a\0", *longest, "./a", "."):
         for call in (os.stat, _opened, os.listdir, os.unlink):
             yield path, _name(_result(root, lambda c=call, p=path: c(f"{root}/{p}")))
         for asked in (os.path.exists, os.path.isfile, os.path.isdir, os.path.lexists):

@@ -73,6 +73,12 @@ def test_each_block_tells_the_same_again():
         with patched(Disk()):
             answers.append(asked())
     assert answers[0] == answers[1]
+    # Not because both are of the same second: it is another year on the machine.
+    day = time.gmtime(BEGINNING)[:3], time.localtime(BEGINNING)[:3]
+    found, [_, _, local, there, *texts] = answers[0], answers[0][:7]
+    assert (there[:3], local[:3]) == day
+    assert all(str(local.tm_year) in text for text in texts)
+    assert found[1] // 10**9 == int(found[0])
 
 
 def test_time_goes_on_with_each_look_and_from_one_life_to_the_next():

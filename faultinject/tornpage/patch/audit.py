@@ -90,7 +90,7 @@ _BEGINNING_PROCESSES: Final = frozenset({"subprocess.py"})
 _LOOK_UPS: Final = frozenset({"ctypes.dlsym", "ctypes.dlsym/handle"})
 
 # What tells of files that an execution may leave to a later one (`elsewhere`).
-_FILES: Final = frozenset({"open", "os.rename"})
+_FILES: Final = frozenset({"open", "os.link", "os.rename", "os.symlink"})
 
 _LONGEST = 120
 
@@ -169,8 +169,8 @@ def _elsewhere(patch: Calls, event: str, given: tuple[Any, ...]) -> None:
     """Tell of a file of the machine's own."""
     if event == "open":
         patch.elsewhere.opened(given[0], given[2])
-    elif event == "os.rename":
-        patch.elsewhere.renamed(given[1])
+    elif event in _FILES:
+        patch.elsewhere.named(given[1])
     elif given[0] != ":memory:":
         patch.elsewhere.opened(_file_of(given[0]), os.O_RDWR | os.O_CREAT)
 

@@ -45,9 +45,10 @@ Given such a path or descriptor, others are not left to the machine: they raise
 `UnsupportedCallError`, and whoever judges says "unverifiable", even if the store
 catches that and goes on. What reaches the machine past the patch is refused in the
 same way (`audit`): io.FileIO, functions that nobody was seen to hold. So are other
-processes begun by code under test (os.fork, subprocess, os.system) and the end of this
-one (os._exit). And the machine itself refuses: simulated descriptors are numbers that
-no process has, and the root must not exist. No call can touch a real file by mistake.
+processes begun by code under test (os.fork, subprocess, os.system), the end of this one
+(os._exit) and memory that outlives it (multiprocessing.shared_memory). And the machine
+itself refuses: simulated descriptors are numbers that no process has, and the root must
+not exist. No call can touch a real file by mistake.
 
 Limits
 ------

@@ -335,7 +335,6 @@ class Calls:
         """os.close."""
         opened = self.file(descriptor)
         del self._open[descriptor]
-        self._inherited.discard(descriptor)
         if opened not in self._open.values():
             opened.close()
 

@@ -15,7 +15,10 @@ execution wrote is not read by a later one: that is refused, and whoever judges 
 (scratch space of a sort), and so is one that nobody writes (a time zone). A log file
 that is only added to is nobody's memory.
 
-What it is not: complete. It hears of files as they are opened, renamed or given to
+What has a new name (renamed, linked) is made by who gave it, and with a directory all
+that is in it.
+
+What it is not: complete. It hears of files as they are opened, named or given to
 sqlite3, not of what is told by a name that is there or not.
 """
 
@@ -36,8 +39,10 @@ _MEMORY: Final = "/dev/shm/"  # noqa: S108 - it is looked for, not used.
 _BYTECODE: Final = ".pyc"
 
 _numbers = count()
-# Which execution has made what is in a file, by path.
+# Which execution has made what is in a file, by path, and which has given a name. One
+# that writes in a directory (`O_TMPFILE` opens it) has not made all that is in it.
 _made: dict[str, int] = {}
+_named: dict[str, int] = {}
 
 
 class Elsewhere:
@@ -74,19 +79,28 @@ class Elsewhere:
         elif flags & (os.O_ACCMODE | os.O_CREAT):
             _made.setdefault(name, self._number)
 
-    def renamed(self, path: Any) -> None:
-        """Something gets this name."""
+    def named(self, path: Any) -> None:
+        """A file or a directory gets this name."""
         name = _name(path)
         if name is not None:
-            _made[name] = self._number
+            _made[name] = _named[name] = self._number
 
     def _read(self, name: str) -> None:
-        if _made.get(name, self._number) != self._number:
+        if _maker(name) not in {None, self._number}:
             raise self._disk.refuse(
                 f"{name} is a file of the machine that an earlier execution has"
                 " written, so no crash reaches what is read of it: have the store"
                 f" keep it below {self._root}"
             )
+
+
+def _maker(name: str) -> int | None:
+    """Who has made it, or has named the nearest directory above it."""
+    found = _made.get(name)
+    while found is None and name != "/":
+        name = os.path.dirname(name)
+        found = _named.get(name)
+    return found
 
 
 def _name(path: Any) -> str | None:
@@ -97,5 +111,6 @@ def _name(path: Any) -> str | None:
         name = os.path.abspath(os.fsdecode(path))
     except (OSError, TypeError, ValueError):
         return None
+    name = "/" + name.lstrip("/")
     plain = name.startswith(_MEMORY) or not name.startswith(_NO_FILES)
     return name if plain and not name.endswith(_BYTECODE) else None

@@ -10,11 +10,12 @@ be, and is not, was consumed as well.
 
 from __future__ import annotations
 
+import os
 import posixpath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tornpage.patch.status import Status
 
@@ -42,11 +43,18 @@ class Entry:
         is_dir: bool,
         listed: str | None = None,
     ) -> None:
-        self.name = name
-        self.path = posixpath.join(folder if listed is None else listed, name)
+        self.name: str | bytes = name
+        self.path: str | bytes = posixpath.join(
+            folder if listed is None else listed, name
+        )
         self._place = posixpath.join(folder, name)
         self._status = status
         self._is_dir = is_dir
+
+    def encoded(self) -> Entry:
+        """The same, with names that are bytes."""
+        self.name, self.path = os.fsencode(self.name), os.fsencode(self.path)
+        return self
 
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
         """Whether it is a directory."""
@@ -76,27 +84,41 @@ class Entry:
         del follow_symlinks
         return self._status(self._place)
 
-    def __fspath__(self) -> str:
+    def __fspath__(self) -> str | bytes:
         return self.path
 
     def __repr__(self) -> str:
         return f"<DirEntry {self.name!r}>"
 
 
-class Entries(list[Entry]):
-    """The iterator and context manager that os.scandir returns."""
+class Entries:
+    """The iterator and context manager that os.scandir returns.
 
-    def __enter__(self) -> Iterator[Entry]:
-        return iter(self)
+    It is gone through once, as on the machine, where nothing is left behind that.
+
+    Args:
+        entries: All that there are now.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._left = iter([*entries])
+
+    def encoded(self) -> Entries:
+        """The same for a directory that was given as bytes."""
+        return Entries(one.encoded() for one in self)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return self
+
+    def __next__(self) -> Entry:
+        return next(self._left)
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self.clear()
+        self.close()
 
     def close(self) -> None:
         """End the iteration."""
-        self.clear()
-
-    def __next__(self) -> Entry:
-        if not self:
-            raise StopIteration
-        return self.pop(0)
+        self._left = iter(())

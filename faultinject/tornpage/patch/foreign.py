@@ -42,17 +42,21 @@ if TYPE_CHECKING:
 __all__ = ["ARGUMENTS", "followed", "looked_up", "looking_up", "replace_all"]
 
 _BY_DESCRIPTOR: Final = """
-    close fallocate fchmod fchown fcntl fdatasync fdopen flock fstat fsync ftruncate
-    futimens ioctl lockf lseek lseek64 posix_fadvise posix_fallocate pread pread64
-    preadv preadv2 pwrite pwrite64 pwritev pwritev2 read readahead readv sync_file_range
-    syncfs vmsplice write writev
+    close close_range dprintf fallocate fchdir fchmod fchown fcntl fdatasync fdopen
+    fdopendir fgetxattr flistxattr flock fpathconf fremovexattr fsetxattr fstat fstatvfs
+    fsync ftruncate futimens futimes ioctl lockf lseek lseek64 posix_fadvise
+    posix_fallocate posix_fallocate64 pread pread64 preadv preadv2 pwrite pwrite64
+    pwritev pwritev2 read readahead readv sync_file_range syncfs vmsplice write writev
 """
 _BY_PATH: Final = """
-    access chdir chmod chown creat creat64 fopen fopen64 lstat mkdir mknod open open64
-    opendir remove rmdir stat symlink truncate truncate64 unlink utimes
+    access chdir chmod chown chroot creat creat64 euidaccess fopen fopen64 getxattr
+    lchmod lchown lgetxattr listxattr llistxattr lremovexattr lsetxattr lstat lutimes
+    mkdir mkfifo mknod open open64 opendir pathconf readlink realpath remove removexattr
+    rmdir scandir setxattr stat statvfs truncate truncate64 unlink utime utimes
 """
 _BY_BOTH: Final = """
-    faccessat fchmodat fchownat fstatat mkdirat openat openat64 unlinkat
+    faccessat fchmodat fchownat fstatat mkdirat mkfifoat mknodat name_to_handle_at
+    openat openat64 readlinkat scandirat statx unlinkat utimensat
 """
 _HINTS: Final = ("posix_fadvise", "readahead", "sync_file_range")
 # What concerns the whole machine, or another process.
@@ -76,6 +80,8 @@ ARGUMENTS: Final[Mapping[str, tuple[int, ...]]] = {
     "renameat2": (0, 1, 2, 3),
     "sendfile": (0, 1),
     "splice": (0, 2),
+    "symlink": (0, 1),
+    "symlinkat": (0, 1, 2),
     "syscall": tuple(range(1, 7)),
 }
 """Where what these are given is a descriptor or a path."""

@@ -37,6 +37,7 @@ from weakref import ref
 
 from tornpage.call_site import site
 from tornpage.patch.files import plain
+from tornpage.patch.folders import Entries
 from tornpage.patch.foreign import looking_up
 from tornpage.patch.stand_ins import beneath
 
@@ -80,7 +81,7 @@ for _name in ("_dbm", "_gdbm"):
         _DATABASES.append(importlib.import_module(_name))
 
 # What ends this process, or begins another one without an audit event.
-_PROCESSES = (
+_PROCESSES: list[tuple[ModuleType, str]] = [
     (os, "_exit"),
     (os, "abort"),
     (_posixsubprocess, "fork_exec"),
@@ -88,7 +89,10 @@ _PROCESSES = (
     (_thread, "start_new"),
     (_thread, "start_new_thread"),
     (_thread, "start_joinable_thread"),
-)
+]
+# Memory that has a name, and is there until the machine loses its power.
+with contextlib.suppress(ImportError):
+    _PROCESSES.append((importlib.import_module("_posixshmem"), "shm_open"))
 
 # By the number of paths, the arguments that say what relative ones are relative to.
 _FOLDER_KEYS = {1: ("dir_fd",), 2: ("src_dir_fd", "dst_dir_fd")}
@@ -158,8 +162,11 @@ def _by_path(
             named.pop(key, None)
         with patch.lock, _named_as_given(names, first):
             found = ours(*names, *given[paths:], **named)
-        if isinstance(found, list) and isinstance(given[0] if given else "", bytes):
-            return [os.fsencode(one) for one in found]
+        if isinstance(first[0], bytes):
+            if isinstance(found, list):
+                return [os.fsencode(one) for one in found]
+            if isinstance(found, Entries):
+                return found.encoded()
         return found
 
     return call

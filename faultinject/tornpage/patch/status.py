@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tornpage.call_site import site
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tornpage.disk.simulated import Disk
 
@@ -37,6 +37,24 @@ __all__ = ["Status", "status_of"]
 _TIMES: Final = ("atime", "mtime", "ctime")
 _SECONDS: Final = frozenset(f"st_{one}" for one in _TIMES)
 _NANOSECONDS: Final = frozenset(f"st_{one}_ns" for one in _TIMES)
+
+# What a tuple does with all of its fields, each by itself: `!=` asks no `__eq__`.
+_WITH_ALL: Final = (
+    "__add__",
+    "__contains__",
+    "__eq__",
+    "__ge__",
+    "__gt__",
+    "__hash__",
+    "__iter__",
+    "__le__",
+    "__lt__",
+    "__mul__",
+    "__ne__",
+    "__rmul__",
+    "count",
+    "index",
+)
 
 
 class Status(tuple[Any, ...]):  # noqa: SLOT001 - a tuple of any length has none.
@@ -70,18 +88,6 @@ class Status(tuple[Any, ...]):  # noqa: SLOT001 - a tuple of any length has none
             self._times()
         return super().__getitem__(at)
 
-    def __iter__(self) -> Iterator[Any]:
-        self._all()
-        return super().__iter__()
-
-    def __eq__(self, other: object) -> bool:
-        self._all()
-        return super().__eq__(other)
-
-    def __hash__(self) -> int:
-        self._all()
-        return super().__hash__()
-
     def __repr__(self) -> str:
         return repr(self.real)
 
@@ -107,6 +113,20 @@ class Status(tuple[Any, ...]):  # noqa: SLOT001 - a tuple of any length has none
         if frame.f_code.co_filename != shutil.__file__:
             line = site(self.disk.trace.plumbing)
             self.disk.made_up.setdefault(what, f"{what} (asked for at {line})")
+
+
+def _asking_for_all(name: str) -> Callable[..., Any]:
+    of_tuple = getattr(tuple, name)
+
+    def method(self: Status, *given: Any) -> Any:
+        self._all()
+        return of_tuple(self, *given)
+
+    return method
+
+
+for _name in _WITH_ALL:
+    setattr(Status, _name, _asking_for_all(_name))
 
 
 def status_of(disk: Disk, kind: int, inode: int, size: int, block: int) -> Status:
