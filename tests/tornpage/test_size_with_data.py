@@ -195,7 +195,11 @@ def by_the_book(content, operations, model):
         if isinstance(one, Write):
             start, end = one.offset, one.offset + len(one.data)
             reached = max(reached, end)
-            if old % atom and start < -(-old // atom) * atom and old // atom * atom < end:
+            if (
+                old % atom
+                and start < -(-old // atom) * atom
+                and old // atom * atom < end
+            ):
                 # What was cut off has been zero since then.
                 note(old, old + 1, since)
             going |= set(range(start // 4096, -(-end // 4096)))

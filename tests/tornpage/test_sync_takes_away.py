@@ -18,7 +18,7 @@ from tornpage.platter import transition
 
 # Not those whose syncs lie: there one zeroes what is behind the end of a file.
 MODELS = (
-    *("order=any", "tear=byte", "size=with-data", "size=with-block", "order=append"),
+    *("order=any", "tear=page", "size=with-data", "size=with-block", "order=append"),
     *("order=append,size=with-block", "order=ordered", "calls=paged", "ext4-o", "xfs"),
 )
 
