@@ -87,6 +87,10 @@ class _StandIn:
             )
         return None
 
+    # What modules tell the system to call in the child of a fork.
+    def _at_fork_reinit(self) -> None:
+        self._real._at_fork_reinit()
+
     def _require_here(self, turns: Turns) -> None:
         if not turns.is_here():
             raise DeadlockError(f"{self._real!r} is held, and no other thread runs")
@@ -210,6 +214,9 @@ class _Reentrant(_StandIn):
 
     def _is_owned(self) -> bool:
         return bool(self._real._is_owned())
+
+    def _recursion_count(self) -> int:
+        return int(self._real._recursion_count())
 
     def _release_save(self) -> Any:
         self._turns()

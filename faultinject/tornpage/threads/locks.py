@@ -78,6 +78,12 @@ class Mutex:
         """Whether somebody has it."""
         return self._held
 
+    # What modules tell the system to call in the child of a fork, when they are
+    # imported: `concurrent.futures` and `logging` do.
+
+    def _at_fork_reinit(self) -> None:
+        self._held = False
+
     def _is_free(self) -> bool:
         return not self._held
 
@@ -157,6 +163,13 @@ class Reentrant(Mutex):
     def _acquire_restore(self, depth: int) -> None:
         self.acquire()
         self._depth = depth
+
+    def _recursion_count(self) -> int:
+        return self._depth if self._is_owned() else 0
+
+    def _at_fork_reinit(self) -> None:
+        super()._at_fork_reinit()
+        self._owner = self._depth = 0
 
 
 class _Machine:
