@@ -302,8 +302,17 @@ def test_a_thread_begun_where_no_schedule_is_any_more_is_refused():
 
 
 def test_a_thread_that_is_waited_for_where_nobody_runs_is_said_to_be():
-    with pytest.raises(DeadlockError, match="no other thread runs"):
+    said = "no other thread runs: .* have a thread of the run wait"
+    with pytest.raises(DeadlockError, match=said):
         every(lambda _: [begun(look)[0].join()], 0)
+
+    def waits_for_an_answer(_):
+        answer = threading.Event()
+        begun(answer.set)
+        answer.wait()
+
+    with pytest.raises(DeadlockError, match=f"the lock is held, and {said}"):
+        every(waits_for_an_answer, 0)
     with pytest.raises(RuntimeError, match="only be started once"):
         every(lambda _: [begun(look)[0].start()], 0)
     # Neither of the two is left.

@@ -28,7 +28,7 @@ from concurrent.futures import thread as pools
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from tornpage.threads.turns import DeadlockError, OverError
+from tornpage.threads.turns import ALONE, DeadlockError, OverError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,8 +152,7 @@ class Begun:
             if not worker.done:
                 if not turns.is_here():
                     raise DeadlockError(
-                        f"thread {thread.name!r} is waited for, and no other thread "
-                        "runs"
+                        f"thread {thread.name!r} is waited for, and {ALONE}"
                     )
                 until = None if timeout is None else turns.now + max(0.0, timeout)
                 turns.wait(lambda: worker.done, until)

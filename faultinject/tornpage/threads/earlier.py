@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from tornpage.holders import Holders, said_of
-from tornpage.threads.turns import DeadlockError
+from tornpage.threads.turns import ALONE, DeadlockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -93,7 +93,7 @@ class _StandIn:
 
     def _require_here(self, turns: Turns) -> None:
         if not turns.is_here():
-            raise DeadlockError(f"{self._real!r} is held, and no other thread runs")
+            raise DeadlockError(f"{self._real!r} is held, and {ALONE}")
 
 
 class _Lock(_StandIn):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from tornpage.threads.begun import Begun
 from tornpage.threads.earlier import Earlier
 from tornpage.threads.imported import Imported
-from tornpage.threads.turns import DeadlockError
+from tornpage.threads.turns import ALONE, DeadlockError
 from tornpage.waits import about_to_wait
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Mutex:
             )
         if self._held and blocking:
             if not turns.is_here():
-                raise DeadlockError("the lock is held, and no other thread runs")
+                raise DeadlockError(f"the lock is held, and {ALONE}")
             until = None if timeout < 0 else turns.now + timeout
             turns.wait(self._is_free, until)
         if self._held:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from tornpage.threads.places import Places
     from tornpage.threads.schedule import Schedule
 
-__all__ = ["DeadlockError", "OverError", "Turns", "Worker"]
+__all__ = ["ALONE", "DeadlockError", "OverError", "Turns", "Worker"]
 
 _MOST_SECONDS: Final = 60.0
 """Of one run. It takes milliseconds; a thread that looks for another one's doing again
@@ -68,6 +68,13 @@ _LOOK_SECONDS: Final = 0.25
 
 _BUSY_SHARE: Final = 0.1
 """How much of a processor is more than nothing, with other processes on the machine."""
+
+
+ALONE: Final = (
+    "no other thread runs: what is begun before a run does nothing until then, so have "
+    "a thread of the run wait for it"
+)
+"""Why nothing is waited for by what prepares a run, or looks behind it."""
 
 
 class DeadlockError(BaseException):
