@@ -8,6 +8,9 @@
 Alternative 0 is the honest one and integers shrink towards 0, so what Hypothesis
 reports at the end is an honest disk everywhere except where it has to be otherwise.
 
+A crash under a weak model may take longer than Hypothesis allows an example, 200 ms:
+`settings(deadline=None)`. `print_blob=True` prints what plays a failure again.
+
 What it is not: it is not exhaustive. A crash drawn here is one of the many that the
 explorer covers at the same point; what Hypothesis adds is the workload around it.
 """

@@ -58,7 +58,11 @@ order=append    |f=A1024  |write f 0 B1; write f 512 B1|f@0 f@512|AA AB BA BB|
 order=ordered   |f=A1024  |write f 0 B1; write f 512 B1|f@0 f@512|AA BA BB|AB
 order=ordered   |f=A1 g=A1|write f 0 B1; write g 0 B1|f@0 g@0|AA BA BB|AB
 order=ordered   |f=A1024  |write f 0 B1024|f@0 f@512|AA AB BA BB|
+order=ordered   |f=A512   |truncate f 0; write f 0 B512|f@0|A . 0 B|
 size=free       |f=A512   |write f 600 B1|f@0 f@600|A. A0 AB|
+size=free       |f=A512   |truncate f 0; write f 0 B512|f@0|A . 0 B|
+size=free       |f=A512   |truncate f 100; write f 0 B1; write f 512 C1|f@0 f@100 f@512|A.. B.. AA. A0. B0. AA0 AAC A00 A0C B00 B0C|BA0 BAC
+size=with-data  |f=A512   |truncate f 0; write f 0 B512|f@0|A . B|0
 size=with-data  |f=A512   |write f 600 B1|f@0 f@600|A. AB|A0
 size=with-data  |f=A100   |write f 0 B1; write f 100 C9; truncate f 50|f@0 f@50 f@100|AA. BA. BAC A.. B..|AAC AA0 BA0
 size=with-data  |f=A100   |write f 0 B1; write f 100 C9; truncate f 105|f@0 f@104 f@105|A.. B.. BC. BCC|AC. A0. BC0
@@ -67,6 +71,7 @@ size=with-block |f=A512   |write f 600 B1|f@0 f@600|A. A0 AB|
 size=with-block |f=A4096  |write f 4096 B512|f@4095 f@4096|A. AB|A0
 size=with-block |f=A4000  |write f 4000 B1000|f@4000 f@4096|.. 0B BB|00 B0 0. B.
 size=with-block |f=A4000  |write f 4000 B10; write f 4010 C1000|f@4000 f@4010 f@4096|... 0.. B.. 00C B0C BCC|000 BC0
+size=with-block |f=A5000  |truncate f 100; write f 100 B4900|f@0 f@100 f@4999|A.. AAA AAB ABA ABB A0A A0B|
 size=with-block,order=append|f=A1|write f 512 B1; write f 1024 C1|f@512 f@1024|.. 0. B. 00 B0 0C BC|.C
 size=with-block,order=append|f=A4096|write f 4096 B512; write f 8192 C512|f@4096 f@8192|.. B. BC|0C 00
 size=with-data,tear=garbage|f=A512|write f 512 B512|f@0 f@512|A. AB|A# A0
@@ -135,7 +140,7 @@ unit=4096       |f=A1024  |write f 0 B512; fsync f|f@0 f@512|BA|B# AA
 extend=zero     |f=A512   |write f 512 B512|f@0 f@512|A. A0 AB|A#
 extend=garbage  |f=A512   |write f 512 B512|f@0 f@512|A. A0 AB A#|
 extend=garbage  |f=A512   |truncate f 1024|f@0 f@512|A. A0|A#
-extend=garbage,order=ordered|f=A512|write f 512 B512; truncate f 512; write f 512 C88|f@0 f@512 f@600|A.. A00 ABB A## AB. A#. AC.|A0. AC0
+extend=garbage,order=ordered|f=A512|write f 512 B512; truncate f 512; write f 512 C88|f@0 f@512 f@600|A.. A00 ABB A## A0. A#. AC.|AB. AC0
 extend=garbage,size=with-data|f=A512|write f 512 B512; truncate f 512; write f 512 C88|f@0 f@512 f@600|A.. ABB AC0 AC.|A## A#. A00
 extend=garbage,size=with-data|f=A512|write f 512 B88; fail; fsync f; write f 600 C1|f@0 f@512 f@600|A.. A0. A#. AB. ABC|A#C A0C
 extend=garbage,size=with-data|f=A512|write f 512 B88; fail; fsync f; truncate f 512; write f 512 C44|f@0 f@512 f@556|A.. A00 A## ABB AC0 AC.|A#. A0. AB.

@@ -220,6 +220,10 @@ class Book:
         file = self.files[one.inode]
         old = file.cache
         if isinstance(one, Write):
+            # What was cut off has been zero since then.
+            cut = old.ljust(self.atom, b"\0")
+            if cut != file.looks[-1][1]:
+                file.looks.append((file.sizes[-1][0], cut))
             head = old[: one.offset].ljust(one.offset, b"\0")
             new = head + one.data + old[one.offset + len(one.data) :]
         else:

@@ -99,6 +99,24 @@ def test_syncs_are_those_that_were_asked_for():
     assert os.path.dirname(synced.path) == "/db/d"
 
 
+@pytest.mark.parametrize("flag", [os.O_SYNC, os.O_DSYNC])
+def test_a_write_that_syncs_itself_is_refused_over_others_that_are_not(flag):
+    disk = Disk()
+    with patched(disk) as root:
+        plain = os.open(f"{root}/x", os.O_RDWR | os.O_CREAT)
+        synced = os.open(f"{root}/x", os.O_WRONLY | flag)
+        os.write(plain, b"1")
+        os.fsync(plain)
+        os.write(synced, b"2")
+        os.ftruncate(plain, 0)
+        os.pwrite(synced, b"3", 1)
+        os.pwrite(synced, b"4", 512)
+    refused = pytest.raises(UnsupportedCallError, match="not synced")
+    with refused, patched(disk) as root:
+        os.write(os.open(f"{root}/x", os.O_WRONLY), b"5")
+        os.pwrite(os.open(f"{root}/x", os.O_WRONLY | flag), b"6", 512)
+
+
 def test_a_sync_of_everything_syncs_files_and_directories_of_the_disk(monkeypatch):
     monkeypatch.setattr(os, "sync", lambda: pytest.fail("the machine was synced"))
     disk = Disk()

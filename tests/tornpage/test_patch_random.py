@@ -35,7 +35,6 @@ FLAGS = (
     os.O_APPEND,
     os.O_TRUNC,
     os.O_DIRECTORY,
-    os.O_DSYNC,
     0,
 )
 LENGTHS = (0, 1, 3, 10, 700, 5000, 9000)

@@ -159,6 +159,8 @@ def by_the_book(content, operations, model):
     sizes = [(len(content), {})]
     # Whether a sync has failed since the size was changed; what was written since then.
     stuck, reached = False, 0
+    # The operation that made the present size.
+    since = -1
     for step, one in enumerate(operations):
         old = len(cache)
         if isinstance(one, Sync):
@@ -193,6 +195,13 @@ def by_the_book(content, operations, model):
         if isinstance(one, Write):
             start, end = one.offset, one.offset + len(one.data)
             reached = max(reached, end)
+            if (
+                old % atom
+                and start < -(-old // atom) * atom
+                and old // atom * atom < end
+            ):
+                # What was cut off has been zero since then.
+                note(old, old + 1, since)
             going |= set(range(start // 4096, -(-end // 4096)))
             handed |= {*range(start // atom, -(-end // atom))}
             cache.extend(bytes(max(end - old, 0)))
@@ -213,6 +222,7 @@ def by_the_book(content, operations, model):
         if start < end or end > old:
             note(min(start, old), end, step, handed if model.spoils else ())
         if len(cache) != old:
+            since = step
             sizes.append((len(cache), added.copy()))
             stuck = False
     found = set()

@@ -305,8 +305,17 @@ def test_a_thread_begun_where_no_schedule_is_any_more_is_refused():
 
 
 def test_a_thread_that_is_waited_for_where_nobody_runs_is_said_to_be():
-    with pytest.raises(DeadlockError, match="no other thread runs"):
+    said = "no other thread runs: .* have a thread of the run wait"
+    with pytest.raises(DeadlockError, match=said):
         every(lambda _: [begun(look)[0].join()], 0)
+
+    def waits_for_an_answer(_):
+        answer = threading.Event()
+        begun(answer.set)
+        answer.wait()
+
+    with pytest.raises(DeadlockError, match=f"the lock is held, and {said}"):
+        every(waits_for_an_answer, 0)
     with pytest.raises(RuntimeError, match="only be started once"):
         every(lambda _: [begun(look)[0].start()], 0)
     # Neither of the two is left.
@@ -427,3 +436,79 @@ def test_what_somebody_else_has_put_in_the_place_of_a_name_stays(monkeypatch):
     play(once, Schedule(), CODE).require_success()
     assert seen[0] is not time.sleep
     assert seen[1] is module.sleep is look
+
+
+def test_a_pool_that_ends_with_its_run_is_no_error_to_tell_of(caplog):
+    def bodies(shown):
+        pool = ThreadPoolExecutor(1)
+        return [lambda: shown.append(pool.submit(look, "a").result())]
+
+    assert every(bodies, switches=0) == {("a",): "0"}
+    assert not caplog.records
+
+    def raises():
+        pool = ThreadPoolExecutor(1)
+        pool._initializer = None
+        pool._work_queue.put(1)
+        pool.submit(look, "a")
+
+    # What a pool does say is said.
+    with contextlib.suppress(DeadlockError):
+        every(lambda shown: [raises], switches=0)
+    assert [one.message for one in caplog.records] == ["Exception in worker"]
+
+
+def test_threads_and_pools_without_a_name_have_the_same_one_in_each_block():
+    def names():
+        found = []
+
+        def once(turns):
+            with patched(Disk()), turns_taken(turns):
+                pool = ThreadPoolExecutor(1)
+
+                def note():
+                    found.append(threading.current_thread().name)
+
+                def body():
+                    note()
+                    pool.submit(note).result()
+                    begun(note)[0].join()
+
+                yield [body]
+
+        play(once, Schedule(), CODE).require_success()
+        return found
+
+    assert (
+        names() == names() == ["thread 0", "ThreadPoolExecutor-0_0", "Thread-1 (note)"]
+    )
+
+
+def test_a_lock_of_a_run_has_the_names_that_a_real_one_has():
+    made = {}
+
+    def once(turns):
+        with turns_taken(turns):
+            made["Lock"], made["RLock"] = threading.Lock(), threading.RLock()
+            yield [lambda: None]
+
+    kept = [threading.Lock(), threading.RLock()]
+    stand_ins = []
+    play(once, Schedule(), CODE)
+    holder = {"kept": kept}
+
+    def held(turns):
+        with turns_taken(turns):
+            stand_ins.extend(holder["kept"])
+            yield [lambda: None]
+
+    play(held, Schedule(), CODE)
+    # Older names of the same, which nobody uses.
+    older = {"acquire_lock", "locked_lock", "release_lock"}
+    for real, *ours in (
+        (kept[0], made["Lock"], stand_ins[0]),
+        (kept[1], made["RLock"], stand_ins[1]),
+    ):
+        for one in ours:
+            assert one is not real
+            assert not [name for name in {*dir(real)} - older if not hasattr(one, name)]

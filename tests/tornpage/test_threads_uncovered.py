@@ -115,7 +115,7 @@ def test_a_thread_that_waits_without_a_lock_ends_the_run(monkeypatch):
     monkeypatch.setattr(turns_module, "_MOST_SECONDS", 0.2)
     try:
         with pytest.raises(
-            UncoveredError, match=r"thread 0 waits at .* in .*spins, and not"
+            UncoveredError, match=r"thread 0 has been running .* in .*spins; if"
         ):
             play(lambda _: [spins, lambda: ended.append(1)], Schedule(), CODE)
     finally:

@@ -41,6 +41,7 @@ from tornpage.patch.sqlite import Sqlite
 from tornpage.patch.status import Status, status_of
 from tornpage.patch.surroundings import Surroundings
 from tornpage.patch.threads import Threads, Turnstile
+from tornpage.trace import Truncate, Write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -226,7 +227,9 @@ class Calls:
         if flags & os.O_TRUNC and file.size():
             self.before_change(file)
             file.ftruncate(0)
-        return self._add(OpenFile(file, path, flags, self.before_change))
+        return self._add(
+            OpenFile(file, path, flags, self.before_change, self.before_synced_write)
+        )
 
     def truncate(self, path: str, length: int) -> None:
         """os.truncate."""
@@ -514,6 +517,27 @@ class Calls:
         """A mapping shows what the file has, as long as nobody changes the file."""
         inode = self.file(descriptor).file.identity()[1]
         self._mapped.setdefault(inode, WeakSet()).add(mapping)
+
+    def before_synced_write(self, file: DiskFile) -> None:
+        """Refuse a write with O_DSYNC over which others of the file are pending.
+
+        Linux makes its own bytes durable, and not those of the others. Here it is a
+        sync of the file, which is the same where there are no others.
+        """
+        inode = file.identity()[1]
+        for one in reversed(self.disk.trace.data):
+            if getattr(one, "inode", None) != inode:
+                continue
+            if isinstance(one, Write):
+                raise self.disk.refuse(
+                    f"{one.path} is written to with O_DSYNC or O_SYNC while what was"
+                    f" written at {one.site} is not synced: the first makes nothing of"
+                    " the second durable, and that is not simulated; sync the file"
+                    " before"
+                )
+            if not isinstance(one, Truncate):
+                # A sync, or what made the file.
+                return
 
     def before_change(self, file: DiskFile) -> None:
         """Refuse to change what is mapped: the mapping would not show it."""

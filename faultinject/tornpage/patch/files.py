@@ -67,6 +67,7 @@ class OpenFile:
         path: Its name.
         flags: As given to os.open.
         before: Called before the file is changed.
+        before_synced: Called before a write that makes itself durable.
 
     Attributes:
         flags: The same.
@@ -79,9 +80,11 @@ class OpenFile:
         path: str,
         flags: int,
         before: Callable[[DiskFile], None] = lambda _: None,
+        before_synced: Callable[[DiskFile], None] = lambda _: None,
     ) -> None:
         self._file = file
         self._before = before
+        self._before_synced = before_synced
         self.flags = flags
         self.path = path
         self.position = 0
@@ -132,6 +135,8 @@ class OpenFile:
         if not self.writable:
             raise error(errno.EBADF)
         self._before(self.file)
+        if data and self._sync:
+            self._before_synced(self.file)
         if self.append and data:
             offset = self.file.size()
         done = self.file.pwritev([data], offset)

@@ -30,7 +30,9 @@ machine in C, and not the clocks that begin anywhere (`time.monotonic`).
 
 from __future__ import annotations
 
+import itertools
 import random
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -96,12 +98,26 @@ class Surroundings:
 
     @contextmanager
     def drawn(self) -> Iterator[None]:
-        """While entered, the functions of `random` draw from a fixed sequence."""
+        """While entered, the functions of `random` draw from a fixed sequence.
+
+        And threads and pools that nobody names are numbered from the first on: a store
+        may call a file after them.
+        """
         before = random.getstate()
         random.seed(self._chance.getrandbits(64))
+        numbers: Any = threading
+        counted = [(numbers, numbers._counter, itertools.count(1).__next__)]
+        pools = sys.modules.get("concurrent.futures.thread")
+        if pools is not None:
+            pool = pools.ThreadPoolExecutor
+            counted.append((pool, pool._counter, itertools.count().__next__))
+        for owner, _, anew in counted:
+            owner._counter = anew
         try:
             yield
         finally:
+            for owner, real, _ in counted:
+                owner._counter = real
             random.setstate(before)
 
     def of_time(self) -> Iterator[tuple[str, Callable[..., Any], Callable[..., Any]]]:

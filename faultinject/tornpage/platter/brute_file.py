@@ -160,6 +160,7 @@ class CachedFile:
         self.rewritten = max(self.rewritten, end)
         old = len(self.cache)
         longer = range(0)
+        self._note_cut(range(record.offset // atom, -(-end // atom)), end, stamp)
         if end > old:
             self.cache.extend(bytes(end - old))
             self.sizes.append((stamp, end))
@@ -184,6 +185,20 @@ class CachedFile:
             handed.add(old // atom)
         self._note(min(old, record.offset), end, stamp, longer, handed)
 
+    def _note_cut(self, written: range, end: int, stamp: int) -> None:
+        """What was cut off is zero since then; look at it before it is written.
+
+        Also where nothing is written now: a size that may come alone shows it.
+        """
+        old, model = len(self.cache), self._model
+        shown = {"free": end, "with-block": min(end, old + -old % 4096)}.get(model.size)
+        if model.order == "ordered":
+            shown = end
+        if old % model.atom and old // model.atom in written:
+            shown = max(shown or 0, old + 1)
+        if shown is not None and shown > old:
+            self._note(old, shown, stamp, since=self.sizes[-1][0])
+
     def _note(
         self,
         start: int,
@@ -191,10 +206,12 @@ class CachedFile:
         stamp: int,
         longer: range = range(0),
         handed: AbstractSet[int] = frozenset(),
+        since: int | None = None,
     ) -> None:
         """Take a snapshot of the atoms that [start, end) touches.
 
-        `handed` are those that go to the drive even with the bytes they have.
+        `handed` are those that go to the drive even with the bytes they have. What
+        the others hold has been so since operation `since`, if that is given.
         """
         atom, order = self._model.atom, self._model.order
         for at in range(start // atom, -(-end // atom)):
@@ -209,8 +226,8 @@ class CachedFile:
             now = self._atom(at)
             if chain[-1].content != now or (self._model.spoils and at in handed):
                 own = order == "ordered" or (order == "append" and at in longer)
-                level = stamp if own else chain[-1].level
-                chain.append(_Version(stamp, level, now))
+                made = stamp if since is None else since
+                chain.append(_Version(made, made if own else chain[-1].level, now))
 
     def forget(self) -> None:
         """What need not be written begins anew."""

@@ -249,6 +249,7 @@ class Image:
         changes: Changes,
         longer: range = range(0),
         handed: Container[int] = (),
+        since: int | None = None,
     ) -> None:
         """Give atoms a new content.
 
@@ -260,13 +261,15 @@ class Image:
             longer: Those that an append adds to.
             handed: Those that go out to the platter even when they hold these
                 bytes already; it matters where that may spoil something.
+            since: The operation from which on they have had it; None: this one.
         """
         dirty = file.dirty
         noted = changes.atoms_of(file.inode)
         in_order = self.model.order == "ordered"
         appends = self.model.order == "append"
         marked = file.blocks.marked
-        level: int | None = stamp if in_order else None
+        made = stamp if since is None else since
+        level: int | None = made if in_order else None
         fresh = 0.0
         for at, content in changed:
             cell = dirty.get(at)
@@ -282,7 +285,7 @@ class Image:
                 file.again[at] = stamp
             if appends:
                 level = stamp if at in longer else None
-            new = cell.written(content, stamp, level, always=at in handed)
+            new = cell.written(content, made, level, always=at in handed)
             if new is cell:
                 continue
             dirty[at] = new
@@ -296,7 +299,7 @@ class Image:
                 # Over an undecided content: it arrived or it did not.
                 fresh += pair.bits() if pair.contents[0] else 1.0
         if fresh:
-            self.tally.reaches(stamp, fresh)
+            self.tally.reaches(made, fresh)
 
     def unit_of(self, at: int) -> Iterable[int]:
         """The atoms of which a change of this one changes what they may be."""

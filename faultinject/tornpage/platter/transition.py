@@ -12,7 +12,11 @@ and `apply` says of which:
 Cutting a file short changes no content, only the size. The bytes behind it
 become zero when the file grows over them again, and that is when atoms get
 their zero version: so the old size always comes with the old bytes, as on a
-journalling file system, and growing costs what is grown over.
+journalling file system, and growing costs what is grown over. A write there gives
+two, because what was zero until then may have reached the platter without it:
+
+    cut to 0      A
+    write B       A   zero   B
 
 What it is not: it makes nothing durable (`settling`), and it keeps nothing of its
 own: all state is in the `Image`.
@@ -153,11 +157,39 @@ def _write(image: Image, record: Write, stamp: int, changes: Changes) -> None:
             changes.atoms_of(file.inode).update(whole)
             file.grown_by(whole, stamp)
         handed = _handed(image, file, range(first, behind))
+        alone = min(coupled, end) if image.model.with_data else end
+        _zero_what_was_cut(image, file, range(first, behind), alone, stamp, changes)
         image.set_size(file, end, stamp, changes)
         image.set_atoms(file, changed, stamp, changes, longer, handed)
         return
+    _zero_what_was_cut(image, file, range(first, behind), 0, stamp, changes)
     handed = range(first, behind) if image.model.spoils else ()
     image.set_atoms(file, changed, stamp, changes, handed=handed)
+
+
+def _zero_what_was_cut(
+    image: Image,
+    file: FileImage,
+    written: range,
+    alone: int,
+    stamp: int,
+    changes: Changes,
+) -> None:
+    """Give atoms the version that they have had since the file was cut.
+
+    Those that operation `stamp` writes next, and those that its size may show without
+    its data: they lie before byte `alone`.
+    """
+    size = file.size
+    if file.life != image.life or size == max(one.size for one in file.sizes):
+        return
+    tail, inside = divmod(size, image.model.atom)
+    zeros: list[tuple[int, bytes]] = []
+    if alone > size:
+        zeros = file.bared(alone)
+    elif inside and tail in written:
+        zeros = [(tail, file.newest(tail))]
+    image.set_atoms(file, zeros, stamp, changes, since=file.sizes[-1].stamp)
 
 
 def _resize(

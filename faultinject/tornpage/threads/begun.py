@@ -23,10 +23,12 @@ import _thread
 import queue
 import sys
 import threading
+from concurrent.futures import _base as futures
+from concurrent.futures import thread as pools
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from tornpage.threads.turns import DeadlockError
+from tornpage.threads.turns import ALONE, DeadlockError, OverError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +36,25 @@ if TYPE_CHECKING:
     from tornpage.threads.turns import Turns, Worker
 
 __all__ = ["Begun"]
+
+
+class _Quiet:
+    """The log of pools, without the end of a run: their threads call it an error.
+
+    Args:
+        real: That log.
+    """
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def critical(self, *given: Any, **named: Any) -> None:
+        """As `logging.Logger.critical`."""
+        if not isinstance(sys.exc_info()[1], OverError):
+            self._real.critical(*given, **named)
 
 
 class Begun:
@@ -71,11 +92,12 @@ class Begun:
             (threading.Thread, "is_alive", is_alive),
             (_thread, "start_new_thread", self.start_new_thread),
             (queue, "SimpleQueue", self._line),
+            (futures, "LOGGER", _Quiet(futures.LOGGER)),
         ]
-        pools = sys.modules.get("concurrent.futures.thread")
-        if pools is not None:
-            pool = pools.ThreadPoolExecutor
-            replaced.append((pool, "submit", self._submitting(pool.submit)))
+        # Its module is imported above so that no run is the first to do so: that would
+        # leave it a lock of the run.
+        pool = pools.ThreadPoolExecutor
+        replaced.append((pool, "submit", self._submitting(pool.submit)))
         return replaced
 
     def _submitting(self, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -130,8 +152,7 @@ class Begun:
             if not worker.done:
                 if not turns.is_here():
                     raise DeadlockError(
-                        f"thread {thread.name!r} is waited for, and no other thread "
-                        "runs"
+                        f"thread {thread.name!r} is waited for, and {ALONE}"
                     )
                 until = None if timeout is None else turns.now + max(0.0, timeout)
                 turns.wait(lambda: worker.done, until)

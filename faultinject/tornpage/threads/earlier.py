@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from tornpage.holders import Holders, said_of
-from tornpage.threads.turns import DeadlockError
+from tornpage.threads.turns import ALONE, DeadlockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -87,9 +87,13 @@ class _StandIn:
             )
         return None
 
+    # What modules tell the system to call in the child of a fork.
+    def _at_fork_reinit(self) -> None:
+        self._real._at_fork_reinit()
+
     def _require_here(self, turns: Turns) -> None:
         if not turns.is_here():
-            raise DeadlockError(f"{self._real!r} is held, and no other thread runs")
+            raise DeadlockError(f"{self._real!r} is held, and {ALONE}")
 
 
 class _Lock(_StandIn):
@@ -210,6 +214,9 @@ class _Reentrant(_StandIn):
 
     def _is_owned(self) -> bool:
         return bool(self._real._is_owned())
+
+    def _recursion_count(self) -> int:
+        return int(self._real._recursion_count())
 
     def _release_save(self) -> Any:
         self._turns()

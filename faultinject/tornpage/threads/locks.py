@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from tornpage.threads.begun import Begun
 from tornpage.threads.earlier import Earlier
 from tornpage.threads.imported import Imported
-from tornpage.threads.turns import DeadlockError
+from tornpage.threads.turns import ALONE, DeadlockError
 from tornpage.waits import about_to_wait
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Mutex:
             )
         if self._held and blocking:
             if not turns.is_here():
-                raise DeadlockError("the lock is held, and no other thread runs")
+                raise DeadlockError(f"the lock is held, and {ALONE}")
             until = None if timeout < 0 else turns.now + timeout
             turns.wait(self._is_free, until)
         if self._held:
@@ -77,6 +77,12 @@ class Mutex:
     def locked(self) -> bool:
         """Whether somebody has it."""
         return self._held
+
+    # What modules tell the system to call in the child of a fork, when they are
+    # imported: `concurrent.futures` and `logging` do.
+
+    def _at_fork_reinit(self) -> None:
+        self._held = False
 
     def _is_free(self) -> bool:
         return not self._held
@@ -157,6 +163,13 @@ class Reentrant(Mutex):
     def _acquire_restore(self, depth: int) -> None:
         self.acquire()
         self._depth = depth
+
+    def _recursion_count(self) -> int:
+        return self._depth if self._is_owned() else 0
+
+    def _at_fork_reinit(self) -> None:
+        super()._at_fork_reinit()
+        self._owner = self._depth = 0
 
 
 class _Machine:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from tornpage.threads.places import Places
     from tornpage.threads.schedule import Schedule
 
-__all__ = ["DeadlockError", "Turns", "Worker"]
+__all__ = ["ALONE", "DeadlockError", "OverError", "Turns", "Worker"]
 
 _MOST_SECONDS: Final = 60.0
 """Of one run. It takes milliseconds; a thread that looks for another one's doing again
@@ -70,6 +70,13 @@ _BUSY_SHARE: Final = 0.1
 """How much of a processor is more than nothing, with other processes on the machine."""
 
 
+ALONE: Final = (
+    "no other thread runs: what is begun before a run does nothing until then, so have "
+    "a thread of the run wait for it"
+)
+"""Why nothing is waited for by what prepares a run, or looks behind it."""
+
+
 class DeadlockError(BaseException):
     """All threads of a run wait for each other. No Exception: code handles those."""
 
@@ -78,7 +85,7 @@ _MOST_PERIODS: Final = 1000
 """How often threads that were begun are woken by their time while the others wait."""
 
 
-class _OverError(BaseException):
+class OverError(BaseException):
     """The run is over, and the thread is not needed any more."""
 
 
@@ -206,9 +213,12 @@ class Turns:
         self.places.call = self._place
         given = self._threads[: self._given]
         with self.outside():
+            # Names of their own: a store may call a file after its thread.
             threads = [
-                threading.Thread(target=self._work, args=one, daemon=True)
-                for one in zip(given, bodies, strict=True)
+                threading.Thread(
+                    target=self._work, args=one, name=f"thread {number}", daemon=True
+                )
+                for number, one in enumerate(zip(given, bodies, strict=True))
             ]
             for thread in threads:
                 thread.start()
@@ -242,19 +252,30 @@ class Turns:
             looks += 1
             idle = 0 if busy or self._running != before else idle + 1
             before = self._running
-            if looks * step > _MOST_SECONDS or idle * step > _MOST_IDLE_SECONDS:
+            if idle * step > _MOST_IDLE_SECONDS:
                 raise self._not_ended()
+            if looks * step > _MOST_SECONDS:
+                raise self._not_ended(busy=busy)
 
-    def _not_ended(self) -> UncoveredError:
+    def _not_ended(self, *, busy: bool = False) -> UncoveredError:
         self._is_given_up = True
         frame = sys._current_frames().get(self._threads[self._running].identity)
+        if busy:
+            return UncoveredError(
+                f"under the schedule {self.schedule} the threads do not end: thread "
+                f"{self._running} has been running for long{_where(frame)}; if it looks"
+                " again and again for what another thread does, have it sleep between"
+                " two looks"
+            )
         left = self.left_real()
         kept = f" (in {_list(left)} there are locks that stay real)" if left else ""
         return UncoveredError(
             f"under the schedule {self.schedule} the threads do not end: thread "
             f"{self._running} waits{_where(frame)}, and not by a lock or a sleep that "
             f"is the schedule's{kept}: make what it waits for inside turns_taken, or "
-            "keep it in a module, a class, an object, a list or a dictionary"
+            "keep it in a module, a class, an object, a list or a dictionary (a "
+            "buffered file that two threads use has a lock that is C's: open it with "
+            "buffering=0, or use it under a lock of your own)"
         )
 
     def refuse(self, why: str) -> NoReturn:
@@ -508,7 +529,7 @@ class Turns:
     @staticmethod
     def _require_not_over(me: Worker) -> None:
         if me.over:
-            raise _OverError("the run is over")
+            raise OverError("the run is over")
 
     def is_here(self) -> bool:
         """Whether the calling thread is one of the run's."""
