@@ -36,6 +36,20 @@ def test_without_the_locks_of_the_schedule_the_run_does_not_end(monkeypatch):
         list(Schedules(once, CODE, switches=1))
 
 
+def test_places_without_end_take_no_memory_without_end(monkeypatch):
+    """Of a thread that spins, say."""
+    monkeypatch.setattr(turns_module, "_MOST_FORCED", 5)
+    runs = []
+
+    def once(turns):
+        runs.append(turns)
+        return [straight(99), straight(99)]
+
+    with pytest.raises(UncoveredError, match="more than 5 places to switch at"):
+        list(Schedules(once, CODE, switches=1))
+    assert [len(one.forced) for one in runs] == [5]
+
+
 def test_a_check_that_fails_behind_a_run_says_under_which_schedule():
     def once(_):
         yield [straight(1), straight(1)]

@@ -81,6 +81,10 @@ class DeadlockError(BaseException):
     """All threads of a run wait for each other. No Exception: code handles those."""
 
 
+_MOST_FORCED: Final = 1_000_000
+"""How many switches of one run are noted, in 100 MB. A thread that spins made 600 MB of
+them in a minute, and each is a run to come."""
+
 _MOST_PERIODS: Final = 1000
 """How often threads that were begun are woken by their time while the others wait."""
 
@@ -375,7 +379,14 @@ class Turns:
         self._places_passed += 1
         switch = self._next
         if switch is None:
-            self.forced += [Switch(index, one) for one in self._who_could()]
+            if len(self.forced) < _MOST_FORCED:
+                self.forced += [Switch(index, one) for one in self._who_could()]
+            else:
+                self.note_refused(
+                    f"under the schedule {self.schedule} there are more than"
+                    f" {_MOST_FORCED:,} places to switch at: name less code, or have"
+                    " the threads do less"
+                )
             return
         if switch.waits or index < switch.places:
             return
