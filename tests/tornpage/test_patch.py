@@ -305,7 +305,7 @@ def test_a_root_that_could_touch_real_files_is_refused(root):
 
 @pytest.mark.parametrize("disk", [None, "/db", {}, Disk])
 def test_what_is_no_disk_is_not_patched_in(disk):
-    """It had no attribute `trace`, and the next block found one patched in."""
+    """It had no attribute `trace`, three calls deep."""
     with pytest.raises(PatchError, match=r"^disk is a tornpage\.Disk, not "):
         patched(disk, "/db").__enter__()
     with patched(Disk(), "/db") as root:
