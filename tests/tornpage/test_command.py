@@ -647,7 +647,8 @@ def test_an_error_that_there_is_no_memory_to_tell_is_no_violation(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("toy_store.Toy.generate", full)
-    monkeypatch.setattr("tornpage.command.program.complain", full)
+    for module in "tornpage.command", "tornpage.command.program":
+        monkeypatch.setattr(f"{module}.complain", full)
     assert main(["run", TOY]) == 3
 
 
