@@ -34,7 +34,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.database.copy import take_name
+from shearbolt.database.copy import name_beside, take_name
 from shearbolt.database.opening import open_database
 from shearbolt.errors import BoltError, StorageError
 from shearbolt.options import check_seconds, file_name
@@ -118,7 +118,7 @@ def _copy(
     check_seconds("timeout", timeout)
     if storage.exists(target):
         raise _exists(target)
-    unfinished = f"{target}.{storage.pid()}.partial"
+    unfinished = name_beside(target, f".{storage.pid()}.partial")
     try:
         _copy_file(storage, name, unfinished, timeout, progress)
         yield unfinished

@@ -35,6 +35,13 @@ def main() -> int:
         with suppress(AttributeError, OSError):
             sys.stderr.write("interrupted: no verdict was reached\n")
         return _UNVERIFIABLE
+    except Exception:  # noqa: BLE001 - whatever it is, it is no verdict.
+        # An import found no memory, no descriptor, no file. Python would end with 1,
+        # and that says that a promise is broken.
+        with suppress(AttributeError, OSError, MemoryError):
+            sys.excepthook(*sys.exc_info())
+            sys.stderr.write("tornpage: no verdict was reached\n")
+        return _UNVERIFIABLE
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tornpage.model import MOST_CRASHES, CrashModel
 from tornpage.subject import SubjectError
-from tornpage.time_limit import DEFAULT_SECONDS
+from tornpage.time_limit import DEFAULT_SECONDS, MOST_SECONDS
 
 if TYPE_CHECKING:
     from tornpage.subject import Subject
@@ -144,8 +144,14 @@ def _seconds(subject: Subject) -> float | None:
     value = getattr(subject, "returns_within", DEFAULT_SECONDS)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise _wrong("returns_within", value, "a number of seconds above 0, or None")
+    right = isinstance(value, int | float) and not isinstance(value, bool)
+    if not right or not 0 < value <= MOST_SECONDS:
+        raise _wrong(
+            "returns_within",
+            value,
+            f"a number of seconds above 0 and to {MOST_SECONDS:.0e}, or None for no"
+            " limit",
+        )
     return float(value)
 
 

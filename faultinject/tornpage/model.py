@@ -52,7 +52,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MOST_CRASHES", "PRESETS", "SECTOR", "CrashModel", "ModelError"]
+__all__ = [
+    "MOST_CRASHES",
+    "PRESETS",
+    "SECTOR",
+    "CrashModel",
+    "ModelError",
+    "require_model",
+]
 
 SECTOR = 512
 """Bytes of a sector: the least a drive writes at once."""
@@ -73,6 +80,10 @@ _FAIL_AS_ON = {
 
 class ModelError(ValueError):
     """There is no such parameter, or it has no such value."""
+
+
+def _lies(value: object) -> bool:
+    return isinstance(value, str) and _LYING.fullmatch(value) is not None
 
 
 def _parameter(default: str, *values: str) -> str:
@@ -179,7 +190,7 @@ class CrashModel:
             if (
                 legal
                 and value not in legal
-                and not (one.name == "sync" and _LYING.fullmatch(value))
+                and not (one.name == "sync" and _lies(value))
             ):
                 raise ModelError(
                     f"{one.name}={value}: {one.name} is one of {', '.join(legal)}"
@@ -339,3 +350,18 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
     },
 }
 """Named models. Where each assumption comes from: docs/crash-model.md."""
+
+
+def require_model(model: object) -> CrashModel:
+    """The same, if it is a crash model.
+
+    Its text, which other places take, would come out as a missing attribute, in the
+    middle of a run.
+
+    Raises:
+        ModelError: It is none.
+    """
+    if isinstance(model, CrashModel):
+        return model
+    hint = f": CrashModel.parse({model!r}) makes one" if isinstance(model, str) else ""
+    raise ModelError(f"model is a CrashModel, not {model!r}{hint}")

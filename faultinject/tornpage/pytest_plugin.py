@@ -243,8 +243,8 @@ class TornpageFixture:
             fits = isinstance(programs, int) and programs > 0
             _require(fits, "programs", "a number from 1 on", programs)
         if seconds is not None:
-            fits = isinstance(seconds, (int, float)) and seconds > 0
-            _require(fits, "seconds", "a number above 0", seconds)
+            fits = isinstance(seconds, (int, float)) and 0 < seconds < float("inf")
+            _require(fits, "seconds", "a number above 0, and not infinite", seconds)
         mutant = self._setting("mutant", mutant)
         if mutant is not None and mutant not in (known := subject.mutants()):
             raise SettingError(

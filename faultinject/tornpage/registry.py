@@ -14,9 +14,11 @@ misspelt attribute that happens to exist would otherwise fail far away.
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import importlib
 import os
+import stat
 import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
@@ -239,6 +241,7 @@ def with_database(subject: Subject, path: str) -> Subject:
             f"{subject.name!r} cannot start from a file: it has no with_database()."
             " Leave out --database."
         )
+    _require_regular(path)
     try:
         return subject.with_database(path)
     except OSError:
@@ -247,12 +250,23 @@ def with_database(subject: Subject, path: str) -> Subject:
         raise SubjectError(f"{path}: {error}") from error
 
 
+def _require_regular(path: str) -> None:
+    """Refuse what cannot be read to an end, and again: /dev/zero has none, a pipe one.
+
+    Raises:
+        OSError: It is no regular file.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+
+
 def file_digest(path: str) -> str:
     """SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
         OSError: The file cannot be read.
     """
+    _require_regular(path)
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(_DIGEST_CHUNK):

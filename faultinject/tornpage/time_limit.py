@@ -43,9 +43,12 @@ from tornpage.call_site import is_ours
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-__all__ = ["DEFAULT_SECONDS", "Limit", "OverdueError"]
+__all__ = ["DEFAULT_SECONDS", "MOST_SECONDS", "Limit", "OverdueError"]
 
 DEFAULT_SECONDS: Final = 60.0
+
+MOST_SECONDS: Final = 1e9
+"""30 years. A timer takes no more than 63 bits of seconds, and gets eight times it."""
 
 # As in the gate: a busy machine makes something take five times its own time.
 _STANDSTILL: Final = 8

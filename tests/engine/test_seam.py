@@ -29,6 +29,8 @@ MACHINE = {
 # Names that only convert what the caller gave.
 HARMLESS = {
     ("os", "fsdecode"), ("os", "fsencode"), ("os", "fspath"), ("os", "PathLike"),
+    # Of the text of a path, and not of what is there.
+    ("os.path", "join"), ("os.path", "split"),
 }  # fmt: skip
 BUILTINS = {"open", "input", "print", "exec", "eval"}
 

@@ -306,6 +306,38 @@ def test_a_file_that_waits_is_not_kept_open(tmp_path):
     assert descriptors() == before
 
 
+def times_open(path):
+    """How often this process has the file open."""
+    gc.collect()
+    times = 0
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            times += os.readlink(f"/proc/self/fd/{number}") == os.path.realpath(path)
+    return times
+
+
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/fd"), reason="nobody lists a process's files here"
+)
+def test_a_closed_file_is_kept_open_while_a_slot_of_it_is_in_doubt(path):
+    """And no longer: a file system with an open file on it cannot be unmounted."""
+    storage = FailingStorage()
+    with shearbolt.open(path, storage=storage) as db:
+        commit(db)
+    assert times_open(path) == 0
+    # A takeover that cannot make the live meta durable.
+    with shearbolt.open(path, storage=storage) as db:
+        storage.failing = True
+        with pytest.raises(StorageError):
+            commit(db)
+    assert times_open(path) == 1
+    storage.failing = False
+    with shearbolt.open(path, storage=storage) as db:
+        commit(db)
+        assert times_open(path) == 1
+    assert times_open(path) == 0
+
+
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 
 

@@ -213,7 +213,11 @@ def test_quiet_still_tells_how_to_replay(capsys):
         (["run", TOY, "--mutant", "no-sink"], "Did you mean no-sync"),
         (["run", TOY, "--model", "tear=all"], "--model: tear=all"),
         (["run", TOY, "--programs", "0"], "0 is less than 1"),
-        (["run", TOY, "--programs", "many"], "invalid"),
+        (["run", TOY, "--programs", "many"], "--programs: many is no whole number"),
+        (["run", TOY, "--seconds", "soon"], "soon is not a number of seconds"),
+        (["fuzz", TOY, "-n", "few"], "-n/--workers: few is no whole number"),
+        (["fuzz", TOY, "--minutes", "few"], "few is not a number of minutes"),
+        (["run", TOY, "--json", ""], "--json: give the name of a file"),
         (["run", TOY, "--seconds", "-1"], "not a number of seconds"),
         (["run", TOY, "--seconds", "nan"], "not a number of seconds"),
         (["run", TOY, "--cap", "0"], "0 is less than 1"),
@@ -225,6 +229,8 @@ def test_quiet_still_tells_how_to_replay(capsys):
         (["run", TOY, "--database", "none.db"], "it has no with_database()"),
         (["run", "toy_store:Seeded", "--database", "none.db"], "cannot read none.db"),
         (["run", "toy_store:Seeded", "--database", "."], "cannot read ."),
+        (["run", "toy_store:Seeded", "--database", "/dev/zero"], "no regular file"),
+        (["verify", "/dev/null"], "error: /dev/null is a device, no certificate."),
         (["run", TOY, "--replay", "rubbish"], "neither a replay token"),
         (["run", TOY, "--replay", "tp9.x.y"], "of version 'tp9'"),
         (["run", TOY, "--replay", "tp1.x.y"], "damaged"),
@@ -618,6 +624,35 @@ def test_the_program_is_the_one_that_hears_ctrl_c_at_once():
         "shearbolt": "shearbolt.__main__:main",
         "tornpage": "tornpage.__main__:main",
     }
+
+
+@pytest.mark.parametrize("error", ["MemoryError", "OSError(24, 'Too many open files')"])
+def test_a_command_that_cannot_be_imported_does_not_end_as_a_violation(error):
+    """Python ends with 1 after any error."""
+    code = f"""
+import sys
+def look(event, arguments):
+    if event == "import" and arguments[0] == "tornpage.command.verify":
+        raise {error}
+sys.addaudithook(look)
+from tornpage.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1] == "tornpage: no verdict was reached"
+
+
+def test_an_error_that_there_is_no_memory_to_tell_is_no_violation(monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("toy_store.Toy.generate", full)
+    for module in "tornpage.command", "tornpage.command.program":
+        monkeypatch.setattr(f"{module}.complain", full)
+    assert main(["run", TOY]) == 3
 
 
 def test_a_long_token_that_could_not_be_kept_is_told(capsys, monkeypatch):

@@ -43,8 +43,8 @@ from tornpage.model import CrashModel, ModelError
 from tornpage.platter.brute import Device, TooManyImages, arrives_in_pieces, platters
 from tornpage.reports.scene import scene_of
 from tornpage.run import Experiment, Plan, relapse, run
+from tornpage.run.plan_as_json import plan_from_json, plan_to_json
 from tornpage.run.report import replay
-from tornpage.run.worker import plan_from_json, plan_to_json
 from tornpage.subject import SubjectError
 
 # Images of the first crash and of later ones, and executions of the explorer. Cases of

@@ -530,3 +530,28 @@ def test_the_same_question_about_another_file_is_another_question():
 
     with pytest.raises(ReplayError, match="depend on nothing but what it reads"):
         [*explored(program, recover, files).sweep()]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "says"),
+    [
+        ({"files": ["/db"]}, TypeError, "files is a mapping of names to bytes"),
+        ({"trace": "write"}, TypeError, "trace is a disk's trace, .* not 'w'"),
+        ({"trace": None}, TypeError, "trace is a disk's trace, .* not None"),
+        ({"recover": None}, TypeError, "recover is a function of a disk, not None"),
+        ({"notice": 1}, TypeError, "notice is a function of choices, not 1"),
+        ({"cap": 0}, ValueError, "cap is a number of executions, 1 or more, not 0"),
+        ({"cap": float("nan")}, ValueError, "cap is a number of executions"),
+        ({"cap": "all"}, ValueError, "cap is a number of executions"),
+    ],
+)
+def test_what_an_explorer_cannot_explore_is_refused_when_it_is_made(wrong, kind, says):
+    """A trace of five letters had eleven crash points, and all of them were closed."""
+    right = {"files": {}, "trace": Disk().trace, "recover": bool}
+    with pytest.raises(kind, match=says):
+        Explorer(**{**right, **wrong})
+
+
+def test_files_of_a_disk_are_a_mapping():
+    with pytest.raises(TypeError, match="files is a mapping of names to bytes, not"):
+        Disk("x")

@@ -195,6 +195,37 @@ def test_seeds_that_were_resumed_do_not_stand_for_those_that_were_asked_for():
     )
 
 
+def test_what_is_left_of_a_range_without_end_is_told_at_once():
+    """It was counted one by one: told to stop, the run went on for ever."""
+    count = 10**20
+    done = [(0, 6), (8, 2), (20, 1)]
+    gaps = list(fuzzer_module._gaps(5, count, done))
+    assert gaps == [range(6, 8), range(10, 20), range(21, count)]
+    assert list(fuzzer_module._gaps(0, 4, [(0, 2), (2, 9)])) == []
+    plan = Plan(spec=TOY, programs=1)
+    with Corpus(None, plan) as corpus:
+        fuzzer = Fuzzer(load(TOY), plan, corpus, workers=1, seeds=(5, count))
+        fuzzer.stop("SIGTERM")
+        certificate = fuzzer.run()
+    assert certificate.cut == (
+        f"interrupted: {count:,} of {count:,} programs from seed 5 are not covered",
+    )
+
+
+def test_more_programs_than_python_counts_are_as_many_as_fit_into_the_time():
+    plan = Plan(spec=TOY, programs=10**20, seconds=1)
+    with Corpus(None, plan) as corpus:
+        fuzzer = Fuzzer(load(TOY), plan, corpus, workers=1)
+        assert fuzzer._next_task() == {"task": "seed", "seed": 0}
+
+
+def test_workers_begin_where_every_warning_is_an_error(monkeypatch):
+    """Python warns of a module that it runs and that its package has imported."""
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    status, data = fuzz(TOY, "--seeds", "0..0")
+    assert (status, data["programs"]) == (0, 1)
+
+
 def test_resuming_continues_the_certificate():
     fuzz(TOY, "--programs", "5")
     _, both = fuzz(TOY, "--programs", "4", "--resume")

@@ -18,8 +18,9 @@ from tornpage.fuzz import fuzzer as fuzzer_module
 from tornpage.registry import load
 from tornpage.run import Plan
 from tornpage.run.fingerprint import program_id
+from tornpage.run.plan_as_json import plan_from_json, plan_to_json
 from tornpage.run.pool import Answer, Pool, PoolError
-from tornpage.run.worker import plan_from_json, plan_to_json, work
+from tornpage.run.worker import work
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

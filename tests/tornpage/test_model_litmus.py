@@ -18,6 +18,7 @@ from tornpage.explore import Explorer
 from tornpage.litmus import LITMUS, Litmus, OnDisk, look, perform
 from tornpage.model import PRESETS, CrashModel, ModelError
 from tornpage.platter.brute import TooManyImages
+from tornpage.run import Plan
 
 
 def outcomes(litmus, text):
@@ -353,3 +354,24 @@ def test_a_model_and_its_text_are_the_same():
 def test_a_model_that_is_none_is_refused_with_the_way_out(text, says):
     with pytest.raises(ModelError, match=says):
         CrashModel.parse(text)
+
+
+@pytest.mark.parametrize("value", [1, None, b"lying:1", ["lying:1"], "lying:x"])
+def test_a_promise_about_syncs_that_is_no_text_is_refused_like_any_other(value):
+    with pytest.raises(ModelError, match=r"sync is one of honest, lying:n$"):
+        CrashModel(sync=value)
+
+
+@pytest.mark.parametrize("model", ["ext4-o", 3, CrashModel])
+def test_what_is_no_model_is_refused_where_it_is_given(model):
+    """The text of one, as a subject or the plugin takes it, had no attribute `fail`."""
+    calls = [
+        lambda: Disk({}, model),
+        lambda: Explorer({}, Disk().trace, bool, model),
+        lambda: Plan(spec="x", programs=1, model=model),
+    ]
+    for call in calls:
+        with pytest.raises(ModelError, match=r"^model is a CrashModel, not ") as caught:
+            call()
+        way_out = "CrashModel.parse('ext4-o') makes one"
+        assert str(caught.value).endswith(way_out) == (model == "ext4-o")

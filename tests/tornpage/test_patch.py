@@ -327,6 +327,15 @@ def test_a_root_that_could_touch_real_files_is_refused(root):
         pass
 
 
+@pytest.mark.parametrize("disk", [None, "/db", {}, Disk])
+def test_what_is_no_disk_is_not_patched_in(disk):
+    """It had no attribute `trace`, three calls deep."""
+    with pytest.raises(PatchError, match=r"^disk is a tornpage\.Disk, not "):
+        patched(disk, "/db").__enter__()
+    with patched(Disk(), "/db") as root:
+        assert root == "/db"
+
+
 @pytest.mark.parametrize("root", ["/db/", b"/db", pathlib.Path("/db")])
 def test_the_root_may_be_any_path(root):
     with patched(Disk(), root) as normal:

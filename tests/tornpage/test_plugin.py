@@ -126,7 +126,8 @@ def test_a_setting_that_means_nothing_is_refused_in_a_line(inner):
         WRONG = [
             dict(programs=0), dict(programs="9"), dict(programs=2.5),
             dict(seconds=0), dict(seconds=-1), dict(seconds=float("nan")),
-            dict(seconds="1"), dict(seed="0"), dict(mutant="no-such"),
+            dict(seconds="1"), dict(seconds=float("inf")), dict(seed="0"),
+            dict(mutant="no-such"),
         ]
 
         @pytest.mark.parametrize("wrong", WRONG, ids=map(str, WRONG))
@@ -141,12 +142,13 @@ def test_a_setting_that_means_nothing_is_refused_in_a_line(inner):
         def test_counted(tornpage):
             tornpage.check(Toy())
     """)
-    result.assert_outcomes(failed=11)
+    result.assert_outcomes(failed=12)
     said = str(result.stdout)
     for words in (
         "programs is a number from 1 on, not 0",
         "programs is a number from 1 on, not '9'",
-        "seconds is a number above 0, not nan",
+        "seconds is a number above 0, and not infinite, not nan",
+        "seconds is a number above 0, and not infinite, not inf",
         "seed is a whole number, not '0'",
         "mutant is one of no-sync, ",
         "each by its name, and not programms",

@@ -36,6 +36,27 @@ def test_a_correct_store_is_consistent_and_every_point_is_closed():
     assert seen.images > seen.largest > 1
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"seed": "0"}, "seed is a whole number, not '0'"),
+        ({"seed": float("nan")}, "seed is a whole number"),
+        ({"programs": -1}, "programs is a number from 0 on, not -1"),
+        ({"programs": float("inf")}, "programs is a number from 0 on"),
+        ({"seconds": 0}, "seconds is a number above 0"),
+        ({"seconds": float("inf")}, "seconds is a number above 0, and not infinite"),
+        ({"seconds": float("nan")}, "seconds is a number above 0"),
+        ({"seconds": 10**400}, "seconds is a number above 0"),
+        ({"cap": 0}, "cap is a number from 1 on, not 0"),
+        ({"cap": None}, "cap is a number from 1 on, not None"),
+    ],
+)
+def test_a_plan_that_means_nothing_is_refused_when_it_is_made(wrong, says):
+    """It ran without end, or ended in the middle: 'str' and 'int' cannot be added."""
+    with pytest.raises(ValueError, match=f"^{says}"):
+        Plan(**{"spec": "toy_store:Toy", "programs": 3, **wrong})
+
+
 class Small(Toy):
     """Its commits fit into one sector: torn at any byte, they still close."""
 

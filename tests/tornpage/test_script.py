@@ -98,6 +98,11 @@ def test_the_documented_forms_are_read(text):
         ("/db@0=wxw", "is no fault"),
         ("/db@0=", "is no fault"),
         ("EIO", "is no fault"),
+        (f"pwrite#1{'0' * 5000}=EIO", "is no fault"),
+        (f"pwrite#1=short:{'9' * 5000}", "is no fault"),
+        (f"/db@{'9' * 5000}=X", "is no fault"),
+        (None, "None: give a text"),
+        (b"fsync#1=EIO", "give a text"),
     ],
 )
 def test_nonsense_is_refused_and_the_message_says_why(text, says):

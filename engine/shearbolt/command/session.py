@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO, cast
 
 from shearbolt.database import unsynced
-from shearbolt.database.copy import take_name, write_to
+from shearbolt.database.copy import name_beside, take_name, write_to
 from shearbolt.database.opening import open_database
 from shearbolt.errors import BoltError, StorageError
 from shearbolt.storage import OSStorage
@@ -383,7 +383,7 @@ class Session:
         """
         storage = self.storage
         self._require_free(output)
-        partial = f"{output}.{storage.pid()}.partial"
+        partial = name_beside(output, f".{storage.pid()}.partial")
         identity = None
         if storage.exists(partial):
             # Of a process that was killed, and had the number that is ours now.

@@ -24,7 +24,10 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from os import fsencode
+from os.path import join, split
+from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 from shearbolt.errors import OptionError, StorageError
 from shearbolt.storage.robust import RobustFile
@@ -35,7 +38,25 @@ if TYPE_CHECKING:
 
     from shearbolt.storage import File, Storage
 
-__all__ = ["replace_file", "take_name", "write_to"]
+__all__ = ["name_beside", "replace_file", "take_name", "write_to"]
+
+
+_LONGEST_NAME: Final = 255
+"""Bytes, on all file systems that are in use but some network shares."""
+
+
+def name_beside(path: str, ending: str) -> str:
+    """A name for a file that is not finished, in the directory of the finished one.
+
+    The path's and an ending; of a name that is nearly as long as a name can be so much
+    is left out that the ending has room, and what tells it from others like it.
+    """
+    folder, name = split(path)
+    if len(fsencode(name + ending)) > _LONGEST_NAME:
+        ending = f"-{crc32(fsencode(name)):08x}{ending}"
+        while len(fsencode(name + ending)) > _LONGEST_NAME and name:
+            name = name[:-1]
+    return join(folder, name + ending)
 
 
 def write_to(file: BinaryIO | IO[bytes], chunks: Iterable[bytes]) -> int:
@@ -102,7 +123,7 @@ def replace_file(
     _refuse(storage, path, unless)
     number = 0
     while True:
-        part = f"{path}.part-{storage.pid()}-{number}"
+        part = name_beside(path, f".part-{storage.pid()}-{number}")
         try:
             total = _put(storage, part, path, chunks, perm)
             break

@@ -272,7 +272,9 @@ class DurableFile:
             try:
                 self._heal()
             except DatabaseFailedError as error:
-                _log.warning("%s", error)
+                # Its text: who keeps log records would keep its traceback, and by that
+                # the file open.
+                _log.warning("%s", str(error))
             raise
 
     def _write_meta(self, meta: Meta, sync: bool) -> None:

@@ -143,7 +143,7 @@ def open_database(
         strict_mode: Check the whole database before every commit (slow).
         max_size: Refuse to grow the file beyond this, in bytes; 0: no limit.
         initial_mmap_size: Let the file grow to this size at once when it first
-            grows, in bytes.
+            grows, in bytes; beyond `alloc_size` only by that much, as in bbolt.
         alloc_size: How much a large file grows at once, in bytes.
         cache_size: Bytes of decoded pages kept in memory at most; a page that is
             larger by itself is read anew each time.

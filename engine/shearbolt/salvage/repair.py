@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from shearbolt.database.copy import take_name
+from shearbolt.database.copy import name_beside, take_name
 from shearbolt.database.opening import open_database
 from shearbolt.errors import (
     BucketExistsError,
@@ -101,7 +101,7 @@ def repair(
     target = file_name(output)
     if storage.exists(target):
         raise _exists(target)
-    partial = f"{target}.{storage.pid()}.partial"
+    partial = name_beside(target, f".{storage.pid()}.partial")
     with scan(source, txid=txid, page_size=page_size, storage=storage) as report:
         _remove(storage, partial)
         try:

@@ -249,9 +249,17 @@ class RobustFile:
         """Enlarge the file; its new size is durable after a sync.
 
         Raises:
-            StorageError: The system reports an error.
+            StorageError: The system reports an error, or no file can be so large.
         """
-        self._retry("ftruncate", lambda: self.raw.ftruncate(size))
+        try:
+            self._retry("ftruncate", lambda: self.raw.ftruncate(size))
+        except OverflowError:
+            # Python's, before the system is asked: a sum of sizes that each option
+            # allows may be more than the system has a number for.
+            reason = f"File too large: {size} bytes"
+            raise StorageError.made(
+                errno.EFBIG, reason, "ftruncate", self.path
+            ) from None
 
     def size(self) -> int:
         """The file's size in bytes.

@@ -31,6 +31,7 @@ __all__ = [
     "add_subject",
     "add_work",
     "check_writable",
+    "duration",
     "plan_of",
     "positive",
     "subject_of",
@@ -61,7 +62,7 @@ def add_work(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seconds",
-        type=_duration,
+        type=duration,
         metavar="S",
         help="start no program after S seconds",
     )
@@ -102,17 +103,24 @@ def add_mutant(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number") from None
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return number
 
 
-def _duration(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
-    return seconds
+def duration(text: str, unit: str = "seconds") -> float:
+    """A time that is over some day."""
+    try:
+        time = float(text)
+    except ValueError:
+        time = 0.0
+    if not 0 < time < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of {unit} above 0")
+    return time
 
 
 def subject_of(options: argparse.Namespace) -> tuple[Subject, str | None]:
@@ -184,6 +192,8 @@ def check_writable(path: str | None) -> None:
     if path in (None, "-"):
         return
     assert path is not None
+    if not path:
+        raise UsageError("--json: give the name of a file, or - for stdout.")
     folder = os.path.dirname(path) or "."
     if os.path.isdir(path):
         raise UsageError(f"--json: {path} is a directory.")

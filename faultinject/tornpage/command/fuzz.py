@@ -25,6 +25,7 @@ from tornpage.command.arguments import (
     add_subject,
     add_work,
     check_writable,
+    duration,
     plan_of,
     positive,
     subject_of,
@@ -126,10 +127,7 @@ def _workers(text: str) -> int:
 
 
 def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not 0 < minutes < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of minutes above 0")
-    return minutes
+    return duration(text, "minutes")
 
 
 def seed_range(text: str) -> tuple[int, int]:
@@ -141,7 +139,11 @@ def seed_range(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)\.\.(\d+)", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text}: write A..B, for example 0..99")
-    first, last = map(int, found.groups())
+    try:
+        first, last = map(int, found.groups())
+    except ValueError:
+        # More digits than Python reads.
+        raise argparse.ArgumentTypeError(f"{text}: so large a seed is none") from None
     if last < first:
         raise argparse.ArgumentTypeError(f"{text} ends before it begins")
     return first, last - first + 1

@@ -88,11 +88,13 @@ def _status(name: str, body: Callable[[], int]) -> int:
         complain("interrupted: no verdict was reached")
         return _UNVERIFIABLE
     except Exception as error:  # noqa: BLE001 - whatever it is, it is no verdict.
-        if not _is_of_output(name, error):
-            complain(
-                f"{traceback.format_exc()}{name}: no verdict was reached: the error "
-                "above was raised"
-            )
+        # Without memory it may not even be told.
+        with suppress(MemoryError):
+            if not _is_of_output(name, error):
+                complain(
+                    f"{traceback.format_exc()}{name}: no verdict was reached: the "
+                    "error above was raised"
+                )
         return _UNVERIFIABLE
 
 

@@ -48,6 +48,7 @@ from __future__ import annotations
 import errno
 import posixpath
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tornpage.call_site import site
@@ -57,7 +58,7 @@ from tornpage.disk.file import DiskFile, failed
 from tornpage.disk.folder import DiskFolder
 from tornpage.disk.life import Life
 from tornpage.disk.names import UNKNOWN
-from tornpage.model import CrashModel
+from tornpage.model import CrashModel, require_model
 from tornpage.platter import transition
 from tornpage.platter.entries import HERE, ROOT, is_directory, names_of
 from tornpage.platter.image import Image
@@ -77,7 +78,7 @@ from tornpage.trace import (
 from tornpage.uncovered import UnsupportedCallError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from tornpage.choices import Chooser
     from tornpage.disk.clock import ClockTimer
@@ -125,7 +126,9 @@ class Disk:
         known: Iterable[str] | None = None,
         links: Mapping[str, str] | None = None,
     ) -> None:
-        model = model if model is not None else CrashModel()
+        model = CrashModel() if model is None else require_model(model)
+        if files is not None and not isinstance(files, Mapping):
+            raise TypeError(f"files is a mapping of names to bytes, not {files!r}")
         named = {
             posixpath.normpath(path) + "/" * path.endswith("/"): data
             for path, data in (files or {}).items()

@@ -35,7 +35,7 @@ newest content, as it had before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -48,12 +48,12 @@ from tornpage.explore.recorded import departure
 from tornpage.explore.recoveries import Recovery, ended, recover_in_a_row
 from tornpage.explore.schedule import CrashPoint, format_schedule, parse_schedule
 from tornpage.interruption import is_sync, issued
-from tornpage.model import CrashModel
+from tornpage.model import CrashModel, require_model
 from tornpage.platter import transition
 from tornpage.platter.brute import Device, arrives_in_pieces, platters
 from tornpage.platter.image import Image
 from tornpage.platter.pieces import Watch
-from tornpage.trace import Mark, Trace
+from tornpage.trace import Mark, Operation, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from tornpage.explore.beginnings import Beginnings
     from tornpage.explore.turns import End
     from tornpage.platter.pieces import Changes
-    from tornpage.trace import Operation, Record
+    from tornpage.trace import Record
 
 __all__ = [
     "Closure",
@@ -71,6 +71,8 @@ __all__ = [
     "format_schedule",
     "parse_schedule",
 ]
+
+_NO_TRACE = "trace is a disk's trace, or a list of its records, not {!r}"
 
 Stop = Callable[["Reached"], bool]
 
@@ -133,8 +135,11 @@ class Explorer:
             explored with the same recovery, model and cap.
 
     Raises:
-        ValueError: Their memory jumps, and under this model none may; or the trace
-            cannot be that of a disk of this model with these files.
+        ModelError: `model` is none.
+        TypeError: `files`, `trace`, `recover` or `notice` is something else.
+        ValueError: Their memory jumps, and under this model none may; the trace
+            cannot be that of a disk of this model with these files; or `cap` is no
+            number of executions.
     """
 
     def __init__(
@@ -155,8 +160,18 @@ class Explorer:
             self._files: Mapping[str, bytes] = {}
         else:
             self._start = None
+            if not isinstance(files, Mapping):
+                raise TypeError(f"files is a mapping of names to bytes, not {files!r}")
             self._files = dict(files)
-            self.model = model if model is not None else CrashModel()
+            self.model = CrashModel() if model is None else require_model(model)
+        if not callable(recover):
+            raise TypeError(f"recover is a function of a disk, not {recover!r}")
+        if notice is not None and not callable(notice):
+            raise TypeError(f"notice is a function of choices, not {notice!r}")
+        if not isinstance(cap, int) or cap < 1:
+            raise ValueError(f"cap is a number of executions, 1 or more, not {cap!r}")
+        if not isinstance(trace, Iterable):
+            raise TypeError(_NO_TRACE.format(trace))
         self._recover = recover
         self._cap = cap
         self._reuse = reuse
@@ -174,6 +189,9 @@ class Explorer:
         for record in trace:
             if isinstance(record, Mark):
                 self._marks.append(record)
+            elif not isinstance(record, Operation):
+                # It would count as an operation that changes nothing.
+                raise TypeError(_NO_TRACE.format(record))
             else:
                 self._marks_before.append(len(self._marks))
                 self._operations.append(record)

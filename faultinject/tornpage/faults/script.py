@@ -93,7 +93,8 @@ _EFFECTS: Final = {
     "stale": (frozenset({"pread"}), False),
 }
 
-_FAULT: Final = re.compile(r"(\w+)#([1-9]\d*)=(\w+)(?::(\d+))?(!?)", re.ASCII)
+_MOST_DIGITS: Final = 18
+_FAULT: Final = re.compile(r"(\w+)#([1-9]\d{0,17})=(\w+)(?::(\d{1,18}))?(!?)", re.ASCII)
 _LETTERS: Final = re.compile(r"([^;=#]+?)(?:@(\d+))?=([wx]*[WX])", re.ASCII)
 
 
@@ -222,6 +223,8 @@ class Script:
         Raises:
             ScriptError: The text is not a script.
         """
+        if not isinstance(text, str):
+            raise ScriptError(f"{text!r}: give a text, such as 'fsync#1=EIO'")
         parts = (part.strip() for part in text.split(";"))
         return cls(tuple(_parse_one(part) for part in parts if part))
 
@@ -258,7 +261,8 @@ def _parse_one(part: str) -> Fault | Letters:
             raise ScriptError(f"{part!r}: write {str(made)!r}")
         return made
     match = _LETTERS.fullmatch(part)
-    if match is not None:
+    # Numbers of more digits are no call's, no byte's and no sector's.
+    if match is not None and len(match[2] or "") <= _MOST_DIGITS:
         path, sector, letters = match.groups()
         return Letters(path, None if sector is None else int(sector), letters)
     raise ScriptError(

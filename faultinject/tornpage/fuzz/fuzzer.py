@@ -40,10 +40,11 @@ ends as by a second signal. Only one that has brought home nothing yet raises.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from tornpage.certificate.as_json import from_json, violation_from_json
@@ -293,8 +294,10 @@ class Fuzzer:
         for entry in self._corpus.kept:
             yield {"task": "program", "program": entry.program}
         # A range of seeds is its own limit. islice does not draw the seed behind
-        # the last: a seed that is drawn is gone.
+        # the last: a seed that is drawn is gone. Nor does it count beyond maxsize.
         limit = self._plan.programs if self._seeds is None else None
+        if limit is not None:
+            limit = min(limit, sys.maxsize)
         for seed in islice(self._stream(), limit):
             yield {"task": "seed", "seed": seed}
 
@@ -302,11 +305,13 @@ class Fuzzer:
         covered = self._resumed.seeds if self._resumed is not None else ()
         if self._seeds is not None:
             first, count = self._seeds
-            yield from _gaps(first, first + count, covered)
+            yield from chain.from_iterable(_gaps(first, first + count, covered))
             return
         if covered:
             # What a run that was killed had begun and did not bring home.
-            yield from _gaps(covered[0][0], self._corpus.position, covered)
+            yield from chain.from_iterable(
+                _gaps(covered[0][0], self._corpus.position, covered)
+            )
         while True:
             yield self._corpus.next_seed()
 
@@ -384,7 +389,9 @@ class Fuzzer:
         if self._seeds is not None:
             first, count = self._seeds
             done = [seeds for part in self._parts for seeds in part.seeds]
-            if missing := sum(1 for _ in _gaps(first, first + count, done)):
+            gaps = _gaps(first, first + count, done)
+            # Not counted one by one: --seeds 0..1000000000000 would not end.
+            if missing := sum(gap.stop - gap.start for gap in gaps):
                 self._cut.append(
                     f"interrupted: {missing:,} of {count:,} programs from seed"
                     f" {first} are not covered"
@@ -432,10 +439,10 @@ def _name(task: _Task) -> str:
     return f"the failure of seed {task['seed']}"
 
 
-def _gaps(first: int, end: int, covered: Sequence[tuple[int, int]]) -> Iterator[int]:
-    """The seeds of [first, end) that no range covers."""
+def _gaps(first: int, end: int, covered: Sequence[tuple[int, int]]) -> Iterator[range]:
+    """The seeds of [first, end) that no range covers, those in a row together."""
     at = first
-    for start, count in sorted(covered):
-        yield from range(at, min(start, end))
+    for start, count in (*sorted(covered), (end, 0)):
+        if at < (until := min(start, end)):
+            yield range(at, until)
         at = max(at, start + count)
-    yield from range(at, end)

@@ -104,6 +104,7 @@ from tornpage.patch.past import asked_of_the_machine
 from tornpage.patch.replacements import replacements
 from tornpage.patch.stand_ins import IN_FORCE, StandIn, made_for
 from tornpage.subject import SubjectError
+from tornpage.trace import Trace
 from tornpage.uncovered import UnsupportedCallError
 
 if TYPE_CHECKING:
@@ -180,6 +181,8 @@ def patched(disk: Disk, root: str = "/db") -> Iterator[str]:
             f"{root} exists on this machine; a call that is not patched could change"
             " it: take a path that does not exist"
         )
+    if not isinstance(getattr(disk, "trace", None), Trace):
+        raise PatchError(f"disk is a tornpage.Disk, not {disk!r}")
     if not _active.acquire(blocking=False):
         raise PatchError("a disk is patched in already: leave that block first")
     try:

@@ -13,7 +13,8 @@
     regression   a failure as a test that fails until it is repaired
     verify       a certificate, checked by running a sample of it again
     fingerprint, code_digest   what a certificate is about, as digests
-    worker, pool               the same in processes of their own
+    worker, pool               the same in processes of their own, told by
+                               `plan_as_json`
 
 What all of it rests on is said in docs/design.md.
 """

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
-from tornpage.run.worker import plan_to_json
+from tornpage.run.plan_as_json import plan_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

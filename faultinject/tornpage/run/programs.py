@@ -19,6 +19,7 @@ What it is not: it does no output and touches no file. The command does.
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -36,7 +37,7 @@ from tornpage.certificate.record import (
     exclusions,
     images_from_log2,
 )
-from tornpage.model import CrashModel
+from tornpage.model import CrashModel, require_model
 from tornpage.progress import silent
 from tornpage.run.afresh import Afresh
 from tornpage.run.behaviour import Behaviour, sometimes
@@ -90,6 +91,10 @@ class Plan:
         cap: Most executions for one crash point.
         keep_going: Do not stop at the first broken promise.
         shrink: Shrink what is found; otherwise it is told as it was found.
+
+    Raises:
+        ModelError: `model` is none.
+        ValueError: There is no end to it, or a number is none.
     """
 
     spec: str
@@ -107,6 +112,13 @@ class Plan:
     def __post_init__(self) -> None:
         if self.programs is None and self.seconds is None:
             raise ValueError("A run needs an end: give programs, seconds or both.")
+        require_model(self.model)
+        _require(isinstance(self.seed, int), "seed is a whole number", self.seed)
+        fits = self.programs is None or _is_count(self.programs, 0)
+        _require(fits, "programs is a number from 0 on", self.programs)
+        fits = self.seconds is None or _is_time(self.seconds)
+        _require(fits, "seconds is a number above 0, and not infinite", self.seconds)
+        _require(_is_count(self.cap, 1), "cap is a number from 1 on", self.cap)
 
     def scope(self, subject: Subject) -> Scope:
         """What the certificate of this run of the subject is about."""
@@ -131,6 +143,20 @@ class Plan:
             database_digest=self.database_digest,
             cap=self.cap,
         )
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and value >= least
+
+
+def _is_time(value: object) -> bool:
+    # Whole numbers may be larger than any other one.
+    return isinstance(value, (int, float)) and 0 < value <= sys.float_info.max
+
+
+def _require(fits: bool, wanted: str, value: object) -> None:
+    if not fits:
+        raise ValueError(f"{wanted}, not {value!r}")
 
 
 class Tally:

@@ -331,6 +331,8 @@ def _read(path: str) -> tuple[Certificate, Any]:
                 raise VerifyError(f"{path} is a device, no certificate.")
             data = json.load(file)
         return Certificate.from_json(data), data
+    except VerifyError:
+        raise
     except OSError as error:
         raise VerifyError(f"Cannot read {path}: {error.strerror}.") from error
     except CertificateError as error:

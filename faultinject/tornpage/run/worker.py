@@ -34,47 +34,22 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tornpage.certificate.as_json import to_json
 from tornpage.certificate.token import Failure
-from tornpage.model import CrashModel
 from tornpage.registry import load, with_database
 from tornpage.run.afresh import Afresh
 from tornpage.run.code_digest import code_digest
 from tornpage.run.experiment import Experiment, beginnings_of
-from tornpage.run.programs import Plan, cover
+from tornpage.run.plan_as_json import plan_from_json
+from tornpage.run.programs import cover
 from tornpage.run.report import report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tornpage.explore.beginnings import Beginnings
+    from tornpage.run.programs import Plan
     from tornpage.subject import Subject
 
-__all__ = ["main", "plan_from_json", "plan_to_json", "serve", "work"]
-
-
-def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """What a worker has to know of a plan."""
-    return {
-        "subject": plan.spec,
-        "model": str(plan.model),
-        "mutant": plan.mutant,
-        "database": plan.database,
-        "database_digest": plan.database_digest,
-        "cap": plan.cap,
-    }
-
-
-def plan_from_json(data: dict[str, Any]) -> Plan:
-    """The plan of a worker: it shrinks nothing unless it is asked to."""
-    return Plan(
-        spec=data["subject"],
-        programs=1,
-        model=CrashModel.parse(data["model"]),
-        mutant=data["mutant"],
-        database=data["database"],
-        database_digest=data["database_digest"],
-        cap=data["cap"],
-        shrink=False,
-    )
+__all__ = ["main", "serve", "work"]
 
 
 def work(
