@@ -80,7 +80,6 @@ def answered(name, model):
     return answer(_asked(name), model)
 
 
-@pytest.mark.thorough(rows=14)
 @pytest.mark.parametrize(("store", "text", "model"), ASKED, ids=lambda value: value)
 def test_a_verdict_is_the_one_in_the_document(store, text, model):
     if package := PACKAGES.get(store.partition(",")[0]):

@@ -402,4 +402,6 @@ def test_a_program_of_a_corpus_is_verified_if_it_is_at_hand(elsewhere):
 def test_a_certificate_that_allows_no_execution_is_refuted(elsewhere):
     """No run has such a cap; that its crash points were closed is no bad usage."""
     (elsewhere / "c.json").write_text(json.dumps(json.loads(honest()) | {"cap": 0}))
-    assert verify_file("c.json").verdict == "refuted"
+    report = verify_file("c.json")
+    assert report.verdict == "refuted"
+    assert report.claims[0] == "cap 0 became 1"

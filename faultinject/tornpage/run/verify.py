@@ -192,7 +192,8 @@ def verify_file(
         programs=1,
         model=_model(scope.model),
         mutant=scope.mutant,
-        cap=scope.cap,
+        # No run has a cap of 0, and a certificate that says so says what is not.
+        cap=max(scope.cap, 1),
         shrink=False,
     )
     records = certificate.records
@@ -245,6 +246,8 @@ def _said(certificate: Certificate, data: Any, scope: Scope) -> Iterator[str]:
         claimed, found = getattr(certificate.scope, name), getattr(scope, name)
         if claimed != found:
             yield f"{name} {list(claimed)} became {list(found)}"
+    if certificate.scope.cap != scope.cap:
+        yield f"cap {certificate.scope.cap:,} became {scope.cap:,}"
     derived = certificate.to_json()
     for name in ("doubts", "never_seen"):
         if data.get(name) != derived[name]:

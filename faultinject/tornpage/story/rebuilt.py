@@ -133,7 +133,7 @@ def platter_but(
     """
     image = Image(files, model)
     contents = {
-        inode: _Content(file.base, model.atom) for inode, file in image.files.items()
+        inode: _Content(file.base, model) for inode, file in image.files.items()
     }
     for index, record in enumerate(operations):
         part = torn[1] if torn is not None and torn[0] == index else None
@@ -147,7 +147,7 @@ def platter_but(
             case Sync():
                 contents[record.inode].sync(record.result)
             case Create():
-                contents[record.inode] = _Content(b"", model.atom)
+                contents[record.inode] = _Content(b"", model)
         if isinstance(record, NamesOnly | Sync | SyncDir):
             image.clock = index
             transition.apply(image, record)
@@ -161,12 +161,14 @@ def platter_but(
 class _Content:
     """A file as the page cache has it, and as the platter does.
 
-    The platter keeps what is behind the end until a shorter size is durable.
+    The platter keeps what is behind the end until a shorter size is durable, or, where
+    what happens comes in order, there: any longer size comes behind it.
     """
 
     __slots__ = (
         "_atom",
         "_cache",
+        "_in_order",
         "_pending",
         "_platter",
         "_rewritten",
@@ -175,8 +177,9 @@ class _Content:
         "_synced",
     )
 
-    def __init__(self, base: bytes, atom: int) -> None:
-        self._atom = atom
+    def __init__(self, base: bytes, model: CrashModel) -> None:
+        self._atom = model.atom
+        self._in_order = model.order == "ordered"
         self._cache = bytearray(base)
         self._synced = bytes(base)
         self._platter = bytearray(base)
@@ -220,6 +223,8 @@ class _Content:
             self._pending, self._stuck = True, False
         if arrives and size != old:
             self._size = size
+            if self._in_order:
+                del self._platter[size:]
             self._bring(old, size)
 
     def sync(self, result: str) -> None:
