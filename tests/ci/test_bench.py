@@ -447,6 +447,7 @@ def test_a_promise_that_recovery_breaks_is_no_measurement(
 # -- the command --
 
 
+@pytest.mark.thorough
 def test_the_command_measures_reports_and_leaves_nothing_behind(tmp_path: Path) -> None:
     stores = tmp_path / "stores"
     stores.mkdir()

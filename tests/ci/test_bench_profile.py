@@ -137,6 +137,7 @@ def test_a_profile_without_a_profiler_says_what_to_install(
         list(profiles.profiles(str(tmp_path), ["commit"], 0.1))
 
 
+@pytest.mark.thorough
 def test_a_profiler_that_fails_is_an_error_with_its_last_words(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

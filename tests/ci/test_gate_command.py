@@ -134,6 +134,7 @@ def the_shell_step_of_the_action():
     return "\n".join(body)
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize(
     ("mutant", "status", "verdict"),
     [("", 0, "consistent"), ("--mutant=no-sync", 1, "violated")],

@@ -54,6 +54,7 @@ def most(words, large, new):
             tracemalloc.stop()
 
 
+@pytest.mark.thorough(rows=3)
 @pytest.mark.parametrize("words", WORDS, ids=lambda words: words[0])
 def test_what_reads_a_file_once_keeps_little_of_it(words, large, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "CACHE_SIZE", 1 << 18)

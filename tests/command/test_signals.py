@@ -59,6 +59,7 @@ COMPACT = ("compact", "PATH", "-o", "OUT")
 
 
 # What turns a signal into an exception is the same for all subcommands.
+@pytest.mark.thorough(rows=3)
 @pytest.mark.parametrize(
     ("words", "signum"),
     [

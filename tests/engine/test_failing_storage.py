@@ -122,6 +122,7 @@ def test_the_workload_makes_every_kind_of_operation():
     assert len(NUMBERED) > 80
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize("failure", FAILURES, ids=errno.errorcode.get)
 def test_one_failure_at_any_operation_loses_nothing(failure):
     for at, operation in NUMBERED:
@@ -152,6 +153,7 @@ def test_a_kind_of_operation_that_never_works_again_loses_nothing(kind):
             survives(lambda op, n, at=at: errno.EIO if n >= at and op == kind else None)
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("strange", STRANGE)
 def test_short_reads_and_writes_change_nothing(strange):
     for at, operation in NUMBERED:

@@ -18,7 +18,7 @@ from tornpage.disk import Disk
 DOCUMENT = Path(__file__).parents[2] / "docs" / "injected-errors.md"
 # With so many the document is made.
 DOCUMENTED = 40
-TRIES = int(os.environ.get("SHEARBOLT_ROT", "14"))
+TRIES = int(os.environ.get("SHEARBOLT_ROT", "9"))
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ def test_chains_of_crashes_lose_nothing():
         assert not sample(seed, small_program(seed % 15)), seed
 
 
+@pytest.mark.thorough
 def test_a_planted_bug_breaks_a_later_life():
     """A file made in life 2, since the first crash lost it, is lost in life 3."""
     found = Depth()

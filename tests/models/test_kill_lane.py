@@ -50,12 +50,14 @@ def test_a_commit_acknowledged_too_early_is_noticed():
     assert re.search(r"commit \d+ was acknowledged, \d+ is there", done.stdout)
 
 
+@pytest.mark.thorough
 def test_pages_given_out_too_early_are_noticed():
     done = lane("--cycles", "120", "--mutant", "early-reuse")
     assert done.returncode == 1
     assert "a reader saw a later commit" in done.stdout
 
 
+@pytest.mark.thorough
 def test_the_lane_does_not_see_a_missing_sync_and_the_simulated_disk_does():
     done = lane("--cycles", "20", "--mutant", "no-data-sync")
     assert done.returncode == 0, done.stdout

@@ -115,6 +115,7 @@ def test_without_a_file_everything_is_compared(monkeypatch):
     assert not history.live
 
 
+@pytest.mark.thorough
 def test_crash_points_are_the_same_when_programs_share_what_was_asked(subject):
     beginnings = beginnings_of(subject, BYTES)
     branched = 0

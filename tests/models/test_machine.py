@@ -42,7 +42,7 @@ def test_the_machine_finds_nothing_in_the_engine():
     )
 
 
-@pytest.mark.thorough(rows=4)
+@pytest.mark.thorough(rows=3)
 @pytest.mark.parametrize("name", SEVEN)
 def test_the_machine_finds_a_planted_bug(name):
     steps = IN_LONG_RUNS.get(name, STEPS)

@@ -136,6 +136,7 @@ def _methods():
     return found
 
 
+@pytest.mark.thorough
 def test_each_leaves_the_engine_as_it_was_even_after_an_error():
     before = _methods()
     for name in MUTANTS:

@@ -298,6 +298,7 @@ def outcomes(program, pages, monkeypatch, files=None):
 BUGS = [None, "no-data-sync", "meta-first", "both-slots"]
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize("bug", BUGS)
 def test_recovery_reports_the_same_whichever_way_it_looks(bug, monkeypatch):
     several = 0

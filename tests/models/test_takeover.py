@@ -208,6 +208,7 @@ def blind(name):
         planter.restore()
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize(
     "name", ["unjudged", "one-fault", "durable-at-death", "dead-remembered"]
 )

@@ -44,6 +44,7 @@ def _quiet():
         yield
 
 
+@pytest.mark.thorough(rows=8)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_no_switch_of_threads_breaks_a_promise(name):
     swept = sweep(SCENARIOS[name], share=SHARE, seed=7)

@@ -280,6 +280,7 @@ def test_every_crash_of_a_drawn_one_is_covered(seed):
     assert broken(drawn, cap=5000) is None
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("fail", ["clean", "revert", "read-only"])
 def test_the_corpus_holds_on_whatever_a_failed_sync_leaves(fail):
     model = CrashModel(fail=fail)

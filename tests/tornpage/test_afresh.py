@@ -64,6 +64,7 @@ def test_a_store_that_never_syncs_and_remembers_is_violated(way):
     assert "lost is operation 1 (create" in found.story
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize("way", REMEMBERING)
 def test_its_token_reproduces_it(way):
     (found,) = unsynced(way).violations
@@ -398,6 +399,7 @@ def test_the_command_tells_it_and_replays_it(elsewhere):
     assert told.stdout.endswith(again.stdout)
 
 
+@pytest.mark.thorough
 def test_the_story_told_is_not_of_what_recovery_remembers(elsewhere):
     told = command("run", "remembering:read_once_unsynced", cwd=elsewhere)
     assert "2 operations; not shrunk: anything smaller" in " ".join(told.stdout.split())
@@ -405,6 +407,7 @@ def test_the_story_told_is_not_of_what_recovery_remembers(elsewhere):
     assert (told.returncode, again.returncode) == (1, 1), again.stdout + again.stderr
 
 
+@pytest.mark.thorough
 def test_workers_look_at_it_too(elsewhere):
     done = command(
         "fuzz", "remembering:PlainSynced", "-n", "2", "--seeds", "0..3", "--json", "c",
@@ -420,6 +423,7 @@ def test_workers_look_at_it_too(elsewhere):
     assert "BROKEN: P" in unsynced.stdout
 
 
+@pytest.mark.thorough
 def test_a_certificate_made_without_it_is_refuted(tmp_path, monkeypatch):
     path = tmp_path / "c.json"
     with monkeypatch.context() as off:

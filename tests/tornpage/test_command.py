@@ -147,6 +147,7 @@ def test_bugs_that_an_interrupt_left_untried_are_not_called_missed(
     assert said in summary
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
 @pytest.mark.parametrize(
     ("bug", "status", "verdict"),
@@ -389,6 +390,7 @@ def test_somebody_who_watches_sees_progress(monkeypatch):
     assert "executions" in terminal.getvalue()
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("alike", [False, True])
 def test_results_go_to_standard_output_beside_a_progress_line(
     monkeypatch, capsys, alike
@@ -590,6 +592,7 @@ def test_a_story_is_told_in_whatever_encoding_the_stream_has(odd, encoding):
     assert b"Replay" in done.stdout
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize("words", ["run", "mutants --check", "fuzz --seeds 0..1 -n 1"])
 def test_what_the_subject_prints_is_not_among_the_results(odd, words):
     command, *options = words.split()

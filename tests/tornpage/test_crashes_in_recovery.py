@@ -109,6 +109,7 @@ def compared(seeds, models, crashes, failing=0.0):
 SMALL = [one for one in DRAWN if not one.spoils]
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.seeds(1)
 @pytest.mark.parametrize(
     ("models", "crashes", "cases"), [(MODELS, 2, 6), (SMALL, 2, 6), (MODELS, 3, 6)]
@@ -455,6 +456,7 @@ STEPPING = subject_from(
 )
 
 
+@pytest.mark.thorough
 def test_it_says_which_recovery_that_is():
     (violation,) = certificate(STEPPING).violations
     assert in_short(violation).startswith(

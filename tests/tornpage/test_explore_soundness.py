@@ -215,6 +215,7 @@ def test_stores_have_the_outcomes_of_brute_force_under_every_model(seed):
         assert (kind, True, False) in kinds
 
 
+@pytest.mark.thorough
 @pytest.mark.seeds(1)
 def test_reuse_changes_nothing_but_the_number_of_executions(seed):
     saved = 0
@@ -242,6 +243,7 @@ def test_reuse_changes_nothing_but_the_number_of_executions(seed):
     assert saved > 0
 
 
+@pytest.mark.thorough(rows=6)
 @pytest.mark.seeds(12)
 def test_nor_does_what_is_remembered_of_programs_that_begin_alike(seed):
     models = MODELS if seed % 2 else DRAWN

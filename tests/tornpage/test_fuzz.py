@@ -165,6 +165,7 @@ def test_two_runs_in_a_row_repeat_no_program_and_replay_the_corpus():
     assert set(first["features"]) <= set(second["features"])
 
 
+@pytest.mark.thorough
 def test_what_the_corpus_holds_stays_when_the_code_fails_on_it(monkeypatch):
     """All of it was gone after one run of code with a bug, and so not run again."""
     fuzz("toy_fuzz:Turned", "--programs", "3")
@@ -335,6 +336,7 @@ def test_what_the_command_line_says_is_what_the_fuzzer_is_given(monkeypatch):
     assert (told["folder"], told["plan"].mutant) == ("mine", "no-sync")
 
 
+@pytest.mark.thorough
 def test_resuming_makes_up_for_what_a_killed_run_had_begun():
     fuzz(TOY, "--programs", "4")
     folder = ".tornpage/corpus/toy_store-Toy"
@@ -354,6 +356,7 @@ def test_there_must_be_something_to_resume(capsys):
     assert "no certificate to go on with" in capsys.readouterr().err
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_with_everything_that_was_covered(
     number, tmp_path, monkeypatch
@@ -393,6 +396,7 @@ def test_a_signal_leaves_no_seed_of_an_explicit_range_undeclared(tmp_path, monke
     assert "of 501 programs from seed 0 are not covered" in " ".join(out.split())
 
 
+@pytest.mark.thorough
 def test_a_second_signal_does_not_wait_and_declares_what_was_begun(tmp_path):
     note = tmp_path / "notes"
     os.environ["TOY_NOTES"] = str(note)
@@ -463,6 +467,7 @@ def test_a_program_that_kills_its_worker_once_is_run_again(monkeypatch, tmp_path
     assert data["seeds"] == [[0, 6]]
 
 
+@pytest.mark.thorough
 def test_a_program_that_always_kills_its_worker_is_declared():
     status, data = fuzz("toy_fuzz:Deadly", "--seeds", "0..5")
     assert status == 3
@@ -506,6 +511,7 @@ def test_code_under_test_may_print():
     assert data["programs"] == 4
 
 
+@pytest.mark.thorough
 def test_workers_that_cannot_start_are_one_clear_line(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["fuzz", "toy_fuzz:Broken", "--seeds", "0..3"])

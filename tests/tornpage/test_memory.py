@@ -72,6 +72,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.thorough(rows=6)
 @pytest.mark.parametrize("mutant", [None, *BROKEN])
 def test_outcomes_and_tapes_are_those_without_memory(mutant: str | None) -> None:
     with SUBJECT.mutant(mutant) if mutant else nullcontext():

@@ -108,6 +108,7 @@ def test_a_weaker_value_allows_all_that_a_stronger_one_allows_on_every_line(chai
             assert stronger <= weaker, litmus
 
 
+@pytest.mark.thorough(rows=3)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_is_parsed_with_changes_and_says_what_it_is(preset):
     model = CrashModel.parse(preset)

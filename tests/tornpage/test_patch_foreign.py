@@ -126,7 +126,7 @@ def certificate(sync, *, beside=lambda root: None):
 
 # Half a second each: what some of these show of a function that a block came behind is
 # what the others do.
-@pytest.mark.thorough(rows=14)
+@pytest.mark.thorough(rows=9)
 @pytest.mark.parametrize("when", ["before", "before, and known", "inside"])
 @pytest.mark.parametrize("way", LOOKED_UP)
 def test_a_sync_by_ctypes_is_a_sync_however_and_whenever_it_was_looked_up(

@@ -221,7 +221,7 @@ def _synced(call, number=0):
     return sum(one.op == "sync" for one in disk.trace)
 
 
-@pytest.mark.thorough(rows=14)
+@pytest.mark.thorough(rows=9)
 @pytest.mark.parametrize("way", KEEPING)
 def test_a_function_that_is_kept_is_the_disks_in_every_block(way):
     make, call = KEEPING[way]
@@ -408,6 +408,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.thorough(rows=2)
 @pytest.mark.parametrize("said", REFUSED)
 def test_what_cannot_be_changed_is_refused_and_named(said):
     disk, kept = Disk(), REFUSED[said]()

@@ -283,6 +283,7 @@ def found_with(*given):
 
 
 # https://sqlite.org/pragma.html#pragma_synchronous says each of these.
+@pytest.mark.thorough(rows=5)
 @pytest.mark.parametrize(
     ("given", "verdict"),
     [
@@ -308,7 +309,7 @@ def test_a_crash_loses_what_the_manual_says_it_may(given, verdict):
         assert "the unlink at test_patch_sqlite.py" in said
 
 
-@pytest.mark.thorough(rows=1)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "verdict"), [("x.sqlite", "violated"), ("x.sqlite?psow=0", "consistent")]
 )

@@ -382,6 +382,7 @@ class Store:
 """
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("when", ["before", "inside"])
 def test_what_a_module_has_by_its_import_is_the_schedules_too(
     when, tmp_path, monkeypatch

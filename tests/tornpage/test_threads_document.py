@@ -55,6 +55,7 @@ def test_a_note_of_what_is_true_passes(tmp_path):
 SHOWN = "0~0>2:5>1"
 
 
+@pytest.mark.thorough
 def test_what_a_thread_of_the_store_syncs_too_little_is_found_as_shown(tmp_path):
     assert any(SHOWN in line for line in wal._shown(2))
     status, lines = said_of(tmp_path, False, "flushed", 1, SHOWN)

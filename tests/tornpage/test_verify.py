@@ -347,6 +347,7 @@ S = subject_from("S", work=["one"], root="/db", run=save,
 """
 
 
+@pytest.mark.thorough
 def test_a_store_that_goes_by_hashes_is_not_said_to_have_lied(elsewhere):
     """Its sets are in another order in each process: it refuted whoever was honest."""
     (elsewhere / "hashed.py").write_text(HASHED, encoding="utf-8")

@@ -84,6 +84,7 @@ def test_the_log_and_its_test_are_as_short_as_is_said():
     assert len(code) <= 15
 
 
+@pytest.mark.thorough(rows=1)
 @pytest.mark.parametrize("diffs", [0, 1])
 def test_each_missing_fsync_is_found_with_the_story_that_is_shown(diffs, tmp_path):
     status, lines = _pytest(tmp_path, diffs)
