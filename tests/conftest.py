@@ -170,11 +170,12 @@ def pytest_make_collect_report(
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave out what SHEARBOLT_SEEDS=2 asks for, unless it is called by its name.
+    """Leave out what is thorough, unless that or one test is asked for by its name.
 
     And all workers have to have the same tests in the same order.
     """
-    if TIMES == 1 and not any("::" in argument for argument in config.args):
+    named = any("::" in one for one in config.args)
+    if TIMES == 1 and not named and "thorough" not in config.option.markexpr:
         left_out = {item for rows in _thorough(items) for item in rows}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
