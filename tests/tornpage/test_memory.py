@@ -63,13 +63,8 @@ def closures(seed: int, model: CrashModel, *, reuse: bool) -> list[object]:
     ]
 
 
-# Recovery of a broken store asks otherwise: every second bug of each kind, all of them
-# with SHEARBOLT_SEEDS=2.
-BROKEN = [
-    bug.name
-    for bugs in (durability.MUTANTS, recovery.MUTANTS)
-    for bug in bugs[:: 2 if SEEDS == 1 else 1]
-]
+# Recovery of a broken store asks otherwise.
+BROKEN = [bug.name for bugs in (durability.MUTANTS, recovery.MUTANTS) for bug in bugs]
 
 
 @pytest.mark.thorough(rows=6)
