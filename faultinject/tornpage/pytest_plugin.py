@@ -230,7 +230,7 @@ class TornpageFixture:
         """What these programs of the subject show; see `check`."""
         from tornpage.extras import extras_of, model_for  # noqa: PLC0415
         from tornpage.registry import require_subject, spec_of  # noqa: PLC0415
-        from tornpage.run.programs import Plan, run  # noqa: PLC0415
+        from tornpage.run.programs import Plan, is_time, run  # noqa: PLC0415
 
         extras = extras_of(require_subject(subject, "what check was given"))
         seconds = self._setting("seconds", seconds)
@@ -243,8 +243,8 @@ class TornpageFixture:
             fits = isinstance(programs, int) and programs > 0
             _require(fits, "programs", "a number from 1 on", programs)
         if seconds is not None:
-            fits = isinstance(seconds, (int, float)) and 0 < seconds < float("inf")
-            _require(fits, "seconds", "a number above 0, and not infinite", seconds)
+            wanted = "a number above 0, and not infinite"
+            _require(is_time(seconds), "seconds", wanted, seconds)
         mutant = self._setting("mutant", mutant)
         if mutant is not None and mutant not in (known := subject.mutants()):
             raise SettingError(

@@ -57,7 +57,15 @@ if TYPE_CHECKING:
     from tornpage.run.experiment import Places
     from tornpage.subject import Subject
 
-__all__ = ["DEFAULT_CAP", "Plan", "Tally", "cover", "few_collections", "run"]
+__all__ = [
+    "DEFAULT_CAP",
+    "Plan",
+    "Tally",
+    "cover",
+    "few_collections",
+    "is_time",
+    "run",
+]
 
 # Measured on correct stores, a crash point takes 1 to 40 executions. One that takes
 # this many belongs to a store that reads before it checks.
@@ -116,7 +124,7 @@ class Plan:
         _require(isinstance(self.seed, int), "seed is a whole number", self.seed)
         fits = self.programs is None or _is_count(self.programs, 0)
         _require(fits, "programs is a number from 0 on", self.programs)
-        fits = self.seconds is None or _is_time(self.seconds)
+        fits = self.seconds is None or is_time(self.seconds)
         _require(fits, "seconds is a number above 0, and not infinite", self.seconds)
         _require(_is_count(self.cap, 1), "cap is a number from 1 on", self.cap)
 
@@ -149,7 +157,8 @@ def _is_count(value: object, least: int) -> bool:
     return isinstance(value, int) and value >= least
 
 
-def _is_time(value: object) -> bool:
+def is_time(value: object) -> bool:
+    """Whether a run may end after so many seconds."""
     # Whole numbers may be larger than any other one.
     return isinstance(value, (int, float)) and 0 < value <= sys.float_info.max
 
